@@ -1,0 +1,1 @@
+"""Annotated photos: reading, checking, splitting, augmenting and batching them."""

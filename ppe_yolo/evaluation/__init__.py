@@ -1,0 +1,1 @@
+"""How good a detector is: metrics, and the files that record them."""

@@ -1,0 +1,1 @@
+"""From raw maps to detections, and from a model file to a detector."""
