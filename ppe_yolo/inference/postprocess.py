@@ -1,0 +1,67 @@
+"""From decoded boxes and scores to detections: the best of each object, at most so many a picture."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+MAX_CANDIDATES = 1000  # before suppression; more only cost time
+
+
+def postprocess(
+    boxes_xyxy: Tensor,
+    scores: Tensor,
+    *,
+    input_size: tuple[int, int],
+    score_floor: float,
+    nms_iou_threshold: float,
+    max_detections: int,
+) -> dict[str, Tensor]:
+    """Detections of one picture; suppression keeps the classes apart.
+
+    Args:
+        boxes_xyxy: [N, 4] in pixels of the input.
+        scores: [N, C].
+        input_size: (height, width) of the input; boxes are clipped to it.
+        score_floor: Lower scores are dropped.
+        nms_iou_threshold: See `ModelContract`.
+        max_detections: See `ModelContract`.
+
+    Returns:
+        boxes_xyxy [K, 4], scores [K] in falling order, labels [K].
+    """
+    height, width = input_size
+    flat = scores.flatten()
+    candidates = (flat >= score_floor).nonzero().squeeze(1)
+    if len(candidates) > MAX_CANDIDATES:
+        candidates = candidates[flat[candidates].topk(MAX_CANDIDATES).indices]
+    place = candidates // scores.shape[1]
+    labels = candidates % scores.shape[1]
+    limit = boxes_xyxy.new_tensor([width, height, width, height])
+    boxes = boxes_xyxy[place].clamp(min=0).minimum(limit)
+    # boxes of different classes must not meet: each class gets a plane of its own (clipped boxes make that safe)
+    offset = labels[:, None].to(boxes.dtype) * (max(height, width) + 1)
+    keep = nms(boxes + offset, flat[candidates], nms_iou_threshold)[:max_detections]
+    return {"boxes_xyxy": boxes[keep], "scores": flat[candidates][keep], "labels": labels[keep]}
+
+
+def postprocess_batch(
+    boxes_xyxy: Tensor,
+    scores: Tensor,
+    *,
+    input_size: tuple[int, int],
+    score_floor: float,
+    nms_iou_threshold: float,
+    max_detections: int,
+) -> list[dict[str, Tensor]]:
+    """`postprocess` for each picture of boxes [B, N, 4] and scores [B, N, C]."""
+    return [
+        postprocess(
+            b,
+            s,
+            input_size=input_size,
+            score_floor=score_floor,
+            nms_iou_threshold=nms_iou_threshold,
+            max_detections=max_detections,
+        )
+        for b, s in zip(boxes_xyxy.float(), scores.float(), strict=True)
+    ]

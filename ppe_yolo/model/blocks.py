@@ -1,0 +1,46 @@
+"""The bricks of Darknet: convolution with batch norm, and the residual pair."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution without bias, batch norm, leaky ReLU of slope 0.1 (Redmon & Farhadi 2018, section 2.4).
+
+    Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.LeakyReLU(0.1, inplace=True),
+        )
+
+
+class Residual(nn.Module):
+    """x + conv3x3(conv1x1(x)), the brick of Darknet-53 (table 1 of the paper). Keeps the shape [B, channels, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = ConvBlock(channels, channels // 2, 1)
+        self.expand = ConvBlock(channels // 2, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Adds what the two convolutions find to their input."""
+        return x + self.expand(self.reduce(x))
+
+
+class SamePool(nn.Module):
+    """Max pooling 2x2 with stride 1 that keeps the shape: Darknet pads one pixel at the right and at the bottom."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        # repeating the last row and column gives the same maximum as Darknet's padding with minus infinity
+        return F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), kernel_size=2, stride=1)
+
+
+def upsample_and_join(deep: Tensor, shallow: Tensor) -> Tensor:
+    """Doubles `deep` [B, C1, H, W] and puts it before `shallow` [B, C2, 2H, 2W] -> [B, C1 + C2, 2H, 2W]."""
+    return torch.cat((F.interpolate(deep, scale_factor=2.0, mode="nearest"), shallow), dim=1)

@@ -1,0 +1,100 @@
+"""How a raw map stands for boxes: the grid of places, decoding and encoding. Plain functions on tensors."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ppe_yolo.boxes import cxcywh_to_xyxy
+
+BoxCoding = Literal["bounded", "darknet"]
+MAX_LOG_SCALE = math.log(1000.0)  # exp() of more than this is no box of any picture
+
+
+@dataclass(frozen=True)
+class Level:
+    """One raw map's geometry: height and width in cells, stride in pixels, anchors [A, 2] in pixels."""
+
+    height: int
+    width: int
+    stride: int
+    anchors_wh: Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every place of all raw maps in one row of N = sum(A * H * W), in the order level, anchor, row, column.
+
+    Attributes:
+        levels: Geometry of each raw map.
+        cells_xy: [N, 2] column and row of the place's cell.
+        anchors_wh: [N, 2] pixels.
+        strides: [N, 1] pixels.
+    """
+
+    levels: tuple[Level, ...]
+    cells_xy: Tensor
+    anchors_wh: Tensor
+    strides: Tensor
+
+
+def make_grid(levels: tuple[Level, ...]) -> Grid:
+    """Lays the places of all levels in one row."""
+    cells, anchors, strides = [], [], []
+    for level in levels:
+        device, count = level.anchors_wh.device, len(level.anchors_wh)
+        rows, columns = torch.meshgrid(
+            torch.arange(level.height, device=device), torch.arange(level.width, device=device), indexing="ij"
+        )
+        xy = torch.stack((columns, rows), dim=-1).float()  # [H, W, 2]
+        cells.append(xy.expand(count, -1, -1, -1).reshape(-1, 2))
+        anchors.append(level.anchors_wh[:, None, None].expand(-1, level.height, level.width, -1).reshape(-1, 2))
+        strides.append(torch.full((count * level.height * level.width, 1), float(level.stride), device=device))
+    return Grid(levels, torch.cat(cells), torch.cat(anchors), torch.cat(strides))
+
+
+def flatten_maps(raw_maps: list[Tensor]) -> Tensor:
+    """Raw maps, each [B, A, H, W, 5 + C] -> logits [B, N, 5 + C] in the grid's order."""
+    return torch.cat([m.flatten(1, 3) for m in raw_maps], dim=1)
+
+
+def decode_cxcywh(box_logits: Tensor, cells_xy: Tensor, anchors_wh: Tensor, strides: Tensor, coding: BoxCoding) -> Tensor:
+    """Box logits [..., N, 4] -> centre and size [..., N, 4] in pixels.
+
+    `darknet`: centre sigmoid(t) within the cell, size anchor * exp(t) (Redmon & Farhadi 2018, section 2.1).
+    `bounded`: centre 2 sigmoid(t) - 0.5, so that a border of a cell is reached by a finite t (grid sensitivity,
+    Bochkovskiy et al. 2020, section 3.4) and the neighbour cells can stand for the object too; size
+    anchor * (2 sigmoid(t))^2, at most four times the anchor, so that no early gradient explodes.
+    """
+    if coding == "darknet":
+        centre = (torch.sigmoid(box_logits[..., :2]) + cells_xy) * strides
+        size = torch.exp(box_logits[..., 2:4].clamp(max=MAX_LOG_SCALE)) * anchors_wh
+    else:
+        centre = (torch.sigmoid(box_logits[..., :2]) * 2.0 - 0.5 + cells_xy) * strides
+        size = (torch.sigmoid(box_logits[..., 2:4]) * 2.0) ** 2 * anchors_wh
+    return torch.cat((centre, size), dim=-1)
+
+
+def encode_cxcywh(
+    boxes_cxcywh: Tensor, cells_xy: Tensor, anchors_wh: Tensor, strides: Tensor, coding: BoxCoding
+) -> Tensor:
+    """The inverse of `decode_cxcywh`: centre and size [..., N, 4] in pixels -> box logits [..., N, 4].
+
+    A box that the coding cannot express (too far from its cell, or too large) gives infinite logits.
+    """
+    offset = boxes_cxcywh[..., :2] / strides - cells_xy
+    ratio = boxes_cxcywh[..., 2:] / anchors_wh
+    if coding == "darknet":
+        return torch.cat((torch.logit(offset), torch.log(ratio)), dim=-1)
+    return torch.cat((torch.logit((offset + 0.5) / 2.0), torch.logit(ratio.sqrt() / 2.0)), dim=-1)
+
+
+def decode(logits: Tensor, grid: Grid, coding: BoxCoding) -> tuple[Tensor, Tensor]:
+    """Logits [B, N, 5 + C] -> boxes_xyxy [B, N, 4] in pixels of the input, scores [B, N, C] in 0..1.
+
+    A score is objectness times class probability (Redmon & Farhadi 2018, sections 2.1 and 2.2).
+    """
+    boxes_cxcywh = decode_cxcywh(logits[..., :4], grid.cells_xy, grid.anchors_wh, grid.strides, coding)
+    return cxcywh_to_xyxy(boxes_cxcywh), torch.sigmoid(logits[..., 4:5]) * torch.sigmoid(logits[..., 5:])

@@ -1,0 +1,93 @@
+"""The detector network: a body, its anchors, and the raw maps that come out."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ppe_yolo.errors import UserError
+from ppe_yolo.model import darknet53, tiny
+from ppe_yolo.model.coding import BoxCoding, Grid, Level, make_grid
+
+Architecture = Literal["yolov3", "yolov3-tiny"]
+ANCHORS_PER_LEVEL = 3
+OBJECTNESS_PRIOR = 0.01
+
+_BODIES: dict[str, tuple[type[nn.Module], tuple[int, ...], tuple[tuple[tuple[int, int], ...], ...]]] = {
+    "yolov3": (darknet53.YoloV3Body, darknet53.STRIDES, darknet53.DEFAULT_ANCHORS_WH),
+    "yolov3-tiny": (tiny.YoloV3TinyBody, tiny.STRIDES, tiny.DEFAULT_ANCHORS_WH),
+}
+
+
+class YoloV3(nn.Module):
+    """YOLOv3 or YOLOv3-tiny, without loss and without post-processing.
+
+    Args:
+        architecture: `yolov3` (strides 8, 16, 32) or `yolov3-tiny` (strides 16, 32).
+        num_classes: Number of classes, C.
+        anchors_wh: Three (width, height) a stride in pixels of the input, from the finest stride on, in one row;
+            the architecture's own when None.
+        box_coding: How box logits stand for boxes; see `coding.decode_cxcywh`.
+
+    Raises:
+        UserError: An unknown architecture, or a number of anchors that does not fit it.
+    """
+
+    anchors_wh: Tensor
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        num_classes: int,
+        anchors_wh: Sequence[Sequence[float]] | None = None,
+        box_coding: BoxCoding = "bounded",
+    ) -> None:
+        super().__init__()
+        if architecture not in _BODIES:
+            raise UserError(f"architecture: expected one of {sorted(_BODIES)}, got {architecture!r}")
+        body, self.strides, default_anchors_wh = _BODIES[architecture]
+        anchors = torch.tensor(
+            [wh for level in default_anchors_wh for wh in level] if anchors_wh is None else [list(a) for a in anchors_wh],
+            dtype=torch.float32,
+        )
+        expected = (ANCHORS_PER_LEVEL * len(self.strides), 2)
+        if anchors.shape != expected or not (anchors > 0).all():
+            raise UserError(
+                f"anchors: {architecture} takes {expected[0]} pairs of a positive width and height, got {anchors_wh!r}: "
+                f"run `ppe-yolo anchors` with --architecture {architecture}"
+            )
+        self.architecture = architecture
+        self.num_classes = num_classes
+        self.box_coding = box_coding
+        self.body = body(ANCHORS_PER_LEVEL * (5 + num_classes))
+        self.register_buffer("anchors_wh", anchors.view(len(self.strides), ANCHORS_PER_LEVEL, 2))
+        self._initialise()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W], RGB in 0..1 -> raw maps, each [B, A, H/s, W/s, 5 + C] of logits x, y, w, h, o, classes."""
+        maps = self.body(images)
+        return [m.unflatten(1, (ANCHORS_PER_LEVEL, 5 + self.num_classes)).permute(0, 1, 3, 4, 2) for m in maps]
+
+    def grid(self, raw_maps: Sequence[Tensor]) -> Grid:
+        """The places that these raw maps stand for."""
+        return make_grid(
+            tuple(
+                Level(int(m.shape[2]), int(m.shape[3]), stride, anchors)
+                for m, stride, anchors in zip(raw_maps, self.strides, self.anchors_wh, strict=True)
+            )
+        )
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.1, mode="fan_out", nonlinearity="leaky_relu")
+        for head in self.body.get_submodule("heads").children():
+            final = list(head.children())[-1]
+            assert isinstance(final, nn.Conv2d) and final.bias is not None
+            nn.init.normal_(final.weight, std=0.01)
+            nn.init.zeros_(final.bias)
+            # almost every place is background: starting there spares the first epochs (Lin et al. 2017, section 3.3)
+            bias = final.bias.detach().view(ANCHORS_PER_LEVEL, 5 + self.num_classes)
+            bias[:, 4] = -math.log((1 - OBJECTNESS_PRIOR) / OBJECTNESS_PRIOR)

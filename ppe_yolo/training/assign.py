@@ -1,0 +1,98 @@
+"""Which place of the raw maps answers for which object. Pure functions of geometry, no learning."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ppe_yolo.boxes import iou_of_sizes
+from ppe_yolo.model.coding import Grid
+
+Strategy = Literal["iou", "ratio"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Positives: place `place[p]` of image `image[p]` answers for object `target[p]`. Each place answers for one."""
+
+    image: Tensor
+    place: Tensor
+    target: Tensor
+
+
+def assign(
+    targets_cxcywh: Tensor,
+    target_image: Tensor,
+    grid: Grid,
+    *,
+    strategy: Strategy,
+    iou_threshold: float = 0.3,
+    max_ratio: float = 4.0,
+    neighbours: bool = True,
+) -> Assignment:
+    """Assigns objects to places.
+
+    Args:
+        targets_cxcywh: Objects of the whole batch, [M, 4] pixels.
+        target_image: [M] index of each object's image in the batch.
+        grid: The places.
+        strategy: `iou`: the anchors whose size has an IoU above `iou_threshold` with the object's, as in the original
+            helmet system; `ratio`: the anchors no side of which differs by more than `max_ratio`. In both, an object
+            that no anchor fits goes to the anchor of the best IoU, so that none is lost.
+        iou_threshold: See `iou`.
+        max_ratio: See `ratio`.
+        neighbours: Also the two cells nearest to the object's centre beside its own, which triples the positives
+            (multi-positives, Ge et al. 2021 "YOLOX", section 2.1, in a cross instead of a square).
+    """
+    device = targets_cxcywh.device
+    if len(targets_cxcywh) == 0:
+        empty = torch.zeros(0, dtype=torch.long, device=device)
+        return Assignment(empty, empty, empty)
+    sizes_wh = targets_cxcywh[:, 2:]
+    anchors_wh = torch.cat([level.anchors_wh for level in grid.levels])
+    fit_iou = iou_of_sizes(sizes_wh, anchors_wh)  # [M, all anchors]
+    if strategy == "iou":
+        fits = fit_iou > iou_threshold
+    else:
+        ratio = sizes_wh[:, None] / anchors_wh[None]
+        fits = torch.maximum(ratio, 1 / ratio).amax(-1) < max_ratio
+    orphan = ~fits.any(1)
+    fits[orphan, fit_iou[orphan].argmax(1)] = True
+
+    places, targets, fit_of = [], [], []
+    first_place = first_anchor = 0
+    for level in grid.levels:
+        count = len(level.anchors_wh)
+        target, anchor = fits[:, first_anchor : first_anchor + count].nonzero(as_tuple=True)
+        limit = torch.tensor([level.width, level.height], device=device)
+        position = targets_cxcywh[target, :2] / level.stride
+        own = torch.minimum(position.long().clamp(min=0), limit - 1)
+        cells, which = [own], [torch.arange(len(target), device=device)]
+        if neighbours:
+            step = torch.where(position - own < 0.5, -1, 1)
+            for axis in (0, 1):
+                beside = own.clone()
+                beside[:, axis] += step[:, axis]
+                inside = ((beside >= 0) & (beside < limit)).all(1).nonzero().squeeze(1)
+                cells.append(beside[inside])
+                which.append(inside)
+        cell, index = torch.cat(cells), torch.cat(which)
+        places.append(first_place + (anchor[index] * level.height + cell[:, 1]) * level.width + cell[:, 0])
+        targets.append(target[index])
+        fit_of.append(fit_iou[target[index], first_anchor + anchor[index]])
+        first_place += count * level.height * level.width
+        first_anchor += count
+    place, target = torch.cat(places), torch.cat(targets)
+    keep = _best_per_key(target_image[target] * first_place + place, torch.cat(fit_of))
+    return Assignment(target_image[target[keep]], place[keep], target[keep])
+
+
+def _best_per_key(keys: Tensor, values: Tensor) -> Tensor:
+    """Indices of the highest value for each distinct key [P] -> [K]; of equals, the first."""
+    order = values.argsort(descending=True, stable=True)
+    order = order[keys[order].argsort(stable=True)]
+    sorted_keys = keys[order]
+    first = torch.ones_like(sorted_keys, dtype=torch.bool)
+    first[1:] = sorted_keys[1:] != sorted_keys[:-1]
+    return order[first]
