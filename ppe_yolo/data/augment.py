@@ -1,0 +1,135 @@
+"""Augmentation: a function of a random generator, some photos and a size. The one place that knows albumentations."""
+
+import functools
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppe_yolo.contract import letterbox
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer release
+import albumentations as A  # noqa: E402
+
+Photo = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]  # RGB [H, W, 3], boxes_xyxy [N, 4], labels [N]
+
+MIN_VISIBILITY = 0.25  # an object of which less is left is no longer asked for
+MIN_SIDE = 2.0  # pixels; smaller boxes teach nothing
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How training photos are varied.
+
+    Attributes:
+        mosaic: Probability that a sample is put together from four photos (Bochkovskiy et al. 2020, section 3.3).
+        mosaic_fade: Parts of the training (0..1) at which that probability begins to fall, and has reached 0; the last
+            epochs then see photos as they are (Ge et al. 2021, section 2.1).
+        scale: Range of the zoom.
+        translate: Most of a shift, as a part of the side.
+        rotate: Most degrees of a turn to either side.
+        flip: Probability of a mirror image.
+        color: Probability of a change of brightness, contrast, saturation and hue.
+        brightness: Most of that change, likewise contrast.
+        saturation: Most of that change.
+        hue: Most of that change, as a part of the colour circle.
+    """
+
+    mosaic: float = 1.0
+    mosaic_fade: tuple[float, float] = (0.7, 0.85)
+    scale: tuple[float, float] = (0.6, 1.5)
+    translate: float = 0.1
+    rotate: float = 3.0
+    flip: float = 0.5
+    color: float = 0.8
+    brightness: float = 0.4
+    saturation: float = 0.6
+    hue: float = 0.02
+
+    def mosaic_probability(self, epoch: int, epochs: int) -> float:
+        """Probability of a mosaic in an epoch (from 0) of a training of so many epochs."""
+        begin, end = (part * epochs for part in self.mosaic_fade)
+        if epoch < begin:
+            return self.mosaic
+        return self.mosaic * max(0.0, (end - epoch) / (end - begin)) if end > begin else 0.0
+
+
+def fit(photo: Photo, input_size: tuple[int, int]) -> Photo:
+    """Letterboxes a photo and its boxes, the same way for training, validation and the edge."""
+    image, boxes_xyxy, labels = photo
+    canvas, placement = letterbox(image, input_size)
+    return canvas, placement.place(boxes_xyxy), labels
+
+
+def augment(
+    photo: Photo, others: list[Photo], input_size: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
+) -> Photo:
+    """One training sample of the given size.
+
+    Args:
+        photo: The photo.
+        others: Three more for a mosaic, or none.
+        input_size: (height, width) of the result.
+        config: What may happen.
+        rng: The only source of randomness.
+    """
+    pipeline = _pipeline(config, input_size, bool(others))
+    pipeline.set_random_seed(int(rng.integers(2**31)))
+    if not others:
+        photo = fit(photo, input_size)
+    image, boxes_xyxy, labels = photo
+    result = pipeline(
+        image=image,
+        bboxes=boxes_xyxy,
+        labels=labels,
+        mosaic_metadata=[{"image": i, "bboxes": b, "labels": n} for i, b, n in others],
+    )
+    return (
+        result["image"],
+        np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4),
+        np.asarray(result["labels"], dtype=np.int64).reshape(-1),
+    )
+
+
+@functools.lru_cache(maxsize=64)  # one a size and kind, in each worker
+def _pipeline(config: AugmentConfig, input_size: tuple[int, int], mosaic: bool) -> A.Compose:
+    grey = 114
+    steps: list[A.BasicTransform] = []
+    if mosaic:
+        steps.append(
+            A.Mosaic(
+                grid_yx=(2, 2), target_size=input_size, cell_shape=input_size, fit_mode="contain", fill=grey, p=1.0
+            )
+        )
+    steps += [
+        A.Affine(
+            scale=config.scale,
+            translate_percent=(-config.translate, config.translate),
+            rotate=(-config.rotate, config.rotate),
+            keep_ratio=True,
+            fill=grey,
+            p=1.0,
+        ),
+        A.HorizontalFlip(p=config.flip),
+        A.ColorJitter(
+            brightness=(1 - config.brightness, 1 + config.brightness),
+            contrast=(1 - config.brightness, 1 + config.brightness),
+            saturation=(1 - config.saturation, 1 + config.saturation),
+            hue=(-config.hue, config.hue),
+            p=config.color,
+        ),
+        A.ToGray(p=0.01),
+    ]
+    return A.Compose(
+        steps,
+        bbox_params=A.BboxParams(
+            format="pascal_voc",
+            label_fields=["labels"],
+            min_visibility=MIN_VISIBILITY,
+            min_width=MIN_SIDE,
+            min_height=MIN_SIDE,
+            clip=True,
+            filter_invalid_bboxes=True,
+        ),
+    )

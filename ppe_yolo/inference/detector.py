@@ -1,0 +1,142 @@
+"""A detector: photos in, boxes in the photos' own pixels out; made from a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppe_yolo.contract import ContractError, ModelContract, letterbox
+from ppe_yolo.errors import UserError
+from ppe_yolo.inference.postprocess import postprocess_batch
+from ppe_yolo.model.coding import decode, flatten_maps
+from ppe_yolo.model.yolov3 import YoloV3
+
+CHECKPOINT_KEY = "ppe_yolo"  # where a checkpoint keeps its contract and what is needed to build its network
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one photo, in falling order of score.
+
+    Attributes:
+        boxes_xyxy: float32 [N, 4], pixels of the photo.
+        scores: float32 [N].
+        labels: int64 [N].
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+class Detector(Protocol):
+    """Anything that finds objects in photos and says what it promises."""
+
+    contract: ModelContract
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """RGB photos of any size, each uint8 [H, W, 3] -> one `Detections` a photo."""
+        ...
+
+
+def detect_batch(network: YoloV3, images: Tensor, contract: ModelContract) -> list[dict[str, Tensor]]:
+    """Images [B, 3, H, W] in 0..1 -> boxes_xyxy [K, 4] in pixels of the input, scores [K], labels [K], a picture each."""
+    raw_maps = network(images)
+    boxes_xyxy, scores = decode(flatten_maps(raw_maps).float(), network.grid(raw_maps), network.box_coding)
+    return postprocess_batch(
+        boxes_xyxy,
+        scores,
+        input_size=(images.shape[2], images.shape[3]),
+        score_floor=contract.score_floor,
+        nms_iou_threshold=contract.nms_iou_threshold,
+        max_detections=contract.max_detections,
+    )
+
+
+class TorchDetector:
+    """Runs a network with PyTorch."""
+
+    def __init__(self, network: YoloV3, contract: ModelContract, device: torch.device) -> None:
+        self.contract = contract
+        self.device = device
+        self.network = network.eval().to(device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """See `Detector.detect`."""
+        fitted = [letterbox(i, self.contract.input_size, self.contract.pad_value) for i in images]
+        nhwc = torch.from_numpy(np.stack([canvas for canvas, _ in fitted])).to(self.device)
+        batch = nhwc.permute(0, 3, 1, 2).float() / 255  # already channels_last in memory
+        return [
+            Detections(
+                placement.restore(d["boxes_xyxy"].cpu().numpy()), d["scores"].cpu().numpy(), d["labels"].cpu().numpy()
+            )
+            for d, (_, placement) in zip(detect_batch(self.network, batch, self.contract), fitted, strict=True)
+        ]
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`: the first GPU if there is one; else what is named.
+
+    Raises:
+        UserError: No such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device: {name!r} cannot be used here ({str(error).splitlines()[0]}): try auto or cpu") from error
+    return device
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint of ours without running any code that it may carry.
+
+    Raises:
+        UserError: No such file, not a checkpoint, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: expected a checkpoint, got {'a folder' if path.is_dir() else 'no such file'}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is broken or not a checkpoint
+        reason = (str(error).splitlines() or [""])[0][:100]
+        raise UserError(f"{path}: expected a checkpoint, got a file that cannot be read as one ({reason})") from error
+    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
+        raise UserError(f"{path}: expected a checkpoint written by `ppe-yolo fit`, got one without a model contract")
+    return checkpoint
+
+
+def build_network(checkpoint: dict[str, Any], path: str | Path) -> tuple[YoloV3, ModelContract]:
+    """The network of a checkpoint with its weights, and its contract."""
+    try:
+        kept = checkpoint[CHECKPOINT_KEY]
+        contract = ModelContract.from_json(kept["contract"])
+        network = YoloV3(kept["architecture"], len(contract.class_names), kept["anchors_wh"], kept["box_coding"])
+        prefix = "network."
+        weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        network.load_state_dict(weights)
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: the checkpoint contradicts itself ({reason}): train or copy it again") from error
+    return network, contract
+
+
+def load_detector(path: str | Path, *, device: str = "auto") -> Detector:
+    """The detector in a model file.
+
+    Raises:
+        UserError: The file is not a model of ours, or the device is not there.
+    """
+    network, contract = build_network(read_checkpoint(path), path)
+    return TorchDetector(network, contract, choose_device(device))
