@@ -1,0 +1,117 @@
+"""Class maps: which names of a data set become which classes of the model. They belong to the data set, and are data."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.errors import UserError
+
+DEFAULT = "default"
+_PACKAGED = resources.files("ppe_yolo.data") / "class_maps"
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What each name of a data set means.
+
+    Attributes:
+        name: Name of the packaged map, or the file.
+        class_names: The model's classes, in the order of their labels.
+        mapping: Name in the data set -> class.
+        ignored: Names whose objects are left out.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    mapping: Mapping[str, str]
+    ignored: frozenset[str]
+
+    def knows(self, raw_name: str) -> bool:
+        """Whether the map says what becomes of this name."""
+        return raw_name in self.mapping or raw_name in self.ignored
+
+    def apply(self, image: AnnotatedImage) -> AnnotatedImage:
+        """The photo with the model's class names, ignored objects left out. All its names must be known."""
+        kept = (o for o in image.objects if o.class_name not in self.ignored)
+        return replace(image, objects=tuple(replace(o, class_name=self.mapping[o.class_name]) for o in kept))
+
+    def explain_unknown(self, raw_name: str) -> str:
+        """What to tell about a name that the map does not mention."""
+        known = sorted({*self.mapping, *self.ignored})
+        near = difflib.get_close_matches(raw_name.strip().lower(), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"class map {self.name} does not mention the name {raw_name!r} (it knows {', '.join(known)}){hint}"
+
+    def check(self, counts: Counter[str], where: object) -> None:
+        """Refuses a data set with names that the map does not mention.
+
+        Args:
+            counts: How often each name was found.
+            where: The data set, for the message.
+
+        Raises:
+            UserError: Lists all names found, with their counts.
+        """
+        unknown = [name for name in counts if not self.knows(name)]
+        if unknown:
+            found = ", ".join(f"{name!r} {count}" for name, count in counts.most_common())
+            raise UserError(
+                f"{where}: {'; '.join(self.explain_unknown(n) for n in unknown)}. Names found, with counts: {found}. "
+                f"Choose another with --class-map ({', '.join(packaged_names())}) or write your own YAML"
+            )
+
+
+def packaged_names() -> list[str]:
+    """Names of the class maps that come with the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _PACKAGED.iterdir() if p.name.endswith(".yaml"))
+
+
+def load_class_map(name_or_file: str | Path | None = None) -> ClassMap:
+    """A packaged class map by its name, or the user's own YAML with class_names, map and ignore.
+
+    Raises:
+        UserError: Neither a known name nor a file, or a file that contradicts itself.
+    """
+    name = str(name_or_file or DEFAULT)
+    packaged = _PACKAGED / f"{name}.yaml"
+    try:
+        if name in packaged_names():
+            text = packaged.read_text(encoding="utf-8")
+        elif Path(name).is_file():
+            text = Path(name).read_text(encoding="utf-8")
+        else:
+            raise UserError(
+                f"class map: expected one of {', '.join(packaged_names())} or a YAML file, got {name!r} (no such file)"
+            )
+        values = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"class map {name}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict) or not {"class_names", "map"} <= set(values) <= {"class_names", "map", "ignore"}:
+        raise UserError(f"class map {name}: expected the keys class_names, map and perhaps ignore, got {_keys(values)}")
+    names, mapping, ignored = values["class_names"], values["map"], values.get("ignore") or []
+    if not isinstance(names, list) or not isinstance(mapping, dict) or not isinstance(ignored, list):
+        raise UserError(f"class map {name}: class_names and ignore must be lists, map must be name: class")
+    for value in (*names, *mapping, *mapping.values(), *ignored):
+        if not isinstance(value, str) or not value:
+            raise UserError(f"class map {name}: expected names in text, got {value!r}: put it in quotes")
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"class map {name}: class_names must be different names, at least one, got {names!r}")
+    for raw, target in mapping.items():
+        if target not in names:
+            raise UserError(f"class map {name}: {raw!r} is mapped to {target!r}, which is none of class_names {names!r}")
+    unused, both = set(names) - set(mapping.values()), set(mapping) & set(ignored)
+    if unused:
+        raise UserError(f"class map {name}: nothing is mapped to {sorted(unused)!r}: map a name, or remove the class")
+    if both:
+        raise UserError(f"class map {name}: {sorted(both)!r} cannot be both mapped and ignored")
+    return ClassMap(name, tuple(names), dict(mapping), frozenset(ignored))
+
+
+def _keys(values: object) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__

@@ -1,0 +1,95 @@
+"""Boxes drawn on photos. numpy and OpenCV only."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+# a bare head is what people look for; the rest are colours that also colour-blind people tell apart (Okabe & Ito 2008)
+_COLOURS = {"none": (213, 40, 40), "helmet": (0, 158, 115)}
+_OTHERS = ((0, 114, 178), (230, 159, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66), (120, 94, 240))
+GROUND_TRUTH = (255, 255, 255)
+
+
+def colour_of(name: str, label: int) -> tuple[int, int, int]:
+    """RGB colour of a class."""
+    return _COLOURS.get(name, _OTHERS[label % len(_OTHERS)])
+
+
+def draw_boxes(
+    image: Image,
+    boxes_xyxy: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    class_names: Sequence[str],
+    scores: NDArray[np.floating[Any]] | None = None,
+    *,
+    colour: tuple[int, int, int] | None = None,
+) -> Image:
+    """Draws boxes on a copy of a photo.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        boxes_xyxy: [N, 4], pixels of the photo.
+        labels: [N].
+        class_names: Names of the labels.
+        scores: [N], written behind the name; with None, nothing is written at all (annotated boxes).
+        colour: One RGB colour for all instead of one a class.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    height, width = canvas.shape[:2]
+    line = max(1, round(max(height, width) / 400))
+    font_scale = max(0.35, max(height, width) / 1600)
+    for i, (x1, y1, x2, y2) in enumerate(np.rint(np.asarray(boxes_xyxy).reshape(-1, 4)).astype(int).tolist()):
+        name = class_names[int(labels[i])]
+        rgb = colour or colour_of(name, int(labels[i]))
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line, cv2.LINE_AA)
+        if scores is None:
+            continue
+        text = f"{name} {scores[i]:.2f}"
+        (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)
+        left = max(0, min(x1, width - text_width - 2))
+        top = y1 - text_height - below - 1 if y1 - text_height - below - 1 >= 0 else min(y2 + 1, height - text_height - below)
+        top = max(0, top)
+        cv2.rectangle(canvas, (left, top), (left + text_width + 2, top + text_height + below), rgb, cv2.FILLED)
+        dark = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 150
+        cv2.putText(
+            canvas,
+            text,
+            (left + 1, top + text_height),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            font_scale,
+            (0, 0, 0) if dark else (255, 255, 255),
+            1,
+            cv2.LINE_AA,
+        )
+    return canvas
+
+
+def tile_images(images: Sequence[Image], columns: int, cell_size: tuple[int, int]) -> Image:
+    """Puts photos into a grid of cells of (height, width) pixels, each scaled to fit, on grey."""
+    height, width = cell_size
+    rows = math.ceil(len(images) / columns)
+    sheet = np.full((rows * height, columns * width, 3), 114, dtype=np.uint8)
+    for i, image in enumerate(images):
+        scale = min(height / image.shape[0], width / image.shape[1])
+        size = (max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        top = i // columns * height + (height - size[1]) // 2
+        left = i % columns * width + (width - size[0]) // 2
+        sheet[top : top + size[1], left : left + size[0]] = small
+    return sheet
+
+
+def save_image(path: Any, image: Image) -> None:
+    """Writes an RGB photo; the suffix tells the format.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"{path} cannot be written")

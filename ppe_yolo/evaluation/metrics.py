@@ -1,0 +1,99 @@
+"""Mean average precision as COCO defines it, by torchmetrics, over a whole split at once.
+
+Protocol: average precision is the mean of precision at 101 recalls; `map` is its mean over IoU thresholds 0.50 to 0.95 and
+classes, `map_50` at IoU 0.5 alone. A `difficult` object is given as a crowd: not finding it is no miss, and finding it
+(overlap measured against the detection's own area, as COCO does for crowds) is no false alarm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+_IOU_50, _ALL_SIZES, _MOST_DETECTIONS = 0, 0, -1
+
+
+@dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """Precision and score at each of 101 recalls at IoU 0.5; beyond the highest recall reached both are 0."""
+
+    precision: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def build_metric(max_detections: int) -> MeanAveragePrecision:
+    """The metric; usable alone, or as a part of a LightningModule, where it gathers over all processes."""
+    metric = MeanAveragePrecision(
+        backend="faster_coco_eval",
+        class_metrics=True,
+        extended_summary=True,
+        max_detection_thresholds=[1, min(10, max_detections), max_detections],
+    )
+    metric.warn_on_many_detections = False  # crowded scenes are what the contract's limit is for
+    return metric
+
+
+def to_metric_predictions(detections: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Detections with boxes_xyxy, scores, labels, in the metric's words."""
+    return [{"boxes": d["boxes_xyxy"], "scores": d["scores"], "labels": d["labels"]} for d in detections]
+
+
+def to_metric_targets(targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Targets with boxes_xyxy, labels, difficult, in the metric's words."""
+    return [{"boxes": t["boxes_xyxy"], "labels": t["labels"], "iscrowd": t["difficult"].long()} for t in targets]
+
+
+def summarise(result: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+    """What a metric computed, in plain types: map, map_50, map_75 and per_class {name: ap, ap_50, recall_50}.
+
+    A figure that is not defined, since the split has no object of the class, is None.
+    """
+    precision = _array(result["precision"])  # [T, R, C, size, detections]
+    recall = _array(result["recall"])  # [T, C, size, detections]
+    seen = {int(label): k for k, label in enumerate(_array(result["classes"]).reshape(-1))}
+    per_class: dict[str, dict[str, float | None]] = {}
+    for label, name in enumerate(class_names):
+        k = seen.get(label)
+        if k is None:
+            per_class[name] = {"ap": None, "ap_50": None, "recall_50": None}
+            continue
+        all_ious = precision[:, :, k, _ALL_SIZES, _MOST_DETECTIONS]
+        per_class[name] = {
+            "ap": _mean(all_ious),
+            "ap_50": _mean(all_ious[_IOU_50]),
+            "recall_50": _mean(recall[_IOU_50, k, _ALL_SIZES, _MOST_DETECTIONS]),
+        }
+    return {
+        "map": _mean(precision[:, :, :, _ALL_SIZES, _MOST_DETECTIONS]),
+        "map_50": _mean(precision[_IOU_50, :, :, _ALL_SIZES, _MOST_DETECTIONS]),
+        "map_75": _mean(precision[5, :, :, _ALL_SIZES, _MOST_DETECTIONS]),
+        "per_class": per_class,
+    }
+
+
+def precision_recall_curves(result: dict[str, Any], class_names: Sequence[str]) -> dict[str, PrecisionRecallCurve]:
+    """The curve of each class that the split has objects of."""
+    precision, scores = _array(result["precision"]), _array(result["scores"])
+    curves = {}
+    for k, label in enumerate(_array(result["classes"]).reshape(-1).astype(int)):
+        values = precision[_IOU_50, :, k, _ALL_SIZES, _MOST_DETECTIONS]
+        if (values > -1).any():
+            curves[class_names[label]] = PrecisionRecallCurve(
+                values.clip(min=0.0), scores[_IOU_50, :, k, _ALL_SIZES, _MOST_DETECTIONS].clip(min=0.0)
+            )
+    return curves
+
+
+def _array(value: Any) -> NDArray[np.float64]:
+    return np.asarray(value.cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
+
+
+def _mean(values: Any) -> float | None:
+    """Mean of what is defined; COCO marks the rest with -1."""
+    defined = np.asarray(values)[np.asarray(values) > -1]
+    return float(defined.mean()) if defined.size else None

@@ -1,0 +1,137 @@
+"""What happens around the training: averaged weights, and pictures for TensorBoard."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning.callbacks import Callback, WeightAveraging
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+
+from ppe_yolo.data.dataset import Batch
+from ppe_yolo.draw import GROUND_TRUTH, draw_boxes, tile_images
+from ppe_yolo.evaluation.metrics import RECALLS, PrecisionRecallCurve, precision_recall_curves
+
+
+class EmaWeights(WeightAveraging):
+    """Exponential moving average of the weights, used for validation, checkpoints and the final model.
+
+    The decay grows from 0 to `decay` as decay * (1 - exp(-updates / warmup_updates)), so that a short training is not held
+    back by its random start.
+
+    Args:
+        decay: Part of the average that each step keeps; 0 switches averaging off.
+        warmup_updates: Steps until the decay has come about two thirds of the way.
+    """
+
+    def __init__(self, decay: float = 0.999, warmup_updates: int = 200) -> None:
+        self.decay = decay
+        self.warmup_updates = warmup_updates
+        super().__init__(multi_avg_fn=self._average)
+
+    def decay_after(self, updates: int) -> float:
+        """The decay at an update (from 1)."""
+        return self.decay * (1 - math.exp(-updates / self.warmup_updates))
+
+    @torch.no_grad()
+    def _average(
+        self, averaged: tuple[Tensor, ...] | list[Tensor], current: tuple[Tensor, ...] | list[Tensor], updates: Any
+    ) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - self.decay_after(int(updates)))
+        else:  # counters of batch norms
+            torch._foreach_copy_(averaged, current)
+
+
+class PrecisionRecallCurves(Callback):
+    """Shows each class's precision-recall curve at IoU 0.5: as a figure, and in TensorBoard's own PR CURVES tab."""
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the curves of the validation that has just ended."""
+        result = getattr(pl_module, "val_result", None)
+        if trainer.sanity_checking or result is None or not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        writer = trainer.logger.experiment
+        curves = precision_recall_curves(result, pl_module.class_names)  # type: ignore[arg-type]
+        writer.add_figure("val/precision_recall", draw_curves(curves), trainer.global_step)
+        for name, curve in curves.items():
+            # the tab wants one value a threshold; ours are the scores at which each recall is reached
+            order = np.argsort(curve.scores, kind="stable")
+            zeros = np.zeros(len(RECALLS))
+            writer.add_pr_curve_raw(
+                f"val/precision_recall_{name}",
+                true_positive_counts=zeros,
+                false_positive_counts=zeros,
+                true_negative_counts=zeros,
+                false_negative_counts=zeros,
+                precision=curve.precision[order],
+                recall=RECALLS[order],
+                global_step=trainer.global_step,
+                num_thresholds=len(RECALLS),
+            )
+
+
+def draw_curves(curves: dict[str, PrecisionRecallCurve]) -> Figure:
+    """Precision against recall, a line a class."""
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, curve in curves.items():
+        axes.plot(RECALLS, curve.precision, label=f"{name}: AP50 {curve.precision.mean():.3f}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="Precision and recall at IoU 0.5")
+    axes.grid(alpha=0.3)
+    if curves:
+        axes.legend()
+    return figure
+
+
+class PredictionGrid(Callback):
+    """Shows the first validation photos with what is marked (white) and what is found (coloured).
+
+    Args:
+        images: How many.
+        score_threshold: Weaker detections are not drawn.
+        columns: Photos a row.
+    """
+
+    def __init__(self, images: int = 9, score_threshold: float = 0.3, columns: int = 3) -> None:
+        self.images = images
+        self.score_threshold = score_threshold
+        self.columns = columns
+        self._drawn: list[Any] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draws photos until there are enough."""
+        wanted = self.images - len(self._drawn)
+        if not trainer.is_global_zero or trainer.sanity_checking or wanted <= 0:
+            return
+        images = batch.images[:wanted]
+        names = pl_module.class_names
+        for image, found, target in zip(images, pl_module.detect_batch(images), batch.targets[:wanted], strict=True):  # type: ignore[operator]
+            pixels = (image.float() * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+            strong = found["scores"] >= self.score_threshold
+            boxes, labels, scores = (found[k][strong].float().cpu().numpy() for k in ("boxes_xyxy", "labels", "scores"))
+            marked = (target[k].cpu().numpy() for k in ("boxes_xyxy", "labels"))
+            pixels = draw_boxes(pixels, *marked, names, colour=GROUND_TRUTH)  # type: ignore[arg-type]
+            self._drawn.append(draw_boxes(pixels, boxes, labels.astype(int), names, scores))  # type: ignore[arg-type]
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hands the grid to TensorBoard."""
+        if self._drawn and isinstance(trainer.logger, TensorBoardLogger):
+            cell = self._drawn[0].shape[:2]
+            grid = tile_images(self._drawn, self.columns, cell)
+            trainer.logger.experiment.add_image("val/predictions", grid, trainer.global_step, dataformats="HWC")
+        self._drawn = []
