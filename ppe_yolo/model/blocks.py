@@ -8,13 +8,24 @@ from torch import Tensor, nn
 class ConvBlock(nn.Sequential):
     """Convolution without bias, batch norm, leaky ReLU of slope 0.1 (Redmon & Farhadi 2018, section 2.4).
 
-    Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
+    Shapes: [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)], halved again by `pool`.
+
+    Args:
+        in_channels: Of the input.
+        out_channels: Of the output.
+        kernel_size: Side of the square kernel.
+        stride: Of the convolution.
+        pool: Also halve the output by max pooling. The maximum is taken before the leaky ReLU: both orders give the same
+            numbers, since the ReLU rises monotonically, but so it works on a quarter of the places.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, pool: bool = False
+    ) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
             nn.BatchNorm2d(out_channels),
+            nn.MaxPool2d(2) if pool else nn.Identity(),
             nn.LeakyReLU(0.1, inplace=True),
         )
 

@@ -1,5 +1,7 @@
 """YOLOv3-tiny: the small sibling that its authors publish beside YOLOv3 (cfg/yolov3-tiny.cfg of Darknet)."""
 
+import itertools
+
 from torch import Tensor, nn
 
 from ppe_yolo.model.blocks import ConvBlock, SamePool, upsample_and_join
@@ -21,10 +23,11 @@ class YoloV3TinyBody(nn.Module):
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for in_channels, out_channels in ((3, 16), (16, 32), (32, 64), (64, 128)):
-            layers += [ConvBlock(in_channels, out_channels, 3), nn.MaxPool2d(2)]
-        self.backbone16 = nn.Sequential(*layers, ConvBlock(128, 256, 3))
+        channels = (3, 16, 32, 64, 128)
+        self.backbone16 = nn.Sequential(
+            *(ConvBlock(before, after, 3, pool=True) for before, after in itertools.pairwise(channels)),
+            ConvBlock(128, 256, 3),
+        )
         self.backbone32 = nn.Sequential(
             nn.MaxPool2d(2), ConvBlock(256, 512, 3), SamePool(), ConvBlock(512, 1024, 3), ConvBlock(1024, 256, 1)
         )

@@ -120,7 +120,7 @@ class PredictionGrid(Callback):
         images = batch.images[:wanted]
         names = pl_module.class_names
         for image, found, target in zip(images, pl_module.detect_batch(images), batch.targets[:wanted], strict=True):  # type: ignore[operator]
-            pixels = (image.float() * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+            pixels = image.permute(1, 2, 0).cpu().numpy()
             strong = found["scores"] >= self.score_threshold
             boxes, labels, scores = (found[k][strong].float().cpu().numpy() for k in ("boxes_xyxy", "labels", "scores"))
             marked = (target[k].cpu().numpy() for k in ("boxes_xyxy", "labels"))

@@ -97,13 +97,9 @@ class DetectorTask(pl.LightningModule):
         """Images [B, 3, H, W] in 0..1 -> raw maps."""
         return self.network(images)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Bytes travel to the device; floats are made there."""
-        return Batch(to_network_input(batch.images), batch.targets)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        raw_maps = self.network(batch.images)
+        raw_maps = self.network(to_network_input(batch.images))
         terms = compute_loss(
             flatten_maps(raw_maps), self.network.grid(raw_maps), batch.targets, self.network.box_coding, self.loss_config
         )
@@ -120,8 +116,8 @@ class DetectorTask(pl.LightningModule):
         return terms.total
 
     def detect_batch(self, images: Tensor) -> list[dict[str, Tensor]]:
-        """Images [B, 3, H, W] in 0..1 -> detections, a picture each, in pixels of the input."""
-        return detect_batch(self.network, images, self.contract)
+        """Images uint8 [B, 3, H, W] -> detections, a picture each, in pixels of the input."""
+        return detect_batch(self.network, to_network_input(images), self.contract)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds one batch to the metric; the figure itself is made once, over the whole split."""
@@ -208,7 +204,7 @@ class DetectorTask(pl.LightningModule):
 
 
 def to_network_input(images: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] -> float32 in 0..1, the channels last in memory."""
+    """uint8 [B, 3, H, W] -> float32 in 0..1, the channels last in memory; bytes travel to the device, floats are made there."""
     return images.contiguous(memory_format=torch.channels_last).float().div_(255)
 
 
