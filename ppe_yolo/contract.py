@@ -103,8 +103,7 @@ class ModelContract:
         expected = {f.name for f in dataclasses.fields(cls)}
         if set(values) != expected:
             raise ContractError(
-                f"model contract: missing keys {sorted(expected - set(values))}, "
-                f"unknown keys {sorted(set(values) - expected)}"
+                f"model contract: missing keys {sorted(expected - set(values))}, unknown keys {sorted(set(values) - expected)}"
             )
         for key, kind in (("class_names", list), ("input_size", list), ("alarm_thresholds", dict), ("provenance", dict)):
             if not isinstance(values[key], kind):

@@ -96,9 +96,7 @@ class AuditReport:
         write_json(path, {"statistics": self.statistics, "problems": [asdict(p) for p in self.problems]})
 
 
-def audit(
-    root: str | Path, class_map: ClassMap, *, splits: Iterable[str] | None = None, progress: bool = True
-) -> AuditReport:
+def audit(root: str | Path, class_map: ClassMap, *, splits: Iterable[str] | None = None, progress: bool = True) -> AuditReport:
     """Checks a data set.
 
     Args:
@@ -121,9 +119,7 @@ def audit(
     with ThreadPoolExecutor(4) as pool:  # decoding releases Python's lock
         results = pool.map(lambda key: _check(source, key, class_map), keys)
         console = Console(stderr=True)
-        checked = list(
-            track(results, "checking photos", len(keys), console=console, transient=True, disable=not progress)
-        )
+        checked = list(track(results, "checking photos", len(keys), console=console, transient=True, disable=not progress))
     by_key = {c.key: c for c in checked}
     problems = [p for c in checked for p in c.problems]
     problems += _overlaps(root, wanted)

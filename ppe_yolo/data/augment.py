@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ppe_yolo.contract import letterbox
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer release
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 Photo = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]  # RGB [H, W, 3], boxes_xyxy [N, 4], labels [N]
 
@@ -98,9 +98,7 @@ def _pipeline(config: AugmentConfig, input_size: tuple[int, int], mosaic: bool) 
     steps: list[A.BasicTransform] = []
     if mosaic:
         steps.append(
-            A.Mosaic(
-                grid_yx=(2, 2), target_size=input_size, cell_shape=input_size, fit_mode="contain", fill=grey, p=1.0
-            )
+            A.Mosaic(grid_yx=(2, 2), target_size=input_size, cell_shape=input_size, fit_mode="contain", fill=grey, p=1.0)
         )
     steps += [
         A.Affine(

@@ -57,9 +57,7 @@ class DetectionDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if multi_scale is not None and (
-            multi_scale[0] > multi_scale[1] or any(s < STRIDE or s % STRIDE for s in multi_scale)
-        ):
+        if multi_scale is not None and (multi_scale[0] > multi_scale[1] or any(s < STRIDE or s % STRIDE for s in multi_scale)):
             raise UserError(f"data.multi_scale: expected (smallest, largest) in multiples of {STRIDE}, got {multi_scale}")
         if not 0.0 < val_fraction < 1.0:
             raise UserError(f"data.val_fraction: expected a part between 0 and 1, got {val_fraction}")
@@ -95,6 +93,8 @@ class DetectionDataModule(pl.LightningDataModule):
         for part, chosen in (("training", self.train_images), ("validation", self.val_images)):
             if not chosen:
                 raise UserError(f"{self.root}: no photo is left for {part}: give more photos, or another val_fraction")
+            if not any(image.objects for image in chosen):
+                raise UserError(f"{self.root}: no photo for {part} has an object: give more photos, or another val_fraction")
         rank_zero_info(f"data: {len(self.train_images)} photos to train on, {len(self.val_images)} to validate on")
 
     def _audit(self, root: str) -> AuditReport:
@@ -125,9 +125,7 @@ class DetectionDataModule(pl.LightningDataModule):
             dataset, trainer.world_size, trainer.global_rank, shuffle=True, seed=self.seed
         )
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 1
-        batches = TrainingBatchSampler(
-            sampler, self.batch_size, self.input_size, self.multi_scale, self.augment, epochs
-        )
+        batches = TrainingBatchSampler(sampler, self.batch_size, self.input_size, self.multi_scale, self.augment, epochs)
         return DataLoader(dataset, batch_sampler=batches, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Sample]:

@@ -103,9 +103,7 @@ class TrainingDataset(Dataset[Sample]):
 class EvaluationDataset(Dataset[Sample]):
     """Letterboxed samples, addressed by index."""
 
-    def __init__(
-        self, images: Sequence[AnnotatedImage], class_names: Sequence[str], input_size: tuple[int, int]
-    ) -> None:
+    def __init__(self, images: Sequence[AnnotatedImage], class_names: Sequence[str], input_size: tuple[int, int]) -> None:
         self.photos = _Photos(images, class_names, keep_difficult=True)
         self.input_size = input_size
 

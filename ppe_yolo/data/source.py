@@ -69,9 +69,7 @@ class VocFolder:
         if not stems:
             raise UserError(f"{root / 'Annotations'}: expected one XML a photo, got none: give the folder above it")
         known = set(stems)
-        self.splits = {
-            path.stem: _read_image_set(path, known) for path in sorted((root / "ImageSets" / "Main").glob("*.txt"))
-        }
+        self.splits = {path.stem: _read_image_set(path, known) for path in sorted((root / "ImageSets" / "Main").glob("*.txt"))}
         # VOC also has a list per class (cat_train.txt); those are no splits
         self.splits = {name: keys for name, keys in self.splits.items() if "_" not in name and keys} or {ALL: stems}
 

@@ -1,6 +1,5 @@
 """From decoded boxes and scores to detections: the best of each object, at most so many a picture."""
 
-import torch
 from torch import Tensor
 from torchvision.ops import nms
 

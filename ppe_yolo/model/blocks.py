@@ -19,9 +19,7 @@ class ConvBlock(nn.Sequential):
             numbers, since the ReLU rises monotonically, but so it works on a quarter of the places.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, pool: bool = False
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, pool: bool = False) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
             nn.BatchNorm2d(out_channels),

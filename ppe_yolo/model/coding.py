@@ -77,9 +77,7 @@ def decode_cxcywh(box_logits: Tensor, cells_xy: Tensor, anchors_wh: Tensor, stri
     return torch.cat((centre, size), dim=-1)
 
 
-def encode_cxcywh(
-    boxes_cxcywh: Tensor, cells_xy: Tensor, anchors_wh: Tensor, strides: Tensor, coding: BoxCoding
-) -> Tensor:
+def encode_cxcywh(boxes_cxcywh: Tensor, cells_xy: Tensor, anchors_wh: Tensor, strides: Tensor, coding: BoxCoding) -> Tensor:
     """The inverse of `decode_cxcywh`: centre and size [..., N, 4] in pixels -> box logits [..., N, 4].
 
     A box that the coding cannot express (too far from its cell, or too large) gives infinite logits.

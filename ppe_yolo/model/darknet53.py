@@ -58,9 +58,7 @@ class YoloV3Body(nn.Module):
         self.neck16 = _five_convolutions(512 + 256, 256)
         self.lateral16 = ConvBlock(256, 128, 1)
         self.neck8 = _five_convolutions(256 + 128, 128)
-        self.heads = nn.ModuleList(
-            nn.Sequential(ConvBlock(c, c * 2, 3), nn.Conv2d(c * 2, outputs, 1)) for c in (128, 256, 512)
-        )
+        self.heads = nn.ModuleList(nn.Sequential(ConvBlock(c, c * 2, 3), nn.Conv2d(c * 2, outputs, 1)) for c in (128, 256, 512))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Returns the raw maps, the finest stride first."""

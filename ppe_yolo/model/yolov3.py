@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ppe_yolo.errors import UserError
@@ -19,6 +21,11 @@ _BODIES: dict[str, tuple[type[nn.Module], tuple[int, ...], tuple[tuple[tuple[int
     "yolov3": (darknet53.YoloV3Body, darknet53.STRIDES, darknet53.DEFAULT_ANCHORS_WH),
     "yolov3-tiny": (tiny.YoloV3TinyBody, tiny.STRIDES, tiny.DEFAULT_ANCHORS_WH),
 }
+
+
+def default_anchors_wh(architecture: Architecture) -> NDArray[np.float64]:
+    """The architecture's own anchors: [K, 2] width and height in pixels at 416, the finest stride first."""
+    return np.array(_BODIES[architecture][2], dtype=np.float64).reshape(-1, 2)
 
 
 class YoloV3(nn.Module):
@@ -47,10 +54,9 @@ class YoloV3(nn.Module):
         super().__init__()
         if architecture not in _BODIES:
             raise UserError(f"architecture: expected one of {sorted(_BODIES)}, got {architecture!r}")
-        body, self.strides, default_anchors_wh = _BODIES[architecture]
+        body, self.strides, _ = _BODIES[architecture]
         anchors = torch.tensor(
-            [wh for level in default_anchors_wh for wh in level] if anchors_wh is None else [list(a) for a in anchors_wh],
-            dtype=torch.float32,
+            default_anchors_wh(architecture) if anchors_wh is None else [list(a) for a in anchors_wh], dtype=torch.float32
         )
         expected = (ANCHORS_PER_LEVEL * len(self.strides), 2)
         if anchors.shape != expected or not (anchors > 0).all():

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from ppe_yolo.data.dataset import Batch
 from ppe_yolo.draw import GROUND_TRUTH, draw_boxes, tile_images
-from ppe_yolo.evaluation.metrics import RECALLS, PrecisionRecallCurve, precision_recall_curves
+from ppe_yolo.evaluation.metrics import RECALLS, precision_recall_curves
+from ppe_yolo.evaluation.plots import draw_curves
 
 
 class EmaWeights(WeightAveraging):
@@ -74,19 +74,6 @@ class PrecisionRecallCurves(Callback):
                 global_step=trainer.global_step,
                 num_thresholds=len(RECALLS),
             )
-
-
-def draw_curves(curves: dict[str, PrecisionRecallCurve]) -> Figure:
-    """Precision against recall, a line a class."""
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for name, curve in curves.items():
-        axes.plot(RECALLS, curve.precision, label=f"{name}: AP50 {curve.precision.mean():.3f}")
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="Precision and recall at IoU 0.5")
-    axes.grid(alpha=0.3)
-    if curves:
-        axes.legend()
-    return figure
 
 
 class PredictionGrid(Callback):

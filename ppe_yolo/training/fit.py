@@ -1,5 +1,6 @@
 """`ppe-yolo fit`: LightningCLI around the task, and the run folder that a training leaves behind."""
 
+import itertools
 import os
 import warnings
 from collections.abc import Sequence
@@ -106,6 +107,11 @@ def expand_recipes(arguments: Sequence[str]) -> tuple[list[str], str]:
     return expanded, recipe
 
 
+def free_run_dir(runs: Path, name: str) -> Path:
+    """The first of runs/name-1, runs/name-2, ... that is not there yet."""
+    return next(folder for n in itertools.count(1) if not (folder := runs / f"{name}-{n}").exists())
+
+
 def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> tuple[Path, str | None]:
     """The folder of this run and the checkpoint to go on from.
 
@@ -128,10 +134,7 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> t
     elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("--run_dir: must be given when several processes are started from outside (torchrun)")
     else:
-        number = 1
-        while (RUNS / f"{recipe}-{number}").exists():
-            number += 1
-        folder, is_new = RUNS / f"{recipe}-{number}", True
+        folder, is_new = free_run_dir(RUNS, recipe), True
     if is_new and (folder / "checkpoints").exists():
         raise UserError(f"{folder}: already holds a run: add --ckpt_path last to go on, or choose another --run_dir")
     os.environ[_RUN_DIR_VARIABLE] = str(folder)

@@ -104,9 +104,7 @@ def compute_loss(
     objectness_logits = logits[..., 4]
     if config.focal_gamma > 0:
         weight = weight * (objectness_target - torch.sigmoid(objectness_logits)).abs() ** config.focal_gamma
-    objectness_losses = weight * F.binary_cross_entropy_with_logits(
-        objectness_logits, objectness_target, reduction="none"
-    )
+    objectness_losses = weight * F.binary_cross_entropy_with_logits(objectness_logits, objectness_target, reduction="none")
 
     class_logits = logits[found.image, found.place, 5:]
     class_target = F.one_hot(labels[found.target], class_logits.shape[-1]).to(class_logits.dtype)
@@ -120,9 +118,7 @@ def compute_loss(
 
 
 @torch.no_grad()
-def _objectness_targets(
-    boxes_xyxy: Tensor, targets: Sequence[dict[str, Tensor]], ignore_iou: float
-) -> tuple[Tensor, Tensor]:
+def _objectness_targets(boxes_xyxy: Tensor, targets: Sequence[dict[str, Tensor]], ignore_iou: float) -> tuple[Tensor, Tensor]:
     """Target 0 everywhere, and weight 1 where a box overlaps no object by more than `ignore_iou`: [B, N], [B, N]."""
     padded = torch.nn.utils.rnn.pad_sequence([t["boxes_xyxy"] for t in targets], batch_first=True)  # [B, most, 4]
     target = boxes_xyxy.new_zeros(boxes_xyxy.shape[:2])

@@ -67,7 +67,7 @@ class DetectorTask(pl.LightningModule):
         anchors_wh: list[tuple[float, float]] | None = None,
         box_coding: BoxCoding = "bounded",
         loss: LossConfig = LossConfig(),  # noqa: B008 - frozen
-        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 - frozen
+        optimizer: OptimizerConfig = OptimizerConfig(),
         weights: str | None = None,
         score_floor: float = 0.01,
         nms_iou_threshold: float = 0.5,
@@ -154,9 +154,7 @@ class DetectorTask(pl.LightningModule):
             optimizer = torch.optim.Adam(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
         total = int(self.trainer.estimated_stepping_batches)
         warmup = round(config.warmup_epochs * total / max(self.trainer.max_epochs or 1, 1))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: lr_factor(step, total, warmup, config.final_lr)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total, warmup, config.final_lr))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -184,8 +182,10 @@ class DetectorTask(pl.LightningModule):
             ("input_size", before.input_size, self.contract.input_size),
         ):
             if was != is_now:
-                raise UserError(f"ckpt_path: the checkpoint was trained with {key} {was!r}, now it is {is_now!r}: "
-                                "use the same configuration to go on, or --model.weights to start a new training from it")
+                raise UserError(
+                    f"ckpt_path: the checkpoint was trained with {key} {was!r}, now it is {is_now!r}: "
+                    "use the same configuration to go on, or --model.weights to start a new training from it"
+                )
 
     def _start_from(self, path: str) -> None:
         source, _ = build_network(read_checkpoint(path), path)

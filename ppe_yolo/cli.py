@@ -1,0 +1,320 @@
+"""The command line: `ppe-yolo <subcommand>`. Heavy libraries are imported by the commands that need them."""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ppe_yolo import __version__
+from ppe_yolo.errors import UserError
+
+app = typer.Typer(
+    name="ppe-yolo",
+    help="Finds heads with and without a helmet: data, training, evaluation, prediction.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+benchmark_app = typer.Typer(help="Speed, measured side by side on this machine.", no_args_is_help=True)
+app.add_typer(benchmark_app, name="benchmark")
+
+_out = Console(highlight=False)
+
+
+class Split(StrEnum):
+    """A part of a data set."""
+
+    train = "train"
+    val = "val"
+    trainval = "trainval"
+    test = "test"
+
+
+class OnError(StrEnum):
+    """What to do about photos that the audit refuses."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+class ArchitectureName(StrEnum):
+    """A network."""
+
+    yolov3 = "yolov3"
+    yolov3_tiny = "yolov3-tiny"
+
+
+ClassMapOption = Annotated[
+    str,
+    typer.Option(
+        "--class-map",
+        metavar="NAME|FILE",
+        help="What the data's names mean: default, shwd, gdut-hwd, hard-hat-workers, shwd+gdut-hwd, or your own YAML.",
+    ),
+]
+DataArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")]
+CheckpointArgument = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Written by `ppe-yolo fit`.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _require_torch() -> None:
+    """Refuses a torch and a torchvision that do not belong together, before they fail in a riddle."""
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"torch {version('torch')} and torchvision {version('torchvision')} do not work together ({reason}): "
+            "install both from one index, for example: pip install --force-reinstall torch torchvision"
+        ) from error
+
+
+@app.command()
+def quickstart(
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Your photos; without it, a building site is drawn.")
+    ] = None,
+    class_map: ClassMapOption = "default",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Length of the training.")] = None,
+    run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="runs/quickstart-<n> if not given.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawing and the training.")] = 0,
+) -> None:
+    """From nothing, or from your photos, to an evaluated detector, in minutes on a laptop."""
+    _require_torch()
+    from ppe_yolo.quickstart import quickstart as run
+
+    run(str(data) if data else None, class_map, epochs, run_dir, seed, _out)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def fit(context: typer.Context) -> None:
+    """Trains: --config NAME|FILE --data.root DIR ...; all options: ppe-yolo fit --help."""
+    _require_torch()
+    from ppe_yolo.training.fit import fit as run
+
+    run_dir, trainer = run(context.args)
+    if trainer.is_global_zero:
+        _out.print(f"run folder: {run_dir}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    checkpoint: CheckpointArgument,
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
+    out: OutOption,
+    split: Annotated[Split, typer.Option(help="Which photos.")] = Split.test,
+    class_map: ClassMapOption = "default",
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="What to do about photos that the audit refuses.")
+    ] = OnError.stop,
+    pictures: Annotated[int, typer.Option(min=0, help="Photos to draw, those with most mistakes first.")] = 24,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")] = 8,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measures a model on a split: metrics.json, detections.json, a curve and pictures."""
+    _require_torch()
+    from rich.table import Table
+
+    from ppe_yolo.evaluation.evaluate import evaluate as run
+    from ppe_yolo.inference.detector import load_detector
+
+    metrics = run(
+        load_detector(checkpoint, device=device),
+        str(checkpoint),
+        str(data),
+        out,
+        split=split.value,
+        class_map=class_map,
+        on_error=on_error.value,
+        batch_size=batch_size,
+        pictures=pictures,
+        console=_out,
+    ).metrics
+    table = Table("class", "objects", "AP@0.5", "AP@0.5:0.95", "highest recall")
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.2f} %"
+
+    for name, v in metrics["per_class"].items():
+        table.add_row(name, str(v["objects"]), percent(v["ap_50"]), percent(v["ap"]), percent(v["recall_50"]))
+    objects = sum(v["objects"] for v in metrics["per_class"].values())
+    table.add_row("mean", str(objects), percent(metrics["map_50"]), percent(metrics["map"]), "")
+    _out.print(table)
+    skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
+    _out.print(f"{metrics['images']} photos{skipped}; files: {out}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    checkpoint: CheckpointArgument,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES...", help="Photos, folders, patterns or URLs.")],
+    out: OutOption,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option("--score-threshold", help="Leave weaker detections out; else the model's alarm thresholds, or 0.3."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")] = 8,
+    device: DeviceOption = "auto",
+) -> None:
+    """Finds heads in photos: annotated photos and predictions.json."""
+    _require_torch()
+    from collections import Counter
+
+    from ppe_yolo.inference.detector import load_detector
+    from ppe_yolo.inference.predict import find_images
+    from ppe_yolo.inference.predict import predict as run
+
+    detector = load_detector(checkpoint, device=device)
+    rows, failures = run(
+        detector, find_images(images), out, score_threshold=score_threshold, batch_size=batch_size, console=_out
+    )
+    counts = Counter(d["class_name"] for row in rows for d in row["detections"])
+    found = ", ".join(f"{counts[name]} {name}" for name in detector.contract.class_names)
+    _out.print(f"{len(rows)} photos: {found}; files: {out}", soft_wrap=True)
+    if failures:
+        more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
+        raise UserError(f"{len(failures)} of {len(rows) + len(failures)} photos failed: {'; '.join(failures[:5])}{more}")
+
+
+@app.command()
+def audit(
+    data: DataArgument,
+    class_map: ClassMapOption = "default",
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write every problem there.")] = None,
+) -> None:
+    """The data doctor: every problem of a data set; exit code 1 when there are errors."""
+    from ppe_yolo.data.audit import audit as run
+    from ppe_yolo.data.audit import print_report
+    from ppe_yolo.data.class_map import load_class_map
+
+    report = run(data, load_class_map(class_map))
+    print_report(report, _out)
+    if json is not None:
+        report.save(json)
+        _out.print(f"all problems: {json}", soft_wrap=True)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command(name="list")
+def list_(
+    data: DataArgument,
+    out: OutOption,
+    class_map: ClassMapOption = "default",
+    prefix: Annotated[
+        str | None,
+        typer.Option(help="Write PREFIX/<file name> instead of the photo's path, such as https://host/container/JPEGImages."),
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="What to do about photos that the audit refuses.")
+    ] = OnError.stop,
+) -> None:
+    """Writes annotation lists, voc_<split>.txt: `PATH_OR_URL x1,y1,x2,y2,class ...` a line."""
+    from dataclasses import replace
+
+    from ppe_yolo.data.annotation_list import is_url, write_annotation_list
+    from ppe_yolo.data.audit import audit as run
+    from ppe_yolo.data.class_map import load_class_map
+
+    mapping = load_class_map(class_map)
+    report = run(data, mapping)
+    if on_error is OnError.stop:
+        report.raise_on_errors(data, mapping)
+    for split, images in report.images.items():
+        if prefix is not None:
+            located = [replace(i, image=f"{prefix.rstrip('/')}/{Path(i.image).name}") for i in images]
+        else:
+            located = [i if is_url(i.image) else replace(i, image=str(Path(i.image).resolve())) for i in images]
+        path = out / f"voc_{split}.txt"
+        write_annotation_list(path, located)
+        _out.print(f"{path}: {len(located)} photos, {sum(len(i.objects) for i in located)} objects", soft_wrap=True)
+
+
+@app.command()
+def anchors(
+    data: DataArgument,
+    class_map: ClassMapOption = "default",
+    architecture: Annotated[ArchitectureName, typer.Option(help="How many anchors.")] = ArchitectureName.yolov3_tiny,
+    input_size: Annotated[tuple[int, int], typer.Option("--input-size", metavar="HEIGHT WIDTH")] = (416, 416),
+    seed: Annotated[int, typer.Option(min=0, help="Of the first choice.")] = 0,
+) -> None:
+    """Fits anchors to a data set by k-means with IoU distance."""
+    _require_torch()
+    from ppe_yolo.data.anchors import fit_anchors, letterboxed_sizes, mean_best_iou
+    from ppe_yolo.data.audit import audit as run
+    from ppe_yolo.data.class_map import load_class_map
+    from ppe_yolo.model.yolov3 import default_anchors_wh
+
+    if min(input_size) < 1:
+        raise UserError(f"--input-size: expected a positive height and width, got {input_size[0]} {input_size[1]}")
+    mapping = load_class_map(class_map)
+    report = run(data, mapping)
+    report.raise_on_errors(data, mapping)
+    training = [i for split in ("trainval", "train") for i in report.images.get(split, ())]
+    boxes_wh = letterboxed_sizes(training, report.sizes, input_size)
+    default = default_anchors_wh(architecture.value)
+    fitted = fit_anchors(boxes_wh, len(default), seed=seed)
+    _out.print(f"{len(boxes_wh)} boxes; mean of the best IoU with an anchor:")
+    _out.print(f"  default {mean_best_iou(boxes_wh, default):.3f}   fitted {mean_best_iou(boxes_wh, fitted):.3f}")
+    pairs = ",".join(f"[{w:.0f},{h:.0f}]" for w, h in fitted)
+    _out.print(f"--model.anchors_wh '[{pairs}]'", markup=False, soft_wrap=True)
+
+
+@benchmark_app.command(name="train")
+def benchmark_train(
+    architecture: Annotated[ArchitectureName, typer.Option(help="The network.")] = ArchitectureName.yolov3_tiny,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
+    side: Annotated[int, typer.Option(help="Height and width of the input.")] = 416,
+    steps: Annotated[int, typer.Option(min=3, help="Timed steps of each.")] = 15,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 2,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Photos for the loader; without it, drawn ones.")
+    ] = None,
+    class_map: ClassMapOption = "default",
+) -> None:
+    """Training step against plain PyTorch, interleaved; loader against training step."""
+    _require_torch()
+    from ppe_yolo.training.benchmark import benchmark_train as run
+
+    run(architecture.value, batch_size, side, steps, workers, str(data) if data else None, class_map, _out)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; a user's mistake ends with one line on standard error and exit code 2."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except UserError as error:
+        print(f"ppe-yolo: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("ppe-yolo: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

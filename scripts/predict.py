@@ -1,0 +1,11 @@
+"""Finds heads in photos, as `ppe-yolo predict` does, from a bare checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppe_yolo.cli import main
+
+if __name__ == "__main__":
+    main(["predict", *sys.argv[1:]])
