@@ -17,7 +17,7 @@ from ppe_yolo.data.images import read_image
 class SampleKey(NamedTuple):
     """What to draw: the sampler hands it to the workers, so that these need to know no epoch."""
 
-    index: int
+    photo: int
     epoch: int
     input_size: tuple[int, int]
     mosaic_probability: float
@@ -92,11 +92,11 @@ class TrainingDataset(Dataset[Sample]):
 
     def __getitem__(self, key: SampleKey) -> Sample:
         """The same key gives the same sample, byte for byte."""
-        rng = np.random.default_rng([self.seed, key.epoch, key.index])
+        rng = np.random.default_rng([self.seed, key.epoch, key.photo])
         others: list[Photo] = []
         if rng.random() < key.mosaic_probability:
             others = [self.photos.read(int(i)) for i in rng.integers(len(self), size=3)]
-        photo = augment(self.photos.read(key.index), others, key.input_size, self.config, rng)
+        photo = augment(self.photos.read(key.photo), others, key.input_size, self.config, rng)
         return _to_sample(photo, np.zeros(len(photo[2]), dtype=bool))
 
 
@@ -150,7 +150,7 @@ class TrainingBatchSampler(Sampler[list[SampleKey]]):
         epoch = self.sampler.epoch
         probability = self.config.mosaic_probability(epoch, self.epochs)
         sizes = np.random.default_rng([self.sampler.seed, epoch])  # the same in every process, as DDP needs
-        indices = list(self.sampler)
+        indices: list[int] = list(self.sampler)  # type: ignore[arg-type]
         for start in range(0, len(indices), self.batch_size):
             size = self._draw_size(sizes)
             yield [SampleKey(i, epoch, size, probability) for i in indices[start : start + self.batch_size]]

@@ -52,7 +52,8 @@ def hold_out(
         first = ids[members[group][0]]
         return hashlib.blake2b(f"{seed}:{first}".encode(), digest_size=16).digest()
 
-    wanted, held = round(fraction * len(ids)), []
+    wanted = round(fraction * len(ids))
+    held: list[int] = []
     for group in sorted(members, key=rank):
         # a group that is much too large for the rest is passed over; smaller ones follow
         if len(held) + len(members[group]) <= max(wanted, 1):

@@ -159,7 +159,7 @@ def _person(canvas: Canvas, rng: np.random.Generator, x: float, y: float, head: 
         cv2.ellipse(canvas, at(0, -0.1), (round(0.48 * head), round(0.55 * head)), 0, 180, 360, colour, cv2.FILLED, cv2.LINE_AA)
         brim = [at(-0.55 + 0.15 * facing, -0.12), at(0.55 + 0.15 * facing, -0.12)]
         shade = [max(0, c - 40) for c in colour]
-        cv2.line(canvas, *brim, shade, max(2, round(0.1 * head)), cv2.LINE_AA)
+        cv2.line(canvas, brim[0], brim[1], shade, max(2, round(0.1 * head)), cv2.LINE_AA)
         name, box = HELMET, (x - 0.58 * head, y - 0.66 * head, x + 0.58 * head, y + half)
     else:
         if rng.random() < 0.8:

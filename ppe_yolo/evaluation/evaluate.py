@@ -138,7 +138,7 @@ def to_coco_ground_truth(
 ) -> dict[str, Any]:
     """Photos and objects in COCO's annotation format; ids count from 1, category k + 1 is label k."""
     category_of = {name: label + 1 for label, name in enumerate(class_names)}
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(annotated, start=1):
         for item in image.objects:
             x1, y1, x2, y2 = item.box_xyxy

@@ -64,7 +64,7 @@ class TorchDetector:
     def __init__(self, network: YoloV3, contract: ModelContract, device: torch.device) -> None:
         self.contract = contract
         self.device = device
-        self.network = network.eval().to(device, memory_format=torch.channels_last)
+        self.network = network.eval().to(device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:

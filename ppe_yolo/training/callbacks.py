@@ -110,8 +110,8 @@ class PredictionGrid(Callback):
             pixels = image.permute(1, 2, 0).cpu().numpy()
             strong = found["scores"] >= self.score_threshold
             boxes, labels, scores = (found[k][strong].float().cpu().numpy() for k in ("boxes_xyxy", "labels", "scores"))
-            marked = (target[k].cpu().numpy() for k in ("boxes_xyxy", "labels"))
-            pixels = draw_boxes(pixels, *marked, names, colour=GROUND_TRUTH)  # type: ignore[arg-type]
+            marked_xyxy, marked_labels = (target[k].cpu().numpy() for k in ("boxes_xyxy", "labels"))
+            pixels = draw_boxes(pixels, marked_xyxy, marked_labels, names, colour=GROUND_TRUTH)  # type: ignore[arg-type]
             self._drawn.append(draw_boxes(pixels, boxes, labels.astype(int), names, scores))  # type: ignore[arg-type]
 
     @rank_zero_only

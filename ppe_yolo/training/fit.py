@@ -27,6 +27,8 @@ _RUN_DIR_VARIABLE = "PPE_YOLO_RUN_DIR"  # tells processes that Lightning starts 
 class FitCli(LightningCLI):
     """Adds to LightningCLI what is told once: class names, input size, seed; and the run folder."""
 
+    _recipe = "run"
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what data and model share."""
         parser.add_argument("--run_dir", type=str | None, default=None, help="Run folder; runs/<recipe>-<number> if not given.")

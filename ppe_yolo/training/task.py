@@ -77,7 +77,7 @@ class DetectorTask(pl.LightningModule):
         super().__init__()
         self.contract = ModelContract(
             class_names=tuple(class_names),
-            input_size=tuple(input_size),
+            input_size=(input_size[0], input_size[1]),
             score_floor=score_floor,
             nms_iou_threshold=nms_iou_threshold,
             max_detections=max_detections,
@@ -139,7 +139,8 @@ class DetectorTask(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """See `OptimizerConfig`."""
         config = self.optimizer_config
-        decayed, free = [], []
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
         for module in self.network.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 (decayed if isinstance(module, nn.Conv2d) and name == "weight" else free).append(parameter)
