@@ -50,6 +50,21 @@ class ArchitectureName(StrEnum):
     yolov3_tiny = "yolov3-tiny"
 
 
+class DarknetName(StrEnum):
+    """What a Darknet file holds: a network, or the backbone of YOLOv3 alone."""
+
+    yolov3 = "yolov3"
+    yolov3_tiny = "yolov3-tiny"
+    darknet53 = "darknet53"
+
+
+class BoxCodingName(StrEnum):
+    """How logits stand for boxes."""
+
+    bounded = "bounded"
+    darknet = "darknet"
+
+
 ClassMapOption = Annotated[
     str,
     typer.Option(
@@ -60,6 +75,9 @@ ClassMapOption = Annotated[
 ]
 DataArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")]
 CheckpointArgument = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Written by `ppe-yolo fit`.")]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, or an .onnx file of `ppe-yolo export`.")]
+OnnxArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file of `ppe-yolo export`.")]
+OnnxOutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 
@@ -124,7 +142,7 @@ def fit(context: typer.Context) -> None:
 
 @app.command()
 def evaluate(
-    checkpoint: CheckpointArgument,
+    model: ModelArgument,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
     out: OutOption,
     split: Annotated[Split, typer.Option(help="Which photos.")] = Split.test,
@@ -144,8 +162,8 @@ def evaluate(
     from ppe_yolo.inference.detector import load_detector
 
     metrics = run(
-        load_detector(checkpoint, device=device),
-        str(checkpoint),
+        load_detector(model, device=device),
+        str(model),
         str(data),
         out,
         split=split.value,
@@ -171,7 +189,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    checkpoint: CheckpointArgument,
+    model: ModelArgument,
     images: Annotated[list[str], typer.Argument(metavar="IMAGES...", help="Photos, folders, patterns or URLs.")],
     out: OutOption,
     score_threshold: Annotated[
@@ -189,7 +207,7 @@ def predict(
     from ppe_yolo.inference.predict import find_images
     from ppe_yolo.inference.predict import predict as run
 
-    detector = load_detector(checkpoint, device=device)
+    detector = load_detector(model, device=device)
     rows, failures = run(
         detector, find_images(images), out, score_threshold=score_threshold, batch_size=batch_size, console=_out
     )
@@ -199,6 +217,75 @@ def predict(
     if failures:
         more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         raise UserError(f"{len(failures)} of {len(rows) + len(failures)} photos failed: {'; '.join(failures[:5])}{more}")
+
+
+@app.command()
+def export(
+    checkpoint: CheckpointArgument,
+    out: OnnxOutOption,
+    without_nms: Annotated[
+        bool,
+        typer.Option("--without-nms", help="End in decoded boxes and scores, for TensorRT, DeepStream and OpenVINO."),
+    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Convolutions in float16, for GPUs.")] = False,
+) -> None:
+    """Writes one ONNX file, if it finds what the checkpoint finds on pictures drawn for the comparison."""
+    _require_torch()
+    from ppe_yolo.export.onnx import export_onnx
+
+    export_onnx(checkpoint, out, suppression=not without_nms, half=half, console=_out)
+
+
+@app.command()
+def verify(
+    model: OnnxArgument,
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="CHECKPOINT", help="What the model was made from.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
+    split: Annotated[Split, typer.Option(help="Which photos.")] = Split.test,
+    class_map: ClassMapOption = "default",
+    max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Allowed difference, points of mAP.")] = 0.1,
+) -> None:
+    """Compares an ONNX model with its checkpoint on a whole split: detections and mAP."""
+    _require_torch()
+    from ppe_yolo.export.verify import verify as run
+
+    run(model, checkpoint, str(data), split=split.value, class_map=class_map, tolerance=max_drop, console=_out)
+
+
+@app.command()
+def quantize(
+    model: OnnxArgument,
+    calibration: Annotated[Path, typer.Option("--calibration", metavar="DIR", help="The training data.")],
+    out: OnnxOutOption,
+    class_map: ClassMapOption = "default",
+    photos: Annotated[int, typer.Option(min=1, help="Training photos to find ranges on.")] = 200,
+    val_fraction: Annotated[float, typer.Option("--val-fraction", help="Part held out for validation, as in fit.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the validation part, as in fit, and of the choice of photos.")] = 0,
+    max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of mAP@0.5 that may be lost.")] = 0.5,
+    reduce_range: Annotated[
+        bool | None,
+        typer.Option(
+            "--reduce-range/--full-range",
+            help="Weights of 7 bits, for processors without VNNI, or of 8; as this processor needs it if not given.",
+        ),
+    ] = None,
+) -> None:
+    """Makes 8-bit integers of a model, if it still finds enough on validation photos."""
+    _require_torch()
+    from ppe_yolo.export.quantize import quantize as run
+
+    run(
+        model,
+        str(calibration),
+        out,
+        class_map=class_map,
+        photos=photos,
+        val_fraction=val_fraction,
+        seed=seed,
+        max_drop=max_drop,
+        reduce_range=reduce_range,
+        console=_out,
+    )
 
 
 @app.command()
@@ -237,14 +324,15 @@ def list_(
     """Writes annotation lists, voc_<split>.txt: `PATH_OR_URL x1,y1,x2,y2,class ...` a line."""
     from dataclasses import replace
 
-    from ppe_yolo.data.annotation_list import is_url, write_annotation_list
+    from ppe_yolo.data.annotation_list import write_annotation_list
     from ppe_yolo.data.audit import audit as run
     from ppe_yolo.data.class_map import load_class_map
+    from ppe_yolo.data.images import is_url
 
     mapping = load_class_map(class_map)
     report = run(data, mapping)
     if on_error is OnError.stop:
-        report.raise_on_errors(data, mapping)
+        report.raise_on_errors(mapping)
     for split, images in report.images.items():
         if prefix is not None:
             located = [replace(i, image=f"{prefix.rstrip('/')}/{Path(i.image).name}") for i in images]
@@ -274,7 +362,7 @@ def anchors(
         raise UserError(f"--input-size: expected a positive height and width, got {input_size[0]} {input_size[1]}")
     mapping = load_class_map(class_map)
     report = run(data, mapping)
-    report.raise_on_errors(data, mapping)
+    report.raise_on_errors(mapping, skip=None)
     training = [i for split in ("trainval", "train") for i in report.images.get(split, ())]
     boxes_wh = letterboxed_sizes(training, report.sizes, input_size)
     default = default_anchors_wh(architecture.value)
@@ -283,6 +371,54 @@ def anchors(
     _out.print(f"  default {mean_best_iou(boxes_wh, default):.3f}   fitted {mean_best_iou(boxes_wh, fitted):.3f}")
     pairs = ",".join(f"[{w:.0f},{h:.0f}]" for w, h in fitted)
     _out.print(f"--model.anchors_wh '[{pairs}]'", markup=False, soft_wrap=True)
+
+
+@app.command()
+def import_darknet(
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="yolov3.weights, yolov3-tiny.weights, darknet53.conv.74.")],
+    architecture: Annotated[DarknetName, typer.Option(help="What the file holds; darknet53 is a backbone alone.")],
+    out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint to write.")],
+    class_names: Annotated[
+        str | None,
+        typer.Option("--class-names", metavar="coco|FILE", help="One name a line; coco if not given."),
+    ] = None,
+    input_size: Annotated[tuple[int, int], typer.Option("--input-size", metavar="HEIGHT WIDTH")] = (416, 416),
+    anchors: Annotated[
+        str | None,
+        typer.Option(metavar="[[W,H],...]", help="In pixels of the input, the finest stride first; else the published ones."),
+    ] = None,
+    box_coding: Annotated[
+        BoxCodingName, typer.Option("--box-coding", help="bounded for what export-darknet made of such a network.")
+    ] = BoxCodingName.darknet,
+) -> None:
+    """Makes a checkpoint of Darknet weights, to detect with or as the start of a training."""
+    _require_torch()
+    from ppe_yolo.export.darknet import import_darknet as run
+
+    made = run(
+        weights,
+        architecture.value,
+        out,
+        class_names=class_names,
+        input_size=input_size,
+        anchors=anchors,
+        box_coding=box_coding.value,
+    )
+    _out.print(made.summary(), markup=False, soft_wrap=True)
+    _out.print(f"checkpoint: {out}", soft_wrap=True)
+
+
+@app.command()
+def export_darknet(
+    checkpoint: CheckpointArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="WEIGHTS", help="The .weights file; .cfg and .names go beside it.")],
+) -> None:
+    """Writes a checkpoint as Darknet weights, with the cfg and the names that go with them."""
+    _require_torch()
+    from ppe_yolo.export.darknet import export_darknet as run
+
+    for file in run(checkpoint, out):
+        _out.print(f"{file}: {file.stat().st_size:,} bytes", soft_wrap=True)
 
 
 @benchmark_app.command(name="train")
@@ -302,6 +438,19 @@ def benchmark_train(
     from ppe_yolo.training.benchmark import benchmark_train as run
 
     run(architecture.value, batch_size, side, steps, workers, str(data) if data else None, class_map, _out)
+
+
+@benchmark_app.command(name="onnx")
+def benchmark_onnx(
+    model: OnnxArgument,
+    int8: Annotated[Path | None, typer.Option("--int8", metavar="MODEL", help="The same model, quantised.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 50,
+) -> None:
+    """A frame's cost on this machine's CPU: the network alone, the whole path, and the path without a network."""
+    _require_torch()
+    from ppe_yolo.export.benchmark import benchmark_onnx as run
+
+    run(model, int8, rounds, _out)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

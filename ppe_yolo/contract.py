@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ppe_yolo.errors import UserError
 
 SCHEMA_VERSION = 1
+ONNX_METADATA_KEY = "ppe_yolo.contract"  # where an ONNX file keeps the contract
 STRIDE = 32  # Darknet-53 and tiny both halve the picture five times
 
 
@@ -59,7 +60,7 @@ class ModelContract:
                 "update ppe_yolo, or export the model again"
             )
         names = self.class_names
-        if not names or len(set(names)) != len(names) or not all(isinstance(n, str) and n for n in names):
+        if not names or not all(isinstance(n, str) and n for n in names) or len(set(names)) != len(names):
             raise ContractError(f"model contract: class_names must be different, non-empty names, got {list(names)!r}")
         if len(self.input_size) != 2 or any(not _is_int(s) or s <= 0 or s % STRIDE for s in self.input_size):
             raise ContractError(
@@ -186,3 +187,47 @@ def letterbox(
         cv2.resize(photo, (new_width, new_height), dst=inside, interpolation=cv2.INTER_LINEAR)
     placement = Placement(new_width / photo_width, new_height / photo_height, left, top, (photo_height, photo_width))
     return canvas, placement
+
+
+def session_contract(session: Any, source: str) -> ModelContract:
+    """The contract of an opened ONNX model, checked against the graph that it describes.
+
+    Args:
+        session: An `onnxruntime.InferenceSession`.
+        source: The file's name, for messages.
+
+    Raises:
+        ContractError: No contract, one that cannot be read, or one that the graph contradicts.
+    """
+    metadata = session.get_modelmeta().custom_metadata_map
+    if ONNX_METADATA_KEY not in metadata:
+        raise ContractError(f"{source}: expected a model of `ppe-yolo export`, got one without a contract in its metadata")
+    try:
+        contract = ModelContract.from_json(metadata[ONNX_METADATA_KEY])
+    except ContractError as error:
+        raise ContractError(f"{source}: {error}") from error
+    most = contract.max_detections
+    expected = {
+        "images": ("tensor(uint8)", [*contract.input_size, 3]),
+        "boxes_xyxy": ("tensor(float)", [most, 4]),
+        "scores": ("tensor(float)", [most]),
+        "labels": ("tensor(int64)", [most]),
+    }
+    # the first size is the batch, which is free
+    found = {v.name: (v.type, list(v.shape)[1:]) for v in (*session.get_inputs(), *session.get_outputs())}
+    if "decoded_xyxy" in found:
+        raise ContractError(f"{source}: exported with --without-nms, for other runtimes: export it again without that option")
+    for name, promised in expected.items():
+        if found.get(name) != promised:
+            raise ContractError(
+                f"{source}: the contract promises {name} {_show(promised)}, the graph has {_show(found.get(name))}: "
+                "export the model again"
+            )
+    strange = sorted(set(found) - set(expected))
+    if strange:
+        raise ContractError(f"{source}: the graph has {', '.join(strange)}, of which the contract knows nothing")
+    return contract
+
+
+def _show(value: tuple[str, list[Any]] | None) -> str:
+    return "nothing of this name" if value is None else f"{value[0]} [batch, {', '.join(map(str, value[1]))}]"

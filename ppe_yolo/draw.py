@@ -47,7 +47,7 @@ def draw_boxes(
     for i, (x1, y1, x2, y2) in enumerate(np.rint(np.asarray(boxes_xyxy).reshape(-1, 4)).astype(int).tolist()):
         name = class_names[int(labels[i])]
         rgb = colour or colour_of(name, int(labels[i]))
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line, cv2.LINE_AA)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line)
         if scores is None:
             continue
         text = f"{name} {scores[i]:.2f}"

@@ -42,7 +42,7 @@ def quickstart(
     report = audit(data, mapping)
     print_report(report, console)
     report.save(run_dir / "audit.json")
-    report.raise_on_errors(data, mapping)
+    report.raise_on_errors(mapping, skip=None)
     if "test" not in report.images:
         raise UserError(f"{data}: expected a split test to evaluate on, got {', '.join(report.images)}: add it to ImageSets")
 
@@ -50,6 +50,7 @@ def quickstart(
     training_photos = sum(len(report.images.get(s, ())) for s in ("trainval", "train"))
     arguments = ["--config", "quickstart" if drawn else "yolov3-tiny", "--data.root", data]
     arguments += ["--data.class_map", mapping.name, "--run_dir", str(run_dir), "--seed_everything", str(seed)]
+    arguments += ["--trainer.devices", "1"]  # more would start this command again, once a device
     if not drawn:
         # trained smaller than used: a third faster, and a first result is what is wanted
         arguments += ["--data.multi_scale", "[320,320]"]

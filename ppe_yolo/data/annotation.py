@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedObject:
@@ -27,7 +29,8 @@ class AnnotatedImage:
         image: Path or URL of the photo.
         objects: The marked objects; empty for a photo of background.
         source: The file that holds the annotation (an XML file, or an annotation list), for messages.
-        image_id: A name that is unique in its data set (for VOC the stem of the XML).
+        image_id: Its name within the data set, the same wherever that lies: for VOC the stem of the XML, else the path or
+            URL as the list has it, without secrets.
     """
 
     image: str

@@ -6,18 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.images import is_url, shown
 from ppe_yolo.data.voc import AnnotationError
 from ppe_yolo.files import write_text
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _BOX = re.compile(rf"({_NUMBER}),({_NUMBER}),({_NUMBER}),({_NUMBER}),([^\s,]+)")
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
-
-
-def is_url(image: str) -> bool:
-    """Whether a photo lies behind http(s), a blob store or the like."""
-    return _URL.match(image) is not None
 
 
 def write_annotation_list(path: Path, images: Iterable[AnnotatedImage]) -> None:
@@ -25,15 +20,26 @@ def write_annotation_list(path: Path, images: Iterable[AnnotatedImage]) -> None:
 
     Spaces, commas and percent signs of class names are written as %20, %2C and %25, since a line is divided by them;
     those of paths stay. The list knows no `difficult` mark.
+
+    Raises:
+        AnnotationError: The path of a photo has a line break or looks like a box, so that it could not be read again.
     """
     lines = []
     for image in images:
-        boxes = [
-            ",".join(f"{v:.10g}" for v in o.box_xyxy) + "," + quote(o.class_name, safe="+-_.~()[]/&!'*:@")
-            for o in image.objects
-        ]
+        if "\n" in image.image or image.image.strip() != image.image or _is_box(image.image.rpartition(" ")[2]):
+            raise AnnotationError(f"{path}: no line can hold the path {shown(image.image)!r}: rename the photo")
+        boxes = [",".join(f"{v:.10g}" for v in o.box_xyxy) + "," + _quoted(o.class_name) for o in image.objects]
         lines.append(" ".join([image.image, *boxes]))
     write_text(path, "".join(line + "\n" for line in lines))
+
+
+def _quoted(class_name: str) -> str:
+    return re.sub(r"[\s,%]", lambda match: quote(match[0], safe=""), class_name)
+
+
+def _is_box(text: str) -> bool:
+    """Whether it is a box, or was meant to be one; a path may hold commas, too."""
+    return text.count(",") >= 3 and not is_url(text) and not text.lower().endswith(IMAGE_SUFFIXES)
 
 
 def read_annotation_line(line: str, path: Path, number: int) -> AnnotatedImage:
@@ -57,7 +63,7 @@ def read_annotation_line(line: str, path: Path, number: int) -> AnnotatedImage:
             raise AnnotationError(f"{where}: expected finite numbers, got {last!r}")
         objects.append(AnnotatedObject(unquote(match[5]), (x1, y1, x2, y2)))
         rest = head.rstrip()
-    if last.count(",") >= 3 and not is_url(last):
-        raise AnnotationError(f"{where}: expected a box x1,y1,x2,y2,class, got {last!r}")
+    if _is_box(last):
+        raise AnnotationError(f"{where}: expected a box x1,y1,x2,y2,class, got {last!r}: mend or remove it")
     image = rest if is_url(rest) else str(path.parent / rest)
-    return AnnotatedImage(image, tuple(reversed(objects)), path, image)
+    return AnnotatedImage(image, tuple(reversed(objects)), path, shown(rest))

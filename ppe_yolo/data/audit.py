@@ -11,7 +11,9 @@ from typing import Any
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -28,7 +30,9 @@ TEST_FRACTION = 0.2  # of a source without splits
 SPLIT_SEED = 0  # one for all commands: what fit does not see, evaluate does
 TINY_SIDE = 3.0  # pixels
 IMBALANCE = 10.0
-DISJOINT = (("test", "trainval"), ("test", "train"), ("test", "val"), ("train", "val"))
+WHOLE_PHOTO = 0.95  # part of its area
+# splits that must share no photo; one that is in both stays in the first
+DISJOINT = (("test", "trainval"), ("test", "train"), ("test", "val"), ("val", "train"))
 
 
 @dataclass
@@ -49,17 +53,23 @@ class AuditReport:
     """What the doctor found.
 
     Attributes:
+        root: The data set.
         problems: Everything, errors first.
         images: Split -> usable photos, with the model's class names and with boxes clipped to the photo.
+        left_out: How many photos have errors and are not among them.
         sizes: Photo -> (height, width).
         groups: Photo -> number of its group of near-identical photos.
+        hashes: Photo -> perceptual hash (see `near_pairs`).
         statistics: Counts and distributions, in plain types.
     """
 
+    root: str
     problems: list[Problem]
     images: dict[str, list[AnnotatedImage]]
+    left_out: int
     sizes: dict[str, tuple[int, int]]
     groups: dict[str, int]
+    hashes: dict[str, int]
     statistics: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -74,21 +84,32 @@ class AuditReport:
             UserError: There is no such split, or nothing in it can be used.
         """
         if name not in self.images:
-            raise UserError(f"split: expected one of {', '.join(self.images)}, got {name!r}")
+            raise UserError(f"{self.root}: expected a split {name}, got {', '.join(self.images)}: add it to the data set")
         if not self.images[name]:
-            raise UserError(f"split {name}: none of its photos can be used: run `ppe-yolo audit`")
+            raise UserError(f"{self.root}: no photo of the split {name} can be used: see `ppe-yolo audit {self.root}`")
         return self.images[name]
 
-    def raise_on_errors(self, root: str | Path, class_map: ClassMap) -> None:
-        """Stops on errors: on names that the class map does not mention with all names and counts, else with a list."""
+    def raise_on_errors(
+        self, class_map: ClassMap, *, skip: str | None = "--on-error skip", class_map_flag: str = "--class-map"
+    ) -> None:
+        """Stops on errors: on names that the class map does not mention with all names and counts, else with a list.
+
+        Args:
+            class_map: What the audit was made with.
+            skip: What leaves photos with errors out in the user's command, for the message; None where nothing does.
+            class_map_flag: What chooses a class map there.
+
+        Raises:
+            UserError: There are errors.
+        """
         if self.errors:
-            found: Counter[str] = sum((Counter(n) for n in self.statistics["names_found"].values()), Counter())
-            class_map.check(found, root)
-            first = "; ".join(p.message if p.file in p.message else f"{p.file}: {p.message}" for p in self.errors[:5])
+            class_map.check(Counter(self.statistics["all_names_found"]), self.root, class_map_flag)
+            first = "; ".join(_in_words(p) for p in self.errors[:5])
             more = f"; and {len(self.errors) - 5} more" if len(self.errors) > 5 else ""
+            way_out = f", or leave those photos out with {skip}" if skip else ""
             raise UserError(
-                f"{root}: {len(self.errors)} error(s) in the data: {first}{more}. "
-                f"`ppe-yolo audit {root}` lists all; mend them, or leave those photos out with --data.on_error skip"
+                f"{self.root}: {len(self.errors)} error(s) in the data: {first}{more}. "
+                f"`ppe-yolo audit {self.root}` lists all; mend them{way_out}"
             )
 
     def save(self, path: Path) -> None:
@@ -122,10 +143,14 @@ def audit(root: str | Path, class_map: ClassMap, *, splits: Iterable[str] | None
         checked = list(track(results, "checking photos", len(keys), console=console, transient=True, disable=not progress))
     by_key = {c.key: c for c in checked}
     problems = [p for c in checked for p in c.problems]
-    problems += _overlaps(root, wanted)
+    if splits is None:
+        used = {c.raw.image for c in checked if c.raw}
+        problems += [p for p in source.strays if p.file not in used]
     usable = [c for c in checked if c.image is not None]
     pairs = near_pairs(np.array([c.perceptual_hash for c in usable], dtype=np.uint64))
-    problems += _duplicates(usable, pairs, wanted)
+    leaks: set[tuple[str, str]] = set()
+    problems += _overlaps(root, wanted, leaks)
+    problems += _duplicates(usable, pairs, wanted, leaks)
     groups = groups_of(len(usable), pairs)
     group_of = {c.key: int(g) for c, g in zip(usable, groups, strict=True)}
     if ALL in wanted and len(wanted) == 1:
@@ -135,15 +160,28 @@ def audit(root: str | Path, class_map: ClassMap, *, splits: Iterable[str] | None
         problems.append(Problem("error", "no-objects", str(root), "", "no object is left after the class map"))
     problems += _imbalance(root, class_map, usable)
     problems.sort(key=lambda p: (p.severity, p.code, p.file))
-    images = {s: [c.image for k in keys_of if (c := by_key[k]).image is not None] for s, keys_of in wanted.items()}
+    images = {
+        s: [c.image for k in dict.fromkeys(keys_of) if (c := by_key[k]).image is not None and (s, k) not in leaks]
+        for s, keys_of in wanted.items()
+    }
     sizes = {c.image.image: c.size for c in usable if c.image}
     return AuditReport(
+        str(root),
         problems,
         images,
+        len(checked) - len(usable) + len({key for _, key in leaks}),
         sizes,
         {c.image.image: group_of[c.key] for c in usable if c.image},
+        {c.image.image: c.perceptual_hash for c in usable if c.image},
         _statistics(wanted, by_key, images, sizes, problems, class_map),
     )
+
+
+def _in_words(problem: Problem) -> str:
+    """File, object and message; the messages of the readers begin with the file."""
+    if problem.message.startswith(problem.file):
+        return problem.message
+    return f"{problem.file}: {problem.object + ': ' if problem.object else ''}{problem.message}"
 
 
 def _check(source: Source, key: str, class_map: ClassMap) -> Checked:
@@ -154,13 +192,13 @@ def _check(source: Source, key: str, class_map: ClassMap) -> Checked:
     except (AnnotationError, ImageError) as error:
         code = "annotation" if isinstance(error, AnnotationError) else "photo"
         message = str(error)
-        # messages begin with the file they speak of
+        # the readers' messages begin with the file they speak of
         return Checked(key, [Problem("error", code, message.split(": ")[0], "", message)])
     checked.size = shown_size
-    checked.perceptual_hash = int(str(imagehash.phash(small)), 16)
+    checked.perceptual_hash = int(str(imagehash.phash(Image.fromarray(small))), 16)
     checked.content_hash = hashlib.blake2b(local_path(entry.image.image).read_bytes(), digest_size=16).hexdigest()
     file = shown(entry.image.image)
-    checked.problems += [Problem("warning", "unusual-photo", file, "", text + ", converted") for text in unusual]
+    checked.problems += [Problem("warning", "unusual-photo", file, "", text) for text in unusual]
     checked.problems += _check_size(entry, shown_size, stored_size)
     objects = _check_objects(entry, shown_size, class_map, checked.problems)
     if not any(p.severity == "error" for p in checked.problems):
@@ -172,18 +210,20 @@ def _check(source: Source, key: str, class_map: ClassMap) -> Checked:
 def _check_size(entry: Entry, shown_size: tuple[int, int], stored_size: tuple[int, int]) -> list[Problem]:
     if entry.claimed_size is None or entry.claimed_size == shown_size:
         return []
-    file = str(entry.image.source)
+    file = entry.where
     claimed, real = (f"{s[1]}x{s[0]}" for s in (entry.claimed_size, shown_size))
     if entry.claimed_size == stored_size:
         message = f"annotated as {claimed} without the photo's EXIF turn, shown it is {real}: turn the photo or the boxes"
         return [Problem("error", "exif-turned", file, "", message)]
-    message = f"<size> says {claimed}, the photo is {real}: the boxes belong to another version of it"
+    message = (
+        f"<size> says {claimed}, the photo is {real}: the boxes belong to another version of it: annotate again, or mend <size>"
+    )
     return [Problem("error", "size-differs", file, "", message)]
 
 
 def _check_objects(entry: Entry, size: tuple[int, int], class_map: ClassMap, problems: list[Problem]) -> list[Any]:
     height, width = size
-    file = str(entry.image.source)
+    file = entry.where
     kept, seen = [], set()
     if not entry.image.objects:
         problems.append(Problem("warning", "no-object", file, "", "no object: used as a photo of background"))
@@ -197,11 +237,13 @@ def _check_objects(entry: Entry, size: tuple[int, int], class_map: ClassMap, pro
 
         if not class_map.knows(item.class_name):
             report("error", "unknown-name", class_map.explain_unknown(item.class_name))
+        # an object that the class map ignores spoils no training
+        bad = "warning" if item.class_name in class_map.ignored else "error"
         if x2 <= x1 or y2 <= y1:
-            report("error", "empty-box", f"expected x1 < x2 and y1 < y2, got {box}")
+            report(bad, "empty-box", f"expected x1 < x2 and y1 < y2, got {box}: mend or remove it")
             continue
         if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-            report("error", "box-outside", f"{box} lies outside of the photo of {width}x{height}")
+            report(bad, "box-outside", f"{box} lies outside of the photo of {width}x{height}: mend or remove it")
             continue
         if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
             report("warning", "box-beyond", f"{box} reaches beyond the photo of {width}x{height}, clipped")
@@ -214,40 +256,59 @@ def _check_objects(entry: Entry, size: tuple[int, int], class_map: ClassMap, pro
             continue
         seen.add((item.class_name, item.box_xyxy))
         clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+        if (clipped[2] - clipped[0]) * (clipped[3] - clipped[1]) > WHOLE_PHOTO * width * height:
+            report("warning", "whole-photo", f"{box} covers the whole photo of {width}x{height}")
         kept.append(replace(item, box_xyxy=clipped))
     return kept
 
 
-def _overlaps(root: str | Path, splits: dict[str, list[str]]) -> list[Problem]:
+def _overlaps(root: str | Path, splits: dict[str, list[str]], leaks: set[tuple[str, str]]) -> list[Problem]:
+    """Names listed twice; those that must be left out of a split are added to `leaks` as (split, key)."""
     problems = []
-    for a, b in DISJOINT:
-        for key in sorted(set(splits.get(a, ())) & set(splits.get(b, ()))):
-            problems.append(Problem("error", "in-two-splits", str(root), key, f"{key} is in {a} and in {b}"))
+    for kept, other in DISJOINT:
+        for key in sorted(set(splits.get(kept, ())) & set(splits.get(other, ()))):
+            message = f"{key} is in {kept} and in {other}: take it off one list"
+            problems.append(Problem("error", "in-two-splits", str(root), key, message))
+            leaks.add((other, key))
     for split, keys in splits.items():
         for key, count in Counter(keys).items():
             if count > 1:
-                problems.append(Problem("warning", "listed-twice", str(root), key, f"{key} is {count} times in {split}"))
+                message = f"{key} is {count} times in {split}: counted once"
+                problems.append(Problem("warning", "listed-twice", str(root), key, message))
     return problems
 
 
-def _duplicates(usable: list[Checked], pairs: NDArray[np.int64], splits: dict[str, list[str]]) -> list[Problem]:
-    splits_of: dict[str, set[str]] = defaultdict(set)
-    for split, keys in splits.items():
-        for key in keys:
-            splits_of[key].add(split)
+def _duplicates(
+    usable: list[Checked], pairs: NDArray[np.int64], splits: dict[str, list[str]], leaks: set[tuple[str, str]]
+) -> list[Problem]:
+    """One problem a photo and kind, not one a pair: a film of a thousand frames has half a million pairs.
+
+    Photos of one split that are byte for byte in another are added to `leaks` as (split, key).
+    """
+    contents = np.unique([c.content_hash for c in usable], return_inverse=True)[1]
+    subject, other = pairs[:, 0].copy(), pairs[:, 1].copy()
+    across = np.full(len(pairs), -1)
+    for number, names in enumerate(DISJOINT):
+        members = [set(splits.get(name, ())) for name in names]
+        in_kept, in_other = (np.array([c.key in m for c in usable], dtype=bool) for m in members)
+        for a, b in ((pairs[:, 0], pairs[:, 1]), (pairs[:, 1], pairs[:, 0])):
+            hit = in_kept[b] & in_other[a] & (across < 0)
+            subject[hit], other[hit], across[hit] = a[hit], b[hit], number
+    kinds = np.stack((subject, across, contents[subject] == contents[other]), axis=1)
+    rows, first, counts = np.unique(kinds, axis=0, return_index=True, return_counts=True)
     problems = []
-    for i, j in pairs.tolist():
-        a, b = usable[i], usable[j]
-        assert a.image and b.image
-        names = (shown(a.image.image), shown(b.image.image))
-        across = [
-            (s, t) for s, t in DISJOINT + tuple((t, s) for s, t in DISJOINT) if s in splits_of[a.key] and t in splits_of[b.key]
-        ]
-        same = a.content_hash == b.content_hash
-        where = f", in {across[0][0]} and {across[0][1]}" if across else ""
-        kind = ("same-photo" if same else "near-duplicate") + ("-across-splits" if across else "")
-        message = f"{'the same photo as' if same else 'looks like'} {names[1]}{where}"
-        problems.append(Problem("error" if same and across else "warning", kind, names[0], "", message))
+    for (i, number, same), at, count in zip(rows.tolist(), first.tolist(), counts.tolist(), strict=True):
+        photo, twin = usable[i].image, usable[other[at]].image
+        assert photo and twin
+        kind, message = ("same-photo", "the same photo as") if same else ("near-duplicate", "looks like")
+        message += f" {shown(twin.image)}" + (f" and {count - 1} more" if count > 1 else "")
+        if number >= 0:
+            kept, dropped = DISJOINT[number]
+            kind, message = kind + "-across-splits", f"{message}: this one is in {dropped}, that one in {kept}"
+            if same:
+                leaks.update((b, usable[i].key) for a, b in DISJOINT if a == kept and usable[i].key in splits.get(b, ()))
+        severity: Any = "error" if same and number >= 0 else "warning"
+        problems.append(Problem(severity, kind, shown(photo.image), "", message))
     return problems
 
 
@@ -260,7 +321,9 @@ def _imbalance(root: str | Path, class_map: ClassMap, usable: list[Checked]) -> 
     ]
     if counts and max(counts.values()) > IMBALANCE * min(counts.values()):
         text = ", ".join(f"{n} {c}" for n, c in counts.most_common())
-        problems.append(Problem("warning", "imbalance", str(root), "", f"more than {IMBALANCE:g} to 1: {text}"))
+        problems.append(
+            Problem("warning", "imbalance", str(root), "", f"more than {IMBALANCE:g} to 1: {text}: add photos of the rare one")
+        )
     return problems
 
 
@@ -290,6 +353,7 @@ def _statistics(
             s: dict(Counter(o.class_name for k in keys if (r := by_key[k].raw) for o in r.objects).most_common())
             for s, keys in splits.items()
         },
+        "all_names_found": dict(Counter(o.class_name for c in by_key.values() if c.raw for o in c.raw.objects).most_common()),
         "objects": {s: dict(Counter(o.class_name for i in part for o in i.objects)) for s, part in images.items()},
         "box_side_pixels": _percentiles(sides),
         "box_sizes": {
@@ -311,13 +375,13 @@ def print_report(report: AuditReport, console: Console) -> None:
         kinds[problem.severity, problem.code].append(problem)
     for (severity, code), found in kinds.items():
         lines = [f"{Path(p.file).name} {p.object}: {p.message}".replace(" :", ":") for p in found[:3]]
-        table.add_row(severity, code, str(len(found)), "\n".join(lines), style="red" if severity == "error" else None)
+        table.add_row(severity, code, str(len(found)), escape("\n".join(lines)), style="red" if severity == "error" else None)
     if kinds:
         console.print(table)
     statistics = Table("statistic", "value", title="Statistics", title_justify="left")
     for key, value in report.statistics.items():
         text = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        statistics.add_row(key.replace("_", " "), text)
+        statistics.add_row(key.replace("_", " "), escape(text))
     console.print(statistics)
     warnings = len(report.problems) - len(report.errors)
     console.print(f"{len(report.errors)} errors, {warnings} warnings")

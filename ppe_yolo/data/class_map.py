@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -48,12 +49,13 @@ class ClassMap:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"class map {self.name} does not mention the name {raw_name!r} (it knows {', '.join(known)}){hint}"
 
-    def check(self, counts: Counter[str], where: object) -> None:
+    def check(self, counts: Counter[str], where: object, flag: str = "--class-map") -> None:
         """Refuses a data set with names that the map does not mention.
 
         Args:
             counts: How often each name was found.
             where: The data set, for the message.
+            flag: What chooses a class map in the user's command, for the message.
 
         Raises:
             UserError: Lists all names found, with their counts.
@@ -63,7 +65,7 @@ class ClassMap:
             found = ", ".join(f"{name!r} {count}" for name, count in counts.most_common())
             raise UserError(
                 f"{where}: {'; '.join(self.explain_unknown(n) for n in unknown)}. Names found, with counts: {found}. "
-                f"Choose another with --class-map ({', '.join(packaged_names())}) or write your own YAML"
+                f"Choose another with {flag} ({', '.join(packaged_names())}) or write your own YAML"
             )
 
 
@@ -89,7 +91,7 @@ def load_class_map(name_or_file: str | Path | None = None) -> ClassMap:
             raise UserError(
                 f"class map: expected one of {', '.join(packaged_names())} or a YAML file, got {name!r} (no such file)"
             )
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _UniqueKeys)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"class map {name}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict) or not {"class_names", "map"} <= set(values) <= {"class_names", "map", "ignore"}:
@@ -111,6 +113,17 @@ def load_class_map(name_or_file: str | Path | None = None) -> ClassMap:
     if both:
         raise UserError(f"class map {name}: {sorted(both)!r} cannot be both mapped and ignored")
     return ClassMap(name, tuple(names), dict(mapping), frozenset(ignored))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice; YAML itself would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice!r} is given more than once")
+        return super().construct_mapping(node, deep)
 
 
 def _keys(values: object) -> str:

@@ -15,7 +15,7 @@ from ppe_yolo.data.audit import AuditReport, audit
 from ppe_yolo.data.augment import AugmentConfig
 from ppe_yolo.data.class_map import ClassMap, load_class_map
 from ppe_yolo.data.dataset import EvaluationDataset, Sample, TrainingBatchSampler, TrainingDataset, collate
-from ppe_yolo.data.splits import hold_out
+from ppe_yolo.data.splits import hold_out, near_any
 from ppe_yolo.errors import UserError
 
 
@@ -23,7 +23,7 @@ class DetectionDataModule(pl.LightningDataModule):
     """Serves training and validation batches of one data set, and of more for training alone.
 
     Training uses the split `trainval` (or `train`) and validates on a part held out of it, or on the split `val` where the
-    data set has one. The split `test` is never touched.
+    data set has one. The split `test` is never touched, and more data that looks like it or like the validation is left out.
 
     Args:
         root: A Pascal VOC folder or annotation lists.
@@ -61,9 +61,9 @@ class DetectionDataModule(pl.LightningDataModule):
             raise UserError(f"data.multi_scale: expected (smallest, largest) in multiples of {STRIDE}, got {multi_scale}")
         if not 0.0 < val_fraction < 1.0:
             raise UserError(f"data.val_fraction: expected a part between 0 and 1, got {val_fraction}")
-        for key, number in (("batch_size", batch_size), ("num_workers", num_workers + 1)):
-            if number < 1:
-                raise UserError(f"data.{key}: expected a positive number, got {number}")
+        for key, number, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if number < least:
+                raise UserError(f"data.{key}: expected {least} or more, got {number}")
         self.root, self.extra_roots = root, list(extra_roots)
         self.class_map: ClassMap = load_class_map(class_map)
         self.input_size = input_size
@@ -79,17 +79,23 @@ class DetectionDataModule(pl.LightningDataModule):
         if self.train_images:
             return
         report = self._audit(self.root)
-        name = "trainval" if "trainval" in report.images else "train"
-        images = report.split(name)
-        if "val" in report.images and "train" in report.images:
-            self.train_images, self.val_images = report.split("train"), report.split("val")
+        images = report.split("train" if {"train", "val"} <= set(report.images) else _training_split(report))
+        if "val" in report.images:
+            self.val_images = report.split("val")
+            validated = {i.image for i in self.val_images}
+            self.train_images = [i for i in images if i.image not in validated]
         else:
             ids, groups = [i.image_id for i in images], [report.groups[i.image] for i in images]
             larger, held = hold_out(ids, torch.tensor(groups).numpy(), self.val_fraction, self.seed)
             self.train_images, self.val_images = [images[i] for i in larger], [images[i] for i in held]
+        kept = {report.hashes[i.image] for i in (*self.val_images, *report.images.get("test", ()))}
         for root in self.extra_roots:
             extra = self._audit(root)
-            self.train_images += extra.split("trainval" if "trainval" in extra.images else "train")
+            photos = extra.split(_training_split(extra))
+            alike = near_any([extra.hashes[i.image] for i in photos], sorted(kept))
+            self.train_images += [photo for photo, is_alike in zip(photos, alike, strict=True) if not is_alike]
+            if alike.any():
+                rank_zero_warn(f"{root}: {alike.sum()} photos that look like one of validation or test are left out")
         for part, chosen in (("training", self.train_images), ("validation", self.val_images)):
             if not chosen:
                 raise UserError(f"{self.root}: no photo is left for {part}: give more photos, or another val_fraction")
@@ -99,12 +105,11 @@ class DetectionDataModule(pl.LightningDataModule):
 
     def _audit(self, root: str) -> AuditReport:
         report = audit(root, self.class_map, progress=self._is_first())
-        report.images.pop("test", None)
         if report.errors:
             if self.on_error == "stop":
-                report.raise_on_errors(root, self.class_map)
-            files = len({p.file for p in report.errors})
-            rank_zero_warn(f"{root}: {len(report.errors)} errors, {files} photos are skipped: see `ppe-yolo audit {root}`")
+                report.raise_on_errors(self.class_map, skip="--data.on_error skip", class_map_flag="--data.class_map")
+            count = report.left_out
+            rank_zero_warn(f"{root}: {len(report.errors)} errors, {count} photos are skipped: see `ppe-yolo audit {root}`")
         return report
 
     def _is_first(self) -> bool:
@@ -146,6 +151,10 @@ class DetectionDataModule(pl.LightningDataModule):
             "worker_init_fn": _one_thread,
             "pin_memory": torch.cuda.is_available(),
         }
+
+
+def _training_split(report: AuditReport) -> str:
+    return "trainval" if "trainval" in report.images else "train"
 
 
 def _one_thread(worker: int) -> None:

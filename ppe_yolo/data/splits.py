@@ -22,6 +22,12 @@ def near_pairs(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> 
     return np.concatenate(pairs)
 
 
+def near_any(hashes: Sequence[int], others: Sequence[int], max_distance: int = MAX_DISTANCE) -> NDArray[np.bool_]:
+    """Which photos look like any of some others: perceptual hashes [N], [M] -> [N]."""
+    theirs = np.array(others, dtype=np.uint64)
+    return np.array([(np.bitwise_count(theirs ^ np.uint64(h)) <= max_distance).any() for h in hashes], dtype=bool)
+
+
 def groups_of(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number of the group that each of `count` photos belongs to, when pairs [P, 2] belong together: [count]."""
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))

@@ -47,13 +47,14 @@ def read_voc_annotation(path: Path) -> VocAnnotation:
             name or with a box that is no box of finite numbers.
     """
     try:
+        size = path.stat().st_size
+        if size > MAX_XML_BYTES:
+            raise AnnotationError(f"{path}: expected at most {MAX_XML_BYTES} bytes of XML, got {size}")
         data = path.read_bytes()
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(data) > MAX_XML_BYTES:
-        raise AnnotationError(f"{path}: expected at most {MAX_XML_BYTES} bytes of XML, got {len(data)}")
     if not data.strip():
-        raise AnnotationError(f"{path}: expected a Pascal VOC annotation, got an empty file")
+        raise AnnotationError(f"{path}: expected a Pascal VOC annotation, got an empty file: annotate again, or remove it")
     try:
         root = fromstring(data, forbid_dtd=True)
     except DefusedXmlException as error:

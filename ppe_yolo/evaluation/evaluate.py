@@ -87,8 +87,8 @@ def evaluate(
         )
     report = audit(data, mapping, splits=[split], progress=console is not None)
     if report.errors and on_error == "stop":
-        report.raise_on_errors(data, mapping)
-    skipped = len({p.file for p in report.errors})
+        report.raise_on_errors(mapping)
+    skipped = report.left_out
     annotated = report.split(split)
     detections: list[Detections] = []
     starts = range(0, len(annotated), batch_size)
@@ -185,8 +185,11 @@ def _draw_pictures(
     for image in annotated:
         boxes = np.array([o.box_xyxy for o in image.objects], dtype=np.float32).reshape(-1, 4)
         marked.append((boxes, np.array([label_of[o.class_name] for o in image.objects], dtype=np.int64)))
+    difficult = [np.array([o.difficult for o in image.objects], dtype=bool) for image in annotated]
     strong = [(d, d.scores >= PICTURE_SCORE) for d in detections]
-    wrong = [_mistakes(*m, d.boxes_xyxy[s], d.labels[s]) for m, (d, s) in zip(marked, strong, strict=True)]
+    wrong = [
+        _mistakes(*m, hard, d.boxes_xyxy[s], d.labels[s]) for m, hard, (d, s) in zip(marked, difficult, strong, strict=True)
+    ]
     for earlier in folder.glob("[0-9][0-9][0-9]_*-mistakes_*.jpg"):
         earlier.unlink()  # it would be taken for one of this evaluation's
     for rank, i in enumerate(sorted(range(len(annotated)), key=lambda i: -wrong[i])[:most], start=1):
@@ -197,13 +200,24 @@ def _draw_pictures(
             save_image(temporary, picture)
 
 
-def _mistakes(marked_xyxy: np.ndarray, marked_labels: np.ndarray, found_xyxy: np.ndarray, found_labels: np.ndarray) -> int:
-    """Missed objects and false detections of one photo; a detection, strongest first, takes the best free object."""
+def _mistakes(
+    marked_xyxy: np.ndarray,
+    marked_labels: np.ndarray,
+    marked_difficult: np.ndarray,
+    found_xyxy: np.ndarray,
+    found_labels: np.ndarray,
+) -> int:
+    """Missed objects and false detections of one photo; a detection, strongest first, takes the best free object.
+
+    A difficult object is no miss, and what finds it is no false detection.
+    """
     iou = pairwise_iou(torch.from_numpy(found_xyxy), torch.from_numpy(marked_xyxy)).numpy()
     iou = np.where(found_labels[:, None] == marked_labels[None], iou, 0.0)
-    hits = 0
+    missed, false = ~marked_difficult, 0
     for row in range(len(iou)):
         if iou.shape[1] and iou[row].max() >= 0.5:
+            missed[iou[row].argmax()] = False
             iou[:, iou[row].argmax()] = 0.0
-            hits += 1
-    return len(marked_xyxy) + len(found_xyxy) - 2 * hits
+        else:
+            false += 1
+    return int(missed.sum()) + false

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
@@ -26,10 +27,27 @@ class PrecisionRecallCurve:
     scores: NDArray[np.float64]
 
 
+class _SplitMetric(MeanAveragePrecision):
+    """Gathers the photos of all processes, whose shares need not be equal.
+
+    torchmetrics itself gathers photo by photo, and so waits for ever for those that a smaller share does not have.
+    """
+
+    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
+        group = process_group or self.process_group
+        for state in self._reductions:
+            shares: list[Any] = [None] * dist.get_world_size(group)
+            dist.all_gather_object(shares, [t.cpu() for t in getattr(self, state)], group)
+            setattr(self, state, [t.to(self.device) for share in shares for t in share])
+
+
 def build_metric(max_detections: int) -> MeanAveragePrecision:
     """The metric; usable alone, or as a part of a LightningModule, where it gathers over all processes."""
-    metric = MeanAveragePrecision(
+    metric = _SplitMetric(
         backend="faster_coco_eval",
+        # torchmetrics' own are rounded to 32 bits, so that an exact recall of 0.6 falls short of its own threshold
+        iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+        rec_thresholds=RECALLS.tolist(),
         class_metrics=True,
         extended_summary=True,
         max_detection_thresholds=[1, min(10, max_detections), max_detections],

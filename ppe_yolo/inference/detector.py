@@ -1,4 +1,4 @@
-"""A detector: photos in, boxes in the photos' own pixels out; made from a checkpoint."""
+"""A detector: photos in, boxes in the photos' own pixels out; made from a model file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppe_yolo.contract import ContractError, ModelContract, letterbox
+from ppe_yolo.contract import ModelContract, letterbox
 from ppe_yolo.errors import UserError
 from ppe_yolo.inference.postprocess import postprocess_batch
 from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3
 
 CHECKPOINT_KEY = "ppe_yolo"  # where a checkpoint keeps its contract and what is needed to build its network
+AT_RANDOM_KEY = "at_random"  # in a contract's provenance: names of tensors that no training has touched yet
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device: {name!r} cannot be used here ({str(error).splitlines()[0]}): try auto or cpu") from error
+        torch.ones(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise UserError(f"device: {name!r} cannot be used here ({reason}): try auto or cpu") from error
     return device
 
 
@@ -105,8 +107,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected a checkpoint, got {'a folder' if path.is_dir() else 'no such file'}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is broken or not a checkpoint
-        reason = (str(error).splitlines() or [""])[0][:100]
+    except Exception as error:  # torch raises many kinds, and its texts advise to read the file in the way that runs code
+        reason = error.strerror if isinstance(error, OSError) else "damaged, or it holds more than tensors and plain values"
         raise UserError(f"{path}: expected a checkpoint, got a file that cannot be read as one ({reason})") from error
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"{path}: expected a checkpoint written by `ppe-yolo fit`, got one without a model contract")
@@ -114,7 +116,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def build_network(checkpoint: dict[str, Any], path: str | Path) -> tuple[YoloV3, ModelContract]:
-    """The network of a checkpoint with its weights, and its contract."""
+    """The network of a checkpoint with its weights, and its contract.
+
+    Raises:
+        UserError: What the checkpoint holds does not fit together; names `path`.
+    """
     try:
         kept = checkpoint[CHECKPOINT_KEY]
         contract = ModelContract.from_json(kept["contract"])
@@ -122,19 +128,54 @@ def build_network(checkpoint: dict[str, Any], path: str | Path) -> tuple[YoloV3,
         prefix = "network."
         weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
         network.load_state_dict(weights)
-    except ContractError as error:
-        raise ContractError(f"{path}: {error}") from error
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: the checkpoint contradicts itself ({reason}): train or copy it again") from error
     return network, contract
 
 
+def describe_network(network: YoloV3, contract: ModelContract) -> dict[str, Any]:
+    """What a checkpoint keeps at CHECKPOINT_KEY, in plain types alone; `build_network` reads it."""
+    return {
+        "contract": contract.to_json(),
+        "architecture": network.architecture,
+        "anchors_wh": network.anchors_wh.reshape(-1, 2).tolist(),
+        "box_coding": network.box_coding,
+    }
+
+
+def require_trained(contract: ModelContract, path: str | Path) -> None:
+    """Refuses a model whose heads, or more, hold random numbers: it is there to start a training from."""
+    untrained = contract.provenance.get(AT_RANDOM_KEY)
+    if untrained:
+        raise UserError(
+            f"{path}: {len(untrained)} of its tensors ({untrained[0]}, ...) hold random numbers and detect nothing: "
+            f"train it first, ppe-yolo fit --model.weights {path}"
+        )
+
+
 def load_detector(path: str | Path, *, device: str = "auto") -> Detector:
-    """The detector in a model file.
+    """The detector in a model file: a checkpoint or an ONNX model.
 
     Raises:
-        UserError: The file is not a model of ours, or the device is not there.
+        UserError: The file is not a model of ours, or not a trained one, or the device is not there.
     """
+    if is_onnx(Path(path)):
+        from ppe_yolo.inference.onnx_detector import load_onnx_detector
+
+        return load_onnx_detector(path, device=device)
     network, contract = build_network(read_checkpoint(path), path)
+    require_trained(contract, path)
     return TorchDetector(network, contract, choose_device(device))
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a model file is to be read as ONNX: by its content where that tells, else by its name."""
+    start = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(2)
+    # a checkpoint is a zip archive; an ONNX file begins with its version, protobuf's field 1
+    return start != b"PK" and (path.suffix.lower() == ".onnx" or start[:1] == b"\x08")

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.progress import track
 
 from ppe_yolo.contract import ModelContract
-from ppe_yolo.data.annotation_list import is_url
-from ppe_yolo.data.images import ImageError, read_image, shown
-from ppe_yolo.data.source import IMAGE_SUFFIXES
+from ppe_yolo.data.annotation import IMAGE_SUFFIXES
+from ppe_yolo.data.images import ImageError, is_url, read_image, shown
 from ppe_yolo.draw import draw_boxes, save_image
 from ppe_yolo.errors import UserError
 from ppe_yolo.files import atomic_path, write_json

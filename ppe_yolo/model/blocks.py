@@ -4,6 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# what readers of Darknet's weights add to the variance (OpenCV; Darknet itself adds it to the root); PyTorch's 1e-5 shifts
+# the raw maps of networks with small variances by more than 0.01
+BATCH_NORM_EPS = 1e-6
+
 
 class ConvBlock(nn.Sequential):
     """Convolution without bias, batch norm, leaky ReLU of slope 0.1 (Redmon & Farhadi 2018, section 2.4).
@@ -22,7 +26,7 @@ class ConvBlock(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, pool: bool = False) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
-            nn.BatchNorm2d(out_channels),
+            nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS),
             nn.MaxPool2d(2) if pool else nn.Identity(),
             nn.LeakyReLU(0.1, inplace=True),
         )

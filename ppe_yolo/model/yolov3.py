@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class YoloV3(nn.Module):
         box_coding: How box logits stand for boxes; see `coding.decode_cxcywh`.
 
     Raises:
-        UserError: An unknown architecture, or a number of anchors that does not fit it.
+        UserError: An unknown architecture or box coding, or a number of anchors that does not fit it.
     """
 
     anchors_wh: Tensor
@@ -54,6 +54,8 @@ class YoloV3(nn.Module):
         super().__init__()
         if architecture not in _BODIES:
             raise UserError(f"architecture: expected one of {sorted(_BODIES)}, got {architecture!r}")
+        if box_coding not in get_args(BoxCoding):
+            raise UserError(f"box_coding: expected one of {sorted(get_args(BoxCoding))}, got {box_coding!r}")
         body, self.strides, _ = _BODIES[architecture]
         anchors = torch.tensor(
             default_anchors_wh(architecture) if anchors_wh is None else [list(a) for a in anchors_wh], dtype=torch.float32

@@ -1,6 +1,7 @@
-"""What happens around the training: averaged weights, and pictures for TensorBoard."""
+"""What happens around the training: averaged weights, a line an epoch, and pictures for TensorBoard."""
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,39 @@ class EmaWeights(WeightAveraging):
             torch._foreach_lerp_(averaged, current, 1 - self.decay_after(int(updates)))
         else:  # counters of batch norms
             torch._foreach_copy_(averaged, current)
+
+
+class EpochLines(Callback):
+    """Prints a line an epoch, so that a log file tells of a long training what the progress bar tells on a terminal."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._start, self._photos, self._losses = time.monotonic(), 0, torch.zeros((), device=pl_module.device)
+        self._batches = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Counts."""
+        self._photos += len(batch.images) * trainer.world_size
+        self._losses += outputs["loss"].detach() * trainer.accumulate_grad_batches
+        self._batches += 1
+        self._seconds = time.monotonic() - self._start
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prints, after the epoch's validation."""
+        if not self._batches:
+            return
+        epoch, total = trainer.current_epoch + 1, trainer.max_epochs or 0
+        parts = [f"epoch {epoch} of {total}" if total > 0 else f"epoch {epoch}"]
+        parts.append(f"loss {self._losses.item() / self._batches:.3f}")
+        figure = trainer.callback_metrics.get("val/map_50")
+        if figure is not None:
+            parts.append(f"val mAP@0.5 {100 * float(figure):.1f} %")
+        parts.append(f"{self._photos / self._seconds:.1f} photos/s")
+        if total > epoch:
+            parts.append(f"about {(total - epoch) * (time.monotonic() - self._start) / 60:.0f} min left")
+        pl_module.print(", ".join(parts))
 
 
 class PrecisionRecallCurves(Callback):

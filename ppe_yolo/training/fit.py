@@ -1,7 +1,9 @@
 """`ppe-yolo fit`: LightningCLI around the task, and the run folder that a training leaves behind."""
 
 import itertools
+import logging
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from importlib import resources
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from jsonargparse import ArgumentError
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -16,7 +19,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.errors import UserError
-from ppe_yolo.training.callbacks import EmaWeights, PrecisionRecallCurves, PredictionGrid
+from ppe_yolo.inference.detector import read_checkpoint
+from ppe_yolo.training.callbacks import EmaWeights, EpochLines, PrecisionRecallCurves, PredictionGrid
 from ppe_yolo.training.task import DetectorTask
 
 RUNS = Path("runs")
@@ -32,6 +36,9 @@ class FitCli(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what data and model share."""
         parser.add_argument("--run_dir", type=str | None, default=None, help="Run folder; runs/<recipe>-<number> if not given.")
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="Go on from this checkpoint; `last`: the run folder's own."
+        )
         parser.add_lightning_class_args(EmaWeights, "ema")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(
@@ -43,26 +50,27 @@ class FitCli(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Settles the run folder before anything is built."""
-        config = self.config["fit"]
-        run_dir, checkpoint = choose_run_dir(config["run_dir"], config["ckpt_path"], self._recipe)
-        config["run_dir"], config["ckpt_path"] = str(run_dir), checkpoint
-        self.run_dir = run_dir
+        self.run_dir, self.checkpoint = choose_run_dir(self.config["run_dir"], self.config["ckpt_path"], self._recipe)
+        if self.checkpoint is not None:
+            read_checkpoint(self.checkpoint)  # a file that is none is refused in one line, not by a traceback of the trainer
+        self.config["run_dir"] = str(self.run_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A trainer that writes into the run folder, unless the user configured another logger."""
-        config = self.config_init["fit"]["trainer"]
+        config = self.config_init["trainer"]
         if config.logger is None or config.logger is True:
             kwargs["logger"] = TensorBoardLogger(self.run_dir, name="", version="")
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
-        if self.config["fit"]["ema"]["decay"] == 0:
+        if self.config["ema"]["decay"] == 0:
             callbacks = [c for c in callbacks if not isinstance(c, EmaWeights)]
         folder = self.run_dir / "checkpoints"
         callbacks += [
             ModelCheckpoint(folder, "best", monitor="val/map_50", mode="max", enable_version_counter=False),
             # at the very end of each epoch, so that what is resumed is a whole number of epochs
             ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+            EpochLines(),
             PrecisionRecallCurves(),
             PredictionGrid(),
         ]
@@ -129,7 +137,12 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> t
     elif run_dir is not None:
         folder, is_new = Path(run_dir), ckpt_path != "last"
     elif ckpt_path == "last":
-        earlier = [p.parent.parent for p in RUNS.glob(f"{recipe}-*/checkpoints/last.ckpt")]
+        # the number is matched too: yolov3 shall not go on with what yolov3-tiny began
+        earlier = [
+            folder
+            for folder in (p.parent.parent for p in RUNS.glob("*/checkpoints/last.ckpt"))
+            if re.fullmatch(rf"{re.escape(recipe)}-\d+", folder.name)
+        ]
         if not earlier:
             raise UserError(f"--ckpt_path last: no run {RUNS / recipe}-* with a checkpoint: give --run_dir")
         folder, is_new = max(earlier, key=lambda p: (p / "checkpoints" / "last.ckpt").stat().st_mtime), False
@@ -151,24 +164,51 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> t
 
 def fit(arguments: Sequence[str]) -> tuple[Path, pl.Trainer]:
     """Trains as `ppe-yolo fit` does; returns the run folder and the trainer."""
-    # Lightning suggests more workers than a small machine has cores
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    for needless in (
+        ".*does not have many workers.*",  # it suggests more than a small machine has cores
+        ".*exists and is not empty.*",  # choose_run_dir has seen to that
+        ".*args parameter is intended to run from within Python.*",  # it does
+        ".*LeafSpec.*is deprecated.*",  # Lightning's own
+    ):
+        warnings.filterwarnings("ignore", message=needless)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
     expanded, recipe = expand_recipes(arguments)
 
     class NamedFitCli(FitCli):
         _recipe = recipe
 
     os.environ.pop(_RUN_DIR_VARIABLE, None) if "LOCAL_RANK" not in os.environ else None
-    cli = NamedFitCli(
+    try:
+        cli = _build_cli(NamedFitCli, expanded)
+    except ArgumentError as error:
+        raise UserError(_first_reason(str(error))) from error
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint)
+    return cli.run_dir, cli.trainer
+
+
+def _build_cli(kind: type[FitCli], arguments: list[str]) -> FitCli:
+    return kind(
         DetectorTask,
         DetectionDataModule,
-        args=["fit", *expanded],
+        args=arguments,
+        run=False,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
         # the sampler shares photos among processes itself
-        trainer_defaults={"use_distributed_sampler": False, "gradient_clip_val": 10.0, "log_every_n_steps": 10},
-        parser_kwargs={"fit": {"prog": "ppe-yolo fit"}},
+        trainer_defaults={
+            "use_distributed_sampler": False,
+            "gradient_clip_val": 10.0,
+            "log_every_n_steps": 10,
+            "enable_model_summary": False,
+        },
+        parser_kwargs={"prog": "ppe-yolo fit", "exit_on_error": False},
     )
-    return cli.run_dir, cli.trainer
+
+
+def _first_reason(message: str) -> str:
+    """What jsonargparse says in many lines, in one."""
+    text = " ".join(message.split())
+    # a mistake that a class map or the like explains itself comes wrapped in words about links
+    _, wrapped, own = text.partition(" failed: ")
+    return own if wrapped else f"{text}: see ppe-yolo fit --help"

@@ -13,6 +13,7 @@ from ppe_yolo.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
 from ppe_yolo.model.coding import BoxCoding, Grid, decode_cxcywh
 from ppe_yolo.training.assign import Strategy, assign
 
+MIN_SIDE = 0.01  # pixels; a predicted box of no width or height has no aspect ratio, and its gradient would be NaN
 _BOX_LOSSES = {"giou": generalized_box_iou_loss, "diou": distance_box_iou_loss, "ciou": complete_box_iou_loss}
 
 
@@ -51,7 +52,7 @@ class LossConfig:
     ignore_iou: float = 0.5
     label_smoothing: float = 0.01
     box_weight: float = 5.0
-    objectness_weight: float = 1.0
+    objectness_weight: float = 5.0
     class_weight: float = 1.0
     assign: AssignConfig = field(default_factory=AssignConfig)
 
@@ -78,9 +79,7 @@ def compute_loss(
         config: The parts to use.
     """
     logits = logits.float()  # sums over thousands of places need more than 16 bits
-    boxes_xyxy = cxcywh_to_xyxy(
-        decode_cxcywh(logits[..., :4], grid.cells_xy, grid.anchors_wh, grid.strides, coding)
-    )  # [B, N, 4]
+    boxes_cxcywh = decode_cxcywh(logits[..., :4], grid.cells_xy, grid.anchors_wh, grid.strides, coding)  # [B, N, 4]
     all_targets_xyxy = torch.cat([t["boxes_xyxy"] for t in targets])
     target_image = torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)])
     labels = torch.cat([t["labels"] for t in targets])
@@ -88,16 +87,18 @@ def compute_loss(
     positives = max(len(found.place), 1)
 
     matched_xyxy = all_targets_xyxy[found.target]
-    box_losses = _BOX_LOSSES[config.box](boxes_xyxy[found.image, found.place], matched_xyxy, reduction="none")
+    centre, size = boxes_cxcywh[found.image, found.place].split(2, dim=-1)
+    predicted_xyxy = cxcywh_to_xyxy(torch.cat((centre, size.clamp(min=MIN_SIDE)), dim=-1))
+    box_losses = _BOX_LOSSES[config.box](predicted_xyxy, matched_xyxy, reduction="none")
     if config.weigh_small_boxes:
         area = (matched_xyxy[:, 2:] - matched_xyxy[:, :2]).prod(-1)
         level = grid.levels[0]
         box_losses = box_losses * (2.0 - area / (level.height * level.width * level.stride**2))
 
-    objectness_target, weight = _objectness_targets(boxes_xyxy, targets, config.ignore_iou)
+    objectness_target, weight = _objectness_targets(cxcywh_to_xyxy(boxes_cxcywh), targets, config.ignore_iou)
     weight[found.image, found.place] = 1.0
     if config.objectness_target == "iou":
-        value = _paired_iou(boxes_xyxy[found.image, found.place].detach(), matched_xyxy)
+        value = _paired_iou(predicted_xyxy.detach(), matched_xyxy)
     else:
         value = torch.ones_like(box_losses)
     objectness_target[found.image, found.place] = value

@@ -14,7 +14,14 @@ from ppe_yolo.contract import ModelContract
 from ppe_yolo.data.dataset import Batch
 from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.metrics import build_metric, summarise, to_metric_predictions, to_metric_targets
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, build_network, detect_batch, read_checkpoint
+from ppe_yolo.inference.detector import (
+    AT_RANDOM_KEY,
+    CHECKPOINT_KEY,
+    build_network,
+    describe_network,
+    detect_batch,
+    read_checkpoint,
+)
 from ppe_yolo.model.coding import BoxCoding, flatten_maps
 from ppe_yolo.model.yolov3 import Architecture, YoloV3
 from ppe_yolo.training.loss import LossConfig, compute_loss
@@ -97,6 +104,11 @@ class DetectorTask(pl.LightningModule):
         """Images [B, 3, H, W] in 0..1 -> raw maps."""
         return self.network(images)
 
+    def on_fit_start(self) -> None:
+        """Says what is trained."""
+        count = sum(p.numel() for p in self.network.parameters())
+        pl.utilities.rank_zero_info(f"network: {self.network.architecture}, {count / 1e6:.1f} M parameters")
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
         raw_maps = self.network(to_network_input(batch.images))
@@ -145,7 +157,8 @@ class DetectorTask(pl.LightningModule):
             for name, parameter in module.named_parameters(recurse=False):
                 (decayed if isinstance(module, nn.Conv2d) and name == "weight" else free).append(parameter)
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        fused = all(p.is_floating_point() for p in decayed)
+        # a fused step undoes the loss scaling of mixed precision by itself, too late for the clipping of gradients
+        fused = not str(self.trainer.precision).endswith("mixed")
         optimizer: torch.optim.Optimizer
         if config.name == "sgd":
             optimizer = torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.momentum > 0, fused=fused)
@@ -153,8 +166,14 @@ class DetectorTask(pl.LightningModule):
             optimizer = torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
         else:
             optimizer = torch.optim.Adam(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
-        total = int(self.trainer.estimated_stepping_batches)
-        warmup = round(config.warmup_epochs * total / max(self.trainer.max_epochs or 1, 1))
+        self.trainer.fit_loop.setup_data()  # so that the length of an epoch is known
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise UserError(
+                "trainer: expected max_epochs or max_steps, got neither: the learning rate needs an end to fall towards"
+            )
+        total = int(steps)
+        warmup = round(config.warmup_epochs * self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total, warmup, config.final_lr))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -164,12 +183,7 @@ class DetectorTask(pl.LightningModule):
         figure = self.trainer.callback_metrics.get("val/map_50")
         if figure is not None:
             provenance["val_map_50"] = round(float(figure), 6)
-        checkpoint[CHECKPOINT_KEY] = {
-            "contract": replace(self.contract, provenance=provenance).to_json(),
-            "architecture": self.network.architecture,
-            "anchors_wh": self.network.anchors_wh.reshape(-1, 2).tolist(),
-            "box_coding": self.network.box_coding,
-        }
+        checkpoint[CHECKPOINT_KEY] = describe_network(self.network, replace(self.contract, provenance=provenance))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to go on with a training that was of another model."""
@@ -181,6 +195,8 @@ class DetectorTask(pl.LightningModule):
             ("architecture", kept["architecture"], self.network.architecture),
             ("class_names", before.class_names, self.class_names),
             ("input_size", before.input_size, self.contract.input_size),
+            ("box_coding", kept["box_coding"], self.network.box_coding),
+            ("anchors_wh", kept["anchors_wh"], self.network.anchors_wh.reshape(-1, 2).tolist()),
         ):
             if was != is_now:
                 raise UserError(
@@ -189,9 +205,10 @@ class DetectorTask(pl.LightningModule):
                 )
 
     def _start_from(self, path: str) -> None:
-        source, _ = build_network(read_checkpoint(path), path)
+        source, contract = build_network(read_checkpoint(path), path)
         mine, theirs = self.network.state_dict(), source.state_dict()
-        fitting = {k: v for k, v in theirs.items() if k in mine and v.shape == mine[k].shape and k != "anchors_wh"}
+        left_out = {"anchors_wh", *contract.provenance.get(AT_RANDOM_KEY, ())}
+        fitting = {k: v for k, v in theirs.items() if k in mine and v.shape == mine[k].shape and k not in left_out}
         if len(fitting) < len(mine) // 2:
             raise UserError(
                 f"{path}: expected weights of {self.network.architecture}, got {source.architecture}: "
@@ -202,6 +219,14 @@ class DetectorTask(pl.LightningModule):
         pl.utilities.rank_zero_info(
             f"weights: {len(fitting)} tensors from {path}" + (f"; at random: {', '.join(fresh)}" if fresh else "")
         )
+        same_anchors = torch.equal(self.network.anchors_wh, source.anchors_wh)
+        if "body.heads.0.1.bias" in fitting and not (same_anchors and source.box_coding == self.network.box_coding):
+            # the logits stay what they were and now stand for other boxes; what was learned of looks is worth keeping
+            pl.utilities.rank_zero_info(
+                f"weights: their heads spoke of boxes by box_coding {source.box_coding} and anchors "
+                f"{source.anchors_wh.reshape(-1, 2).tolist()}; here it is {self.network.box_coding} and "
+                f"{self.network.anchors_wh.reshape(-1, 2).tolist()}: boxes start off wrong and are learned anew"
+            )
 
 
 def to_network_input(images: Tensor) -> Tensor:

@@ -1,0 +1,91 @@
+"""Drawn data sets for every test; no photo is stored in the repository."""
+
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+# before torch is imported: two test processes with as many threads as cores each would wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import cv2
+import hypothesis
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ppe_yolo.cli import main
+from ppe_yolo.data.annotation import AnnotatedObject
+from ppe_yolo.data.synthetic import draw_site_dataset
+from ppe_yolo.data.voc import write_voc_annotation
+
+hypothesis.settings.register_profile("ppe_yolo", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("ppe_yolo")
+
+Marked = Sequence[tuple[str, tuple[float, float, float, float]]]  # names and boxes_xyxy
+ONE_HELMET: Marked = (("helmet", (8, 8, 30, 30)),)
+
+
+def _picture(name: str, size: tuple[int, int] = (48, 64)) -> NDArray[np.uint8]:
+    """Blurred spots that follow from the name; pictures of different names do not look alike."""
+    spots = np.random.default_rng(zlib.crc32(name.encode())).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(spots, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def _make_voc(
+    root: Path,
+    images: Sequence[str] | Mapping[str, Marked],
+    splits: Mapping[str, Sequence[str]] | None = None,
+    size: tuple[int, int] = (48, 64),
+) -> Path:
+    marked = images if isinstance(images, Mapping) else dict.fromkeys(images, ONE_HELMET)
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for stem, objects in marked.items():
+        cv2.imwrite(str(root / "JPEGImages" / f"{stem}.jpg"), _picture(stem, size)[..., ::-1])
+        write_voc_annotation(
+            root / "Annotations" / f"{stem}.xml",
+            image_name=f"{stem}.jpg",
+            image_size=(*size, 3),
+            objects=[AnnotatedObject(name, box) for name, box in objects],
+        )
+    for split, stems in (splits or {}).items():
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{s}\n" for s in stems))
+    return root
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> Callable[..., int]:
+    """`run_cli("audit", root)` runs the command line in this process and returns its exit code."""
+
+    def run(*arguments: object) -> int:
+        try:
+            main([str(a) for a in arguments])
+        except SystemExit as stopped:
+            return int(stopped.code or 0)
+        return 0
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., NDArray[np.uint8]]:
+    """`picture(name, size=(48, 64))`: uint8 [H, W, 3] RGB that follows from the name."""
+    return _picture
+
+
+@pytest.fixture(scope="session")
+def make_voc() -> Callable[..., Path]:
+    """`make_voc(root, images, splits=None, size=(48, 64))` draws a Pascal VOC folder and returns it.
+
+    `images` are stems (each with one helmet), or stem -> [(name, box_xyxy), ...].
+    """
+    return _make_voc
+
+
+@pytest.fixture(scope="session")
+def tiny_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn site, 16 photos in trainval and 4 in test, 96x128 pixels. Not to be written to."""
+    root = tmp_path_factory.mktemp("tiny_site") / "data"
+    draw_site_dataset(root, trainval=16, test=4, size=(96, 128), seed=11)
+    return root

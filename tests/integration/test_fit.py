@@ -1,0 +1,209 @@
+"""Trainings through the real command line, on drawn photos of 64 to 128 pixels."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ppe_yolo.data.synthetic import draw_site_dataset
+
+RunCli = Callable[..., int]
+PPE_YOLO = [sys.executable, "-m", "ppe_yolo.cli"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("site") / "data"
+    draw_site_dataset(root, trainval=20, test=4, size=(96, 128), seed=3)
+    return root
+
+
+def arguments(site: Path, run_dir: Path, *more: str) -> list[str]:
+    """A training of a few seconds; `more` comes last and so wins."""
+    return [
+        *("fit", "--config", "yolov3-tiny", "--data.root", str(site), "--run_dir", str(run_dir)),
+        *("--data.input_size", "[64,96]", "--data.batch_size", "4", "--data.num_workers", "0"),
+        *("--data.multi_scale", "[64,128]", "--data.val_fraction", "0.2"),
+        *("--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1", "--trainer.enable_progress_bar", "false"),
+        *("--trainer.accelerator", "cpu", *more),
+    ]
+
+
+def weights(run_dir: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return checkpoint["state_dict"]
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    mine, theirs = weights(a), weights(b)
+    assert mine.keys() == theirs.keys()
+    different = [key for key in mine if not torch.equal(mine[key], theirs[key])]
+    assert not different
+
+
+def scalars(run_dir: Path) -> dict[str, list[float]]:
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_run_folder_and_tensorboard(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli) -> None:
+    run_dir = tmp_path / "run"
+    assert run_cli(*arguments(site, run_dir)) == 0
+    assert f"run folder: {run_dir}" in capsys.readouterr().out.replace("\n", "")
+    assert (run_dir / "config.yaml").is_file()
+    assert {p.name for p in (run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    events = EventAccumulator(str(run_dir), size_guidance={"images": 0, "tensors": 0})
+    events.Reload()
+    tags = events.Tags()
+    expected = {"train/loss", "train/loss_box", "train/loss_objectness", "train/loss_class", "val/map", "val/map_50"}
+    assert expected <= set(tags["scalars"])
+    assert any(tag.startswith("lr-") for tag in tags["scalars"])
+    assert {"val/predictions", "val/precision_recall"} <= set(tags["images"])
+    assert {"val/precision_recall_helmet", "val/precision_recall_none"} <= set(tags["tensors"])
+    found = scalars(run_dir)
+    assert len(found["train/loss"]) == 8  # 16 photos in batches of 4, twice
+    for total, *terms in zip(*(found[f"train/loss{t}"] for t in ("", "_box", "_objectness", "_class")), strict=True):
+        assert total == pytest.approx(sum(terms), rel=1e-5)
+
+
+def test_same_seed_same_weights_whatever_the_workers(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    for name, more in (
+        ("none", ()),
+        ("two", ("--data.num_workers", "2")),
+        ("other-seed", ("--seed_everything", "7")),
+    ):
+        assert run_cli(*arguments(site, tmp_path / name, *more)) == 0
+    assert_same_weights(tmp_path / "none", tmp_path / "two")
+    with pytest.raises(AssertionError):
+        assert_same_weights(tmp_path / "none", tmp_path / "other-seed")
+
+
+def test_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    long = ("--trainer.max_epochs", "3", "--data.augment.mosaic_fade", "[0.3,0.9]", "--ckpt_path", "last")
+    assert run_cli(*arguments(site, tmp_path / "whole", *long)) == 0
+    broken = tmp_path / "broken"
+    command = [*PPE_YOLO, *arguments(site, broken, *long)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    last = broken / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 300
+    while not last.exists():
+        assert process.poll() is None, process.stdout and process.stdout.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    steps = torch.load(last, weights_only=True)["global_step"]
+    assert steps < 12, "the training was over before it was killed"
+    assert run_cli(*arguments(site, broken, *long)) == 0
+    assert torch.load(last, weights_only=True)["global_step"] == 12
+    assert_same_weights(tmp_path / "whole", broken)
+
+
+def test_two_processes_measure_what_one_measures(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    """Five validation photos over two processes: the gathered figure is that of the whole split, none counted twice."""
+    run_dir = tmp_path / "ddp"
+    more = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.val_fraction", "0.3", "--data.batch_size", "2")
+    more += ("--trainer.max_epochs", "1", "--model.optimizer.warmup_epochs", "0.2", "--model.score_floor", "0.001")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*PPE_YOLO, *arguments(site, run_dir, *more)], check=True, env=environment, timeout=400)
+    logged = scalars(run_dir)["val/map_50"][-1]
+    assert logged > 0
+    # the same weights alone: a learning rate of nothing leaves them as they are until the validation
+    alone = tmp_path / "alone"
+    still = ("--trainer.devices", "1", "--trainer.strategy", "auto", "--model.weights", str(run_dir / "checkpoints/last.ckpt"))
+    still += ("--model.optimizer.lr", "0", "--ema.decay", "0", "--trainer.limit_train_batches", "1")
+    assert run_cli(*arguments(site, alone, *more, *still)) == 0
+    assert scalars(alone)["val/map_50"][-1] == pytest.approx(logged, abs=0.02)
+
+
+def test_other_ways_to_train(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    run_dir = tmp_path / "run"
+    more = ("--trainer.precision", "bf16-mixed", "--trainer.accumulate_grad_batches", "2", "--model.optimizer.name", "sgd")
+    assert run_cli(*arguments(site, run_dir, *more, "--early_stopping.patience", "1", "--trainer.max_epochs", "5")) == 0
+    assert all(torch.isfinite(w.float()).all() for w in weights(run_dir).values())
+    assert len(scalars(run_dir)["val/map_50"]) < 5 or scalars(run_dir)["val/map_50"][-1] > 0  # stopped early, or it rose
+
+
+def test_the_large_network_takes_a_step(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    more = ("--config", "yolov3", "--data.input_size", "[64,64]", "--data.num_workers", "0", "--trainer.fast_dev_run", "true")
+    assert run_cli(*arguments(site, tmp_path / "run", *more)) == 0
+
+
+def test_person_alone_by_configuration(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    people = tmp_path / "person.yaml"
+    people.write_text("class_names: [person]\nmap: {helmet: person, none: person}\n")
+    run_dir = tmp_path / "run"
+    assert run_cli(*arguments(site, run_dir, "--data.class_map", str(people), "--trainer.max_epochs", "1")) == 0
+    checkpoint = str(run_dir / "checkpoints" / "last.ckpt")
+    assert run_cli("evaluate", checkpoint, "--data", str(site), "--class-map", str(people), "--out", str(tmp_path / "out")) == 0
+    assert list(json.loads((tmp_path / "out" / "metrics.json").read_text())["per_class"]) == ["person"]
+
+
+def test_start_from_weights_of_another_number_of_classes(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
+) -> None:
+    assert run_cli(*arguments(site, tmp_path / "first", "--trainer.max_epochs", "1")) == 0
+    people = tmp_path / "person.yaml"
+    people.write_text("class_names: [person]\nmap: {helmet: person, none: person}\n")
+    start = str(tmp_path / "first" / "checkpoints" / "last.ckpt")
+    more = ("--data.class_map", str(people), "--model.weights", start, "--model.optimizer.lr", "0", "--ema.decay", "0")
+    assert run_cli(*arguments(site, tmp_path / "second", *more, "--trainer.max_epochs", "1")) == 0
+    before, after = weights(tmp_path / "first"), weights(tmp_path / "second")
+    learned = [key for key in before if key.endswith("0.weight") and "heads" not in key]
+    assert learned
+    assert all(torch.equal(before[key], after[key]) for key in learned)
+    assert any(before[key].shape != after[key].shape for key in before)
+
+
+MISTAKES = [
+    (("--config", "nope"), "expected a recipe (quickstart, yolov3, yolov3-tiny) or a YAML file, got 'nope'"),
+    (("--data.root", "nowhere"), "nowhere: expected a Pascal VOC folder"),
+    (("--data.class_map", "nope"), "class map: expected one of default, gdut-hwd"),
+    (("--data.class_map", "hard-hat-workers"), "does not mention the name 'none'"),
+    (("--data.input_size", "[100,100]"), "multiples of 32, got (100, 100)"),
+    (("--data.multi_scale", "[100,200]"), "data.multi_scale: expected (smallest, largest) in multiples of 32"),
+    (("--data.val_fraction", "1.5"), "data.val_fraction: expected a part between 0 and 1"),
+    (("--data.batch_size", "0"), "data.batch_size: expected a positive number, got 0"),
+    (("--data.rooot", "x"), "unrecognized arguments: --data.rooot x"),
+    (("--model.anchors_wh", "[[1,2]]"), "yolov3-tiny takes 6 pairs of a positive width and height"),
+    (("--model.weights", "nowhere.ckpt"), "nowhere.ckpt: expected a checkpoint, got no such file"),
+    (("--model.loss.box", "l2"), "model.loss.box"),
+    (("--trainer.max_epochs", "many"), "trainer.max_epochs"),
+    (("--ckpt_path", "nowhere.ckpt"), "nowhere.ckpt: expected a checkpoint, got no such file"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), MISTAKES, ids=lambda value: value[1] if isinstance(value, tuple) else "")
+def test_a_mistake_is_one_line_and_code_2(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: tuple[str, ...], message: str, run_cli: RunCli
+) -> None:
+    assert run_cli(*arguments(site, tmp_path / "run", *wrong)) == 2
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("ppe-yolo: error: ")
+    assert message in line
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_going_on_with_another_model_is_refused(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
+) -> None:
+    run_dir = tmp_path / "run"
+    assert run_cli(*arguments(site, run_dir, "--trainer.max_epochs", "1")) == 0
+    before = (run_dir / "checkpoints" / "last.ckpt").read_bytes()
+    for more, message in (
+        (("--ckpt_path", "last", "--data.input_size", "[64,64]"), "trained with input_size (64, 96), now it is (64, 64)"),
+        ((), "already holds a run: add --ckpt_path last to go on"),
+    ):
+        assert run_cli(*arguments(site, run_dir, *more)) == 2
+        assert message in capsys.readouterr().err
+    assert (run_dir / "checkpoints" / "last.ckpt").read_bytes() == before

@@ -1,0 +1,120 @@
+"""The main jobs of a user, each through the real command line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+
+RunCli = Callable[..., int]
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli) -> Path:
+    """What a short quickstart leaves."""
+    run_dir = tmp_path_factory.mktemp("journey") / "run"
+    assert run_cli("quickstart", "--epochs", "4", "--run-dir", str(run_dir)) == 0
+    return run_dir
+
+
+@pytest.mark.slow
+def test_quickstart_leaves_a_run_folder(run_dir: Path) -> None:
+    for name in ("checkpoints/best.ckpt", "audit.json", "metrics.json", "detections.json", "precision_recall.png"):
+        assert (run_dir / name).stat().st_size > 0
+    assert list(run_dir.glob("events.out.tfevents.*"))
+    assert len(list((run_dir / "pictures").glob("*.jpg"))) == 24
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["images"] == 60
+    assert metrics["map_50"] > 0.3  # four epochs instead of sixteen
+    assert set(metrics["per_class"]) == {"helmet", "none"}
+
+
+@pytest.mark.slow
+def test_evaluate_gives_the_same_figures_again(run_dir: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    assert (
+        run_cli(
+            "evaluate", str(run_dir / "checkpoints/best.ckpt"), "--data", str(run_dir / "site-data"), "--out", str(tmp_path)
+        )
+        == 0
+    )
+    again, first = (json.loads((d / "metrics.json").read_text()) for d in (tmp_path, run_dir))
+    assert again["map"] == pytest.approx(first["map"], abs=1e-6)
+    results = json.loads((tmp_path / "detections.json").read_text())
+    assert results
+    assert set(results[0]) == {"image_id", "category_id", "bbox", "score"}
+
+
+@pytest.mark.slow
+def test_predict_draws_and_tells(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli) -> None:
+    photos = sorted((run_dir / "site-data" / "JPEGImages").glob("*.jpg"))[:3]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    out = tmp_path / "out"
+    command = ["predict", str(run_dir / "checkpoints/best.ckpt"), *map(str, photos), str(broken), "--out", str(out)]
+    assert run_cli(*command) == 2
+    assert "1 of 4 photos failed" in capsys.readouterr().err
+    rows = json.loads((out / "predictions.json").read_text())
+    assert [Path(r["image"]).name for r in rows] == [p.name for p in photos]
+    for row, photo in zip(rows, photos, strict=True):
+        original, annotated = cv2.imread(str(photo)), cv2.imread(str(out / row["annotated"]))
+        assert annotated.shape == original.shape == (row["height"], row["width"], 3)
+        for found in row["detections"]:
+            x1, y1, x2, y2 = found["box_xyxy"]
+            assert 0 <= x1 < x2 <= row["width"]
+            assert 0 <= y1 < y2 <= row["height"]
+
+
+@pytest.mark.slow
+def test_scripts_run_from_a_bare_checkout(run_dir: Path, tmp_path: Path) -> None:
+    """As a job does that has the files but not the package: from another folder, with the checkout not on the path."""
+    model, data = str(run_dir / "checkpoints/best.ckpt"), str(run_dir / "site-data")
+    for script, arguments in (
+        ("evaluate.py", [model, "--data", data, "--out", "evaluated"]),
+        ("predict.py", [model, data + "/JPEGImages/site_00000.jpg", "--out", "predicted"]),
+        ("prepare_data.py", [data, "--out", "lists"]),
+        ("train.py", ["--print_config"]),
+    ):
+        subprocess.run([sys.executable, str(SCRIPTS / script), *arguments], cwd=tmp_path, check=True, timeout=300)
+    assert (tmp_path / "evaluated/metrics.json").is_file()
+    assert (tmp_path / "predicted/site_00000.jpg").is_file()
+    assert len((tmp_path / "lists/voc_test.txt").read_text().splitlines()) == 60
+
+
+def test_quickstart_on_own_photos_needs_a_known_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
+) -> None:
+    from ppe_yolo.data.annotation import AnnotatedObject
+    from ppe_yolo.data.synthetic import draw_site_dataset
+    from ppe_yolo.data.voc import write_voc_annotation
+
+    data = tmp_path / "data"
+    draw_site_dataset(data, trainval=6, test=2, size=(96, 128))
+    odd = AnnotatedObject("No Safety Helmet", (10, 10, 40, 40))
+    write_voc_annotation(
+        data / "Annotations/site_00001.xml", image_name="site_00001.jpg", image_size=(96, 128, 3), objects=[odd]
+    )
+    assert run_cli("quickstart", "--data", str(data), "--run-dir", str(tmp_path / "run")) == 2
+    message = capsys.readouterr().err
+    assert "'No Safety Helmet' 1" in message
+    assert "--class-map" in message
+
+
+def test_a_torch_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    """A torchvision that fails at import, as one from another index does, stands before the real one."""
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    command = [sys.executable, "-m", "ppe_yolo.cli", "quickstart"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 2
+    assert "do not work together (operator torchvision::nms does not exist)" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'torchvision', 'pytorch_lightning', 'albumentations', 'cv2', 'numpy', 'matplotlib', 'scipy'}"
+    code = f"import ppe_yolo, sys; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

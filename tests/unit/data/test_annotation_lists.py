@@ -1,0 +1,127 @@
+"""The compiled annotation list of the original system."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.annotation_list import read_annotation_line, write_annotation_list
+from ppe_yolo.data.source import open_source
+from ppe_yolo.data.voc import AnnotationError
+from ppe_yolo.errors import UserError
+
+LIST = Path("/lists/voc_train.txt")
+
+
+def image(path: str, *objects: AnnotatedObject) -> AnnotatedImage:
+    return AnnotatedImage(path, objects, LIST, path)
+
+
+def read(line: str) -> AnnotatedImage:
+    return read_annotation_line(line, LIST, 7)
+
+
+def test_the_exact_line_of_the_original(tmp_path: Path) -> None:
+    url = "https://ppe.blob.core.windows.net/container/JPEGImages/000001.jpg"
+    helmet, none = AnnotatedObject("helmet", (1, 22, 333, 44)), AnnotatedObject("none", (5.5, 6, 7, 8))
+    write_annotation_list(tmp_path / "voc_train.txt", [image(url, helmet, none), image("/photos/b.jpg")])
+    assert (tmp_path / "voc_train.txt").read_bytes() == (
+        b"https://ppe.blob.core.windows.net/container/JPEGImages/000001.jpg 1,22,333,44,helmet 5.5,6,7,8,none\n/photos/b.jpg\n"
+    )
+    assert read(f"{url} 1,22,333,44,helmet 5.5,6,7,8,none\n") == AnnotatedImage(url, (helmet, none), LIST, url)
+
+
+def test_paths(tmp_path: Path) -> None:
+    box = "1,2,3,4,helmet"
+    assert read(f"/a/site photos/5 May.jpg {box}").image == "/a/site photos/5 May.jpg"
+    assert read(f"photos/b.jpg {box}").image == "/lists/photos/b.jpg"  # relative ones lie beside the list
+    assert read(f"photos/a,b,c,d.jpg {box}").image == "/lists/photos/a,b,c,d.jpg"
+    assert read("photos/a,b,c,d.jpg").objects == ()
+    assert read(f"abfs://box@account.dfs.core.windows.net/a b.jpg {box}").image.startswith("abfs://box@account")
+    assert read(f"https://host/a.jpg?size=1,2,3,4&sig=x {box}").image == "https://host/a.jpg?size=1,2,3,4&sig=x"
+    assert read("/a/b.jpg\r").image == "/a/b.jpg"
+
+
+def test_a_photo_keeps_its_id_when_its_signature_changes() -> None:
+    ids = {read(f"https://host/a.jpg?sig={s} 1,2,3,4,helmet").image_id for s in ("old", "new")}
+    assert ids == {"https://host/a.jpg"}
+
+
+def test_names_with_spaces_and_commas(tmp_path: Path) -> None:
+    name = "No Safety, 100% 帽子"
+    write_annotation_list(tmp_path / "l.txt", [image("/a.jpg", AnnotatedObject(name, (1, 2, 3, 4)))])
+    line = (tmp_path / "l.txt").read_text(encoding="utf-8")
+    assert line == "/a.jpg 1,2,3,4,No%20Safety%2C%20100%25%20帽子\n"
+    assert read(line).objects[0].class_name == name
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("1,2,3,4,helmet", "got boxes without a path"),
+        ("a.jpg 1,2,three,4,helmet", "expected a box x1,y1,x2,y2,class, got '1,2,three,4,helmet'"),
+        ("a.jpg 1,2,3,4", "expected a box x1,y1,x2,y2,class, got '1,2,3,4'"),
+        ("a.jpg 1,2,3,4,5,helmet", "expected a box x1,y1,x2,y2,class, got '1,2,3,4,5,helmet'"),
+        ("a.jpg 1,2,nan,4,helmet 1,2,3,4,none", "got '1,2,nan,4,helmet'"),
+        ("a.jpg 1,2,1e999,4,helmet", "expected finite numbers, got '1,2,1e999,4,helmet'"),
+        ("https://u:secret@host/a.jpg?sig=secret 1,2,3,4,", "got '1,2,3,4,'"),
+    ],
+)
+def test_refusals_name_file_and_line(line: str, why: str) -> None:
+    with pytest.raises(AnnotationError) as refused:
+        read(line)
+    assert str(refused.value).startswith("/lists/voc_train.txt:7: ")
+    assert why in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["/a\nb.jpg", " /a.jpg", "/a.jpg ", "/a 1,2,3,4,x"])
+def test_a_path_that_could_not_be_read_again_is_not_written(tmp_path: Path, path: str) -> None:
+    with pytest.raises(AnnotationError, match="rename the photo"):
+        write_annotation_list(tmp_path / "l.txt", [image(path)])
+    assert not (tmp_path / "l.txt").exists()
+
+
+NUMBERS = st.integers(-9, 9999).map(float) | st.floats(-9, 9999).map(lambda v: round(v, 4))
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1)
+PATHS = st.from_regex(r"/[a-z ,%é]{0,8}/[a-z0-9]{1,5}( [a-z]{1,3})?\.(jpg|PNG)", fullmatch=True)
+OBJECTS = st.builds(AnnotatedObject, NAMES, st.tuples(*[NUMBERS] * 4))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(photos=st.lists(st.tuples(PATHS, st.lists(OBJECTS, max_size=3)), min_size=1, max_size=3))
+def test_what_is_written_is_read(tmp_path: Path, photos: list[tuple[str, list[AnnotatedObject]]]) -> None:
+    path = tmp_path / "round.txt"
+    write_annotation_list(path, [image(p, *objects) for p, objects in photos])
+    lines = path.read_bytes().decode().split("\n")
+    assert lines.pop() == ""
+    again = [read_annotation_line(line, path, n) for n, line in enumerate(lines, start=1)]
+    assert [(i.image, list(i.objects)) for i in again] == photos
+
+
+def test_folders_of_lists(tmp_path: Path) -> None:
+    (tmp_path / "voc_trainval.txt").write_text("a.jpg 1,2,3,4,helmet\n\nb.jpg\n")
+    (tmp_path / "voc_test.txt").write_text("﻿c.jpg\n", encoding="utf-8")
+    source = open_source(tmp_path)
+    assert source.splits == {"test": ["test:1"], "trainval": ["trainval:1", "trainval:3"]}
+    with pytest.raises(AnnotationError, match=r"voc_trainval.txt:3: no such photo .*/b.jpg: add it, or remove the line"):
+        source.read("trainval:3")
+    (tmp_path / "more_test.txt").write_text("d.jpg\n")
+    with pytest.raises(UserError, match=r"one list a split, got more_test.txt and voc_test.txt"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"\n \n", "got an empty file"), (b"\xff\xfea", "expected a list in UTF-8")])
+def test_lists_that_are_none(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "voc_test.txt").write_bytes(content)
+    with pytest.raises(UserError, match=why) as refused:
+        open_source(tmp_path)
+    assert str(tmp_path / "voc_test.txt") in str(refused.value)
+
+
+def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
+    for root, got in ((tmp_path, "a folder with none of them"), (tmp_path / "no", "no such folder")):
+        with pytest.raises(UserError, match=f"expected a Pascal VOC folder .* got {got}"):
+            open_source(root)

@@ -1,0 +1,225 @@
+"""From a checkpoint to detections; every file that is no checkpoint of ours is refused in one line."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from ppe_yolo.contract import ContractError, ModelContract, letterbox
+from ppe_yolo.errors import UserError
+from ppe_yolo.inference.detector import (
+    CHECKPOINT_KEY,
+    TorchDetector,
+    build_network,
+    choose_device,
+    detect_batch,
+    load_detector,
+    read_checkpoint,
+)
+from ppe_yolo.model.coding import encode_cxcywh
+from ppe_yolo.model.yolov3 import YoloV3
+
+CONTRACT = ModelContract(("helmet", "none"), (64, 96), score_floor=0.3)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return YoloV3("yolov3-tiny", 2).eval()
+
+
+@pytest.fixture
+def checkpoint(network):
+    return {
+        CHECKPOINT_KEY: {
+            "contract": CONTRACT.to_json(),
+            "architecture": "yolov3-tiny",
+            "anchors_wh": network.anchors_wh.reshape(-1, 2).tolist(),
+            "box_coding": "bounded",
+        },
+        "state_dict": {f"network.{k}": v for k, v in network.state_dict().items()},
+    }
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(UserError) as error:
+        call(*arguments, **options)
+    message = str(error.value)
+    assert "\n" not in message and "\x1b" not in message and len(message) < 600
+    return message
+
+
+def test_a_checkpoint_gives_back_the_network(tmp_path, network, checkpoint):
+    path = tmp_path / "best.ckpt"
+    torch.save(checkpoint, path)
+    detector = load_detector(path, device="cpu")
+    assert detector.contract == CONTRACT
+    rebuilt = detector.network.state_dict()
+    assert all(torch.equal(rebuilt[k], v) for k, v in network.state_dict().items())
+
+
+class RunsCode:
+    """What a pickle may do when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+    (tmp_path / "garbage.ckpt").write_bytes(b"no checkpoint" * 100)
+    (tmp_path / "empty.ckpt").touch()
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.ckpt")
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    torch.save({CHECKPOINT_KEY: {}}, tmp_path / "weightless.ckpt")
+    whole = (tmp_path / "other.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    for name, says in {
+        "missing.ckpt": "expected a checkpoint, got no such file",
+        ".": "expected a checkpoint, got a folder",
+        "garbage.ckpt": "cannot be read as one (damaged, or it holds more than tensors and plain values)",
+        "empty.ckpt": "cannot be read as one (damaged",
+        "cut.ckpt": "cannot be read as one (damaged",
+        "other.ckpt": "expected a checkpoint written by `ppe-yolo fit`, got one without a model contract",
+        "list.ckpt": "got one without a model contract",
+        "weightless.ckpt": "got one without a model contract",
+    }.items():
+        message = refusal(read_checkpoint, tmp_path / name)
+        assert message.startswith(f"{tmp_path / name}: ") and says in message
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, checkpoint, save):
+    trace = tmp_path / "trace"
+    save({**checkpoint, "extra": RunsCode(trace)}, tmp_path / "evil.ckpt")
+    assert "cannot be read as one" in refusal(load_detector, tmp_path / "evil.ckpt", device="cpu")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"architecture": "yolov9"}, "architecture: expected one of"),
+        ({"architecture": "yolov3"}, "anchors: yolov3 takes 9 pairs"),
+        ({"architecture": ["yolov3"]}, "the checkpoint contradicts itself"),
+        ({"anchors_wh": [[1.0, 1.0]]}, "anchors: yolov3-tiny takes 6 pairs"),
+        ({"anchors_wh": [[1.0, 1.0], [1.0]]}, "the checkpoint contradicts itself"),
+        ({"anchors_wh": "wide"}, "the checkpoint contradicts itself"),
+        ({"box_coding": "linear"}, "box_coding: expected one of ['bounded', 'darknet'], got 'linear'"),
+        ({"contract": None}, "the checkpoint contradicts itself"),
+        ({"contract": "{"}, "model contract: expected JSON"),
+        ({"contract": '{"schema_version": 9}'}, "model contract: expected schema_version 1, got 9"),
+        ({"contract": ModelContract(("person",), (64, 64)).to_json()}, "the checkpoint contradicts itself"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_contradicts_itself_is_refused(checkpoint, change, says):
+    checkpoint[CHECKPOINT_KEY].update(change)
+    message = refusal(build_network, checkpoint, "best.ckpt")
+    assert message.startswith("best.ckpt: ") and says in message
+
+
+def test_missing_parts_of_a_checkpoint_are_refused(checkpoint):
+    del checkpoint["state_dict"]["network.body.heads.0.1.bias"]
+    assert "body.heads.0.1.bias" in refusal(build_network, checkpoint, "best.ckpt")
+    assert "contradicts itself" in refusal(build_network, {**checkpoint, "state_dict": [1]}, "best.ckpt")
+    assert "contradicts itself" in refusal(build_network, {**checkpoint, CHECKPOINT_KEY: []}, "best.ckpt")
+    del checkpoint[CHECKPOINT_KEY]["anchors_wh"]
+    assert "anchors_wh" in refusal(build_network, checkpoint, "best.ckpt")
+
+
+def test_an_unknown_contract_stays_a_contract_error(checkpoint):
+    values = json.loads(CONTRACT.to_json())
+    checkpoint[CHECKPOINT_KEY]["contract"] = json.dumps({**values, "schema_version": 2})
+    with pytest.raises(ContractError, match=r"^best\.ckpt: model contract: expected schema_version 1, got 2"):
+        build_network(checkpoint, "best.ckpt")
+
+
+def test_devices():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("nonsense", "", "cuda:99", "meta", "hpu"):
+        message = refusal(choose_device, name)
+        assert message.startswith(f"device: {name!r} cannot be used here (") and message.endswith("): try auto or cpu")
+
+
+def planted(network, place, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
+    """A network whose head says the same of every picture: one object at one place."""
+
+    class Planted(torch.nn.Module):
+        def forward(self, images):
+            maps = [
+                torch.full((len(images), 3, input_size[0] // s, input_size[1] // s, 7), -8.0, device=images.device)
+                for s in network.strides
+            ]
+            grid = network.grid(maps)
+            level, anchor, row, column = place
+            at = (torch.tensor([column, row]), network.anchors_wh[level, anchor], torch.tensor([network.strides[level]]))
+            logits = encode_cxcywh(torch.tensor(box_cxcywh), *at, "bounded")
+            maps[level][:, anchor, row, column] = torch.cat((logits, torch.tensor([8.0, *scores_logit])))
+            assert len(grid.cells_xy) == sum(m[0, ..., 0].numel() for m in maps)
+            return maps
+
+        box_coding = "bounded"
+        grid = staticmethod(network.grid)
+
+    return Planted()
+
+
+def test_detections_come_back_in_pixels_of_the_photo(network):
+    # a photo of 192 x 64 lies in 96 x 64 at half its size, 16 rows of grey above
+    photo = np.zeros((64, 192, 3), dtype=np.uint8)
+    fake = planted(network, (0, 2, 2, 3), [50.0, 36.0, 20.0, 30.0], (64, 96))
+    (found,) = TorchDetector(fake, CONTRACT, torch.device("cpu")).detect([photo])
+    # (40, 21, 60, 51) in the input; minus 16 rows, times two; the lower end lies in the grey, and is clipped
+    np.testing.assert_allclose(found.boxes_xyxy, [[80, 10, 120, 64]], atol=1e-3)
+    assert found.labels.tolist() == [0] and found.labels.dtype == np.int64
+    np.testing.assert_allclose(found.scores, [(1 / (1 + np.exp(-8))) ** 2], rtol=1e-5)
+    assert found.boxes_xyxy.dtype == found.scores.dtype == np.float32
+
+
+def test_photos_of_several_sizes_in_one_call_are_as_each_alone(network):
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 96), (200, 50), (33, 77))]
+    contract = ModelContract(("helmet", "none"), (64, 96), score_floor=0.0, max_detections=5)
+    detector = TorchDetector(network, contract, torch.device("cpu"))
+    together = detector.detect(photos)
+    assert len(together) == 3
+    for photo, found in zip(photos, together, strict=True):
+        (alone,) = detector.detect([photo])
+        np.testing.assert_allclose(found.scores, alone.scores, rtol=1e-4)
+        assert len(found.scores) == 5 and (np.diff(found.scores) <= 0).all()
+        height, width = photo.shape[:2]
+        assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= [width, height, width, height]).all()
+
+
+def test_what_the_network_sees_is_the_letterboxed_photo_in_parts_of_one(network):
+    photo = np.random.default_rng(1).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    seen = []
+
+    class Looks(torch.nn.Module):
+        box_coding = "bounded"
+        grid = staticmethod(network.grid)
+
+        def forward(self, images):
+            seen.append(images)
+            return network(images)
+
+    TorchDetector(Looks(), CONTRACT, torch.device("cpu")).detect([photo])
+    canvas, _ = letterbox(photo, (64, 96))
+    torch.testing.assert_close(seen[0], torch.from_numpy(canvas).permute(2, 0, 1)[None] / 255)
+
+
+def test_detections_are_the_same_for_a_batch_of_bytes_and_for_photos(network):
+    contract = ModelContract(("helmet", "none"), (64, 64), score_floor=0.0, max_detections=3)
+    photo = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    (found,) = TorchDetector(network, contract, torch.device("cpu")).detect([photo])
+    with torch.no_grad():
+        (direct,) = detect_batch(network, torch.from_numpy(photo).permute(2, 0, 1)[None] / 255, contract)
+    np.testing.assert_allclose(found.boxes_xyxy, direct["boxes_xyxy"], atol=1e-3)

@@ -1,0 +1,68 @@
+"""Boxes on photos, pixel by pixel."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ppe_yolo.draw import GROUND_TRUTH, colour_of, draw_boxes, save_image, tile_images
+
+NAMES = ("helmet", "none", "vest")
+
+
+def grey(height, width):
+    return np.full((height, width, 3), 114, dtype=np.uint8)
+
+
+def test_annotated_boxes_are_lines_and_nothing_else():
+    photo = grey(100, 200)
+    drawn = draw_boxes(photo, np.array([[20.4, 30, 59.6, 70]]), np.array([0]), NAMES, colour=GROUND_TRUTH)
+    white = (drawn == 255).all(-1)
+    expected = np.zeros((100, 200), dtype=bool)
+    expected[30:71, 20:61] = True
+    expected[31:70, 21:60] = False
+    assert (white == expected).all() and (drawn[~white] == 114).all()
+    assert (photo == 114).all(), "the photo itself is left alone"
+
+
+def test_each_class_has_its_colour_and_its_text():
+    boxes = np.array([[10, 60, 50, 90], [120, 60, 160, 90]], dtype=np.float32)
+    drawn = draw_boxes(grey(100, 200), boxes, np.array([0, 1]), NAMES, np.array([0.9, 0.5]))
+    assert (drawn[75, 10] == colour_of("helmet", 0)).all() and (drawn[75, 120] == colour_of("none", 1)).all()
+    above = drawn[40:59]
+    assert (above[:, 10:60] == colour_of("helmet", 0)).all(-1).sum() > 100, "the text stands on its class's colour"
+    assert (above[:, :60] > 200).all(-1).any(), "and is written in white on it"
+
+
+def test_a_text_that_has_no_room_above_stands_below_and_within():
+    drawn = draw_boxes(grey(60, 60), np.array([[50, 0, 59, 20]]), np.array([1]), NAMES, np.array([0.25]))
+    coloured = (drawn == colour_of("none", 1)).all(-1)
+    assert coloured[22:30, :50].any() and not coloured[:20, :45].any()
+
+
+def test_colours_differ():
+    colours = [colour_of(n, i) for i, n in enumerate(("helmet", "none", "a", "b", "c", "d"))]
+    assert len(set(colours)) == len(colours)
+    assert colour_of("none", 0) == colour_of("none", 5), "what people look for looks the same in every model"
+
+
+def test_no_boxes_draw_nothing():
+    photo = grey(10, 10)[:, ::-1]  # also one whose memory is not in order
+    assert (draw_boxes(photo, np.zeros((0, 4)), np.zeros(0, dtype=int), NAMES, np.zeros(0)) == photo).all()
+
+
+def test_photos_are_fitted_into_their_cells():
+    photos = [np.full((20, 40, 3), 10, np.uint8), np.full((40, 20, 3), 20, np.uint8), np.full((5, 5, 3), 30, np.uint8)]
+    sheet = tile_images(photos, columns=2, cell_size=(20, 20))
+    assert sheet.shape == (40, 40, 3)
+    assert (sheet[5:15, :20] == 10).all() and (sheet[:5, :20] == 114).all() and (sheet[15:20, :20] == 114).all()
+    assert (sheet[:20, 25:35] == 20).all() and (sheet[:20, 20:25] == 114).all()
+    assert (sheet[20:, :20] == 30).all() and (sheet[20:, 20:] == 114).all()
+
+
+def test_a_saved_photo_has_its_colours(tmp_path):
+    photo = np.zeros((4, 4, 3), dtype=np.uint8)
+    photo[..., 0] = 255
+    save_image(tmp_path / "red.png", photo)
+    assert (cv2.imread(str(tmp_path / "red.png"))[..., 2] == 255).all()
+    with pytest.raises(OSError, match="cannot be written"):
+        save_image(tmp_path / "missing" / "red.png", photo)

@@ -1,0 +1,219 @@
+"""Each term of the loss against plain Python, and what must hold at the edges."""
+
+import math
+
+import pytest
+import torch
+
+from ppe_yolo.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from ppe_yolo.model.coding import Level, encode_cxcywh, make_grid
+from ppe_yolo.training.assign import assign
+from ppe_yolo.training.loss import AssignConfig, LossConfig, compute_loss
+
+# two anchors in 2x2 cells of 32 pixels: places 0-3 and 4-7
+GRID = make_grid((Level(2, 2, 32, torch.tensor([[32.0, 32], [16, 16]])),))
+OWN_CELL = AssignConfig(strategy="iou", neighbours=False)
+
+
+def target(boxes_xyxy, labels):
+    return {
+        "boxes_xyxy": torch.tensor(boxes_xyxy, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.long),
+    }
+
+
+# IoU of 36x32 with the anchors: 1024/1152 and 256/1152, so place 0 alone answers for it;
+# 14x14: 196/1024 and 196/256, so place 7
+TARGETS = [target([[2, 0, 38, 32]], [1]), target([], []), target([[40, 42, 54, 56]], [0])]
+POSITIVES = {(0, 0): (0, 0), (2, 7): (2, 0)}  # (image, place): (image, object)
+
+
+def planted_logits():
+    """Random, but place 4 of the first image overlaps its object fully, and place 1 of the last by less than half."""
+    logits = torch.randn(3, 8, 7, generator=torch.Generator().manual_seed(3))
+    for image, place, box_cxcywh in ((0, 4, [20.0, 16, 36, 32]), (2, 5, [45.0, 45, 16, 12])):
+        at = (GRID.cells_xy[place], GRID.anchors_wh[place], GRID.strides[place])
+        logits[image, place, :4] = encode_cxcywh(torch.tensor(box_cxcywh), *at, "bounded")
+    return logits
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def bce(p, t):
+    return -t * math.log(p) - (1 - t) * math.log(1 - p)
+
+
+def box_at(logits, place):
+    """The bounded coding, spelled out: (x1, y1, x2, y2)."""
+    anchor, cell = divmod(place, 4)
+    row, column = divmod(cell, 2)
+    side = (32, 16)[anchor]
+    x, y = (2 * sigmoid(logits[0]) - 0.5 + column) * 32, (2 * sigmoid(logits[1]) - 0.5 + row) * 32
+    w, h = (side * (2 * sigmoid(v)) ** 2 for v in logits[2:4])
+    return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+
+def overlap(a, b):
+    """Intersection, union, and the corners of the smallest box around both."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+    return common, sum(areas) - common, (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+
+
+def iou_of(a, b):
+    common, union, _ = overlap(a, b)
+    return common / union
+
+
+def box_loss(kind, a, b):
+    common, union, around = overlap(a, b)
+    width, height = around[2] - around[0], around[3] - around[1]
+    iou = common / union
+    if kind == "giou":
+        return 1 - iou + (width * height - union) / (width * height)
+    apart = ((a[0] + a[2] - b[0] - b[2]) ** 2 + (a[1] + a[3] - b[1] - b[3]) ** 2) / 4
+    diou = 1 - iou + apart / (width**2 + height**2)
+    if kind == "diou":
+        return diou
+    angles = [math.atan((c[2] - c[0]) / (c[3] - c[1])) for c in (a, b)]
+    v = 4 / math.pi**2 * (angles[0] - angles[1]) ** 2
+    return diou + v * v / (1 - iou + v)
+
+
+def reference(logits, config):
+    """(box, objectness, class), by loops over every place."""
+    box = objectness = classes = 0.0
+    for image in range(3):
+        objects = [tuple(b) for b in TARGETS[image]["boxes_xyxy"].tolist()]
+        for place in range(8):
+            row = logits[image, place].tolist()
+            predicted = box_at(row, place)
+            counts, wanted = True, 0.0
+            if (image, place) in POSITIVES:
+                marked = objects[POSITIVES[image, place][1]]
+                weight = 2 - (marked[2] - marked[0]) * (marked[3] - marked[1]) / 64**2 if config.weigh_small_boxes else 1
+                box += weight * box_loss(config.box, predicted, marked)
+                wanted = 1.0 if config.objectness_target == "one" else iou_of(predicted, marked)
+                label = TARGETS[image]["labels"].tolist()[0]
+                for c in range(2):
+                    smooth = 1 - config.label_smoothing if c == label else config.label_smoothing
+                    classes += bce(sigmoid(row[5 + c]), smooth)
+            elif any(iou_of(predicted, marked) > config.ignore_iou for marked in objects):
+                counts = False
+            if counts:
+                p = sigmoid(row[4])
+                objectness += abs(wanted - p) ** config.focal_gamma * bce(p, wanted)
+    weights = (config.box_weight, config.objectness_weight, config.class_weight)
+    return [w * s / len(POSITIVES) for w, s in zip(weights, (box, objectness, classes), strict=True)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"box": "giou"},
+        {"box": "diou"},
+        {"box": "ciou"},
+        {"weigh_small_boxes": True},
+        {"objectness_target": "one"},
+        {"focal_gamma": 0.0},
+        {"focal_gamma": 1.0, "objectness_target": "one"},
+        {"ignore_iou": 0.2},
+        {"ignore_iou": 1.0},
+        {"label_smoothing": 0.0},
+        {"label_smoothing": 0.2},
+        {"box_weight": 2.0, "objectness_weight": 3.0, "class_weight": 0.5},
+        # the original helmet system's
+        {"box": "giou", "weigh_small_boxes": True, "objectness_target": "one", "box_weight": 1.0},
+    ],
+    ids=str,
+)
+def test_every_term_as_plain_python_has_it(options):
+    config = LossConfig(assign=OWN_CELL, **options)
+    logits = planted_logits()
+    terms = compute_loss(logits, GRID, TARGETS, "bounded", config)
+    box, objectness, classification = reference(logits, config)
+    torch.testing.assert_close(
+        torch.stack([terms.box, terms.objectness, terms.classification]), torch.tensor([box, objectness, classification])
+    )
+    torch.testing.assert_close(terms.total, terms.box + terms.objectness + terms.classification)
+
+
+def test_a_place_that_overlaps_an_object_is_no_background():
+    # place 4 of the first image has the object's box, and place 0 answers for it
+    logits = planted_logits()
+    louder = logits.clone()
+    louder[0, 4, 4] += 5.0
+    same, counted = (LossConfig(assign=OWN_CELL, ignore_iou=v) for v in (0.5, 1.1))
+    assert compute_loss(louder, GRID, TARGETS, "bounded", same) == compute_loss(logits, GRID, TARGETS, "bounded", same)
+    before, after = (compute_loss(x, GRID, TARGETS, "bounded", counted).objectness for x in (logits, louder))
+    assert after > before + 1
+
+
+def test_the_iou_wanted_of_objectness_pulls_at_no_box():
+    logits = planted_logits().requires_grad_()
+    compute_loss(logits, GRID, TARGETS, "bounded", LossConfig(assign=OWN_CELL)).objectness.backward()
+    assert (logits.grad[..., :4] == 0).all() and (logits.grad[0, 0, 4] != 0)
+
+
+@pytest.mark.parametrize("coding", ["bounded", "darknet"])
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_perfect_logits_leave_no_box_loss(kind, coding):
+    config = LossConfig(box=kind, assign=AssignConfig(neighbours=coding == "bounded"))
+    generator = torch.Generator().manual_seed(0)
+    boxes_cxcywh = torch.rand(6, 4, generator=generator) * torch.tensor([60.0, 60, 20, 20]) + torch.tensor([2.0, 2, 12, 12])
+    targets = [target(cxcywh_to_xyxy(boxes_cxcywh[i::2]).tolist(), [0, 1, 0]) for i in range(2)]
+    images = torch.arange(2).repeat_interleave(3)
+    found = assign(torch.cat([xyxy_to_cxcywh(t["boxes_xyxy"]) for t in targets]), images, GRID, **vars(config.assign))
+    wanted = torch.cat([xyxy_to_cxcywh(t["boxes_xyxy"]) for t in targets])[found.target]
+    at = (GRID.cells_xy[found.place], GRID.anchors_wh[found.place], GRID.strides[found.place])
+    logits = torch.zeros(2, 8, 7)
+    logits[..., 4] = -20
+    logits[found.image, found.place, :4] = encode_cxcywh(wanted, *at, coding)
+    logits[found.image, found.place, 4] = 20
+    labels = torch.cat([t["labels"] for t in targets])[found.target]
+    logits[found.image, found.place, 5:] = torch.nn.functional.one_hot(labels, 2) * 40.0 - 20
+    terms = compute_loss(logits, GRID, targets, coding, LossConfig(box=kind, assign=config.assign, label_smoothing=0.0))
+    assert 0 <= terms.box < 1e-4
+    assert 0 <= terms.objectness < 1e-4
+    assert 0 <= terms.classification < 1e-4
+
+
+def test_pictures_without_objects_ask_for_background_alone():
+    logits = torch.zeros(2, 8, 7, requires_grad=True)
+    terms = compute_loss(logits, GRID, [target([], [])] * 2, "bounded", LossConfig(objectness_weight=3.0))
+    assert terms.box == 0 and terms.classification == 0
+    # 16 places at p = 1/2: (1/2)^2 * ln 2 each, divided by at least 1, times the weight
+    torch.testing.assert_close(terms.objectness, torch.tensor(3.0 * 16 * 0.25 * math.log(2)))
+    terms.total.backward()
+    assert logits.grad.isfinite().all() and (logits.grad[..., 4] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bits_in_give_finite_thirty_two_bits_out(dtype):
+    logits = (planted_logits() * 10).to(dtype)
+    terms = compute_loss(logits, GRID, TARGETS, "bounded", LossConfig())
+    assert all(t.dtype == torch.float32 and t.isfinite() for t in terms)
+    assert terms == compute_loss(logits.float(), GRID, TARGETS, "bounded", LossConfig())
+
+
+@pytest.mark.parametrize("coding", ["bounded", "darknet"])
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+@pytest.mark.parametrize("value", [-1e4, -100.0, -30.0, -8.0, 8.0, 30.0, 1e4])
+def test_gradients_stay_finite(value, kind, coding):
+    for channels in (slice(None), slice(0, 2), slice(2, 4), slice(3, 4)):
+        logits = torch.zeros(3, 8, 7)
+        logits[..., channels] = value
+        logits.requires_grad_()
+        compute_loss(logits, GRID, TARGETS, coding, LossConfig(box=kind)).total.backward()
+        assert logits.grad.isfinite().all()
+
+
+def test_the_loss_falls_along_its_gradient():
+    logits = planted_logits().requires_grad_()
+    before = compute_loss(logits, GRID, TARGETS, "bounded", LossConfig()).total
+    before.backward()
+    after = compute_loss(logits - 0.01 * logits.grad, GRID, TARGETS, "bounded", LossConfig()).total
+    assert after < before
