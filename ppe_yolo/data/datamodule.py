@@ -1,5 +1,6 @@
 """The data of a training: checked, divided, and served in batches."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -99,8 +100,11 @@ class DetectionDataModule(pl.LightningDataModule):
         for part, chosen in (("training", self.train_images), ("validation", self.val_images)):
             if not chosen:
                 raise UserError(f"{self.root}: no photo is left for {part}: give more photos, or another val_fraction")
-            if not any(image.objects for image in chosen):
-                raise UserError(f"{self.root}: no photo for {part} has an object: give more photos, or another val_fraction")
+            if not any(not o.difficult for image in chosen for o in image.objects):
+                raise UserError(
+                    f"{self.root}: no photo for {part} has an object that is not difficult: give more photos, or another "
+                    "val_fraction"
+                )
         rank_zero_info(f"data: {len(self.train_images)} photos to train on, {len(self.val_images)} to validate on")
 
     def _audit(self, root: str) -> AuditReport:
@@ -129,8 +133,10 @@ class DetectionDataModule(pl.LightningDataModule):
         sampler: DistributedSampler[Sample] = DistributedSampler(
             dataset, trainer.world_size, trainer.global_rank, shuffle=True, seed=self.seed
         )
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 1
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 0
         batches = TrainingBatchSampler(sampler, self.batch_size, self.input_size, self.multi_scale, self.augment, epochs)
+        if not epochs:  # the length is given in steps
+            batches.epochs = math.ceil(max(trainer.max_steps, 1) * trainer.accumulate_grad_batches / len(batches))
         return DataLoader(dataset, batch_sampler=batches, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -138,6 +144,11 @@ class DetectionDataModule(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         dataset = EvaluationDataset(self.val_images, self.class_map.class_names, self.input_size)
+        if len(dataset) < trainer.world_size:
+            raise UserError(
+                f"{self.root}: expected at least one validation photo a process ({trainer.world_size}), got {len(dataset)}: "
+                "use fewer devices, or a larger val_fraction"
+            )
         # each process takes every world_size-th photo; DistributedSampler would repeat some to make the shares equal, and
         # the metric would count them twice
         share = range(trainer.global_rank, len(dataset), trainer.world_size)

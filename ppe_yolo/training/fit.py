@@ -146,8 +146,8 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> t
         if not earlier:
             raise UserError(f"--ckpt_path last: no run {RUNS / recipe}-* with a checkpoint: give --run_dir")
         folder, is_new = max(earlier, key=lambda p: (p / "checkpoints" / "last.ckpt").stat().st_mtime), False
-    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("--run_dir: must be given when several processes are started from outside (torchrun)")
+    elif max(int(os.environ.get(v, "1")) for v in ("WORLD_SIZE", "SLURM_NTASKS")) > 1:
+        raise UserError("--run_dir: must be given when several processes are started from outside (torchrun, srun)")
     else:
         folder, is_new = free_run_dir(RUNS, recipe), True
     if is_new and (folder / "checkpoints").exists():

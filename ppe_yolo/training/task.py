@@ -36,7 +36,8 @@ class OptimizerConfig:
         lr: Learning rate after warm-up.
         final_lr: Learning rate at the end, as a part of `lr`.
         warmup_epochs: Length of the warm-up; may be a fraction.
-        weight_decay: Of weights of convolutions alone; biases and batch norms are left free.
+        weight_decay: Of weights of convolutions alone; biases and batch norms are left free. AdamW takes it apart from the
+            gradient; SGD and Adam add it to the gradient and want about a hundredth of it.
         momentum: Of SGD (with Nesterov's look-ahead); AdamW and Adam use it as beta1.
     """
 
@@ -90,6 +91,11 @@ class DetectorTask(pl.LightningModule):
             max_detections=max_detections,
             provenance=dict(provenance or {}),
         )
+        if box_coding == "darknet" and loss.assign.neighbours:
+            raise UserError(
+                "model.box_coding: with darknet no centre can lie outside of its cell, as model.loss.assign.neighbours asks: "
+                "set that to false, or the coding to bounded"
+            )
         self.class_names = self.contract.class_names
         self.loss_config = loss
         self.optimizer_config = optimizer

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from ppe_yolo.data.dataset import Batch
 from ppe_yolo.errors import UserError
 from ppe_yolo.inference.detector import CHECKPOINT_KEY
+from ppe_yolo.training.loss import AssignConfig, LossConfig
 from ppe_yolo.training.task import DetectorTask, OptimizerConfig, lr_factor, to_network_input
 
 
@@ -105,6 +106,11 @@ def test_bytes_become_parts_of_one_with_the_channels_last():
     assert images.flatten().tolist() == [0, 255, 51, 102, 255, 0]
 
 
+def test_a_coding_that_ends_at_the_cell_has_no_neighbours():
+    with pytest.raises(UserError, match="with darknet no centre can lie outside of its cell"):
+        DetectorTask(input_size=(64, 64), box_coding="darknet")
+
+
 def saved(task):
     task._trainer = types.SimpleNamespace(current_epoch=3, global_step=7, callback_metrics={"val/map_50": torch.tensor(0.25)})
     checkpoint = {}
@@ -114,6 +120,7 @@ def saved(task):
 
 def test_a_training_goes_on_with_its_own_model_alone():
     small = {"input_size": (64, 64), "anchors_wh": [(float(i), float(i)) for i in range(1, 7)]}
+    small["loss"] = LossConfig(assign=AssignConfig(neighbours=False))
     checkpoint = saved(DetectorTask(**small))
     assert '"val_map_50": 0.25' in checkpoint[CHECKPOINT_KEY]["contract"]
     DetectorTask(**small).on_load_checkpoint(checkpoint)

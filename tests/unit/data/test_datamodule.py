@@ -125,7 +125,10 @@ def test_options_that_cannot_be(options: dict[str, Any], why: str) -> None:
 
 def test_nothing_left_to_validate_on(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc(tmp_path, {"aa": [("helmet", BOX)], "bb": []}, {"train": ["aa"], "val": ["bb"]})
-    with pytest.raises(UserError, match="no photo for validation has an object: give more photos, or another val_fraction"):
+    with pytest.raises(
+        UserError,
+        match="no photo for validation has an object that is not difficult: give more",
+    ):
         made(root)
     with pytest.raises(UserError, match="expected a split train, got test: add it to the data set"):
         made(make_voc(tmp_path / "b", ["aa"], {"test": ["aa"]}))

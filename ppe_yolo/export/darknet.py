@@ -1,0 +1,166 @@
+"""`ppe-yolo import-darknet` and `export-darknet`: Darknet's weights to a checkpoint of ours, and back."""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ppe_yolo.contract import ModelContract
+from ppe_yolo.errors import UserError
+from ppe_yolo.files import atomic_path, write_text
+from ppe_yolo.inference.detector import (
+    AT_RANDOM_KEY,
+    CHECKPOINT_KEY,
+    build_network,
+    describe_network,
+    read_checkpoint,
+    require_trained,
+)
+from ppe_yolo.model.coding import BoxCoding
+from ppe_yolo.model.darknet_cfg import cfg_text
+from ppe_yolo.model.darknet_weights import DarknetKind, DarknetWeights, load_weights, read_weights, write_weights
+from ppe_yolo.model.yolov3 import Architecture, YoloV3, default_anchors_wh
+
+COCO = "coco"
+PAD_VALUE = 127  # the grey that Darknet pads with, half of white
+# yolov3-tiny.weights were trained with mask = 1,2,3 at stride 16; the cfg was mended later, the weights were not
+_PUBLISHED_TINY_ANCHORS_WH = ((23, 27), (37, 58), (81, 82), (81, 82), (135, 169), (344, 319))
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a Darknet file: its content, the network made of it, the tensors that it did not fill."""
+
+    weights: DarknetWeights
+    network: YoloV3
+    at_random: list[str]
+
+    def summary(self) -> str:
+        """What the user should know, in lines."""
+        held = "a backbone" if self.weights.num_classes is None else f"{self.weights.num_classes} classes"
+        anchors = json.dumps(self.network.anchors_wh.reshape(-1, 2).tolist())
+        lines = [
+            f"Darknet {self.weights.version}, {held}, {self.weights.images_seen:,} photos seen: "
+            f"{len(self.weights.tensors)} tensors read, {len(self.weights.tensors) - self._dropped()} used",
+            f"box coding {self.network.box_coding}, anchors {anchors}",
+        ]
+        if self.at_random:
+            lines.append(f"at random, to be trained: {', '.join(self.at_random)}")
+        return "\n".join(lines)
+
+    def _dropped(self) -> int:
+        return len(set(self.at_random) & set(self.weights.tensors))
+
+
+def import_darknet(
+    path: Path,
+    kind: DarknetKind,
+    out: Path,
+    *,
+    class_names: str | None = None,
+    input_size: tuple[int, int] = (416, 416),
+    anchors: str | None = None,
+    box_coding: BoxCoding = "darknet",
+) -> Imported:
+    """Makes a checkpoint of a Darknet .weights file, to detect with or to start a training from.
+
+    Args:
+        path: The file.
+        kind: Whose layers it holds; `darknet53` is the backbone of `yolov3` alone.
+        out: The checkpoint to write.
+        class_names: A file with one name a line, or `coco`. When not given it is coco, and the file must have as many classes;
+            when given, heads of another number of classes start at random.
+        input_size: (height, width), pixels.
+        anchors: JSON, [[width, height], ...] in pixels of the input, the finest stride first; the published ones when None.
+        box_coding: `bounded` for a file of `export_darknet` whose network has that coding.
+
+    Raises:
+        UserError: Something about the file or the arguments; see `read_weights`.
+    """
+    if out.resolve() == path.resolve():
+        raise UserError(f"--out {out}: is the file to read: choose another")
+    names = read_class_names(class_names or COCO)
+    contract = ModelContract(class_names=names, input_size=input_size, pad_value=PAD_VALUE)
+    architecture: Architecture = "yolov3" if kind == "darknet53" else kind
+    anchors_wh = published_anchors_wh(architecture) if anchors is None else parse_anchors(anchors)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same file makes the same checkpoint
+        network = YoloV3(architecture, len(names), anchors_wh, box_coding)
+    weights = read_weights(path, kind, len(names))
+    if class_names is None and weights.num_classes not in (len(names), None):
+        raise UserError(
+            f"{path}: expected the {len(names)} classes of COCO, got {weights.num_classes}: name them with "
+            "--class-names FILE, one a line"
+        )
+    at_random = load_weights(network, weights)
+    provenance = {"darknet_weights": path.name, "images_seen": weights.images_seen, AT_RANDOM_KEY: at_random}
+    contract = replace(contract, provenance=provenance)
+    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    with atomic_path(out) as temporary:
+        torch.save({"state_dict": state, CHECKPOINT_KEY: describe_network(network, contract)}, temporary)
+    return Imported(weights, network, at_random)
+
+
+def export_darknet(checkpoint: Path, out: Path) -> list[Path]:
+    """Writes the weights, and beside them the cfg and the class names that a reader of Darknet's format needs.
+
+    Raises:
+        UserError: Not a trained checkpoint of ours, or one of the files is there already.
+    """
+    files = [out, out.with_suffix(".cfg"), out.with_suffix(".names")]
+    if out.suffix != ".weights":
+        raise UserError(f"--out {out}: expected a name that ends in .weights")
+    for file in files:
+        if file.exists():
+            raise UserError(f"{file}: is already there: choose another --out, or move it away")
+    network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
+    require_trained(contract, checkpoint)
+    write_text(files[1], cfg_text(network, contract.input_size))
+    write_text(files[2], "".join(f"{name}\n" for name in contract.class_names))
+    write_weights(out, network, images_seen=contract.provenance.get("images_seen", 0))
+    return files
+
+
+def published_anchors_wh(architecture: Architecture) -> list[list[float]]:
+    """The anchors that the weights of Darknet's authors were trained with, in pixels of the input, the finest stride first."""
+    if architecture == "yolov3-tiny":
+        return [[float(w), float(h)] for w, h in _PUBLISHED_TINY_ANCHORS_WH]
+    return default_anchors_wh(architecture).tolist()
+
+
+def parse_anchors(text: str) -> list[list[float]]:
+    """Anchors from JSON.
+
+    Raises:
+        UserError: Not a list of pairs of numbers.
+    """
+    try:
+        pairs = json.loads(text)
+        anchors = [[float(side) for side in pair] for pair in pairs]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--anchors: expected [[width,height],...], got {text!r} ({error})") from error
+    if any(len(pair) != 2 or not all(map(math.isfinite, pair)) for pair in anchors):
+        raise UserError(f"--anchors: expected [[width,height],...], got {text!r}")
+    return anchors
+
+
+def read_class_names(name_or_file: str) -> tuple[str, ...]:
+    """The names of COCO's 80 classes, or those of a file, one a line (a `.names` file of Darknet).
+
+    Raises:
+        UserError: No such file, or not text.
+    """
+    if name_or_file == COCO:
+        from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
+
+        categories = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+        return tuple(name for name in categories if name not in ("__background__", "N/A"))
+    try:
+        lines = Path(name_or_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--class-names {name_or_file}: expected {COCO} or a text file with one name a line ({error})"
+        ) from error
+    return tuple(line.strip() for line in lines if line.strip())

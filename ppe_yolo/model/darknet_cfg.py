@@ -1,0 +1,68 @@
+"""The network as Darknet's cfg text, so that a .weights file of ours finds a reader."""
+
+from collections.abc import Iterator
+
+from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3
+
+
+def cfg_text(network: YoloV3, input_size: tuple[int, int]) -> str:
+    """The cfg that goes with the network's .weights file.
+
+    Args:
+        network: Its architecture, number of classes, anchors and box coding are told.
+        input_size: (height, width) of the input, pixels.
+    """
+    height, width = input_size
+    net = f"[net]\nbatch=1\nsubdivisions=1\nheight={height}\nwidth={width}\nchannels=3\n"
+    sections = _yolov3(network) if network.architecture == "yolov3" else _tiny(network)
+    return "\n".join((net, *sections))
+
+
+def _yolov3(network: YoloV3) -> Iterator[str]:
+    yield _convolution(32, 3)
+    for channels, repeats in ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)):
+        yield _convolution(channels, 3, stride=2)
+        for _ in range(repeats):
+            yield from (_convolution(channels // 2, 1), _convolution(channels, 3), "[shortcut]\nfrom=-3\nactivation=linear\n")
+    for level, channels, shallow in ((2, 512, 61), (1, 256, 36), (0, 128, None)):
+        for _ in range(2):
+            yield from (_convolution(channels, 1), _convolution(channels * 2, 3))
+        yield _convolution(channels, 1)
+        yield _convolution(channels * 2, 3)
+        yield from _head(network, level)
+        if shallow is not None:
+            yield from _upsample_and_join(channels // 2, shallow)
+
+
+def _tiny(network: YoloV3) -> Iterator[str]:
+    for channels in (16, 32, 64, 128, 256, 512):
+        yield _convolution(channels, 3)
+        yield f"[maxpool]\nsize=2\nstride={1 if channels == 512 else 2}\n"
+    yield from (_convolution(1024, 3), _convolution(256, 1), _convolution(512, 3))
+    yield from _head(network, 1)
+    yield from _upsample_and_join(128, 8)
+    yield _convolution(256, 3)
+    yield from _head(network, 0)
+
+
+def _convolution(filters: int, size: int, stride: int = 1) -> str:
+    return f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\nstride={stride}\npad=1\nactivation=leaky\n"
+
+
+def _upsample_and_join(channels: int, shallow: int) -> Iterator[str]:
+    """From the layer before the last head's two convolutions, joined with the output of layer number `shallow`."""
+    yield from ("[route]\nlayers=-4\n", _convolution(channels, 1), "[upsample]\nstride=2\n")
+    yield f"[route]\nlayers=-1, {shallow}\n"
+
+
+def _head(network: YoloV3, level: int) -> Iterator[str]:
+    """The last convolution of a head and what its channels mean."""
+    # Darknet's newer coordinates are our bounded coding: centre scale_x_y * p - (scale_x_y - 1) / 2, size anchor * (2 p)^2 of
+    # p = sigmoid(t), where the sigmoid (of all channels) belongs to the convolution
+    activation, coding = ("linear", "") if network.box_coding == "darknet" else ("logistic", "scale_x_y=2.0\nnew_coords=1\n")
+    filters = ANCHORS_PER_LEVEL * (5 + network.num_classes)
+    yield f"[convolutional]\nsize=1\nstride=1\npad=1\nfilters={filters}\nactivation={activation}\n"
+    anchors = network.anchors_wh.reshape(-1, 2).tolist()
+    mask = ",".join(str(level * ANCHORS_PER_LEVEL + i) for i in range(ANCHORS_PER_LEVEL))
+    pairs = ", ".join(f"{w:.9g},{h:.9g}" for w, h in anchors)
+    yield f"[yolo]\nmask={mask}\nanchors={pairs}\nclasses={network.num_classes}\nnum={len(anchors)}\n{coding}"
