@@ -52,8 +52,6 @@ def quickstart(
     arguments += ["--data.class_map", mapping.name, "--run_dir", str(run_dir), "--seed_everything", str(seed)]
     arguments += ["--trainer.devices", "1"]  # more would start this command again, once a device
     if not drawn:
-        # trained smaller than used: a third faster, and a first result is what is wanted
-        arguments += ["--data.multi_scale", "[320,320]"]
         epochs = epochs or max(2, round(PHOTOS_SHOWN / max(training_photos, 1)))
     if epochs is not None:
         arguments += ["--trainer.max_epochs", str(epochs)]
@@ -83,7 +81,7 @@ def quickstart(
         ):
             console.print(f"  {line}", highlight=False, soft_wrap=True)
     else:
-        console.print("Train longer, at the full size:")
+        console.print("Train longer:")
         line = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {mapping.name}"
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     return run_dir
