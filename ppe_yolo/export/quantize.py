@@ -1,0 +1,270 @@
+"""`ppe-yolo quantize`: 8-bit integers instead of floats, written only if the model finds as much as before."""
+
+import logging
+import platform
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from rich.console import Console
+from rich.table import Table
+
+from ppe_yolo.contract import ModelContract, letterbox
+from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.datamodule import DetectionDataModule
+from ppe_yolo.data.images import read_image
+from ppe_yolo.errors import UserError
+from ppe_yolo.evaluation.evaluate import compute
+from ppe_yolo.export.benchmark import time_interleaved
+from ppe_yolo.export.graph import stamp
+from ppe_yolo.files import atomic_path
+from ppe_yolo.inference.detector import Detections
+from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector, read_onnx
+
+QUANTIZED = ("Conv", "MaxPool", "LeakyRelu", "Concat", "Resize", "Pad", "Add")
+# instructions that add products of bytes in 32 bits; without them two products meet in 16 bits and may overflow, unless
+# weights keep to 7 bits
+VNNI = ("avx512_vnni", "avx_vnni", "avx_vnni_int8")
+TIMED_RUNS = 30
+
+
+def quantize(
+    model: Path,
+    calibration: str,
+    out: Path,
+    *,
+    class_map: str | None = None,
+    photos: int = 200,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    max_drop: float = 0.5,
+    reduce_range: bool | None = None,
+    console: Console,
+) -> None:
+    """Quantises, measures before and after, writes.
+
+    Args:
+        model: An ONNX model of `ppe-yolo export`.
+        calibration: Training data, see `open_source`: ranges are found on some of the training photos, the measurement is
+            done on the photos that a training with this seed holds out for validation. The test split is not touched.
+        out: The file to write.
+        class_map: Name or file.
+        photos: How many training photos to find ranges on.
+        val_fraction: As in the training.
+        seed: As in the training; also of the choice of photos.
+        max_drop: Points of mAP@0.5 that may be lost.
+        reduce_range: Weights of 7 bits, for processors without VNNI; as this processor needs it when None.
+        console: Where to print.
+
+    Raises:
+        UserError: Not a model that can be quantised, or too much is lost; then nothing is written.
+    """
+    if out.suffix != ".onnx" or out.resolve() == model.resolve():
+        raise UserError(f"--out: expected another name that ends in .onnx, got {out}")
+    content = read_onnx(model)
+    before = OnnxDetector(content, str(model), "cpu")
+    proto = onnx.load_model_from_string(content)
+    _refuse_reduced(proto, model)
+    data = DetectionDataModule(calibration, class_map=class_map or "default", val_fraction=val_fraction, seed=seed)
+    if data.class_map.class_names != before.contract.class_names:
+        raise UserError(
+            f"{model}: the model finds {', '.join(before.contract.class_names)}, the class map {data.class_map.name} makes "
+            f"{', '.join(data.class_map.class_names)}: choose the class map with --class-map"
+        )
+    data.setup("fit")
+    chosen = choose_photos(data.train_images, photos, seed)
+    reason = "as asked for"
+    if reduce_range is None:
+        reduce_range, reason = needs_reduced_range()
+    console.print(f"weights of {7 if reduce_range else 8} bits ({reason}); ranges found on {len(chosen)} training photos")
+    contract = replace(
+        before.contract,
+        provenance={
+            **before.contract.provenance,
+            "precision": "int8",
+            "quantization": {"photos": len(chosen), "seed": seed, "reduce_range": reduce_range, "max_drop": max_drop},
+        },
+    )
+    with atomic_path(out) as temporary:
+        quantized = quantize_graph(proto, contract, chosen, reduce_range=reduce_range)
+        temporary.write_bytes(quantized.SerializeToString())
+        after = load_onnx_detector(temporary, device="cpu")
+        maps = [_map_50(d, data.val_images) for d in (before, after)]
+        _print_table(console, (model, temporary), maps, (before, after))
+        drop = 100 * (maps[0] - maps[1])
+        if not drop <= max_drop:
+            raise UserError(
+                f"{model}: quantised, mAP@0.5 falls by {drop:.2f} points ({100 * maps[0]:.2f} to {100 * maps[1]:.2f} % on "
+                f"{len(data.val_images)} photos), allowed are {max_drop:g}: nothing is written; try more --photos"
+            )
+    console.print(f"{out}: mAP@0.5 {0.0 - drop:+.2f} points on {len(data.val_images)} validation photos", soft_wrap=True)
+
+
+def choose_photos(images: Sequence[AnnotatedImage], count: int, seed: int) -> list[AnnotatedImage]:
+    """Some of the photos, the same ones for the same seed."""
+    rng = np.random.default_rng(seed)
+    return [images[i] for i in sorted(rng.choice(len(images), min(count, len(images)), replace=False))]
+
+
+def needs_reduced_range(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[bool, str]:
+    """Whether products of bytes may overflow on this processor, and how that is known."""
+    machine = platform.machine().lower()
+    if machine in ("aarch64", "arm64"):
+        return False, f"{machine} adds in 32 bits"
+    if not cpuinfo.is_file():
+        return True, f"{machine}, and no {cpuinfo} to look for VNNI in"
+    found = sorted(set(cpuinfo.read_text().split()) & set(VNNI))
+    return not found, f"this processor has {', '.join(found)}" if found else "this processor has no VNNI"
+
+
+def quantize_graph(
+    model: ModelProto, contract: ModelContract, photos: Sequence[AnnotatedImage], *, reduce_range: bool
+) -> ModelProto:
+    """Puts QuantizeLinear and DequantizeLinear around the body of the network, and stamps the contract into it.
+
+    The last convolution of each head, decoding and suppression stay in float: they cost next to nothing, and a step of
+    1/255 in a logit would move boxes.
+    """
+    model = pool_first(model)
+    pixels = next(n.output[0] for n in model.graph.node if n.op_type == "Cast")
+    body = body_nodes(model)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "quantized.onnx"
+        logging.disable(logging.WARNING)  # advice about steps that were taken in another way
+        try:
+            quantize_static(
+                model,
+                target,
+                _Photos(photos, contract),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTIZED),
+                nodes_to_quantize=body,
+                per_channel=True,
+                reduce_range=reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                # a byte of a pixel is a byte
+                extra_options={
+                    "TensorQuantOverrides": {
+                        pixels: [
+                            {
+                                "quant_type": QuantType.QUInt8,
+                                "scale": np.array(1, np.float32),
+                                "zero_point": np.array(0, np.uint8),
+                            }
+                        ]
+                    }
+                },
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        quantized = onnx.load_model(target)
+    _take_bytes(quantized, pixels)
+    stamp(quantized, contract)
+    onnx.checker.check_model(quantized, full_check=True)
+    return quantized
+
+
+def _take_bytes(model: ModelProto, pixels: str) -> None:
+    """Leaves out bytes to floats to bytes: the scale is 1, and they are the same bytes."""
+    nodes = model.graph.node
+    cast = next(n for n in nodes if n.output[0] == pixels)
+    quantize = next(n for n in nodes if n.op_type == "QuantizeLinear" and n.input[0] == pixels)
+    for node in nodes:
+        node.input[:] = [cast.input[0] if name == quantize.output[0] else name for name in node.input]
+    nodes.remove(cast)
+    nodes.remove(quantize)
+
+
+class _Photos(CalibrationDataReader):  # type: ignore[misc]
+    """Letterboxed photos, one by one."""
+
+    def __init__(self, photos: Sequence[AnnotatedImage], contract: ModelContract) -> None:
+        self.batches = self._read(photos, contract)
+
+    def _read(self, photos: Sequence[AnnotatedImage], contract: ModelContract) -> Iterator[dict[str, NDArray[np.uint8]]]:
+        for photo in photos:
+            yield {"images": letterbox(read_image(photo.image), contract.input_size, contract.pad_value)[0][None]}
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        return next(self.batches, None)
+
+
+def pool_first(model: ModelProto) -> ModelProto:
+    """A copy in which a maximum is taken before a leaky ReLU that feeds nothing else.
+
+    The numbers are the same. In float the other order is faster, since convolution and ReLU are one operation; in integers
+    they are not, and a ReLU after the maximum works on a quarter of the places.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.ClearField("value_info")  # the sizes between the two change
+    users: dict[str, list[NodeProto]] = {}
+    for node in copy.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    for node in copy.graph.node:
+        following = users.get(node.output[0], [])
+        if node.op_type == "LeakyRelu" and [n.op_type for n in following] == ["MaxPool"]:
+            _swap_operations(node, following[0])
+    return copy
+
+
+def _swap_operations(a: NodeProto, b: NodeProto) -> None:
+    kept = NodeProto()
+    kept.CopyFrom(a)
+    for target, source in ((a, b), (b, kept)):
+        target.op_type = source.op_type
+        del target.attribute[:]
+        target.attribute.extend(source.attribute)
+
+
+def body_nodes(model: ModelProto) -> list[str]:
+    """Names of the nodes that can be quantised: those before the last convolution of a head."""
+    maker = {name: node.name for node in model.graph.node for name in node.output}
+    before: dict[str, set[str]] = {}  # node -> all nodes before it; ONNX lists nodes in the order of computation
+    for node in model.graph.node:
+        earlier = {maker[name] for name in node.input if name in maker}
+        before[node.name] = earlier.union(*(before[name] for name in earlier))
+    convolutions = {n.name for n in model.graph.node if n.op_type == "Conv"}
+    last = convolutions.difference(*(before[name] for name in convolutions))
+    body = set().union(*(before[name] for name in last))
+    return [n.name for n in model.graph.node if n.name in body and n.op_type in QUANTIZED]
+
+
+def _refuse_reduced(model: ModelProto, path: Path) -> None:
+    if any(n.op_type == "QuantizeLinear" for n in model.graph.node):
+        raise UserError(f"{path}: expected a model in float32, got one that is quantised already")
+    if any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer):
+        raise UserError(f"{path}: expected a model in float32, got one in float16: export it again without --half")
+
+
+def _map_50(detector: OnnxDetector, images: Sequence[AnnotatedImage]) -> float:
+    detections: list[Detections] = []
+    for image in images:
+        detections += detector.detect([read_image(image.image)])
+    value = compute(images, detections, detector.contract)["summary"]["map_50"]
+    assert value is not None  # the data module refuses a validation part without objects
+    return float(value)
+
+
+def _print_table(console: Console, files: Sequence[Path], maps: Sequence[float], detectors: Sequence[OnnxDetector]) -> None:
+    canvas = np.full((1, *detectors[0].contract.input_size, 3), 114, dtype=np.uint8)
+    times = time_interleaved({str(i): partial(d.run, canvas) for i, d in enumerate(detectors)}, TIMED_RUNS)
+    medians = [statistics.median(t) for t in times.values()]
+    ratio = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
+    sizes = [f.stat().st_size / 1e6 for f in files]
+    table = Table("", "before", "after", "")
+    table.add_row("mAP@0.5", *(f"{100 * m:.2f} %" for m in maps), f"{100 * (maps[1] - maps[0]):+.2f} points")
+    table.add_row("file", *(f"{s:.1f} MB" for s in sizes), f"{sizes[0] / sizes[1]:.2f} x smaller")
+    table.add_row("run, batch 1", *(f"{1e3 * m:.1f} ms" for m in medians), f"{ratio:.2f} x faster")
+    console.print(table)

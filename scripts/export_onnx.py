@@ -1,0 +1,11 @@
+"""Writes an ONNX file of a checkpoint, as `ppe-yolo export` does, from a bare checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppe_yolo.cli import main
+
+if __name__ == "__main__":
+    main(["export", *sys.argv[1:]])

@@ -1,0 +1,151 @@
+"""The commands that make and use ONNX files, on a detector whose own findings are the annotations."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from ppe_yolo.contract import ModelContract
+from ppe_yolo.data.images import read_image
+from ppe_yolo.export import quantize
+from ppe_yolo.inference.detector import CHECKPOINT_KEY, describe_network, load_detector
+from ppe_yolo.model.yolov3 import YoloV3
+
+CONTRACT = ModelContract(("helmet", "none"), (64, 96), max_detections=30)
+PHOTOS = [f"p{i:02d}" for i in range(20)]
+
+
+def save_checkpoint(path: Path, seed: int) -> Path:
+    """Random weights whose batch norms have seen something, and which find a lot."""
+    torch.manual_seed(seed)
+    network = YoloV3("yolov3-tiny", 2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # plain averages
+    for head in network.body.heads:
+        nn.init.normal_(head[-1].weight, std=0.05)
+        head[-1].bias.detach().view(3, 7)[:, 4] = -1.0
+    with torch.no_grad():
+        network.train()(torch.rand(4, 3, 64, 96))
+    weights = {f"network.{k}": v for k, v in network.state_dict().items()}
+    torch.save({"state_dict": weights, CHECKPOINT_KEY: describe_network(network, CONTRACT)}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("model") / "best.ckpt", seed=1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, make_voc: Callable[..., Path], checkpoint: Path) -> Path:
+    """Photos marked with the strongest findings of the checkpoint."""
+    root = make_voc(tmp_path_factory.mktemp("voc"), PHOTOS)
+    detector = load_detector(checkpoint, device="cpu")
+    marked = {}
+    for stem in PHOTOS:
+        [found] = detector.detect([read_image(str(root / "JPEGImages" / f"{stem}.jpg"))])
+        boxes = np.rint(found.boxes_xyxy).astype(int)
+        large = [i for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()) if x2 - x1 > 3 and y2 - y1 > 3]
+        marked[stem] = [(CONTRACT.class_names[found.labels[i]], tuple(boxes[i].tolist())) for i in large[:6]]
+    return make_voc(root, marked, {"trainval": PHOTOS[:14], "test": PHOTOS[14:]})
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path, run_cli: Callable[..., int]) -> Path:
+    out = checkpoint.parent / "model.onnx"
+    assert run_cli("export", checkpoint, "--out", out) == 0
+    return out
+
+
+def test_evaluate_and_predict_take_either(tmp_path: Path, run_cli, data: Path, checkpoint: Path, model: Path) -> None:
+    metrics, rows = [], []
+    for file in (checkpoint, model):
+        out = tmp_path / file.suffix[1:]
+        assert run_cli("evaluate", file, "--data", data, "--out", out, "--pictures", 0) == 0
+        metrics.append(json.loads((out / "metrics.json").read_text()))
+        assert run_cli("predict", file, data / "JPEGImages", "--out", out / "p", "--score-threshold", "0.05") == 0
+        rows.append(json.loads((out / "p" / "predictions.json").read_text()))
+    assert metrics[0]["map_50"] > 0.3  # else the next line says little
+    assert metrics[1]["map_50"] == pytest.approx(metrics[0]["map_50"], abs=1e-3)
+    assert metrics[1]["map"] == pytest.approx(metrics[0]["map"], abs=1e-3)
+    assert [len(r["detections"]) for r in rows[0]] == [len(r["detections"]) for r in rows[1]]
+    for ours, theirs in zip(*rows, strict=True):
+        for a, b in zip(ours["detections"], theirs["detections"], strict=True):
+            assert a["class_name"] == b["class_name"] and a["score"] == pytest.approx(b["score"], abs=1e-4)
+            assert a["box_xyxy"] == pytest.approx(b["box_xyxy"], abs=0.05)
+
+
+def test_verify(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], data: Path, checkpoint: Path, model: Path) -> None:
+    assert run_cli("verify", model, "--checkpoint", checkpoint, "--data", data) == 0
+    assert "6 photos of test: 0 of " in capsys.readouterr().out
+    other = save_checkpoint(tmp_path / "other.ckpt", seed=2)
+    assert run_cli("verify", model, "--checkpoint", other, "--data", data) == 2
+    error = capsys.readouterr().err.strip()
+    assert "mAP@0.5" in error and "points, allowed are 0.1" in error and "\n" not in error
+
+
+def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], monkeypatch, data: Path, model: Path) -> None:
+    out = tmp_path / "model.int8.onnx"
+    options = ("--calibration", data, "--out", out, "--photos", 6, "--val-fraction", 0.3)
+    assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
+    printed = capsys.readouterr().out
+    assert "weights of 7 bits (as asked for)" in printed and "smaller" in printed and "faster" in printed
+    assert out.stat().st_size < 0.3 * model.stat().st_size
+    contract = load_detector(out, device="cpu").contract
+    assert contract.provenance["precision"] == "int8" and contract.provenance["quantization"]["photos"] == 6
+    assert contract.class_names == CONTRACT.class_names and contract.provenance["architecture"] == "yolov3-tiny"
+    proto = onnx.load(out)
+    kernels = [onnx.numpy_helper.to_array(t) for t in proto.graph.initializer if len(t.dims) == 4]
+    assert sorted(k.dtype.name for k in kernels) == ["float32"] * 2 + ["int8"] * 11  # the heads' last ones stay
+    assert max(int(np.abs(k.astype(int)).max()) for k in kernels if k.dtype == np.int8) <= 64  # 7 bits
+    scales = [n for n in proto.graph.node if n.op_type == "DequantizeLinear" and "kernel" not in n.name]
+    assert scales and not any(n.op_type == "Cast" and n.input[0] == "images" for n in proto.graph.node)
+    # it still finds most of what it found: the quantised network is the same network
+    photo = read_image(str(data / "JPEGImages" / "p00.jpg"))
+    [before], [after] = (load_detector(m, device="cpu").detect([photo]) for m in (model, out))
+    assert abs(len(before.scores) - len(after.scores)) <= 0.3 * len(before.scores)
+    assert after.scores[:5] == pytest.approx(before.scores[:5], abs=0.1)
+
+    refused = tmp_path / "refused.onnx"
+    figures = iter([0.9, 0.89])
+    monkeypatch.setattr(quantize, "_map_50", lambda *_: next(figures))
+    options = ("--calibration", data, "--out", refused, "--photos", 2, "--val-fraction", 0.3)
+    assert run_cli("quantize", model, *options) == 2
+    assert "mAP@0.5 falls by 1.00 points (90.00 to 89.00 % on" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["model.int8.onnx"]
+
+    assert run_cli("quantize", out, "--calibration", data, "--out", refused) == 2
+    assert "quantised already" in capsys.readouterr().err
+    assert run_cli("quantize", model, "--calibration", data, "--out", model) == 2
+    assert "expected another name" in capsys.readouterr().err
+
+
+def test_benchmark(run_cli, capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    assert run_cli("benchmark", "onnx", model, "--rounds", 1) == 0
+    printed = capsys.readouterr().out
+    for word in ("run alone", "frame 1280x720", "frame 1920x1080", "no network", "GFLOP/s", "CPUExecutionProvider", "threads"):
+        assert word in printed
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "verify", "quantize"])
+def test_foreign_file_is_refused_in_one_line(
+    tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], data: Path, checkpoint: Path, model: Path, command: str
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(model.read_bytes()[: model.stat().st_size // 2])
+    options = {
+        "evaluate": ("--data", data, "--out", tmp_path / "out"),
+        "predict": (data / "JPEGImages", "--out", tmp_path / "out"),
+        "verify": ("--checkpoint", checkpoint, "--data", data),
+        "quantize": ("--calibration", data, "--out", tmp_path / "int8.onnx"),
+    }
+    assert run_cli(command, broken, *options[command]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(f"ppe-yolo: error: {broken}: expected an ONNX model, got") and "\n" not in error
+    assert [p.name for p in tmp_path.iterdir()] == ["broken.onnx"]
