@@ -153,6 +153,11 @@ def evaluate(
     pictures: Annotated[int, typer.Option(min=0, help="Photos to draw, those with most mistakes first.")] = 24,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")] = 8,
     device: DeviceOption = "auto",
+    with_report: Annotated[bool, typer.Option("--report", help="Also what `ppe-yolo report` leaves.")] = False,
+    val_fraction: Annotated[
+        float | None, typer.Option("--val-fraction", help="As in fit; for --split val where the model does not tell.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="As in fit; for --split val where the model does not tell.")] = None,
 ) -> None:
     """Measures a model on a split: metrics.json, detections.json, a curve and pictures."""
     _require_torch()
@@ -171,6 +176,9 @@ def evaluate(
         on_error=on_error.value,
         batch_size=batch_size,
         pictures=pictures,
+        val_fraction=val_fraction,
+        seed=seed,
+        with_report=with_report,
         console=_out,
     ).metrics
     table = Table("class", "objects", "AP@0.5", "AP@0.5:0.95", "highest recall")
@@ -185,6 +193,49 @@ def evaluate(
     _out.print(table)
     skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
     _out.print(f"{metrics['images']} photos{skipped}; files: {out}", soft_wrap=True)
+
+
+@app.command()
+def report(
+    detections: Annotated[
+        Path,
+        typer.Option(
+            "--detections", metavar="FILE", help="detections.json of `ppe-yolo evaluate`, its ground_truth.json beside it."
+        ),
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
+    out: OutOption,
+    split: Annotated[Split, typer.Option(help="Which photos were measured.")] = Split.test,
+    class_map: ClassMapOption = "default",
+    on_error: Annotated[OnError, typer.Option("--on-error", help="As in the evaluation.")] = OnError.stop,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            metavar="[CLASS:]RULE",
+            help="On --split val: recall>=0.9 (the default) or false-alarms<=20 (on 1,000 photos); for all, or for a class.",
+        ),
+    ] = None,
+    operating_point: Annotated[
+        Path | None, typer.Option("--operating-point", metavar="FILE", help="Thresholds chosen before, on --split val.")
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,
+) -> None:
+    """Is it good enough, and where to set the alarm: report.html, results.txt, on --split val operating_point.json."""
+    from ppe_yolo.evaluation.report import report as run
+
+    run(
+        detections,
+        str(data),
+        out,
+        split=split.value,
+        class_map=class_map,
+        on_error=on_error.value,
+        rules=rule or (),
+        operating_point=operating_point,
+        run_dir=run_dir,
+        console=_out,
+    )
 
 
 @app.command()
@@ -228,12 +279,16 @@ def export(
         typer.Option("--without-nms", help="End in decoded boxes and scores, for TensorRT, DeepStream and OpenVINO."),
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Convolutions in float16, for GPUs.")] = False,
+    alarm_thresholds: Annotated[
+        Path | None,
+        typer.Option("--alarm-thresholds", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
+    ] = None,
 ) -> None:
     """Writes one ONNX file, if it finds what the checkpoint finds on pictures drawn for the comparison."""
     _require_torch()
     from ppe_yolo.export.onnx import export_onnx
 
-    export_onnx(checkpoint, out, suppression=not without_nms, half=half, console=_out)
+    export_onnx(checkpoint, out, suppression=not without_nms, half=half, alarm_thresholds=alarm_thresholds, console=_out)
 
 
 @app.command()
@@ -259,8 +314,12 @@ def quantize(
     out: OnnxOutOption,
     class_map: ClassMapOption = "default",
     photos: Annotated[int, typer.Option(min=1, help="Training photos to find ranges on.")] = 200,
-    val_fraction: Annotated[float, typer.Option("--val-fraction", help="Part held out for validation, as in fit.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the validation part, as in fit, and of the choice of photos.")] = 0,
+    val_fraction: Annotated[
+        float | None, typer.Option("--val-fraction", help="As in fit, where the model does not tell.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="As in fit, where the model does not tell; also of the choice of photos.")
+    ] = None,
     max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of mAP@0.5 that may be lost.")] = 0.5,
     reduce_range: Annotated[
         bool | None,
@@ -438,6 +497,20 @@ def benchmark_train(
     from ppe_yolo.training.benchmark import benchmark_train as run
 
     run(architecture.value, batch_size, side, steps, workers, str(data) if data else None, class_map, _out)
+
+
+@benchmark_app.command(name="metrics")
+def benchmark_metrics(
+    photos: Annotated[int, typer.Option(min=1, help="How many.")] = 1076,
+    objects: Annotated[int, typer.Option(min=1, help="A photo.")] = 12,
+    detections: Annotated[int, typer.Option(min=1, help="A photo.")] = 30,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+) -> None:
+    """Average precision against torchmetrics with faster-coco-eval, interleaved."""
+    _require_torch()
+    from ppe_yolo.evaluation.benchmark import benchmark_metrics as run
+
+    run(photos, objects, detections, rounds, _out)
 
 
 @benchmark_app.command(name="onnx")

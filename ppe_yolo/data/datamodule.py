@@ -16,7 +16,8 @@ from ppe_yolo.data.audit import AuditReport, audit
 from ppe_yolo.data.augment import AugmentConfig
 from ppe_yolo.data.class_map import ClassMap, load_class_map
 from ppe_yolo.data.dataset import EvaluationDataset, Sample, TrainingBatchSampler, TrainingDataset, collate
-from ppe_yolo.data.splits import hold_out, near_any
+from ppe_yolo.data.splits import near_any
+from ppe_yolo.data.validation import describe_validation, divide
 from ppe_yolo.errors import UserError
 
 
@@ -74,25 +75,19 @@ class DetectionDataModule(pl.LightningDataModule):
         self.augment, self.seed = augment, seed
         self.train_images: list[AnnotatedImage] = []
         self.val_images: list[AnnotatedImage] = []
+        self.validation: dict[str, Any] | None = None  # for the model to remember, see `describe_validation`
 
     def setup(self, stage: str) -> None:
         """Audits the data and divides it; every process does so for itself and comes to the same end."""
         if self.train_images:
             return
         report = self._audit(self.root)
-        images = report.split("train" if {"train", "val"} <= set(report.images) else _training_split(report))
-        if "val" in report.images:
-            self.val_images = report.split("val")
-            validated = {i.image for i in self.val_images}
-            self.train_images = [i for i in images if i.image not in validated]
-        else:
-            ids, groups = [i.image_id for i in images], [report.groups[i.image] for i in images]
-            larger, held = hold_out(ids, torch.tensor(groups).numpy(), self.val_fraction, self.seed)
-            self.train_images, self.val_images = [images[i] for i in larger], [images[i] for i in held]
+        self.train_images, self.val_images = divide(report, self.val_fraction, self.seed)
+        self.validation = describe_validation(self.val_images, self.val_fraction, self.seed)
         kept = {report.hashes[i.image] for i in (*self.val_images, *report.images.get("test", ()))}
         for root in self.extra_roots:
             extra = self._audit(root)
-            photos = extra.split(_training_split(extra))
+            photos = extra.split("trainval" if "trainval" in extra.images else "train")
             alike = near_any([extra.hashes[i.image] for i in photos], sorted(kept))
             self.train_images += [photo for photo, is_alike in zip(photos, alike, strict=True) if not is_alike]
             if alike.any():
@@ -162,10 +157,6 @@ class DetectionDataModule(pl.LightningDataModule):
             "worker_init_fn": _one_thread,
             "pin_memory": torch.cuda.is_available(),
         }
-
-
-def _training_split(report: AuditReport) -> str:
-    return "trainval" if "trainval" in report.images else "train"
 
 
 def _one_thread(worker: int) -> None:

@@ -1,5 +1,6 @@
 """`ppe-yolo evaluate`: a detector against the annotated photos of a split, and the files that record it."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image, shown
+from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_photos
 from ppe_yolo.draw import GROUND_TRUTH, draw_boxes, save_image
 from ppe_yolo.errors import UserError
+from ppe_yolo.evaluation.matching import from_coco_results
+from ppe_yolo.evaluation.material import GROUND_TRUTH_FILE, Material
 from ppe_yolo.evaluation.metrics import (
     build_metric,
     precision_recall_curves,
@@ -27,6 +31,7 @@ from ppe_yolo.evaluation.metrics import (
     to_metric_targets,
 )
 from ppe_yolo.evaluation.plots import draw_curves
+from ppe_yolo.evaluation.report import write_report
 from ppe_yolo.files import atomic_path, write_json
 from ppe_yolo.inference.detector import Detections, Detector
 
@@ -59,6 +64,9 @@ def evaluate(
     on_error: Literal["stop", "skip"] = "stop",
     batch_size: int = 8,
     pictures: int = 24,
+    val_fraction: float | None = None,
+    seed: int | None = None,
+    with_report: bool = False,
     console: Console | None = None,
 ) -> Evaluation:
     """Runs a detector over a split and leaves metrics.json, detections.json, ground_truth.json, a plot and pictures.
@@ -68,16 +76,21 @@ def evaluate(
         model: Its name, for the record.
         data: See `open_source`.
         out: Folder for the files.
-        split: Which photos.
+        split: Which photos; `val`: those that the model was validated on in its training.
         class_map: Name or file; its classes must be the detector's.
         on_error: What happens when the audit finds errors in the split.
         batch_size: Photos at once.
         pictures: How many photos to draw, those with most mistakes first.
+        val_fraction: See `validation_photos`.
+        seed: See `validation_photos`.
+        with_report: Also what `ppe-yolo report` leaves, with the thresholds that the model carries, if it does.
         console: Shows progress; none when None.
 
     Raises:
-        UserError: The data has errors, or its classes are not the detector's.
+        UserError: The data has errors, or its classes are not the detector's, or its validation photos are not known.
     """
+    if split != VAL and (val_fraction is not None or seed is not None):
+        raise UserError(f"--val-fraction, --seed: they say which photos the split {VAL} is, got --split {split}")
     mapping = load_class_map(class_map)
     contract = detector.contract
     if mapping.class_names != contract.class_names:
@@ -85,11 +98,15 @@ def evaluate(
             f"{model}: the model finds {', '.join(contract.class_names)}, the class map {mapping.name} makes "
             f"{', '.join(mapping.class_names)}: choose the class map with --class-map"
         )
-    report = audit(data, mapping, splits=[split], progress=console is not None)
+    # photos held out for validation are known by those that look like them, wherever those are
+    report = audit(data, mapping, splits=None if split == VAL else [split], progress=console is not None)
     if report.errors and on_error == "stop":
         report.raise_on_errors(mapping)
     skipped = report.left_out
-    annotated = report.split(split)
+    if split == VAL:
+        annotated = validation_photos(report, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
+    else:
+        annotated = report.split(split)
     detections: list[Detections] = []
     starts = range(0, len(annotated), batch_size)
     for start in track(starts, "evaluating", console=console, disable=console is None, transient=True):
@@ -101,11 +118,24 @@ def evaluate(
     curves = draw_curves(precision_recall_curves(result["raw"], contract.class_names))
     with atomic_path(out / "precision_recall.png") as temporary:
         curves.savefig(temporary, dpi=110)
-    write_json(out / "ground_truth.json", to_coco_ground_truth(annotated, contract.class_names, report.sizes))
-    write_json(out / "detections.json", to_coco_results(detections))
+    checkpoint = contract.provenance.get("checkpoint_blake2b") or _hash_of_file(Path(model))
+    truth = to_coco_ground_truth(annotated, contract.class_names, report.sizes)
+    info = {"split": split, "model": model, "checkpoint_blake2b": checkpoint}
+    results = to_coco_results(detections)
+    write_json(out / GROUND_TRUTH_FILE, {"info": info, **truth})
+    write_json(out / "detections.json", results)
     _draw_pictures(out / "pictures", annotated, detections, contract, pictures)
+    if with_report:
+        table = from_coco_results(results)
+        material = Material(annotated, table, contract.class_names, split, data, model, checkpoint)
+        thresholds = dict(contract.alarm_thresholds) if set(contract.alarm_thresholds) == set(contract.class_names) else None
+        write_report(material, out, thresholds=thresholds, origin="those in the model file" if thresholds else "")
     write_json(out / "metrics.json", metrics)  # the last one: where it is, the others are
     return Evaluation(metrics, annotated, detections)
+
+
+def _hash_of_file(path: Path) -> str | None:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
 
 
 def compute(annotated: Sequence[AnnotatedImage], detections: Sequence[Detections], contract: ModelContract) -> dict[str, Any]:
@@ -136,7 +166,10 @@ def compute(annotated: Sequence[AnnotatedImage], detections: Sequence[Detections
 def to_coco_ground_truth(
     annotated: Sequence[AnnotatedImage], class_names: Sequence[str], sizes: dict[str, tuple[int, int]]
 ) -> dict[str, Any]:
-    """Photos and objects in COCO's annotation format; ids count from 1, category k + 1 is label k."""
+    """Photos and objects in COCO's annotation format; ids count from 1, category k + 1 is label k.
+
+    A photo's `name` is an addition to the format: it is the same wherever the data lies.
+    """
     category_of = {name: label + 1 for label, name in enumerate(class_names)}
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(annotated, start=1):
@@ -154,7 +187,13 @@ def to_coco_ground_truth(
             )
     return {
         "images": [
-            {"id": i, "file_name": shown(a.image), "height": sizes[a.image][0], "width": sizes[a.image][1]}
+            {
+                "id": i,
+                "file_name": shown(a.image),
+                "name": a.image_id,
+                "height": sizes[a.image][0],
+                "width": sizes[a.image][1],
+            }
             for i, a in enumerate(annotated, start=1)
         ],
         "annotations": annotations,

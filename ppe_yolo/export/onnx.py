@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ppe_yolo.contract import ModelContract
 from ppe_yolo.errors import UserError
+from ppe_yolo.evaluation.operating_point import read_thresholds
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import check_parity
 from ppe_yolo.files import atomic_path
@@ -20,7 +21,15 @@ from ppe_yolo.inference.detector import build_network, read_checkpoint, require_
 from ppe_yolo.model.yolov3 import YoloV3
 
 
-def export_onnx(checkpoint: Path, out: Path, *, suppression: bool = True, half: bool = False, console: Console) -> None:
+def export_onnx(
+    checkpoint: Path,
+    out: Path,
+    *,
+    suppression: bool = True,
+    half: bool = False,
+    alarm_thresholds: Path | None = None,
+    console: Console,
+) -> None:
     """Exports, compares, writes.
 
     Args:
@@ -29,6 +38,7 @@ def export_onnx(checkpoint: Path, out: Path, *, suppression: bool = True, half: 
         suppression: With the suppression in the graph; without it the outputs are decoded_xyxy [B, N, 4] and
             decoded_scores [B, N, C].
         half: Convolutions in float16.
+        alarm_thresholds: An operating_point.json for the contract; else it keeps what the checkpoint has.
         console: Where the comparison is printed.
 
     Raises:
@@ -38,12 +48,16 @@ def export_onnx(checkpoint: Path, out: Path, *, suppression: bool = True, half: 
         raise UserError(f"--out: expected a name that ends in .onnx, got {out}")
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
+    checkpoint_hash = hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest()
+    if alarm_thresholds is not None:
+        chosen = read_thresholds(alarm_thresholds, contract.class_names, checkpoint_hash)
+        contract = replace(contract, alarm_thresholds=chosen)
     contract = replace(
         contract,
         provenance={
             **contract.provenance,
             "architecture": network.architecture,
-            "checkpoint_blake2b": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
+            "checkpoint_blake2b": checkpoint_hash,
             "exported": datetime.now(UTC).isoformat(timespec="seconds"),
             "precision": "float16" if half else "float32",
         },

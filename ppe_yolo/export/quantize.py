@@ -19,8 +19,10 @@ from rich.table import Table
 
 from ppe_yolo.contract import ModelContract, letterbox
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.datamodule import DetectionDataModule
+from ppe_yolo.data.audit import audit
+from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
+from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_photos
 from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.evaluate import compute
 from ppe_yolo.export.benchmark import time_interleaved
@@ -43,8 +45,8 @@ def quantize(
     *,
     class_map: str | None = None,
     photos: int = 200,
-    val_fraction: float = 0.1,
-    seed: int = 0,
+    val_fraction: float | None = None,
+    seed: int | None = None,
     max_drop: float = 0.5,
     reduce_range: bool | None = None,
     console: Console,
@@ -54,12 +56,12 @@ def quantize(
     Args:
         model: An ONNX model of `ppe-yolo export`.
         calibration: Training data, see `open_source`: ranges are found on some of the training photos, the measurement is
-            done on the photos that a training with this seed holds out for validation. The test split is not touched.
+            done on the photos that the model was validated on. The test split is not touched.
         out: The file to write.
         class_map: Name or file.
         photos: How many training photos to find ranges on.
-        val_fraction: As in the training.
-        seed: As in the training; also of the choice of photos.
+        val_fraction: See `validation_photos`.
+        seed: See `validation_photos`; also of the choice of photos.
         max_drop: Points of mAP@0.5 that may be lost.
         reduce_range: Weights of 7 bits, for processors without VNNI; as this processor needs it when None.
         console: Where to print.
@@ -73,14 +75,21 @@ def quantize(
     before = OnnxDetector(content, str(model), "cpu")
     proto = onnx.load_model_from_string(content)
     _refuse_reduced(proto, model)
-    data = DetectionDataModule(calibration, class_map=class_map or "default", val_fraction=val_fraction, seed=seed)
-    if data.class_map.class_names != before.contract.class_names:
+    mapping = load_class_map(class_map)
+    if mapping.class_names != before.contract.class_names:
         raise UserError(
-            f"{model}: the model finds {', '.join(before.contract.class_names)}, the class map {data.class_map.name} makes "
-            f"{', '.join(data.class_map.class_names)}: choose the class map with --class-map"
+            f"{model}: the model finds {', '.join(before.contract.class_names)}, the class map {mapping.name} makes "
+            f"{', '.join(mapping.class_names)}: choose the class map with --class-map"
         )
-    data.setup("fit")
-    chosen = choose_photos(data.train_images, photos, seed)
+    report = audit(calibration, mapping)
+    report.raise_on_errors(mapping, skip=None)
+    remembered = before.contract.provenance.get(VALIDATION_KEY)
+    validation = validation_photos(report, str(model), remembered, val_fraction, seed)
+    if not any(not o.difficult for image in validation for o in image.objects):
+        raise UserError(f"{calibration}: no validation photo has an object to measure on: use the data of the training")
+    held_out = {image.image for image in validation}
+    training = [image for image in report.split(training_split(report)) if image.image not in held_out]
+    chosen = choose_photos(training, photos, seed or 0)
     reason = "as asked for"
     if reduce_range is None:
         reduce_range, reason = needs_reduced_range()
@@ -90,22 +99,22 @@ def quantize(
         provenance={
             **before.contract.provenance,
             "precision": "int8",
-            "quantization": {"photos": len(chosen), "seed": seed, "reduce_range": reduce_range, "max_drop": max_drop},
+            "quantization": {"photos": len(chosen), "seed": seed or 0, "reduce_range": reduce_range, "max_drop": max_drop},
         },
     )
     with atomic_path(out) as temporary:
         quantized = quantize_graph(proto, contract, chosen, reduce_range=reduce_range)
         temporary.write_bytes(quantized.SerializeToString())
         after = load_onnx_detector(temporary, device="cpu")
-        maps = [_map_50(d, data.val_images) for d in (before, after)]
+        maps = [_map_50(d, validation) for d in (before, after)]
         _print_table(console, (model, temporary), maps, (before, after))
         drop = 100 * (maps[0] - maps[1])
         if not drop <= max_drop:
             raise UserError(
                 f"{model}: quantised, mAP@0.5 falls by {drop:.2f} points ({100 * maps[0]:.2f} to {100 * maps[1]:.2f} % on "
-                f"{len(data.val_images)} photos), allowed are {max_drop:g}: nothing is written; try more --photos"
+                f"{len(validation)} photos), allowed are {max_drop:g}: nothing is written; try more --photos"
             )
-    console.print(f"{out}: mAP@0.5 {0.0 - drop:+.2f} points on {len(data.val_images)} validation photos", soft_wrap=True)
+    console.print(f"{out}: mAP@0.5 {0.0 - drop:+.2f} points on {len(validation)} validation photos", soft_wrap=True)
 
 
 def choose_photos(images: Sequence[AnnotatedImage], count: int, seed: int) -> list[AnnotatedImage]:
@@ -253,7 +262,7 @@ def _map_50(detector: OnnxDetector, images: Sequence[AnnotatedImage]) -> float:
     for image in images:
         detections += detector.detect([read_image(image.image)])
     value = compute(images, detections, detector.contract)["summary"]["map_50"]
-    assert value is not None  # the data module refuses a validation part without objects
+    assert value is not None  # there are objects
     return float(value)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ppe_yolo.data.dataset import Batch
 from ppe_yolo.draw import GROUND_TRUTH, draw_boxes, tile_images
-from ppe_yolo.evaluation.metrics import RECALLS, precision_recall_curves
+from ppe_yolo.evaluation.metrics import RECALLS, PrecisionRecallCurve, precision_recall_curves
 from ppe_yolo.evaluation.plots import draw_curves
 
 
@@ -94,20 +95,30 @@ class PrecisionRecallCurves(Callback):
         curves = precision_recall_curves(result, pl_module.class_names)  # type: ignore[arg-type]
         writer.add_figure("val/precision_recall", draw_curves(curves), trainer.global_step)
         for name, curve in curves.items():
-            # the tab wants one value a threshold; ours are the scores at which each recall is reached
-            order = np.argsort(curve.scores, kind="stable")
-            zeros = np.zeros(len(RECALLS))
+            counts = threshold_counts(curve)
             writer.add_pr_curve_raw(
-                f"val/precision_recall_{name}",
-                true_positive_counts=zeros,
-                false_positive_counts=zeros,
-                true_negative_counts=zeros,
-                false_negative_counts=zeros,
-                precision=curve.precision[order],
-                recall=RECALLS[order],
-                global_step=trainer.global_step,
-                num_thresholds=len(RECALLS),
+                f"val/precision_recall_{name}", **counts, global_step=trainer.global_step, num_thresholds=len(RECALLS)
             )
+
+
+def threshold_counts(curve: PrecisionRecallCurve) -> dict[str, NDArray[np.float64]]:
+    """What TensorBoard's PR CURVES tab wants: counts, precision and recall, a value a threshold, from the lowest threshold on.
+
+    Ours are the scores at which each of 101 recalls is reached; recalls beyond the highest repeat the last point. The counts
+    are those among 1,000 objects: the tab draws no point without counts.
+    """
+    reached = max(int(np.count_nonzero(curve.precision)), 1) - 1
+    point = np.minimum(np.arange(len(RECALLS))[::-1], reached)  # high recalls have the low thresholds
+    precision, recall = curve.precision[point], RECALLS[point]
+    true_positives = 1000 * recall
+    return {
+        "true_positive_counts": true_positives,
+        "false_positive_counts": true_positives * (1 / np.maximum(precision, 1e-3) - 1),
+        "true_negative_counts": np.zeros(len(RECALLS)),
+        "false_negative_counts": 1000 - true_positives,
+        "precision": precision,
+        "recall": recall,
+    }
 
 
 class PredictionGrid(Callback):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppe_yolo.contract import ModelContract
 from ppe_yolo.data.dataset import Batch
+from ppe_yolo.data.validation import VALIDATION_KEY
 from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.metrics import build_metric, summarise, to_metric_predictions, to_metric_targets
 from ppe_yolo.inference.detector import (
@@ -189,6 +190,9 @@ class DetectorTask(pl.LightningModule):
         figure = self.trainer.callback_metrics.get("val/map_50")
         if figure is not None:
             provenance["val_map_50"] = round(float(figure), 6)
+        validation = getattr(getattr(self.trainer, "datamodule", None), "validation", None)
+        if validation is not None:
+            provenance[VALIDATION_KEY] = validation
         checkpoint[CHECKPOINT_KEY] = describe_network(self.network, replace(self.contract, provenance=provenance))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ def test_verify(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], dat
 
 def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], monkeypatch, data: Path, model: Path) -> None:
     out = tmp_path / "model.int8.onnx"
-    options = ("--calibration", data, "--out", out, "--photos", 6, "--val-fraction", 0.3)
+    options = ("--calibration", data, "--out", out, "--photos", 6, "--val-fraction", 0.3, "--seed", 0)
     assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
     printed = capsys.readouterr().out
     assert "weights of 7 bits (as asked for)" in printed and "smaller" in printed and "faster" in printed
@@ -115,11 +115,13 @@ def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], m
     refused = tmp_path / "refused.onnx"
     figures = iter([0.9, 0.89])
     monkeypatch.setattr(quantize, "_map_50", lambda *_: next(figures))
-    options = ("--calibration", data, "--out", refused, "--photos", 2, "--val-fraction", 0.3)
+    options = ("--calibration", data, "--out", refused, "--photos", 2, "--val-fraction", 0.3, "--seed", 0)
     assert run_cli("quantize", model, *options) == 2
     assert "mAP@0.5 falls by 1.00 points (90.00 to 89.00 % on" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["model.int8.onnx"]
 
+    assert run_cli("quantize", model, "--calibration", data, "--out", refused) == 2
+    assert "does not tell which photos it was validated on" in capsys.readouterr().err
     assert run_cli("quantize", out, "--calibration", data, "--out", refused) == 2
     assert "quantised already" in capsys.readouterr().err
     assert run_cli("quantize", model, "--calibration", data, "--out", model) == 2

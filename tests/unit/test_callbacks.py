@@ -1,14 +1,16 @@
-"""Averaged weights by hand."""
+"""Averaged weights and curves by hand."""
 
 import math
 import types
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from ppe_yolo.training.callbacks import EmaWeights
+from ppe_yolo.evaluation.metrics import PrecisionRecallCurve
+from ppe_yolo.training.callbacks import EmaWeights, threshold_counts
 
 
 def test_decay_by_hand():
@@ -56,3 +58,15 @@ def test_a_batch_that_ends_no_step_changes_no_average():
         module.weight.data.fill_(value)
         ema.on_train_batch_end(types.SimpleNamespace(global_step=step), module, None, None, 0)
     assert ema._average_model.module.weight.item() == 1.0
+
+
+def test_points_of_the_pr_curves_tab():
+    precision = np.where(np.arange(101) <= 80, 0.5, 0.0)
+    precision[:41] = 1.0
+    counts = threshold_counts(PrecisionRecallCurve(precision, np.linspace(0.9, 0.1, 101)))
+    assert (np.diff(counts["recall"]) <= 0).all()  # a higher threshold finds no more
+    assert counts["recall"][0] == counts["recall"][20] == 0.8  # recalls above 0.8 are not reached
+    assert counts["precision"][0] == 0.5 and counts["precision"][-1] == 1.0
+    assert counts["true_positive_counts"][0] == counts["false_positive_counts"][0] == 800
+    assert counts["false_negative_counts"][0] == 200
+    assert (counts["true_positive_counts"][:100] + counts["false_positive_counts"][:100] > 0).all()  # such are not drawn

@@ -149,7 +149,9 @@ def test_another_order_of_the_classes_is_refused(data, tmp_path):
 
 
 def test_an_unknown_split_is_refused(data, tmp_path):
-    with pytest.raises(UserError, match="expected the splits test, asked for val"):
+    with pytest.raises(UserError, match="expected the splits test, asked for train"):
+        evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", split="train")
+    with pytest.raises(UserError, match=r"best.ckpt: does not tell which photos it was validated on"):
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", split="val")
 
 

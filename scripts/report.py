@@ -1,0 +1,11 @@
+"""Makes the report of an evaluation, as `ppe-yolo report` does, from a bare checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppe_yolo.cli import main
+
+if __name__ == "__main__":
+    main(["report", *sys.argv[1:]])
