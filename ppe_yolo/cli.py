@@ -347,6 +347,52 @@ def quantize(
     )
 
 
+RegistryOption = Annotated[
+    str | None,
+    typer.Option("--registry", metavar="URI", help="sqlite:///FILE or an address of MLflow; MLFLOW_TRACKING_URI if not given."),
+]
+RegisteredNameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
+
+
+@app.command()
+def promote(
+    model: OnnxArgument,
+    evaluation: Annotated[
+        Path, typer.Option("--evaluation", metavar="DIR", help="What `ppe-yolo evaluate MODEL --split test` left.")
+    ],
+    registry: RegistryOption = None,
+    name: RegisteredNameOption = "helmet",
+    margin: Annotated[float, typer.Option(min=0, help="Points of mAP@0.5 to be gained on the champion.")] = 0.5,
+    min_recall: Annotated[
+        float, typer.Option("--min-recall", min=0, max=1, help="Least recall of the critical class, champion or not.")
+    ] = 0.5,
+    max_latency_ms: Annotated[
+        float | None,
+        typer.Option("--max-latency-ms", min=0, help="Budget of a 1280x720 frame here; if not given, 1.2 x the champion's."),
+    ] = None,
+    critical_class: Annotated[str, typer.Option("--critical-class", help="Whose recall must not fall.")] = "none",
+) -> None:
+    """The gate: a model replaces the champion only where it is better; exit code 1 when it is not."""
+    _require_torch()
+    from ppe_yolo.evaluation.selection import Demands
+    from ppe_yolo.promotion import promote as run
+    from ppe_yolo.registry import Registry, registry_uri
+
+    demands = Demands(critical_class, min_recall, margin, max_latency_ms)
+    if not run(model, evaluation, Registry(registry_uri(registry), name), demands, _out).promoted:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rollback(registry: RegistryOption = None, name: RegisteredNameOption = "helmet") -> None:
+    """Makes the champion before the present one the champion again."""
+    _require_torch()
+    from ppe_yolo.promotion import rollback as run
+    from ppe_yolo.registry import Registry, registry_uri
+
+    run(Registry(registry_uri(registry), name), _out)
+
+
 @app.command()
 def audit(
     data: DataArgument,

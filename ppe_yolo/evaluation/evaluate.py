@@ -120,7 +120,8 @@ def evaluate(
         curves.savefig(temporary, dpi=110)
     checkpoint = contract.provenance.get("checkpoint_blake2b") or _hash_of_file(Path(model))
     truth = to_coco_ground_truth(annotated, contract.class_names, report.sizes)
-    info = {"split": split, "model": model, "checkpoint_blake2b": checkpoint}
+    # the file that was measured: a quantised model has the checkpoint of the one that it was made from
+    info = {"split": split, "model": model, "checkpoint_blake2b": checkpoint, "model_blake2b": _hash_of_file(Path(model))}
     results = to_coco_results(detections)
     write_json(out / GROUND_TRUTH_FILE, {"info": info, **truth})
     write_json(out / "detections.json", results)
@@ -207,8 +208,9 @@ def to_coco_results(detections: Sequence[Detections]) -> list[dict[str, Any]]:
         {
             "image_id": image_id,
             "category_id": int(label) + 1,
-            "bbox": [round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-            "score": round(float(score), 5),
+            # a hundredth of a pixel would move an overlap across a threshold now and then, and a figure with it
+            "bbox": [round(float(v), 5) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "score": round(float(score), 7),
         }
         for image_id, found in enumerate(detections, start=1)
         for (x1, y1, x2, y2), score, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True)

@@ -52,9 +52,9 @@ def read_material(
         UserError: A file that cannot be read, or that belongs to other photos, classes or another split.
     """
     mapping = load_class_map(class_map)
-    rows = _read_json(detections)
+    rows = read_json(detections)
     truth_path = detections.with_name(GROUND_TRUTH_FILE)
-    truth = _read_json(truth_path) if truth_path.exists() else None
+    truth = read_json(truth_path) if truth_path.exists() else None
     # photos held out of the training split are no split of the data: all of it is looked at
     report = audit(data, mapping, splits=None if split == VAL else [split], progress=False)
     if report.errors and on_error == "stop":
@@ -69,7 +69,7 @@ def read_material(
         annotated = report.split(split)
     else:
         info, annotated = _listed_photos(truth, truth_path, report, split, mapping.class_names)
-    _check_rows(rows, detections, len(annotated), mapping.class_names)
+    check_rows(rows, detections, len(annotated), mapping.class_names)
     return Material(
         annotated,
         from_coco_results(rows),
@@ -81,7 +81,8 @@ def read_material(
     )
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Reads one of the files of `ppe-yolo evaluate`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -121,7 +122,7 @@ def _listed_photos(
     return info, [photos[n] for n in names]
 
 
-def _check_rows(rows: Any, path: Path, photos: int, class_names: tuple[str, ...]) -> None:
+def check_rows(rows: Any, path: Path, photos: int, class_names: tuple[str, ...]) -> None:
     """Refuses what would end in a wrong figure."""
     if not isinstance(rows, list):
         raise UserError(f"{path}: expected a list of COCO results, got {type(rows).__name__}")

@@ -1,0 +1,245 @@
+"""`ppe-yolo promote`: the gate between a trained detector and the one in use; `ppe-yolo rollback`."""
+
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ppe_yolo.data.synthetic import draw_site
+from ppe_yolo.errors import UserError
+from ppe_yolo.evaluation.matching import TargetTable, from_coco_results
+from ppe_yolo.evaluation.material import GROUND_TRUTH_FILE, check_rows, read_json
+from ppe_yolo.evaluation.selection import Contender, Decision, Demands, Latency, Photos, decide
+from ppe_yolo.export.benchmark import time_interleaved
+from ppe_yolo.files import write_json
+from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
+from ppe_yolo.registry import Registry, Version
+
+MODEL_FILE = "model.onnx"
+DECISION_FILE = "decision.json"
+EVALUATION_FILES = ("metrics.json", "detections.json", GROUND_TRUTH_FILE)
+FRAME = (720, 1280)  # (height, width) of what latency is measured on
+ROUNDS = 20  # timings of each model
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model file and its evaluation on test photos."""
+
+    detector: OnnxDetector
+    photos: Photos
+    contender: Contender
+    data_blake2b: str
+    model_blake2b: str
+    checkpoint_blake2b: str | None
+
+
+def promote(model: Path, evaluation: Path, registry: Registry, demands: Demands, console: Console) -> Decision:
+    """Compares a model with the champion, records the decision, and makes it the champion if all conditions hold.
+
+    Args:
+        model: An ONNX file with alarm thresholds.
+        evaluation: What `ppe-yolo evaluate` left of that file on test photos.
+        registry: Where champion and decision are.
+        demands: What is asked for.
+        console: Where the conditions are printed.
+
+    Raises:
+        UserError: The evaluation is of another file or split, or the champion was measured on other photos; nothing is
+            recorded then.
+    """
+    entry = read_entry(model, evaluation, demands.critical_class)
+    with registry.locked(console), tempfile.TemporaryDirectory() as scratch:
+        champion = registry.champion()
+        rival = None if champion is None else _read_champion(registry, champion, entry, demands, Path(scratch) / "champion")
+        latency = measure_latency(entry.detector, rival.detector if rival else None)
+        decision = decide(entry.photos, entry.contender, rival.contender if rival else None, latency, demands)
+        files = Path(scratch) / "challenger"
+        files.mkdir()
+        shutil.copyfile(model, files / MODEL_FILE)
+        for name in EVALUATION_FILES:
+            shutil.copyfile(evaluation / name, files / name)
+        write_json(files / DECISION_FILE, _to_plain(decision, entry, champion, demands, registry.name))
+        version = registry.register(files, _tags(decision, entry, champion))
+        if decision.promoted:
+            registry.crown(version)
+        else:
+            registry.reject(version)
+    _print(decision, version, champion, registry, console)
+    return decision
+
+
+def rollback(registry: Registry, console: Console) -> None:
+    """Gives the place of the champion back to the one before it."""
+    with registry.locked(console):
+        old, new = registry.roll_back()
+    console.print(f"{registry.name}: version {new.number} is the champion again, version {old.number} is rejected")
+
+
+def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
+    """Reads and checks a model file and what `ppe-yolo evaluate` left of it.
+
+    Raises:
+        UserError: Files that cannot be read or do not belong together, or that cannot be judged.
+    """
+    detector = load_onnx_detector(model, device="cpu", threads=_threads())
+    names = detector.contract.class_names
+    if critical_class not in names:
+        raise UserError(f"--critical-class: expected one of {', '.join(names)}, got {critical_class!r}")
+    if critical_class not in detector.contract.alarm_thresholds:
+        raise UserError(
+            f"{model}: expected an alarm threshold of {critical_class} in its contract, got none: export with "
+            "--alarm-thresholds"
+        )
+    read_json(evaluation / "metrics.json")  # written last: without it the evaluation was not finished
+    path = evaluation / GROUND_TRUTH_FILE
+    photos, place, digest, info = read_truth(path)
+    model_hash = hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()
+    if info.get("model_blake2b") != model_hash:
+        raise UserError(
+            f"{path}: holds an evaluation of another file ({info.get('model')}), expected one of {model}: run `ppe-yolo "
+            f"evaluate {model}`"
+        )
+    if info.get("split") != "test":
+        raise UserError(f"{path}: expected the split test, got {info.get('split')}: evaluate with --split test")
+    if photos.class_names != names:
+        raise UserError(f"{path}: holds the classes {', '.join(photos.class_names)}, the model finds {', '.join(names)}")
+    targets = photos.targets
+    if not ((targets.labels == names.index(critical_class)) & ~targets.difficult).any():
+        raise UserError(f"{path}: expected photos with objects of {critical_class}, got none: recall cannot be judged")
+    rows = read_json(evaluation / "detections.json")
+    check_rows(rows, evaluation / "detections.json", photos.count, names)
+    moved = [{**r, "image_id": place[r["image_id"] - 1] + 1} for r in rows]
+    contender = Contender(from_coco_results(moved), detector.contract.alarm_thresholds)
+    return Entry(detector, photos, contender, digest, model_hash, info.get("checkpoint_blake2b"))
+
+
+def read_truth(path: Path) -> tuple[Photos, list[int], str, dict[str, Any]]:
+    """Reads a ground_truth.json.
+
+    The data hash is over classes, and over the name, size and objects of each photo; neither the order of photos and objects
+    nor where the photos lie matters. The pictures themselves are not in it.
+
+    Returns:
+        The photos in the order of their names, the number that each image_id, counting from 1, has there, the data hash, and
+        what the file says of the model.
+    """
+    truth = read_json(path)
+    try:
+        info, images, names = truth["info"], truth["images"], [c["name"] for c in truth["categories"]]
+        ids = [i["id"] for i in images]
+        objects: dict[int, list[tuple[int, int, list[float]]]] = {i: [] for i in ids}
+        for a in truth["annotations"]:
+            objects[a["image_id"]].append((a["category_id"], a["iscrowd"], [float(v) for v in a["bbox"]]))
+        listed = [(i["name"], i["width"], i["height"], sorted(objects[i["id"]])) for i in images]
+        order = sorted(range(len(listed)), key=lambda i: listed[i])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected one that `ppe-yolo evaluate` wrote ({error!r}): evaluate again") from error
+    if not ids or ids != list(range(1, len(ids) + 1)):
+        raise UserError(f"{path}: expected ids of photos from 1 in order, got {ids[:5]}: evaluate again")
+    rows = [(photo, *item) for photo, i in enumerate(order) for item in listed[i][3]]
+    boxes = np.array([r[3] for r in rows], dtype=np.float64).reshape(-1, 4)
+    targets = TargetTable(
+        np.array([r[0] for r in rows], dtype=np.int64),
+        np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1),
+        np.array([r[1] for r in rows], dtype=np.int64) - 1,
+        np.array([r[2] for r in rows], dtype=bool),
+    )
+    content = json.dumps([names, [listed[i] for i in order]], ensure_ascii=False)
+    digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    return Photos(len(images), targets, tuple(names)), np.argsort(order).tolist(), digest, info
+
+
+def _read_champion(registry: Registry, champion: Version, entry: Entry, demands: Demands, folder: Path) -> Entry:
+    measured_on = champion.tags.get("data_blake2b")
+    if measured_on != entry.data_blake2b:
+        raise UserError(
+            f"--evaluation: expected the photos that the champion ({registry.name} {champion.number}) was measured on, data "
+            f"hash {measured_on}, got {entry.data_blake2b}: evaluate on those, or promote the champion's file on these under "
+            "another --name first"
+        )
+    folder.mkdir()
+    files = registry.files(champion, folder)
+    return read_entry(files / MODEL_FILE, files, demands.critical_class)
+
+
+def measure_latency(challenger: OnnxDetector, champion: OnnxDetector | None) -> Latency:
+    """One drawn frame from picture to boxes, on as many threads as this process may use, both models by turns."""
+    frame = draw_site(np.random.default_rng(5), FRAME)[0]
+    detectors = {"challenger": challenger} | ({"champion": champion} if champion is not None else {})
+    times = time_interleaved({name: partial(d.detect, [frame]) for name, d in detectors.items()}, ROUNDS)
+    median = {name: 1e3 * statistics.median(t) for name, t in times.items()}
+    if champion is None:
+        return Latency(median["challenger"])
+    ratio = statistics.median(a / b for a, b in zip(times["challenger"], times["champion"], strict=True))
+    return Latency(median["challenger"], median["champion"], ratio)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _to_plain(decision: Decision, entry: Entry, champion: Version | None, demands: Demands, name: str) -> dict[str, Any]:
+    """What decision.json holds."""
+    return {
+        "name": name,
+        "promoted": decision.promoted,
+        "reasons": decision.reasons,
+        "champion_version": None if champion is None else champion.number,
+        "decided": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data_blake2b": entry.data_blake2b,
+        "photos": entry.photos.count,
+        "model_blake2b": entry.model_blake2b,
+        "checkpoint_blake2b": entry.checkpoint_blake2b,
+        "alarm_thresholds": dict(entry.contender.thresholds),
+        "demands": asdict(demands),
+        "conditions": [asdict(c) for c in decision.conditions],
+        "numbers": decision.numbers,
+    }
+
+
+def _tags(decision: Decision, entry: Entry, champion: Version | None) -> dict[str, str]:
+    numbers = decision.numbers["challenger"]
+    tags = {
+        "map_50": f"{numbers['map_50']:.6f}",
+        "recall": f"{numbers['recall']:.6f}",
+        "latency_ms": f"{numbers['latency_ms']:.3f}",
+        "data_blake2b": entry.data_blake2b,
+        "model_blake2b": entry.model_blake2b,
+        "checkpoint_blake2b": entry.checkpoint_blake2b or "unknown",
+        "compared_with": "no champion" if champion is None else str(champion.number),
+        "decided": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return tags if decision.promoted else {**tags, "reasons": "; ".join(decision.reasons)}
+
+
+def _print(decision: Decision, version: Version, champion: Version | None, registry: Registry, console: Console) -> None:
+    table = Table("condition", "champion", "challenger", "demand", "")
+    for c in decision.conditions:
+        table.add_row(c.name, c.champion, c.challenger, c.demand, "holds" if c.holds else "FAILS")
+    console.print(table)
+    for who in ("champion", "challenger"):
+        at = decision.numbers[who]
+        if at is not None:  # shown, not judged
+            precision = "-" if at["precision"] is None else f"{100 * at['precision']:.1f} %"
+            console.print(
+                f"{who}: alarms with precision {precision}, {at['false_alarms_per_1000']:.0f} false ones on 1,000 photos"
+            )
+    if champion is None:
+        console.print("there was no champion: the absolute conditions alone decided")
+    place = f"{registry.name} version {version.number}"
+    if decision.promoted:
+        console.print(f"promoted: {place} is the champion", soft_wrap=True)
+    else:
+        console.print(f"rejected: {place}: {'; '.join(decision.reasons)}", soft_wrap=True)

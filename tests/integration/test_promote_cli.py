@@ -1,0 +1,307 @@
+"""The gate and its registry through the real command line: MLflow on sqlite, ONNX files that run, two real processes."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from filelock import FileLock
+from rich.console import Console
+
+from ppe_yolo.contract import ONNX_METADATA_KEY, ModelContract
+from ppe_yolo.data.images import read_image
+from ppe_yolo.errors import UserError
+from ppe_yolo.export import benchmark
+from ppe_yolo.export.onnx import build_model
+from ppe_yolo.inference.onnx_detector import load_onnx_detector
+from ppe_yolo.model.yolov3 import YoloV3
+from ppe_yolo.registry import Registry, registry_uri
+
+RunCli = Callable[..., int]
+COUNT = 20
+CONTRACT = ModelContract(("helmet", "none"), (64, 96), max_detections=30, alarm_thresholds={"helmet": 0.5, "none": 0.5})
+BOXES = {1: [2.0, 2.0, 10.0, 10.0], 2: [40.0, 2.0, 10.0, 10.0]}
+QUICKLY = """
+from ppe_yolo.cli import main
+from ppe_yolo.export import benchmark
+benchmark.PAUSE = 0.0
+main()
+"""
+ROOMY = ("--max-latency-ms", 60_000)  # no test depends on how busy the machine is
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+
+
+@pytest.fixture(scope="module")
+def network() -> onnx.ModelProto:
+    """All of a detector but its depth, so that the file is small."""
+    network = YoloV3("yolov3-tiny", 2)
+    torch.manual_seed(0)
+    network.body = benchmark.NullBody(benchmark.ANCHORS_PER_LEVEL * 7, network.strides)
+    for parameters in network.body.parameters():
+        torch.nn.init.normal_(parameters, std=0.05)  # every score is about a quarter
+    return build_model(network, CONTRACT)
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables and nothing in them, which take it seconds to make."""
+    file = tmp_path_factory.mktemp("database") / "registry.db"
+    assert Registry(f"sqlite:///{file}", "helmet").versions() == []
+    return file
+
+
+@pytest.fixture
+def database(tmp_path: Path, empty_database: Path) -> Path:
+    return Path(shutil.copy(empty_database, tmp_path / "registry.db"))
+
+
+@pytest.fixture
+def registry(database: Path) -> Registry:
+    return Registry(f"sqlite:///{database}", "helmet")
+
+
+Make = Callable[..., tuple[object, ...]]
+
+
+@pytest.fixture
+def make(tmp_path: Path, network: onnx.ModelProto) -> Make:
+    """`make(name, helmets, heads)`: a model and an evaluation that found that many; gives the arguments for promote."""
+
+    def write(
+        name: str,
+        helmets: int,
+        heads: int,
+        *,
+        photos: Sequence[str] = tuple(f"p{i:02d}" for i in range(COUNT)),
+        info: dict[str, Any] | None = None,
+        thresholds: dict[str, float] | None = None,
+    ) -> tuple[object, ...]:
+        folder = tmp_path / name
+        folder.mkdir()
+        model = folder / f"{name}.onnx"
+        contract = replace(CONTRACT, provenance={"made_for": name})  # so that no two files are the same
+        if thresholds is not None:
+            contract = replace(contract, alarm_thresholds=thresholds)
+        proto = onnx.ModelProto.FromString(network.SerializeToString())
+        [entry] = [p for p in proto.metadata_props if p.key == ONNX_METADATA_KEY]
+        entry.value = contract.to_json()
+        model.write_bytes(proto.SerializeToString())
+        digest = hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()
+        known = {"split": "test", "model": str(model), "checkpoint_blake2b": "cc", "model_blake2b": digest, **(info or {})}
+        images = [
+            {"id": i, "file_name": f"/somewhere/{p}.jpg", "name": p, "height": 48, "width": 64}
+            for i, p in enumerate(photos, start=1)
+        ]
+        objects = [
+            {"id": 2 * i + c, "image_id": i + 1, "category_id": c, "bbox": BOXES[c], "area": 100.0, "iscrowd": 0}
+            for i in range(len(photos))
+            for c in (1, 2)
+        ]
+        classes = [{"id": 1, "name": "helmet"}, {"id": 2, "name": "none"}]
+        truth = {"info": known, "images": images, "annotations": objects, "categories": classes}
+        # the photos that come first by name are those with something found
+        found = [
+            {"image_id": i + 1, "category_id": c, "bbox": BOXES[c], "score": 0.9}
+            for c, most in ((1, helmets), (2, heads))
+            for i, p in enumerate(photos)
+            if p in sorted(photos)[:most]
+        ]
+        for file, content in (("ground_truth.json", truth), ("detections.json", found), ("metrics.json", {})):
+            (folder / file).write_text(json.dumps(content))
+        return ("promote", model, "--evaluation", folder, *ROOMY, "--registry", f"sqlite:///{tmp_path / 'registry.db'}")
+
+    return write
+
+
+def stages(registry: Registry) -> list[str]:
+    return [v.tags["stage"] for v in registry.versions()]
+
+
+def test_from_the_first_champion_to_the_rollback(
+    tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_cli(*make("a", 8, 12)) == 0
+    assert "the absolute conditions alone decided" in capsys.readouterr().out
+    assert run_cli(*make("worse_recall", 20, 11)) == 1
+    out = capsys.readouterr().out
+    assert "rejected: helmet version 2: recall of none, not worse\n" in out and "FAILS" in out
+    # the same photos in another order are the same photos, and what was found in them stays where it was found
+    assert run_cli(*make("b", 18, 12, photos=[f"p{i:02d}" for i in reversed(range(COUNT))])) == 0
+    assert run_cli(*make("b_again", 18, 12)) == 1  # equal
+    assert "mAP@0.5; not by luck" in capsys.readouterr().out
+    assert stages(registry) == ["retired", "rejected", "champion", "rejected"]
+
+    # what is recorded
+    version = registry.champion()
+    assert version is not None and version.number == 3
+    average = (91 + 61) / 202  # 18 and 12 of 20 found, no false alarm: recalls 0.00 to 0.90 and 0.00 to 0.60
+    assert float(version.tags["map_50"]) == pytest.approx(average, abs=1e-6)
+    assert (version.tags["recall"], version.tags["compared_with"]) == ("0.600000", "1")
+    assert version.tags["data_blake2b"] == registry.versions()[0].tags["data_blake2b"]
+    files = registry.files(version, tmp_path)
+    assert (files / "model.onnx").read_bytes() == (tmp_path / "b/b.onnx").read_bytes()
+    decision = json.loads((files / "decision.json").read_text())
+    assert decision["promoted"] and decision["champion_version"] == 1 and decision["photos"] == COUNT
+    assert decision["numbers"]["map_50_gain_points"] == pytest.approx(100 * (91 - 41) / 202)
+    assert decision["numbers"]["champion"]["latency_ms"] > 0
+
+    # back, and forward again with a third one
+    uri = ("--registry", registry.uri)
+    assert run_cli("rollback", *uri) == 0
+    assert "version 1 is the champion again, version 3 is rejected" in capsys.readouterr().out
+    assert stages(registry) == ["champion", "rejected", "rejected", "rejected"]
+    assert run_cli("rollback", *uri) == 2
+    assert "expected a champion before version 1, got none" in capsys.readouterr().err
+    assert run_cli(*make("c", 17, 13)) == 0
+    assert registry.versions()[4].tags["compared_with"] == "1"
+    assert run_cli("rollback", *uri) == 0
+    champion = registry.champion()
+    assert champion is not None and champion.number == 1  # not version 3, which was found bad
+
+
+def test_a_first_model_that_is_not_good_enough(run_cli: RunCli, registry: Registry, make: Make) -> None:
+    assert run_cli(*make("blind", 20, 9)) == 1
+    assert run_cli(*make("slow", 20, 20), "--max-latency-ms", "0.0001") == 1
+    assert [v.tags["reasons"] for v in registry.versions()] == ["recall of none, at least", "latency"]
+    assert registry.champion() is None
+
+
+def test_mistakes_leave_no_version(
+    tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_cli(*make("champion", 8, 12)) == 0
+    cases = {
+        "data hash": make("other_photos", 18, 12, photos=[f"q{i:02d}" for i in range(COUNT)]),
+        "an evaluation of another file": make("other_file", 18, 12, info={"model_blake2b": "0" * 32}),
+        "expected the split test, got val": make("val", 18, 12, info={"split": "val"}),
+        "expected an alarm threshold of none": make("no_threshold", 18, 12, thresholds={}),
+        "expected one of helmet, none, got 'head'": (*make("no_head", 18, 12), "--critical-class", "head"),
+        "expected sqlite:///FILE": (*make("where", 18, 12), "--registry", "registry.db"),
+    }
+    # one box moved by a pixel is other data
+    moved = make("moved", 18, 12)
+    truth = json.loads((tmp_path / "moved/ground_truth.json").read_text())
+    truth["annotations"][5]["bbox"][0] += 1
+    (tmp_path / "moved/ground_truth.json").write_text(json.dumps(truth))
+    capsys.readouterr()
+    for expected, command in [*cases.items(), ("data hash", moved)]:
+        assert run_cli(*command) == 2
+        error = capsys.readouterr().err
+        assert expected in error and error.count("\n") == 1
+    assert stages(registry) == ["champion"]
+
+
+def test_what_evaluate_leaves_is_what_promote_takes(
+    tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, make_voc: Callable[..., Path]
+) -> None:
+    model = make("real", 1, 1, thresholds={"helmet": 0.05, "none": 0.05})[1]
+    photos, out = [f"p{i}" for i in range(4)], tmp_path / "measured"
+    root = make_voc(tmp_path / "voc", photos, size=(64, 96))
+    detector, marked = load_onnx_detector(str(model), device="cpu"), {}
+    for stem in photos:  # marked with what the model finds, and some that it does not
+        [found] = detector.detect([read_image(str(root / "JPEGImages" / f"{stem}.jpg"))])
+        boxes = np.rint(found.boxes_xyxy).astype(int).tolist()
+        rows = zip(found.labels.tolist(), boxes, strict=True)
+        large = [(CONTRACT.class_names[k], tuple(b)) for k, b in rows if b[2] - b[0] > 3 and b[3] - b[1] > 3]
+        marked[stem] = [*large[:4], ("helmet", (0, 0, 5, 5)), ("none", (90, 58, 95, 63))]
+    make_voc(root, marked, {"test": photos}, size=(64, 96))
+    assert run_cli("evaluate", model, "--data", root, "--out", out, "--pictures", 0, "--device", "cpu") == 0
+    assert run_cli("promote", model, "--evaluation", out, "--registry", registry.uri, "--min-recall", 0) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    champion = registry.champion()
+    assert champion is not None and 0.1 < metrics["map_50"] < 1.0
+    assert float(champion.tags["map_50"]) == pytest.approx(metrics["map_50"], abs=1e-4)
+
+
+def test_a_registry_that_is_none(run_cli: RunCli, make: Make, database: Path, capsys: pytest.CaptureFixture) -> None:
+    command = make("a", 18, 12)
+    database.write_text("no database " * 1000)
+    assert run_cli(*command) == 2
+    error = capsys.readouterr().err
+    assert "file is not a database" in error and error.count("\n") == 1
+
+
+def test_two_gates_at_the_same_time(tmp_path: Path, run_cli: RunCli, registry: Registry, database: Path, make: Make) -> None:
+    """Both are better than the champion, neither than the other: whoever comes second has to beat the first."""
+    assert run_cli(*make("champion", 8, 12)) == 0
+    commands = [make(name, 18, 12) for name in ("left", "right")]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    with FileLock(database.with_name("registry.db.lock")):
+        gates = [
+            subprocess.Popen(
+                [sys.executable, "-c", QUICKLY, *map(str, command)], stdout=subprocess.PIPE, text=True, env=environment
+            )
+            for command in commands
+        ]
+        for gate in gates:  # both are at the gate before it opens
+            assert gate.stdout is not None and gate.stdout.readline().startswith("waiting for another gate")
+    outputs = [gate.communicate(timeout=120)[0] for gate in gates]
+    assert sorted(gate.returncode for gate in gates) == [0, 1], outputs
+    assert sorted(stages(registry)) == ["champion", "rejected", "retired"]
+    versions = registry.versions()
+    assert [v.tags["compared_with"] for v in versions] == ["no champion", "1", "2"]
+
+
+def test_a_server_s_gate_lets_one_in(registry: Registry) -> None:
+    other = Registry(registry.uri, registry.name)
+    refused = pytest.raises(UserError, match=r"another gate .* delete the registered model helmet\.gate")
+    with registry._locked_by_name(), refused, other._locked_by_name():
+        pytest.fail("both got in")
+    with other._locked_by_name():
+        assert registry.versions() == []
+
+
+def test_in_a_job_the_files_go_to_its_run(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = registry._client.create_run(registry._experiment())
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    (tmp_path / "files").mkdir()
+    for text in ("one", "two"):
+        (tmp_path / "files/decision.json").write_text(text)
+        assert registry.register(tmp_path / "files", {}).tags["run_id"] == run.info.run_id
+    for version, text in zip(registry.versions(), ("one", "two"), strict=True):
+        (tmp_path / text).mkdir()
+        assert (registry.files(version, tmp_path / text) / "decision.json").read_text() == text
+    assert registry._client.get_run(run.info.run_id).info.status == "RUNNING"  # the job ends it
+
+
+def test_a_gate_that_died_half_way(tmp_path: Path, registry: Registry) -> None:
+    """Of two champions the one promoted last counts, and the next gate mends it."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/decision.json").write_text("{}")
+    first, second, third = (registry.register(tmp_path / "files", {}) for _ in range(3))
+    registry.crown(first)
+    registry._tag(second.number, "promotion", "2")
+    assert registry.champion().number == first.number  # it died before it crowned the second
+    registry._tag(second.number, "stage", "champion")
+    assert registry.champion().number == second.number  # it died before it retired the first
+    old, new = registry.roll_back()
+    assert (old.number, new.number) == (second.number, first.number)
+    with registry.locked(Console(quiet=True)):
+        registry.crown(third)
+    assert stages(registry) == ["retired", "rejected", "champion"]
+
+
+def test_where_the_registry_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="got neither it nor MLFLOW_TRACKING_URI"):
+        registry_uri(None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "azureml://east")
+    assert registry_uri(None) == "azureml://east"
+    assert registry_uri("sqlite:///a.db") == "sqlite:///a.db"
+    with pytest.raises(UserError, match="expected sqlite:///FILE"):
+        registry_uri("sqlite:///")
