@@ -27,7 +27,7 @@ from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, Architecture, YoloV3
 FRAMES = ((720, 1280), (1080, 1920))  # (height, width)
 WARM_UP = 3  # rounds that are not timed
 GEMM_SIDE = 2048
-PAUSE = 0.2  # seconds
+PAUSE = 0.1  # seconds
 
 
 def benchmark_onnx(model: Path, int8: Path | None, rounds: int, console: Console) -> dict[str, float]:
@@ -87,18 +87,18 @@ def benchmark_onnx(model: Path, int8: Path | None, rounds: int, console: Console
 def time_interleaved(cases: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each case, all of them in turn in every round, so that a busy moment hits all alike.
 
-    The threads of a case wait for more work for a while, busily, and would take a core from the next one. So each runs once
-    unmeasured before, and there is a pause after each round for those that wait longest (numpy's).
+    The threads of a case wait for more work for a while, busily, and would take a core from the next one: so there is a pause
+    between the two, and one run that is not measured.
     """
     times: dict[str, list[float]] = {name: [] for name in cases}
     for i in range(rounds + WARM_UP):
         for name, run in cases.items():
+            time.sleep(PAUSE)
             run()
             start = time.perf_counter()
             run()
             if i >= WARM_UP:
                 times[name].append(time.perf_counter() - start)
-        time.sleep(PAUSE)
     return times
 
 
