@@ -99,8 +99,8 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
         raise UserError(f"--critical-class: expected one of {', '.join(names)}, got {critical_class!r}")
     if critical_class not in detector.contract.alarm_thresholds:
         raise UserError(
-            f"{model}: expected an alarm threshold of {critical_class} (the class) in its contract, which has no such threshold: export with "
-            "--alarm-thresholds"
+            f"{model}: expected an alarm threshold of {critical_class} (the class) in its contract, which has no such "
+            "threshold: export with --alarm-thresholds"
         )
     read_json(evaluation / "metrics.json")  # written last: without it the evaluation was not finished
     path = evaluation / GROUND_TRUTH_FILE
