@@ -25,7 +25,8 @@ from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
 from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, Architecture, YoloV3
 
 FRAMES = ((720, 1280), (1080, 1920))  # (height, width)
-WARM_UP = 3  # rounds that are not timed
+WARM_UP = 0.05  # seconds of runs that are not timed, at the begin of each turn
+RUNS_A_TURN = 5
 GEMM_SIDE = 2048
 PAUSE = 0.1  # seconds
 
@@ -88,17 +89,22 @@ def time_interleaved(cases: Mapping[str, Callable[[], Any]], rounds: int) -> dic
     """Seconds of each case, all of them in turn in every round, so that a busy moment hits all alike.
 
     The threads of a case wait for more work for a while, busily, and would take a core from the next one: so there is a pause
-    between the two, and one run that is not measured.
+    between the two. A processor that has just slept runs short work half as fast: so each turn warms it up again, and its time
+    is the median of a few runs.
     """
     times: dict[str, list[float]] = {name: [] for name in cases}
-    for i in range(rounds + WARM_UP):
+    for _ in range(rounds):
         for name, run in cases.items():
             time.sleep(PAUSE)
-            run()
-            start = time.perf_counter()
-            run()
-            if i >= WARM_UP:
-                times[name].append(time.perf_counter() - start)
+            warm = time.perf_counter() + WARM_UP
+            while time.perf_counter() < warm:
+                run()
+            turn = []
+            for _ in range(RUNS_A_TURN):
+                start = time.perf_counter()
+                run()
+                turn.append(time.perf_counter() - start)
+            times[name].append(statistics.median(turn))
     return times
 
 
