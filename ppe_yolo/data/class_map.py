@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -66,6 +66,18 @@ class ClassMap:
             raise UserError(
                 f"{where}: {'; '.join(self.explain_unknown(n) for n in unknown)}. Names found, with counts: {found}. "
                 f"Choose another with {flag} ({', '.join(packaged_names())}) or write your own YAML"
+            )
+
+    def require_classes_of(self, class_names: Sequence[str], model: str | Path) -> None:
+        """Refuses a class map that makes other classes than a model finds.
+
+        Raises:
+            UserError: Names both.
+        """
+        if self.class_names != tuple(class_names):
+            raise UserError(
+                f"{model}: the model finds {', '.join(class_names)}, the class map {self.name} makes "
+                f"{', '.join(self.class_names)}: choose the class map with --class-map"
             )
 
 

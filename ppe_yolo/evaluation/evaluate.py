@@ -93,11 +93,7 @@ def evaluate(
         raise UserError(f"--val-fraction, --seed: they say which photos the split {VAL} is, got --split {split}")
     mapping = load_class_map(class_map)
     contract = detector.contract
-    if mapping.class_names != contract.class_names:
-        raise UserError(
-            f"{model}: the model finds {', '.join(contract.class_names)}, the class map {mapping.name} makes "
-            f"{', '.join(mapping.class_names)}: choose the class map with --class-map"
-        )
+    mapping.require_classes_of(contract.class_names, model)
     # photos held out for validation are known by those that look like them, wherever those are
     report = audit(data, mapping, splits=None if split == VAL else [split], progress=console is not None)
     if report.errors and on_error == "stop":

@@ -76,11 +76,7 @@ def quantize(
     proto = onnx.load_model_from_string(content)
     _refuse_reduced(proto, model)
     mapping = load_class_map(class_map)
-    if mapping.class_names != before.contract.class_names:
-        raise UserError(
-            f"{model}: the model finds {', '.join(before.contract.class_names)}, the class map {mapping.name} makes "
-            f"{', '.join(mapping.class_names)}: choose the class map with --class-map"
-        )
+    mapping.require_classes_of(before.contract.class_names, model)
     report = audit(calibration, mapping)
     report.raise_on_errors(mapping, skip=None)
     remembered = before.contract.provenance.get(VALIDATION_KEY)

@@ -46,11 +46,7 @@ def verify(
         raise UserError(f"{model}: made for {promised['onnx']}, the checkpoint {checkpoint} for {promised['checkpoint']}")
     mapping = load_class_map(class_map)
     contract = detectors["checkpoint"].contract
-    if mapping.class_names != contract.class_names:
-        raise UserError(
-            f"{model}: the model finds {', '.join(contract.class_names)}, the class map {mapping.name} makes "
-            f"{', '.join(mapping.class_names)}: choose the class map with --class-map"
-        )
+    mapping.require_classes_of(contract.class_names, model)
     report = audit(data, mapping, splits=[split])
     report.raise_on_errors(mapping, skip=None)
     annotated = report.split(split)
