@@ -145,6 +145,16 @@ class Placement:
         height, width = self.photo_size
         return np.clip(boxes, 0.0, np.array([width, height, width, height], dtype=np.float32))
 
+    def restore_detections(
+        self, boxes_xyxy: NDArray[np.floating[Any]], scores: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """`restore` for detections [N, 4], [N], [N], without those of which nothing lies in the photo: they saw the border."""
+        boxes = self.restore(boxes_xyxy)
+        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        if inside.all():
+            return boxes, scores, labels
+        return boxes[inside], scores[inside], labels[inside]
+
     def _scale_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         scale = np.array([self.scale_x, self.scale_y, self.scale_x, self.scale_y], dtype=np.float32)
         shift = np.array([self.left, self.top, self.left, self.top], dtype=np.float32)

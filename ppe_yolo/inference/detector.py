@@ -74,7 +74,11 @@ class TorchDetector:
         nhwc = torch.from_numpy(np.stack([canvas for canvas, _ in fitted])).to(self.device)
         batch = nhwc.permute(0, 3, 1, 2).float() / 255  # already channels_last in memory
         return [
-            Detections(placement.restore(d["boxes_xyxy"].cpu().numpy()), d["scores"].cpu().numpy(), d["labels"].cpu().numpy())
+            Detections(
+                *placement.restore_detections(
+                    d["boxes_xyxy"].cpu().numpy(), d["scores"].cpu().numpy(), d["labels"].cpu().numpy()
+                )
+            )
             for d, (_, placement) in zip(detect_batch(self.network, batch, self.contract), fitted, strict=True)
         ]
 

@@ -50,7 +50,7 @@ class OnnxDetector:
         boxes_xyxy, scores, labels = self.run(batch)
         found = np.count_nonzero(scores, axis=1).tolist()  # the rest are padding
         return [
-            Detections(placement.restore(boxes_xyxy[i, :n]), scores[i, :n], labels[i, :n])
+            Detections(*placement.restore_detections(boxes_xyxy[i, :n], scores[i, :n], labels[i, :n]))
             for i, (n, placement) in enumerate(zip(found, placements, strict=True))
         ]
 

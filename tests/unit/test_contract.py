@@ -144,6 +144,15 @@ def test_restored_boxes_end_at_the_photo():
     assert placement.restore(np.zeros((0, 4), dtype=np.float32)).shape == (0, 4)
 
 
+def test_detections_that_lie_in_the_border_alone_are_no_detections():
+    # 100 x 200 into 64 x 64: the photo takes the rows 16 to 48
+    _, placement = letterbox(np.zeros((100, 200, 3), np.uint8), (64, 64))
+    boxes = np.array([[0, 0, 20, 16], [0, 10, 32, 32], [0, 48, 64, 64]], np.float32)
+    found, scores, labels = placement.restore_detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0]))
+    np.testing.assert_allclose(found, [[0, 0, 100, 50]], atol=1e-4)
+    assert scores.tolist() == [np.float32(0.8)] and labels.tolist() == [1]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 20), st.integers(1, 20), st.data())
 def test_restore_undoes_place(height, width, rows, columns, data):

@@ -194,7 +194,8 @@ def test_photos_of_several_sizes_in_one_call_are_as_each_alone(network):
     for photo, found in zip(photos, together, strict=True):
         (alone,) = detector.detect([photo])
         np.testing.assert_allclose(found.scores, alone.scores, rtol=1e-4)
-        assert len(found.scores) == 5 and (np.diff(found.scores) <= 0).all()
+        # of the five that the network gives, those that lie in the border are gone
+        assert 1 <= len(found.scores) <= 5 and (np.diff(found.scores) <= 0).all()
         height, width = photo.shape[:2]
         assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= [width, height, width, height]).all()
 
