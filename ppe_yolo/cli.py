@@ -11,7 +11,10 @@ import typer
 from rich.console import Console
 
 from ppe_yolo import __version__
+from ppe_yolo.azure.cli import azureml_app
+from ppe_yolo.data.cli import data_app
 from ppe_yolo.errors import UserError
+from ppe_yolo.weights import find_model
 
 app = typer.Typer(
     name="ppe-yolo",
@@ -23,6 +26,8 @@ app = typer.Typer(
 )
 benchmark_app = typer.Typer(help="Speed, measured side by side on this machine.", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(azureml_app, name="azureml")
+app.add_typer(data_app, name="data")
 
 _out = Console(highlight=False)
 
@@ -74,9 +79,30 @@ ClassMapOption = Annotated[
     ),
 ]
 DataArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")]
-CheckpointArgument = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Written by `ppe-yolo fit`.")]
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, or an .onnx file of `ppe-yolo export`.")]
-OnnxArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file of `ppe-yolo export`.")]
+
+
+def _find_checkpoint(model: str) -> Path:
+    return find_model(model, "checkpoint")
+
+
+def _find_onnx(model: str) -> Path:
+    return find_model(model, "onnx")
+
+
+CheckpointArgument = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", parser=_find_checkpoint, help="Written by `ppe-yolo fit`, or helmet-tiny.")
+]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        parser=_find_onnx,
+        help="A checkpoint, an .onnx file of `ppe-yolo export`, or helmet-tiny, which comes along.",
+    ),
+]
+OnnxArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", parser=_find_onnx, help="An .onnx file of `ppe-yolo export`, or helmet-tiny.")
+]
 OnnxOutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
@@ -154,6 +180,10 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")] = 8,
     device: DeviceOption = "auto",
     with_report: Annotated[bool, typer.Option("--report", help="Also what `ppe-yolo report` leaves.")] = False,
+    robustness: Annotated[
+        bool,
+        typer.Option("--robustness", help="Also under blur, night, rain, fog, ... (eight times the work); see the report."),
+    ] = False,
     val_fraction: Annotated[
         float | None, typer.Option("--val-fraction", help="As in fit; for --split val where the model does not tell.")
     ] = None,
@@ -179,6 +209,7 @@ def evaluate(
         val_fraction=val_fraction,
         seed=seed,
         with_report=with_report,
+        robustness=robustness,
         console=_out,
     ).metrics
     table = Table("class", "objects", "AP@0.5", "AP@0.5:0.95", "highest recall")
@@ -294,7 +325,10 @@ def export(
 @app.command()
 def verify(
     model: OnnxArgument,
-    checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="CHECKPOINT", help="What the model was made from.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Option("--checkpoint", metavar="CHECKPOINT", parser=_find_checkpoint, help="What the model was made from."),
+    ],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
     split: Annotated[Split, typer.Option(help="Which photos.")] = Split.test,
     class_map: ClassMapOption = "default",
@@ -347,6 +381,33 @@ def quantize(
     )
 
 
+@app.command()
+def pack_weights(
+    checkpoint: CheckpointArgument,
+    name: Annotated[str, typer.Option(help="Of the two files, and what users call the model by.")],
+    alarm_thresholds: Annotated[
+        Path,
+        typer.Option("--alarm-thresholds", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
+    ],
+    calibration: Annotated[Path, typer.Option("--calibration", metavar="DIR", help="The training data.")],
+    out: OutOption,
+    class_map: ClassMapOption = "default",
+) -> None:
+    """For maintainers: a small checkpoint to fine-tune from and an 8-bit ONNX file, to come with the library."""
+    _require_torch()
+    from ppe_yolo.export.pack import pack_weights as run
+
+    run(
+        checkpoint,
+        out,
+        name,
+        alarm_thresholds=alarm_thresholds,
+        calibration=str(calibration),
+        class_map=class_map,
+        console=_out,
+    )
+
+
 RegistryOption = Annotated[
     str | None,
     typer.Option("--registry", metavar="URI", help="sqlite:///FILE or an address of MLflow; MLFLOW_TRACKING_URI if not given."),
@@ -370,7 +431,15 @@ def promote(
         float | None,
         typer.Option("--max-latency-ms", min=0, help="Budget of a 1280x720 frame here; if not given, 1.2 x the champion's."),
     ] = None,
+    max_false_alarms: Annotated[
+        float | None,
+        typer.Option("--max-false-alarms", min=0, help="Budget on 1,000 photos; if not given, 1.2 x the champion's."),
+    ] = None,
     critical_class: Annotated[str, typer.Option("--critical-class", help="Whose recall must not fall.")] = "none",
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also leave decision.json there.")] = None,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="A rejection is a result, not a failure: exit code 0, see decision.json.")
+    ] = False,
 ) -> None:
     """The gate: a model replaces the champion only where it is better; exit code 1 when it is not."""
     _require_torch()
@@ -378,8 +447,11 @@ def promote(
     from ppe_yolo.promotion import promote as run
     from ppe_yolo.registry import Registry, registry_uri
 
-    demands = Demands(critical_class, min_recall, margin, max_latency_ms)
-    if not run(model, evaluation, Registry(registry_uri(registry), name), demands, _out).promoted:
+    demands = Demands(critical_class, min_recall, margin, max_latency_ms, max_false_alarms)
+    if exit_zero and out is None:
+        raise UserError("--exit-zero: the decision would be lost: add --out DIR")
+    decision = run(model, evaluation, Registry(registry_uri(registry), name), demands, _out, out)
+    if not decision.promoted and not exit_zero:
         raise typer.Exit(1)
 
 
@@ -446,6 +518,21 @@ def list_(
         path = out / f"voc_{split}.txt"
         write_annotation_list(path, located)
         _out.print(f"{path}: {len(located)} photos, {sum(len(i.objects) for i in located)} objects", soft_wrap=True)
+
+
+@app.command()
+def prepare(
+    data: DataArgument,
+    out: OutOption,
+    class_map: ClassMapOption = "default",
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="What to do about photos that the audit refuses.")
+    ] = OnError.stop,
+) -> None:
+    """Makes a data set ready once, as a job does: audited, the model's names, explicit splits, annotation lists."""
+    from ppe_yolo.data.prepare import prepare as run
+
+    run(data, out, class_map=class_map, on_error=on_error.value, console=_out)
 
 
 @app.command()

@@ -45,7 +45,9 @@ class Entry:
     checkpoint_blake2b: str | None
 
 
-def promote(model: Path, evaluation: Path, registry: Registry, demands: Demands, console: Console) -> Decision:
+def promote(
+    model: Path, evaluation: Path, registry: Registry, demands: Demands, console: Console, out: Path | None = None
+) -> Decision:
     """Compares a model with the champion, records the decision, and makes it the champion if all conditions hold.
 
     Args:
@@ -54,6 +56,7 @@ def promote(model: Path, evaluation: Path, registry: Registry, demands: Demands,
         registry: Where champion and decision are.
         demands: What is asked for.
         console: Where the conditions are printed.
+        out: Folder for decision.json, which is an artifact of the version in any case; nowhere else when None.
 
     Raises:
         UserError: The evaluation is of another file or split, or the champion was measured on other photos; nothing is
@@ -70,12 +73,15 @@ def promote(model: Path, evaluation: Path, registry: Registry, demands: Demands,
         shutil.copyfile(model, files / MODEL_FILE)
         for name in EVALUATION_FILES:
             shutil.copyfile(evaluation / name, files / name)
-        write_json(files / DECISION_FILE, _to_plain(decision, entry, champion, demands, registry.name))
+        record = _to_plain(decision, entry, champion, demands, registry.name)
+        write_json(files / DECISION_FILE, record)
         version = registry.register(files, _tags(decision, entry, champion))
         if decision.promoted:
             registry.crown(version)
         else:
             registry.reject(version)
+    if out is not None:
+        write_json(out / DECISION_FILE, {**record, "version": version.number})
     _print(decision, version, champion, registry, console)
     return decision
 
@@ -214,6 +220,7 @@ def _tags(decision: Decision, entry: Entry, champion: Version | None) -> dict[st
     tags = {
         "map_50": f"{numbers['map_50']:.6f}",
         "recall": f"{numbers['recall']:.6f}",
+        "false_alarms_per_1000": f"{numbers['false_alarms_per_1000']:.3f}",
         "latency_ms": f"{numbers['latency_ms']:.3f}",
         "data_blake2b": entry.data_blake2b,
         "model_blake2b": entry.model_blake2b,
@@ -233,9 +240,7 @@ def _print(decision: Decision, version: Version, champion: Version | None, regis
         at = decision.numbers[who]
         if at is not None:  # shown, not judged
             precision = "-" if at["precision"] is None else f"{100 * at['precision']:.1f} %"
-            console.print(
-                f"{who}: alarms with precision {precision}, {at['false_alarms_per_1000']:.0f} false ones on 1,000 photos"
-            )
+            console.print(f"{who}: alarms of the critical class with precision {precision}")
     if champion is None:
         console.print("there was no champion: the absolute conditions alone decided")
     place = f"{registry.name} version {version.number}"

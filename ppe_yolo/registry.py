@@ -5,11 +5,10 @@ rejected or retired) and, once promoted, `promotion`, a number that rises. The c
 and the highest `promotion`, so a gate that dies half way leaves either the old champion or the new one, never none.
 """
 
-import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ppe_yolo.errors import UserError
+from ppe_yolo.tracking import SQLITE, experiment_id, explained, import_mlflow, sqlite_file, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
 WAIT = 600.0  # seconds for another gate to finish
 CHAMPION, CHALLENGER, REJECTED, RETIRED = "champion", "challenger", "rejected", "retired"
 
@@ -53,18 +52,8 @@ class Registry:
     """
 
     def __init__(self, uri: str, name: str) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        try:
-            from mlflow.exceptions import MlflowException
-            from sqlalchemy.exc import SQLAlchemyError
-        except ImportError as error:
-            raise UserError(f"--registry: needs MLflow ({error}): pip install 'ppe-yolo[registry]'") from error
-        for chatty in ("mlflow.store.db.utils", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        self._errors = import_mlflow("--registry")
         self.uri, self.name = uri, name
-        self._refusal = MlflowException
-        self._errors = (MlflowException, SQLAlchemyError)
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -76,7 +65,7 @@ class Registry:
     @property
     def sqlite_file(self) -> Path | None:
         """The file, or None for a server."""
-        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        return sqlite_file(self.uri)
 
     @contextmanager
     def locked(self, console: Console) -> Iterator[None]:
@@ -202,7 +191,7 @@ class Registry:
         """
         champion = self.champion()
         if champion is None:
-            raise UserError(f"{self.name}: expected a champion to roll back, got none in {self.uri}")
+            raise UserError(f"{self.name}: expected a champion to roll back, got none in {without_secrets(self.uri)}")
         stages = (RETIRED, CHAMPION)  # a gate that died may have left the one before as champion
         before = [v for v in self.versions() if v.tags.get("stage") in stages and 0 < v.promotion < champion.promotion]
         if not before:
@@ -223,29 +212,17 @@ class Registry:
         """Whether it was not there before."""
         try:
             self._client.create_registered_model(name, description=description)
-        except self._refusal as error:
-            if error.error_code == "RESOURCE_ALREADY_EXISTS":
+        except self._errors[0] as error:
+            if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
                 return False
             raise
         return True
 
     def _experiment(self) -> str:
-        name = f"promote-{self.name}"
-        existing = self._client.get_experiment_by_name(name)
-        if existing is not None:
-            return str(existing.experiment_id)
-        # MLflow would put them into the folder that a gate happens to be started in
-        file = self.sqlite_file
-        beside = None if file is None else file.with_name(f"{file.name}.artifacts").resolve().as_uri()
-        return str(self._client.create_experiment(name, artifact_location=beside))
+        return experiment_id(self._client, self.uri, f"promote-{self.name}")
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """MLflow's errors in one line."""
-        try:
-            yield
-        except self._errors as error:
-            raise UserError(f"--registry: {self.uri}: MLflow refuses ({' '.join(str(error).split())[:200]})") from error
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained("--registry", self.uri, self._errors)
 
 
 def registry_uri(given: str | None) -> str:
@@ -258,5 +235,5 @@ def registry_uri(given: str | None) -> str:
     if not uri:
         raise UserError("--registry: expected sqlite:///FILE or an address of MLflow, got neither it nor MLFLOW_TRACKING_URI")
     if "://" not in uri or (uri.startswith("sqlite:") and not uri.removeprefix(SQLITE).strip("/")):
-        raise UserError(f"--registry: expected sqlite:///FILE or an address such as https://host, got {uri!r}")
+        raise UserError(f"--registry: expected sqlite:///FILE or an address such as https://host, got {without_secrets(uri)!r}")
     return str(uri)

@@ -1,4 +1,4 @@
-"""Checks a data set and writes annotation lists, as `ppe-yolo list` does, from a bare checkout."""
+"""Audits a data set and makes it ready for training, as `ppe-yolo prepare` does, from a bare checkout."""
 
 import sys
 from pathlib import Path
@@ -8,4 +8,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ppe_yolo.cli import main
 
 if __name__ == "__main__":
-    main(["list", *sys.argv[1:]])
+    main(["prepare", *sys.argv[1:]])

@@ -32,8 +32,10 @@ from ppe_yolo.evaluation.metrics import (
 )
 from ppe_yolo.evaluation.plots import draw_curves
 from ppe_yolo.evaluation.report import write_report
+from ppe_yolo.evaluation.robustness import ROBUSTNESS_FILE, measure_robustness
 from ppe_yolo.files import atomic_path, write_json
 from ppe_yolo.inference.detector import Detections, Detector
+from ppe_yolo.inference.predict import thresholds_of
 
 PICTURE_SCORE = 0.3  # what the original helmet system showed
 
@@ -67,6 +69,7 @@ def evaluate(
     val_fraction: float | None = None,
     seed: int | None = None,
     with_report: bool = False,
+    robustness: bool = False,
     console: Console | None = None,
 ) -> Evaluation:
     """Runs a detector over a split and leaves metrics.json, detections.json, ground_truth.json, a plot and pictures.
@@ -84,6 +87,7 @@ def evaluate(
         val_fraction: See `validation_photos`.
         seed: See `validation_photos`.
         with_report: Also what `ppe-yolo report` leaves, with the thresholds that the model carries, if it does.
+        robustness: Also under hard conditions, see `measure_robustness`.
         console: Shows progress; none when None.
 
     Raises:
@@ -122,9 +126,16 @@ def evaluate(
     write_json(out / GROUND_TRUTH_FILE, {"info": info, **truth})
     write_json(out / "detections.json", results)
     _draw_pictures(out / "pictures", annotated, detections, contract, pictures)
+    (out / ROBUSTNESS_FILE).unlink(missing_ok=True)  # an earlier one would be taken for one of this evaluation
+    hard = None
+    if robustness:
+        alarms = thresholds_of(contract, None)
+        hard = measure_robustness(
+            detector.detect, annotated, detections, contract.class_names, alarms, out, batch_size=batch_size, console=console
+        )
     if with_report:
         table = from_coco_results(results)
-        material = Material(annotated, table, contract.class_names, split, data, model, checkpoint)
+        material = Material(annotated, table, contract.class_names, split, data, model, checkpoint, hard, out)
         thresholds = dict(contract.alarm_thresholds) if set(contract.alarm_thresholds) == set(contract.class_names) else None
         write_report(material, out, thresholds=thresholds, origin="those in the model file" if thresholds else "")
     write_json(out / "metrics.json", metrics)  # the last one: where it is, the others are

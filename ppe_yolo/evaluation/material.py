@@ -15,6 +15,7 @@ from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.matching import DetectionTable, from_coco_results
 
 GROUND_TRUTH_FILE = "ground_truth.json"
+ROBUSTNESS_FILE = "robustness.json"  # there only where `evaluate --robustness` left it
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Material:
         data: The data set.
         model: The model's name; empty when it is not known.
         checkpoint_blake2b: Hash of the checkpoint that it is or was made from, or None.
+        robustness: What robustness.json holds, or None where it was not asked for.
+        folder: Where its pictures are.
     """
 
     annotated: list[AnnotatedImage]
@@ -38,6 +41,8 @@ class Material:
     data: str
     model: str
     checkpoint_blake2b: str | None
+    robustness: Mapping[str, Any] | None = None
+    folder: Path = Path()
 
 
 def read_material(
@@ -78,7 +83,18 @@ def read_material(
         data,
         str(info.get("model", "")),
         info.get("checkpoint_blake2b"),
+        _read_robustness(detections.with_name(ROBUSTNESS_FILE)),
+        detections.parent,
     )
+
+
+def _read_robustness(path: Path) -> Mapping[str, Any] | None:
+    if not path.exists():
+        return None
+    values = read_json(path)
+    if not isinstance(values, Mapping) or set(values) != {"thresholds", "clean", "conditions"}:
+        raise UserError(f"{path}: expected one that `ppe-yolo evaluate --robustness` wrote, got JSON of another kind")
+    return values
 
 
 def read_json(path: Path) -> Any:

@@ -23,9 +23,10 @@ from ppe_yolo.evaluation import charts
 from ppe_yolo.evaluation.figures import SplitFigures, measure, operating_point_to_plain, to_plain
 from ppe_yolo.evaluation.gallery import cut_out
 from ppe_yolo.evaluation.matching import areas
-from ppe_yolo.evaluation.material import Material, read_material
+from ppe_yolo.evaluation.material import ROBUSTNESS_FILE, Material, read_material
 from ppe_yolo.evaluation.mistakes import FalseAlarm, false_alarms, misses, strong_enough
 from ppe_yolo.evaluation.operating_point import parse_rules, read_thresholds
+from ppe_yolo.evaluation.robustness import FAILS, robustness_text
 from ppe_yolo.evaluation.training_log import read_training_curves
 from ppe_yolo.evaluation.voc_ap import LOWEST_SCORE, mean_average_precision
 from ppe_yolo.files import atomic_path, write_json, write_text
@@ -151,6 +152,8 @@ def write_report(
         training=bool(training),
         false_alarms=wrong,
         misses=overlooked,
+        hard=_hard_pictures(material),
+        fails=FAILS,
         counts={"false_alarms": len(alarms), "misses": len(missed), "suspects": len(suspects)},
         suspects=[_suspect_row(material, s, {p.anchor for p in wrong}) for s in suspects[:SUSPECTS_SHOWN]],
         suspect_score=SUSPECT_SCORE,
@@ -339,6 +342,21 @@ def _miss_pictures(material: Material, figures: SplitFigures, missed: NDArray[np
     return result
 
 
+def _hard_pictures(material: Material) -> list[Picture]:
+    """One of each hard condition, the worst first."""
+    pictures = []
+    for row in material.robustness["conditions"] if material.robustness else ():
+        path = material.folder / row["picture"]
+        try:
+            jpeg = path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{path}: expected the picture that {ROBUSTNESS_FILE} names, cannot be read ({error.strerror}): evaluate again"
+            ) from error
+        pictures.append(Picture(jpeg, f"{row['name']}: {row['severity']}", row["picture_of"], f"hard-{row['name']}"))
+    return pictures
+
+
 def _photo(material: Material, number: int) -> NDArray[np.uint8]:
     return read_image(material.annotated[number].image)
 
@@ -390,6 +408,8 @@ def results_text(material: Material, figures: SplitFigures) -> str:
     lines += ["", "# Number of predicted objects per class"]
     for n, c in zip(material.class_names, figures.voc, strict=True):
         lines.append(f"{n}: {c.hits + c.false_alarms} (tp:{c.hits}, fp:{c.false_alarms})")
+    if material.robustness:
+        lines += robustness_text(material.robustness)
     return "\n".join(lines) + "\n"
 
 

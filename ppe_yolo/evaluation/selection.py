@@ -14,6 +14,7 @@ from ppe_yolo.evaluation.operating_point import Figures, counts_of, figures_at
 AT_HALF = np.array([0.5])
 SURE = 0.95  # part of the samples in which a challenger must have the higher mAP@0.5
 SLOWER = 1.2  # times the champion's latency, where no budget is given
+LOUDER = 1.2  # times the champion's false alarms, where no budget is given; or one alarm more, which may be luck
 _ROUNDING = 1e-9  # a gain of exactly the margin is enough
 
 
@@ -70,12 +71,15 @@ class Demands:
         margin: Points of mAP@0.5 that a challenger must gain.
         max_latency_ms: Budget of a frame. None: a challenger may take `SLOWER` times what the champion takes, and without a
             champion latency does not decide.
+        max_false_alarms: Budget of false alarms of the critical class on 1,000 photos. None: a challenger may give `LOUDER`
+            times what the champion gives, or one more, and without a champion false alarms do not decide.
     """
 
     critical_class: str = "none"
     min_recall: float = 0.5
     margin: float = 0.5
     max_latency_ms: float | None = None
+    max_false_alarms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,10 @@ class Decision:
 def decide(photos: Photos, challenger: Contender, champion: Contender | None, latency: Latency, demands: Demands) -> Decision:
     """The gate.
 
-    Without a champion the absolute conditions alone decide: recall of the critical class, and latency where there is a budget.
-    With one, these as well, and: recall of the critical class, each at its own alarm threshold, not lower; mAP@0.5 (COCO)
-    higher by the margin; and higher in at least 95 % of 1,000 samples of the photos, drawn again with replacement, the same
-    samples for both (a paired bootstrap, one-sided).
+    Without a champion the absolute conditions alone decide: recall of the critical class, and false alarms and latency where
+    there is a budget. With one, these as well, and: recall of the critical class, each at its own alarm threshold, not lower,
+    and not bought with false alarms; mAP@0.5 (COCO) higher by the margin; and higher in at least 95 % of 1,000 samples of the
+    photos, drawn again with replacement, the same samples for both (a paired bootstrap, one-sided).
 
     Args:
         photos: With at least one object of the critical class that is not difficult.
@@ -137,7 +141,8 @@ def decide(photos: Photos, challenger: Contender, champion: Contender | None, la
         new_recall >= demands.min_recall,
     )
     if champion is None:
-        return Decision((absolute, *_latency_conditions(latency, demands)), numbers)
+        conditions = (absolute, *_false_alarm_conditions(new_at, None, demands), *_latency_conditions(latency, demands))
+        return Decision(conditions, numbers)
     old_at, old_map = _at_threshold(photos, champion, label), _map_50(photos, champion)
     old_recall, gain = _defined(old_at.recall), 100 * (new_map - old_map)
     better = _part_better(photos, challenger, champion)
@@ -158,6 +163,7 @@ def decide(photos: Photos, challenger: Contender, champion: Contender | None, la
             ">= the champion's",
             new_recall >= old_recall,
         ),
+        *_false_alarm_conditions(new_at, old_at, demands),
         Condition(
             "mAP@0.5",
             _percent(old_map),
@@ -197,6 +203,21 @@ def _part_better(photos: Photos, challenger: Contender, champion: Contender) -> 
     )
     # equal figures may differ in their last digit
     return float((new - old > _ROUNDING).mean())
+
+
+def _false_alarm_conditions(new: Figures, old: Figures | None, demands: Demands) -> list[Condition]:
+    """One, or none where there is nothing to compare with."""
+    name = f"false alarms of {demands.critical_class}"
+    champion = "" if old is None else f"{old.false_alarms_per_1000:.1f} on 1,000"
+    challenger = f"{new.false_alarms_per_1000:.1f} on 1,000"
+    if demands.max_false_alarms is not None:
+        budget = demands.max_false_alarms
+        return [Condition(name, champion, challenger, f"<= {budget:g}", new.false_alarms_per_1000 <= budget)]
+    if old is None:
+        return []
+    demand = f"<= {LOUDER:g} x the champion's, got {new.false_alarms} : {old.false_alarms}"
+    holds = new.false_alarms <= max(LOUDER * old.false_alarms + _ROUNDING, old.false_alarms + 1)
+    return [Condition(name, champion, challenger, demand, holds)]
 
 
 def _latency_conditions(latency: Latency, demands: Demands) -> list[Condition]:

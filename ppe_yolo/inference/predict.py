@@ -127,12 +127,17 @@ def _row(image: str, name: str, size: tuple[int, ...], found: Detections, contra
         "annotated": name,
         "height": size[0],
         "width": size[1],
-        "detections": [
-            {
-                "class_name": contract.class_names[label],
-                "score": round(float(score), 5),
-                "box_xyxy": [round(float(v), 2) for v in box],
-            }
-            for box, score, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True)
-        ],
+        "detections": detection_rows(found, contract),
     }
+
+
+def detection_rows(found: Detections, contract: ModelContract) -> list[dict[str, Any]]:
+    """Detections in plain types: class_name, score, box_xyxy in pixels of the photo."""
+    return [
+        {
+            "class_name": contract.class_names[label],
+            "score": round(float(score), 5),
+            "box_xyxy": [round(float(v), 2) for v in box],
+        }
+        for box, score, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True)
+    ]

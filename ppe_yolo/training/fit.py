@@ -21,6 +21,7 @@ from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.errors import UserError
 from ppe_yolo.inference.detector import read_checkpoint
 from ppe_yolo.training.callbacks import EmaWeights, EpochLines, PrecisionRecallCurves, PredictionGrid
+from ppe_yolo.training.mlflow_logger import RecordConfig, tracking_loggers
 from ppe_yolo.training.task import DetectorTask
 
 RUNS = Path("runs")
@@ -56,10 +57,12 @@ class FitCli(LightningCLI):
         self.config["run_dir"] = str(self.run_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """A trainer that writes into the run folder, unless the user configured another logger."""
+        """A trainer that logs into the run folder, and to MLflow where there is one; or as the user configured."""
         config = self.config_init["trainer"]
         if config.logger is None or config.logger is True:
-            kwargs["logger"] = TensorBoardLogger(self.run_dir, name="", version="")
+            tensorboard = TensorBoardLogger(self.run_dir, name="", version="")
+            # TensorBoard's comes first: pictures and config.yaml go to the first one's folder
+            kwargs["logger"] = [tensorboard, *tracking_loggers(self.run_dir, go_on=self.config["ckpt_path"] == "last")]
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
@@ -193,6 +196,7 @@ def _build_cli(kind: type[FitCli], arguments: list[str]) -> FitCli:
         args=arguments,
         run=False,
         seed_everything_default=0,
+        save_config_callback=RecordConfig,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
         # the sampler shares photos among processes itself

@@ -26,6 +26,7 @@ from ppe_yolo.inference.detector import (
 from ppe_yolo.model.coding import BoxCoding, flatten_maps
 from ppe_yolo.model.yolov3 import Architecture, YoloV3
 from ppe_yolo.training.loss import LossConfig, compute_loss
+from ppe_yolo.weights import find_model
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ class DetectorTask(pl.LightningModule):
         architecture: `yolov3` or `yolov3-tiny`.
         class_names: Names of the labels; comes from the class map.
         input_size: (height, width) at which the model will be used; comes from the data.
-        anchors_wh: See `YoloV3`; given at `input_size`.
+        anchors_wh: See `YoloV3`; given at `input_size`. When None, those of `weights`, of which the heads speak.
         box_coding: See `coding.decode_cxcywh`.
         loss: Parts of the loss.
         optimizer: Optimizer and learning rate.
-        weights: A checkpoint of ours to start from; what does not fit (another number of classes) starts at random.
+        weights: A checkpoint of ours to start from, or a name such as `helmet-tiny`; what does not fit (another number of
+            classes) starts at random.
         score_floor: See `ModelContract`.
         nms_iou_threshold: See `ModelContract`.
         max_detections: See `ModelContract`.
@@ -100,9 +102,12 @@ class DetectorTask(pl.LightningModule):
         self.class_names = self.contract.class_names
         self.loss_config = loss
         self.optimizer_config = optimizer
+        start = None if weights is None else _read_weights(weights)
+        if anchors_wh is None and start is not None and start[0].architecture == architecture:
+            anchors_wh = start[0].anchors_wh.reshape(-1, 2).tolist()
         self.network = YoloV3(architecture, len(class_names), anchors_wh, box_coding)
-        if weights is not None:
-            self._start_from(weights)
+        if start is not None:
+            self._start_from(*start, str(weights))
         self.network = self.network.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
         self.val_metric = build_metric(max_detections)
         self.val_result: dict[str, Any] | None = None
@@ -214,8 +219,7 @@ class DetectorTask(pl.LightningModule):
                     "use the same configuration to go on, or --model.weights to start a new training from it"
                 )
 
-    def _start_from(self, path: str) -> None:
-        source, contract = build_network(read_checkpoint(path), path)
+    def _start_from(self, source: YoloV3, contract: ModelContract, path: str) -> None:
         mine, theirs = self.network.state_dict(), source.state_dict()
         left_out = {"anchors_wh", *contract.provenance.get(AT_RANDOM_KEY, ())}
         fitting = {k: v for k, v in theirs.items() if k in mine and v.shape == mine[k].shape and k not in left_out}
@@ -229,6 +233,11 @@ class DetectorTask(pl.LightningModule):
         pl.utilities.rank_zero_info(
             f"weights: {len(fitting)} tensors from {path}" + (f"; at random: {', '.join(fresh)}" if fresh else "")
         )
+        if "body.heads.0.1.bias" in fitting and contract.class_names != self.class_names:
+            pl.utilities.rank_zero_info(
+                f"weights: their classes were {', '.join(contract.class_names)}; here they are {', '.join(self.class_names)}: "
+                "names start off wrong and are learned anew"
+            )
         same_anchors = torch.equal(self.network.anchors_wh, source.anchors_wh)
         if "body.heads.0.1.bias" in fitting and not (same_anchors and source.box_coding == self.network.box_coding):
             # the logits stay what they were and now stand for other boxes; what was learned of looks is worth keeping
@@ -237,6 +246,11 @@ class DetectorTask(pl.LightningModule):
                 f"{source.anchors_wh.reshape(-1, 2).tolist()}; here it is {self.network.box_coding} and "
                 f"{self.network.anchors_wh.reshape(-1, 2).tolist()}: boxes start off wrong and are learned anew"
             )
+
+
+def _read_weights(weights: str) -> tuple[YoloV3, ModelContract]:
+    path = find_model(weights, "checkpoint")
+    return build_network(read_checkpoint(path), path)
 
 
 def to_network_input(images: Tensor) -> Tensor:

@@ -72,15 +72,17 @@ def database(tmp_path: Path, empty_database: Path) -> Path:
 
 
 @pytest.fixture
-def registry(database: Path) -> Registry:
-    return Registry(f"sqlite:///{database}", "helmet")
+def registry(request: pytest.FixtureRequest, database: Path) -> Registry:
+    """On sqlite, or on a server where a test asks for one."""
+    on_server = getattr(request, "param", "sqlite") == "server"
+    return Registry(request.getfixturevalue("mlflow_server").uri if on_server else f"sqlite:///{database}", "helmet")
 
 
 Make = Callable[..., tuple[object, ...]]
 
 
 @pytest.fixture
-def make(tmp_path: Path, network: onnx.ModelProto) -> Make:
+def make(tmp_path: Path, network: onnx.ModelProto, registry: Registry) -> Make:
     """`make(name, helmets, heads)`: a model and an evaluation that found that many; gives the arguments for promote."""
 
     def write(
@@ -124,7 +126,7 @@ def make(tmp_path: Path, network: onnx.ModelProto) -> Make:
         ]
         for file, content in (("ground_truth.json", truth), ("detections.json", found), ("metrics.json", {})):
             (folder / file).write_text(json.dumps(content))
-        return ("promote", model, "--evaluation", folder, *ROOMY, "--registry", f"sqlite:///{tmp_path / 'registry.db'}")
+        return ("promote", model, "--evaluation", folder, *ROOMY, "--registry", registry.uri)
 
     return write
 
@@ -133,6 +135,7 @@ def stages(registry: Registry) -> list[str]:
     return [v.tags["stage"] for v in registry.versions()]
 
 
+@pytest.mark.parametrize("registry", ["sqlite", "server"], indirect=True)
 def test_from_the_first_champion_to_the_rollback(
     tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, capsys: pytest.CaptureFixture
 ) -> None:
@@ -180,6 +183,18 @@ def test_a_first_model_that_is_not_good_enough(run_cli: RunCli, registry: Regist
     assert run_cli(*make("slow", 20, 20), "--max-latency-ms", "0.0001") == 1
     assert [v.tags["reasons"] for v in registry.versions()] == ["recall of none, at least", "latency"]
     assert registry.champion() is None
+
+
+def test_in_a_pipeline_a_rejection_is_a_result(
+    tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = make("blind", 20, 9)
+    assert run_cli(*arguments, "--exit-zero") == 2
+    assert "--exit-zero: the decision would be lost: add --out DIR" in capsys.readouterr().err
+    assert run_cli(*arguments, "--exit-zero", "--out", tmp_path / "decided") == 0
+    decision = json.loads((tmp_path / "decided/decision.json").read_text())
+    assert (decision["promoted"], decision["version"]) == (False, 1)
+    assert [v.tags["stage"] for v in registry.versions()] == ["rejected"]
 
 
 def test_mistakes_leave_no_version(

@@ -23,10 +23,14 @@ DEMANDS = Demands(min_recall=0.5, margin=0.5, max_latency_ms=100.0)
 EQUAL = Latency(10.0, 10.0, 1.0)
 
 
-def contender(helmets, heads, threshold=0.5, weak_heads=0):
-    """Finds that many of each with score 0.9, the first photos first, and more heads with score 0.2; no false alarm."""
+def contender(helmets, heads, threshold=0.5, weak_heads=0, cries=0):
+    """Finds that many of each with score 0.9, the first photos first, and more heads with score 0.2.
+
+    The false alarms, one a photo, have a score of 0.6, so that each comes after all hits of its class.
+    """
     rows = [(i, BOXES[0], 0, 0.9) for i in range(helmets)] + [(i, BOXES[1], 1, 0.9) for i in range(heads)]
     rows += [(heads + i, BOXES[1], 1, 0.2) for i in range(weak_heads)]
+    rows += [(i, (20.0, 20.0, 30.0, 30.0), 1, 0.6) for i in range(cries)]
     table = detection_table(*(list(c) for c in zip(*rows, strict=True)))
     return Contender(table, {"helmet": 0.5, "none": threshold})
 
@@ -63,6 +67,17 @@ def test_better_in_everything_is_promoted():
         (BETTER, CHAMPION, EQUAL, Demands(margin=19.9, max_latency_ms=100.0), "mAP@0.5"),
         # one helmet more is 2.5 points, but it is in one photo, which a third of the samples leave out
         (contender(11, 12), CHAMPION, EQUAL, DEMANDS, "not by luck"),
+        # more bare heads found, but at the price of crying wolf: 1.2 x 5 are 6, of none one more is luck
+        (contender(18, 14, cries=7), contender(10, 12, cries=5), EQUAL, DEMANDS, "false alarms of none"),
+        (contender(18, 14, cries=2), CHAMPION, EQUAL, DEMANDS, "false alarms of none"),
+        # 3 in 20 photos are 150 in 1,000
+        (
+            contender(18, 14, cries=3),
+            contender(10, 12, cries=5),
+            EQUAL,
+            Demands(max_latency_ms=100.0, max_false_alarms=149),
+            "false alarms of none",
+        ),
         (BETTER, CHAMPION, Latency(100.1, 100.1, 1.0), DEMANDS, "latency"),
         (BETTER, CHAMPION, Latency(12.1, 10.0, 1.21), Demands(), "latency"),
     ],
@@ -76,6 +91,10 @@ def test_what_lies_on_the_line_is_good_enough():
     exactly = Demands(min_recall=12 / 20, margin=100 * 40 / 202, max_latency_ms=10.0)
     assert decide(PHOTOS, BETTER, CHAMPION, EQUAL, exactly).promoted
     assert decide(PHOTOS, BETTER, CHAMPION, Latency(12.0, 10.0, 1.2), Demands()).promoted
+    assert decide(PHOTOS, contender(18, 12, cries=6), contender(10, 12, cries=5), EQUAL, DEMANDS).promoted
+    assert decide(PHOTOS, contender(18, 12, cries=1), CHAMPION, EQUAL, DEMANDS).promoted
+    budget = Demands(max_latency_ms=100.0, max_false_alarms=150)
+    assert decide(PHOTOS, contender(18, 12, cries=3), CHAMPION, EQUAL, budget).promoted
 
 
 def test_the_same_model_again_is_not_promoted():
@@ -99,6 +118,9 @@ def test_the_first_one_meets_the_absolute_conditions_alone():
     assert first.numbers["champion"] is None
     assert decide(PHOTOS, contender(1, 9), None, Latency(50.0), DEMANDS).reasons == ["recall of none, at least"]
     assert decide(PHOTOS, contender(1, 10), None, Latency(101.0), DEMANDS).reasons == ["latency"]
+    loud = contender(1, 10, cries=4)  # 200 on 1,000 photos
+    assert decide(PHOTOS, loud, None, Latency(50.0), DEMANDS).promoted
+    assert decide(PHOTOS, loud, None, Latency(50.0), Demands(max_false_alarms=199)).reasons == ["false alarms of none"]
     # without a budget and a champion there is nothing that latency could be held against
     assert [c.name for c in decide(PHOTOS, contender(1, 10), None, Latency(1e6), Demands()).conditions] == [
         "recall of none, at least"

@@ -1,0 +1,83 @@
+"""The whole process: the runtime, the page and remote control, started and stopped together."""
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppe_edge.config import EdgeSettings, load_settings
+from ppe_edge.control import Control, read_desired
+from ppe_edge.errors import EdgeError
+from ppe_edge.runtime import GRACE, Runtime
+from ppe_edge.twin import TwinClient
+from ppe_edge.window import RuntimeWindow
+
+if TYPE_CHECKING:
+    from ppe_edge.web import WebServer
+
+_log = logging.getLogger(__name__)
+
+
+class Application:
+    """Made, run once, gone.
+
+    Args:
+        config_file: edge.yaml.
+        settings: What it holds.
+        record: A folder for annotated videos; none when None.
+
+    Raises:
+        EdgeError: Something that is needed at start cannot be used; `run` raises it too.
+    """
+
+    def __init__(self, config_file: Path, settings: EdgeSettings, record: Path | None) -> None:
+        desired = read_desired(settings.state_dir)
+        try:
+            self.runtime = Runtime(load_settings(config_file, desired) if desired else settings, record)
+        except EdgeError as error:
+            if not desired:
+                raise
+            # the file, or a file that it names, has changed since; the twin is asked again as soon as it can be reached
+            _log.warning("what the twin wanted last no longer holds: %s", error)
+            desired = {}
+            self.runtime = Runtime(settings, record)
+        control = Control(self.runtime, config_file, desired)
+        methods = {"health": control.health, "snapshot": control.snapshot, "reload": control.reload}
+        hub = self.runtime.hub if settings.twin.enabled else None
+        self._twin = None if hub is None else TwinClient(hub, control.apply, methods)
+
+    def run(self) -> int:
+        """Works until the runtime ends or is asked to; returns the exit code."""
+        if self._twin is not None:
+            self._twin.start()
+        self.runtime.start()
+        web = None
+        try:
+            web = self._serve()
+            self.runtime.wait()
+        finally:
+            self._stop(web)
+        return 1 if self.runtime.failed else 0
+
+    def _serve(self) -> "WebServer | None":
+        settings = self.runtime.settings.web
+        if not settings.enabled:
+            return None
+        from ppe_edge.web import WebServer  # its library is slow to load, and the cameras need not wait for it
+
+        web = WebServer(settings, RuntimeWindow(self.runtime))
+        web.start()
+        return web
+
+    def _stop(self, web: "WebServer | None") -> None:
+        _log.info("stopping")
+        # a decoder or a client that hangs in C must not keep the process
+        last_resort = threading.Timer(GRACE - 0.1, os._exit, [1])
+        last_resort.daemon = True
+        last_resort.start()
+        if web is not None:
+            web.stop()
+        if self._twin is not None:
+            self._twin.stop(0.2)
+        self.runtime.stop()

@@ -1,0 +1,80 @@
+"""`--dry-run`: opens the model and every camera once, and says what would run."""
+
+import time
+from pathlib import Path
+
+from ppe_edge.camera import CameraEvent, CameraReader
+from ppe_edge.config import EdgeSettings
+from ppe_edge.mailbox import Frame, FrameMailbox
+from ppe_edge.models import ModelStore
+from ppe_edge.runtime import make_folder, require_possible
+
+PATIENCE = 10.0  # seconds for all cameras together
+
+
+def dry_run(settings: EdgeSettings, config: Path) -> int:
+    """Prints a line for each part; nothing is sent anywhere.
+
+    Returns:
+        0 if everything would run, 2 if a camera gives no picture.
+
+    Raises:
+        EdgeError: The model, the state folder or a rule cannot be used.
+    """
+    print(f"configuration  {config}: ok")
+    make_folder(settings.state_dir)
+    print(f"state          {settings.state_dir}: can be written to")
+    detector = ModelStore(settings.state_dir, settings.model).open()
+    contract = detector.contract
+    height, width = contract.input_size
+    print(
+        f"model          {detector.name}: {width}x{height}, {', '.join(contract.class_names)}; {detector.provider}; "
+        f"sha256 {detector.sha256[:12]}"
+    )
+    require_possible(settings, contract)
+    first, last_words = first_pictures(settings)
+    for name, camera in settings.cameras.items():
+        if not camera.enabled:
+            what = "not enabled"
+        elif name in first:
+            height, width = first[name].image.shape[:2]
+            found = detector.detect([first[name].image])[0]
+            what = f"ok, {width}x{height}, {len(found.scores)} detections in the first picture"
+        else:
+            what = f"FAILED, no picture within {PATIENCE:.0f} s ({last_words.get(name, 'no answer')})"
+        print(f"camera         {name}: {what}")
+    for sink in type(settings.sinks).model_fields:
+        if getattr(settings.sinks, sink) is not None:
+            print(f"sink           {sink}")
+    if settings.web.enabled:
+        door = "a token is needed" if settings.web.token else "this machine only"
+        print(f"web            http://{settings.web.host}:{settings.web.port}, {door}")
+    missing = settings.live_cameras.keys() - first.keys()
+    print(f"would run: {len(settings.live_cameras) - len(missing)} of {len(settings.live_cameras)} cameras")
+    return 2 if missing else 0
+
+
+def first_pictures(settings: EdgeSettings) -> tuple[dict[str, Frame], dict[str, str]]:
+    """A picture of each camera that gives one in time, and the last event of each."""
+    mailbox = FrameMailbox()
+    words: dict[str, str] = {}
+
+    def note(event: CameraEvent) -> None:
+        words[event.camera] = f"{event.kind} {event.detail}".strip()
+
+    readers = {name: CameraReader(name, camera, mailbox, note) for name, camera in settings.live_cameras.items()}
+    first: dict[str, Frame] = {}
+    end = time.monotonic() + PATIENCE
+    try:
+        for reader in readers.values():
+            reader.start()
+        while len(first) < len(readers) and time.monotonic() < end:
+            for frame in mailbox.take(len(readers), 0.2):
+                if frame.camera not in first:
+                    first[frame.camera] = frame
+                    readers[frame.camera].stop(0.0)
+    finally:
+        mailbox.close()
+        for reader in readers.values():
+            reader.stop(0.0)
+    return first, words

@@ -1,0 +1,194 @@
+"""The one connection to IoT Edge's hub, which the IoT Hub sink and the module twin share.
+
+A module identity may be connected only once. azure-iot-device loses what it was about to send when the hub goes away,
+waits for ever when the hub freezes, and may call itself connected when patches no longer arrive. So its own retries
+are off: at the first sign of trouble the client is thrown away and a fresh one is built.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ppe_edge.backoff import Backoff
+from ppe_edge.errors import EdgeError
+
+if TYPE_CHECKING:
+    from azure.iot.device.aio import IoTHubModuleClient  # takes a fifth of a second, which a box without IoT Edge saves
+
+_LOG = logging.getLogger(__name__)
+logging.getLogger("azure.iot").setLevel(logging.WARNING)  # it tells of every message in six lines
+_KEEP_ALIVE_S = 10  # also how long a TLS handshake with a frozen hub holds up the client's only thread
+_CONNECT_S = 30.0
+_SHUTDOWN_S = 5.0
+_VARIABLES = {"IOTEDGE_WORKLOADURI", "EdgeHubConnectionString"}  # in a module; on a developer's machine
+_T = TypeVar("_T")
+
+
+class HubUnavailable(Exception):  # noqa: N818 - a state, not a mistake
+    """There is no connection to the hub, or it was lost; `outcome_unknown` when the call may have been carried out."""
+
+    def __init__(self, reason: str, outcome_unknown: bool) -> None:
+        super().__init__(reason)
+        self.outcome_unknown = outcome_unknown
+
+
+class HubConnection:
+    """Keeps a fresh client connected, in a thread of its own; finds the hub in the variables that IoT Edge sets.
+
+    Raises:
+        EdgeError: There are no such variables.
+    """
+
+    def __init__(self) -> None:
+        if not _VARIABLES & set(os.environ):
+            raise EdgeError(
+                "iothub and twin: expected the variables that IoT Edge sets in a module (IOTEDGE_WORKLOADURI, ...), got none: "
+                "run the box as an IoT Edge module, or leave iothub and twin out"
+            )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
+        self._on_client: list[Callable[[IoTHubModuleClient], None]] = []
+        self._on_connected: list[Callable[[], None]] = []
+        self._client: IoTHubModuleClient | None = None
+        self._broken = asyncio.Event()
+        self._stopping = False
+        self.connected = threading.Event()
+
+    def subscribe(self, on_client: Callable[["IoTHubModuleClient"], None], on_connected: Callable[[], None]) -> None:
+        """Before `start`: `on_client` puts handlers on each fresh client (may block); `on_connected` hears of its use."""
+        self._on_client.append(on_client)
+        self._on_connected.append(on_connected)
+
+    def start(self) -> None:
+        """Begins to connect; returns at once."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Disconnects; gives up after `timeout_s`, and soon if there is no connection."""
+        self._stopping = True
+        self._loop.call_soon_threadsafe(self._broken.set)
+        self._thread.join(timeout_s if self.connected.is_set() else min(timeout_s, 0.5))
+
+    def call(self, action: Callable[["IoTHubModuleClient"], Awaitable[_T]], timeout_s: float) -> _T:
+        """Lets the client do something, from any thread but the connection's own.
+
+        Args:
+            action: For example `lambda client: client.get_twin()`.
+            timeout_s: After which it counts as failed, and the client as broken.
+
+        Raises:
+            HubUnavailable: Not connected, failed, or not finished in time.
+        """
+        if self._stopping or not self.connected.is_set():
+            raise HubUnavailable("not connected to the hub", outcome_unknown=False)
+        return asyncio.run_coroutine_threadsafe(self._call(action, timeout_s), self._loop).result()
+
+    async def _call(self, action: Callable[["IoTHubModuleClient"], Awaitable[_T]], timeout_s: float) -> _T:
+        client = self._client
+        if client is None:
+            raise HubUnavailable("not connected to the hub", outcome_unknown=False)
+        task = asyncio.ensure_future(action(client))
+        # neither cancelled when late (the client stumbles over that) nor waited for: discarding the client ends it
+        finished, _ = await asyncio.wait({task}, timeout=timeout_s)
+        if not finished:
+            task.add_done_callback(lambda late: late.cancelled() or late.exception())
+            self._lose(client)
+            raise HubUnavailable(f"no answer from the hub within {timeout_s:g} s", outcome_unknown=True)
+        try:
+            return task.result()
+        except Exception as error:  # the client wraps whatever happens inside
+            self._lose(client)
+            raise HubUnavailable(f"{type(error).__name__}: {error}", outcome_unknown=True) from error
+
+    def _lose(self, client: "IoTHubModuleClient") -> None:
+        """A client that failed once is not used again; called in the loop's thread."""
+        if client is self._client:
+            self._client = None
+            self.connected.clear()
+            self._broken.set()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._supervise())
+        finally:
+            self.connected.clear()
+
+    async def _supervise(self) -> None:
+        backoff = Backoff(1.0, 15.0)
+        while not self._stopping:
+            self._broken.clear()
+            client = None
+            gc.collect()  # a discarded client is a knot of references that holds sockets until it is collected
+            try:
+                client = await _in_thread(self._build, _CONNECT_S)
+                await asyncio.wait_for(client.connect(), _CONNECT_S)
+                for on_client in self._on_client:  # setting a handler subscribes, and blocks until that is confirmed
+                    await _in_thread(partial(on_client, client), _CONNECT_S)
+                if client.connected and not self._stopping:
+                    self._client = client
+                    self.connected.set()
+                    backoff.reset()
+                    _LOG.info("hub: connected")
+                    for on_connected in self._on_connected:
+                        on_connected()
+                    await self._broken.wait()
+                    _LOG.warning("hub: connection lost") if not self._stopping else None
+            except Exception as error:  # whatever it is, the next attempt is a fresh one
+                _LOG.warning("hub: cannot connect: %s: %s", type(error).__name__, error)
+            finally:
+                self._client = None
+                self.connected.clear()
+                if client is not None:
+                    await _discard(client)
+            if not self._stopping:
+                try:
+                    await asyncio.wait_for(self._broken.wait(), backoff.next())
+                except TimeoutError:
+                    continue
+
+    def _build(self) -> "IoTHubModuleClient":
+        from azure.iot.device.aio import IoTHubModuleClient
+
+        client = IoTHubModuleClient.create_from_edge_environment(
+            auto_connect=False, connection_retry=False, ensure_desired_properties=False, keep_alive=_KEEP_ALIVE_S
+        )
+
+        def changed() -> None:
+            if not client.connected:
+                self._loop.call_soon_threadsafe(self._lose, client)
+
+        client.on_connection_state_change = changed  # type: ignore[assignment]  # declared wrongly
+        return client
+
+
+async def _discard(client: "IoTHubModuleClient") -> None:
+    try:
+        await asyncio.wait_for(client.shutdown(), _SHUTDOWN_S)
+    except Exception as error:
+        _LOG.info("hub: the old client did not shut down: %s", type(error).__name__)
+
+
+async def _in_thread(function: Callable[[], _T], timeout_s: float) -> _T:
+    """Runs what may block in a daemon thread, so that one that hangs does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+
+    def finish(result: _T | None, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        try:
+            outcome: tuple[Any, BaseException | None] = (function(), None)
+        except BaseException as error:
+            outcome = (None, error)
+        loop.call_soon_threadsafe(finish, *outcome)
+
+    threading.Thread(target=work, name="hub-call", daemon=True).start()
+    return await asyncio.wait_for(future, timeout_s)

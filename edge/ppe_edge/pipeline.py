@@ -1,0 +1,137 @@
+"""What happens to one camera's pictures after the model: tracks, violations, alerts."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ppe_edge.alerts import Alert, AlertClosed, Message, ModelReference
+from ppe_edge.camera import Frame
+from ppe_edge.detector import Detections
+from ppe_edge.snapshot import Image, SnapshotConfig, draw, make_snapshot
+from ppe_edge.telemetry import Telemetry
+from ppe_edge.tracker import Track, Tracker
+from ppe_edge.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
+from ppe_yolo.contract import ModelContract
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model at work, as a pipeline needs to know it."""
+
+    contract: ModelContract
+    reference: ModelReference
+
+
+@dataclass(frozen=True)
+class View:
+    """The last picture that was looked at, and what is in it."""
+
+    frame: Frame
+    tracks: tuple[Track, ...]
+    contract: ModelContract
+
+
+class Pipeline:
+    """One camera's. Used by the processing thread alone, except for `view`, which anybody may read.
+
+    Args:
+        camera: Its name.
+        tracker: Follows the camera's heads.
+        rule: What counts as a violation.
+        snapshot: How the picture of an alert is made.
+        model: The model at work.
+        put: Stores a message with its picture, and returns the message's id.
+        telemetry: Told what was done, and how long it took.
+
+    Raises:
+        EdgeError: The rule contradicts the model's contract.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        tracker: Tracker,
+        rule: RuleConfig,
+        snapshot: SnapshotConfig,
+        model: Model,
+        put: Callable[[Message, bytes | None], str],
+        telemetry: Telemetry,
+    ) -> None:
+        self.camera = camera
+        self.view: View | None = None
+        self.open: dict[str, str] = {}  # violation -> id of the alert that told of it
+        self.tracker = tracker
+        self._monitor = ViolationMonitor(rule, model.contract)
+        self._snapshot = snapshot
+        self._model = model
+        self._put = put
+        self._telemetry = telemetry
+
+    def process(self, frame: Frame, detections: Detections) -> None:
+        """Follows what was found, and tells of violations that begin or end."""
+        start = time.perf_counter()
+        tracks = self.tracker.update(detections, frame.time)
+        tracked = time.perf_counter()
+        changes = self._monitor.update(tracks, frame.image.shape[:2], frame.time)
+        ruled = time.perf_counter()
+        self._telemetry.observe("track", tracked - start)
+        self._telemetry.observe("rules", ruled - tracked)
+        self.view = View(frame, tuple(tracks), self._model.contract)
+        if changes:
+            self._tell(changes, self.view)
+            self._telemetry.observe("alert", time.perf_counter() - ruled)
+
+    def annotated(self, view: View) -> Image:
+        """A picture with what was found drawn into it."""
+        return draw(view.frame.image, view.tracks, view.contract, self._snapshot)
+
+    def close(self) -> None:
+        """Ends what goes on: nobody looks any more."""
+        if self.view is not None:
+            self._tell(self._monitor.close(self.view.frame.time), self.view)
+
+    def _tell(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View) -> None:
+        for change in changes:
+            if isinstance(change, ViolationEnded):  # which is a ViolationStarted too
+                self._closed(change)
+            else:
+                self._alert(change, view)
+
+    def _alert(self, change: ViolationStarted, view: View) -> None:
+        contract = self._model.contract
+        picture = make_snapshot(view.frame.image, view.tracks, contract, self._snapshot)
+        alert = Alert(
+            camera=self.camera,
+            time=view.frame.time,
+            class_name=contract.class_names[change.label],
+            score=change.score,
+            box_xyxy=tuple(float(v) for v in change.box_xyxy),
+            frame_size=view.frame.image.shape[:2],
+            track=change.track,
+            zone=change.zone,
+            violation=change.violation,
+            model=self._model.reference,
+        )
+        self.open[change.violation] = self._put(alert, picture)
+        self._telemetry.alerts.labels(self.camera, alert.kind).inc()
+        _log.info("%s: alert, %s of track %d, score %.2f", self.camera, alert.class_name, alert.track, alert.score)
+
+    def _closed(self, change: ViolationEnded) -> None:
+        closed = AlertClosed(
+            camera=self.camera,
+            time=change.ended,
+            class_name=self._model.contract.class_names[change.label],
+            track=change.track,
+            zone=change.zone,
+            violation=change.violation,
+            alert=self.open.pop(change.violation, None),
+            started=change.started,
+            duration_s=change.duration,
+            model=self._model.reference,
+        )
+        self._put(closed, None)
+        self._telemetry.alerts.labels(self.camera, closed.kind).inc()
+        _log.info("%s: alert of track %d ended after %.1f s", self.camera, closed.track, closed.duration_s)

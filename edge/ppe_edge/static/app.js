@@ -1,0 +1,102 @@
+"use strict";
+// Everything that comes from the box is put in as text, never as markup.
+
+const byId = (id) => document.getElementById(id);
+
+function element(tag, text = "", className = "") {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function state(text) {
+  const made = element("span", text, "state");
+  made.dataset.state = text;
+  return made;
+}
+
+function figure(name) {
+  const made = element("figure");
+  const picture = element("img");
+  picture.alt = `Camera ${name}`;
+  picture.width = 640;
+  picture.height = 360;
+  made.append(picture, element("figcaption"));
+  made.dataset.name = name;
+  return made;
+}
+
+function showCamera(made, camera) {
+  const caption = made.querySelector("figcaption");
+  const details = [`${camera.frames} frames`, `${camera.dropped} dropped`];
+  if (camera.age !== null) details.push(`${camera.age.toFixed(1)} s ago`);
+  if (camera.reconnects) details.push(`reconnects: ${camera.reconnects}`);
+  caption.replaceChildren(element("span", camera.name, "name"), state(camera.state));
+  if (camera.violations) caption.append(element("span", `${camera.violations} without a helmet`, "violation"));
+  caption.append(element("span", details.join(", "), "quiet"));
+  const picture = made.querySelector("img");
+  const number = String(camera.number);
+  // the next picture is asked for when the last one has come: a slow line is not flooded
+  if (camera.number !== null && picture.dataset.number !== number && picture.complete) {
+    picture.dataset.number = number;
+    picture.src = `/cameras/${encodeURIComponent(camera.name)}/live.jpg?n=${number}`;
+  }
+}
+
+function showCameras(cameras) {
+  const grid = byId("cameras");
+  const there = new Map([...grid.children].map((f) => [f.dataset.name, f]));
+  for (const camera of cameras) {
+    if (!there.has(camera.name)) {
+      there.set(camera.name, figure(camera.name));
+      grid.append(there.get(camera.name));
+    }
+    showCamera(there.get(camera.name), camera);
+  }
+  const names = new Set(cameras.map((c) => c.name));
+  for (const [name, made] of there) if (!names.has(name)) made.remove();
+}
+
+function alertRow(alert) {
+  const row = element("tr");
+  row.append(
+    element("td", new Date(alert.time * 1000).toLocaleTimeString()),
+    element("td", alert.zone === null ? alert.camera : `${alert.camera} / ${alert.zone}`),
+    element("td", alert.what),
+    element("td", alert.score === null ? "" : alert.score.toFixed(2)),
+    element("td", alert.duration === null ? "" : `${alert.duration.toFixed(1)} s`),
+  );
+  return row;
+}
+
+function sinkRow(sink) {
+  const row = element("li");
+  row.append(element("span", `${sink.name} `, "name"), element("span", `${sink.waiting} waiting`, "quiet"));
+  return row;
+}
+
+async function refresh() {
+  const answer = await fetch("/api/state");
+  if (answer.status === 401) {
+    location.assign("/login");
+    return;
+  }
+  const box = await answer.json();
+  byId("summary").textContent = `${box.model.name} (${box.model.sha256.slice(0, 12)}) on ${box.model.provider}, up ${Math.round(box.uptime)} s`;
+  showCameras(box.cameras);
+  byId("alerts").replaceChildren(...box.alerts.map(alertRow));
+  byId("no-alerts").hidden = box.alerts.length > 0;
+  byId("sinks").replaceChildren(...box.sinks.map(sinkRow));
+}
+
+async function keepRefreshing() {
+  try {
+    await refresh();
+  } catch {
+    byId("summary").textContent = "the box does not answer";
+  }
+  setTimeout(keepRefreshing, 700);
+}
+
+keepRefreshing();

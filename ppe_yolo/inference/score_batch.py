@@ -1,0 +1,71 @@
+"""Detections as lines of JSON, for photos that come a few at a time from folders and zip files."""
+
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ppe_yolo.data.annotation import IMAGE_SUFFIXES
+from ppe_yolo.data.images import ImageError, read_image
+from ppe_yolo.inference.detector import Detector
+from ppe_yolo.inference.predict import detection_rows, stronger, thresholds_of
+
+Photo = NDArray[np.uint8]
+
+
+def score_batch(detector: Detector, files: Sequence[str | Path], root: Path) -> list[str]:
+    """One line of JSON for each photo, in the order of the files; one that cannot be read has `error` and no detections.
+
+    Args:
+        detector: The detector; its alarm thresholds, or 0.3, decide what is shown.
+        files: Photos and zip files of photos; other files are passed over.
+        root: The folder from which photos are named; one that is not below it keeps its path.
+    """
+    thresholds = thresholds_of(detector.contract, None)
+    lines = []
+    for name, pixels in _photos(files, root):
+        row: dict[str, Any] = {"image": name}
+        if isinstance(pixels, ImageError):
+            row["error"] = str(pixels)
+        else:
+            found = stronger(detector.detect([pixels])[0], detector.contract, thresholds)
+            height, width = pixels.shape[:2]
+            row |= {"height": height, "width": width, "detections": detection_rows(found, detector.contract)}
+        lines.append(json.dumps(row, ensure_ascii=False))
+    return lines
+
+
+def _photos(files: Sequence[str | Path], root: Path) -> Iterator[tuple[str, Photo | ImageError]]:
+    """Every photo with its name, `ARCHIVE/NAME` for one in a zip file; where it cannot be read, why."""
+    for path in map(Path, files):
+        place = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            try:
+                yield place, read_image(str(path))
+            except ImageError as error:
+                yield place, error
+        elif path.suffix.lower() == ".zip":
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    for entry in archive.infolist():
+                        if entry.filename.lower().endswith(IMAGE_SUFFIXES):
+                            name = f"{place}/{entry.filename}"
+                            yield name, _decode(archive, entry, name)
+            except (OSError, zipfile.BadZipFile) as error:
+                yield place, ImageError(f"{place}: expected a zip file, cannot be read ({error})")
+
+
+def _decode(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Photo | ImageError:
+    try:
+        data = np.frombuffer(archive.read(entry), dtype=np.uint8)
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # damaged, or with a password
+        return ImageError(f"{name}: cannot be read ({error})")
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    if pixels is None:
+        return ImageError(f"{name}: expected a photo, got {len(data)} bytes that cannot be decoded")
+    return pixels.astype(np.uint8, copy=False)

@@ -1,0 +1,11 @@
+"""Submits a pipeline to Azure ML, as `ppe-yolo azureml submit` does, from a bare checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppe_yolo.cli import main
+
+if __name__ == "__main__":
+    main(["azureml", "submit", *sys.argv[1:]])

@@ -1,0 +1,279 @@
+"""azureml/infra/template.json, as far as it can be told without Azure: its expressions are worked out here as Azure's are."""
+
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "azureml/infra/template.json"
+PARAMETERS = ROOT / "azureml/infra/parameters.json"
+GROUP = "/subscriptions/0/resourceGroups/ppe"
+TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|(\d+)|([A-Za-z]\w*)|(.))")
+# of https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+BUILT_IN = {"b24988ac-6180-42a0-ab88-20f7382dd24c": "Contributor", "7f951dda-4ed3-4680-a7ca-43fe172d538d": "AcrPull"}
+
+
+class Deployment:
+    """A template with its parameters: works out expressions, and notes which resources they speak of."""
+
+    def __init__(self, template: dict[str, Any], given: dict[str, Any]) -> None:
+        self.template, self.given, self.copy_index, self.spoken_of = template, given, 0, set[str]()
+
+    def value(self, node: Any) -> Any:
+        """A node with every `[expression]` worked out."""
+        if isinstance(node, dict):
+            return {self.value(key): self.value(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self.value(value) for value in node]
+        if not isinstance(node, str) or not (node.startswith("[") and node.endswith("]")):
+            return node
+        tokens = TOKEN.findall(node[1:-1])
+        result, rest = self._expression(tokens)
+        assert not rest, f"{node}: not understood from {rest}"
+        return result
+
+    def _expression(self, tokens: list[tuple[str, ...]]) -> tuple[Any, list[tuple[str, ...]]]:
+        (text, number, name, sign), tokens = tokens[0], tokens[1:]
+        if name:
+            assert tokens[0][3] == "(", f"{name}: expected ("
+            arguments, tokens = [], tokens[1:]
+            while tokens[0][3] != ")":
+                argument, tokens = self._expression(tokens)
+                arguments.append(argument)
+                tokens = tokens[1:] if tokens[0][3] == "," else tokens
+            result, tokens = getattr(self, f"_{name}")(*arguments), tokens[1:]
+        else:
+            assert not sign, f"expected a value, got {sign}"
+            result = int(number) if number else text.replace("''", "'")
+        while tokens and tokens[0][3] in (".", "["):
+            if tokens[0][3] == ".":
+                key, tokens = tokens[1][2], tokens[2:]
+            else:
+                key, tokens = self._expression(tokens[1:])
+                assert tokens[0][3] == "]"
+                tokens = tokens[1:]
+            result = result[key]
+        return result, tokens
+
+    def _parameters(self, name: str) -> Any:
+        declared = self.template["parameters"][name]
+        return self.given[name] if name in self.given else self.value(declared["defaultValue"])
+
+    def _variables(self, name: str) -> Any:
+        return self.value(self.template["variables"][name])
+
+    def _resourceId(self, kind: str, *names: str) -> str:  # noqa: N802
+        provider, *kinds = kind.split("/")
+        assert len(kinds) == len(names), f"resourceId of {kind}: {len(kinds)} names expected, got {names}"
+        return f"{GROUP}/providers/{provider}/" + "/".join(f"{k}/{n}" for k, n in zip(kinds, names, strict=True))
+
+    def _reference(self, resource: str, version: str, full: str = "") -> dict[str, Any]:
+        self.spoken_of.add(resource)
+        if full:
+            return {"identity": {"principalId": f"<of {resource}>"}}
+        return dict.fromkeys(("principalId", "hostName", "loginServer", "idScope"), f"<of {resource}>")
+
+    def _listKeys(self, resource: str, version: str) -> dict[str, str]:  # noqa: N802
+        self.spoken_of.add(re.sub(r"/IotHubKeys/\w+$", "", resource))
+        return {"primaryKey": f"<key of {resource}>"}
+
+    def _subscriptionResourceId(self, kind: str, name: str) -> str:  # noqa: N802
+        return f"/subscriptions/0/providers/{kind}/{name}"
+
+    _concat = staticmethod(lambda *parts: "".join(parts))
+    _take = staticmethod(lambda text, count: text[:count])
+    _length = staticmethod(len)
+    _empty = staticmethod(lambda value: not value)
+    _not = staticmethod(lambda value: not value)
+    _guid = staticmethod(lambda *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "-".join(parts))))
+    _uniqueString = staticmethod(lambda *parts: uuid.uuid5(uuid.NAMESPACE_URL, "-".join(parts)).hex[:13])  # noqa: N815
+    _resourceGroup = staticmethod(lambda: {"id": GROUP, "location": "westeurope"})  # noqa: N815
+    _subscription = staticmethod(lambda: {"tenantId": str(uuid.UUID(int=0))})
+    _environment = staticmethod(lambda: {"suffixes": {"storage": "core.windows.net"}})
+
+    def _copyIndex(self) -> int:  # noqa: N802
+        return self.copy_index
+
+    def resources(self) -> Iterator[dict[str, Any]]:
+        """Every resource, those of a copy one by one, but for those whose condition does not hold."""
+        for resource in self.template["resources"]:
+            for index in range(self.value(resource["copy"]["count"]) if "copy" in resource else 1):
+                self.copy_index = index
+                if self.value(resource.get("condition", True)):
+                    yield self.value(resource)
+
+
+def identity_of(resource: dict[str, Any]) -> str:
+    kinds, names = resource["type"].split("/"), resource["name"].split("/")
+    return f"{GROUP}/providers/{kinds[0]}/" + "/".join(f"{k}/{n}" for k, n in zip(kinds[1:], names, strict=True))
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    return json.loads(TEMPLATE.read_text())
+
+
+@pytest.fixture(scope="module")
+def deploy(template: dict[str, Any]) -> Callable[..., tuple[Deployment, list[dict[str, Any]]]]:
+    """`deploy(name="ppe")`: the deployment and its resources, with parameters.json and these parameters."""
+
+    def run(**given: Any) -> tuple[Deployment, list[dict[str, Any]]]:
+        file = {key: value["value"] for key, value in json.loads(PARAMETERS.read_text())["parameters"].items()}
+        deployment = Deployment(template, file | given)
+        return deployment, list(deployment.resources())
+
+    return run
+
+
+def of_type(resources: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [r for r in resources if r["type"] == kind]
+
+
+def test_everything_that_is_spoken_of_exists(deploy: Callable[..., Any]) -> None:
+    deployment, resources = deploy(deployPrincipalId="someone")
+    deployment.value(deployment.template["outputs"])
+    made = Counter(identity_of(r) for r in resources)
+    assert max(made.values()) == 1
+    copies = {r["copy"]["name"] for r in resources if "copy" in r}
+    needed = {d for r in resources for d in r.get("dependsOn", [])}
+    assert needed - copies <= set(made)
+    assert deployment.spoken_of <= set(made)
+    text = json.dumps([r["properties"] for r in resources if "properties" in r])
+    assert set(re.findall(rf'"({GROUP}/[^"]+)"', text)) <= set(made)
+
+
+def test_what_is_named_in_properties_is_waited_for(deploy: Callable[..., Any]) -> None:
+    _, resources = deploy(deployPrincipalId="someone")
+    made = {identity_of(r): r for r in resources}
+    copies = {
+        r["copy"]["name"]: {identity_of(c) for c in resources if c.get("copy") == r["copy"]} for r in resources if "copy" in r
+    }
+
+    def before(resource: dict[str, Any]) -> set[str]:
+        direct = {i for d in resource.get("dependsOn", []) for i in copies.get(d, {d})}
+        return direct.union(*(before(made[i]) for i in direct))
+
+    for resource in resources:
+        text = json.dumps([resource.get("properties"), resource.get("identity")])
+        named = {i for i in made if re.search(rf"{re.escape(i)}(?![/\w-])", text)}
+        assert named <= before(resource), resource["name"]
+        if "scope" in resource:
+            assert f"{GROUP}/providers/{resource['scope']}" in before(resource)
+
+
+def test_an_identity_has_its_rights_before_it_is_used(template: dict[str, Any]) -> None:
+    users = [r for r in template["resources"] if r.get("identity", {}).get("type") == "UserAssigned"]
+    assert {r["type"] for r in users} == {"Microsoft.MachineLearningServices/workspaces", "Microsoft.Devices/IotHubs"}
+    assert all("grants" in r["dependsOn"] for r in users)
+
+
+def test_parameters_are_declared_and_none_is_a_password(template: dict[str, Any]) -> None:
+    given = json.loads(PARAMETERS.read_text())["parameters"]
+    assert set(given) <= set(template["parameters"])
+    for name, parameter in template["parameters"].items():
+        assert parameter["type"] not in ("securestring", "secureObject")
+        assert not re.search(r"password|secret|key", name, re.IGNORECASE)
+        used = f"parameters('{name}')"
+        assert used in json.dumps([template["variables"], template["resources"]]), f"{name} is not used"
+    assert all(f"variables('{name}')" in json.dumps(template) for name in template["variables"])
+    outputs = json.dumps(template["outputs"])
+    assert "listKeys" not in outputs and "connectionString" not in outputs
+
+
+def test_every_resource_has_the_version_of_its_kind(template: dict[str, Any]) -> None:
+    versions: dict[str, set[str]] = {}
+    for resource in template["resources"]:
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", resource["apiVersion"]), f"{resource['type']}: no preview versions"
+        versions.setdefault(resource["type"], set()).add(resource["apiVersion"])
+    assert all(len(v) == 1 for v in versions.values())
+    text = TEMPLATE.read_text()
+    for kind, version in re.findall(r"resourceId\('([\w./]+)', (?:[^()]|\([^()]*\))*\), '(20[\d-]+)'\)", text):
+        assert version in versions[kind.removesuffix("/IotHubKeys")], kind
+
+
+def test_role_assignments_have_names_that_differ_and_stay(deploy: Callable[..., Any]) -> None:
+    _, first = deploy(deployPrincipalId="someone")
+    _, second = deploy(deployPrincipalId="someone")
+    names = [r["name"] for r in of_type(first, "Microsoft.Authorization/roleAssignments")]
+    assert names == [r["name"] for r in of_type(second, "Microsoft.Authorization/roleAssignments")]
+    assert len(set(names)) == len(names) == 19
+    assert all(uuid.UUID(name) for name in names)
+    _, other = deploy(deployPrincipalId="another")
+    changed = set(names) - {r["name"] for r in of_type(other, "Microsoft.Authorization/roleAssignments")}
+    assert len(changed) == 4  # only the deployer's
+
+
+def test_rights_are_as_narrow_as_the_work(template: dict[str, Any], deploy: Callable[..., Any]) -> None:
+    roles = template["variables"]["roles"]
+    assert {roles[name]: name for name in BUILT_IN.values()} == BUILT_IN
+    assert all(uuid.UUID(role) for role in roles.values()) and len(set(roles.values())) == len(roles)
+    assert "Owner" not in roles
+    needed = {("storage", "Storage Blob Data Contributor"), ("registry", "AcrPull"), ("workspace", "AzureML Data Scientist")}
+    for cluster in template["variables"]["clusters"]:
+        assert {
+            (g["scope"], g["role"]) for g in template["variables"]["clusterGrants"] if g["cluster"] == cluster["name"]
+        } == needed
+    assert not [g for g in template["variables"]["deployGrants"] if g["role"] == "Contributor"]
+    _, resources = deploy()
+    assert len(of_type(resources, "Microsoft.Authorization/roleAssignments")) == 15  # none for a deployer that is not named
+
+
+def test_nothing_has_a_password_or_a_door_left_open(deploy: Callable[..., Any]) -> None:
+    _, resources = deploy()
+    (storage,) = of_type(resources, "Microsoft.Storage/storageAccounts")
+    assert storage["properties"]["allowSharedKeyAccess"] is False
+    assert storage["properties"]["allowBlobPublicAccess"] is False
+    assert storage["properties"]["minimumTlsVersion"] == "TLS1_2"
+    (registry,) = of_type(resources, "Microsoft.ContainerRegistry/registries")
+    assert registry["properties"] == {"adminUserEnabled": False, "anonymousPullEnabled": False}
+    (vault,) = of_type(resources, "Microsoft.KeyVault/vaults")
+    assert vault["properties"]["enableRbacAuthorization"] is True
+    assert vault["properties"]["publicNetworkAccess"] == "Disabled"
+    (workspace,) = of_type(resources, "Microsoft.MachineLearningServices/workspaces")
+    assert workspace["properties"]["systemDatastoresAuthMode"] == "identity"
+    (hub,) = of_type(resources, "Microsoft.Devices/IotHubs")
+    assert hub["properties"]["authorizationPolicies"] == [
+        {"keyName": "provisioning", "rights": "RegistryWrite, ServiceConnect"}
+    ]
+    (endpoint,) = hub["properties"]["routing"]["endpoints"]["storageContainers"]
+    assert endpoint["authenticationType"] == "identityBased"
+    assert endpoint["endpointUri"] == f"https://{storage['name']}.blob.core.windows.net/"
+    containers = of_type(resources, "Microsoft.Storage/storageAccounts/blobServices/containers")
+    assert f"{storage['name']}/default/{endpoint['containerName']}" in [c["name"] for c in containers]
+
+
+def test_clusters_are_those_of_the_jobs_and_cost_nothing_when_idle(deploy: Callable[..., Any]) -> None:
+    _, resources = deploy()
+    clusters = {
+        r["name"].split("/")[1]: r["properties"]
+        for r in of_type(resources, "Microsoft.MachineLearningServices/workspaces/computes")
+    }
+    files = [yaml.safe_load(f.read_text()) for f in sorted((ROOT / "azureml/compute").glob("*.yml"))]
+    assert {f["name"]: f["size"] for f in files} == {name: c["properties"]["vmSize"] for name, c in clusters.items()}
+    for cluster in clusters.values():
+        assert cluster["properties"]["scaleSettings"]["minNodeCount"] == 0
+        assert cluster["properties"]["vmPriority"] == "LowPriority"
+        assert cluster["disableLocalAuth"] is True
+
+
+@pytest.mark.parametrize("name", ["ppe", "abcdefghij"])
+def test_names_are_within_azures_limits(deploy: Callable[..., Any], name: str) -> None:
+    _, resources = deploy(name=name)
+    limits = {
+        "Microsoft.Storage/storageAccounts": r"[a-z0-9]{3,24}",
+        "Microsoft.KeyVault/vaults": r"[a-z][a-z0-9-]{2,23}",
+        "Microsoft.ContainerRegistry/registries": r"[a-z0-9]{5,50}",
+        "Microsoft.MachineLearningServices/workspaces": r"[a-z0-9][a-z0-9-]{2,32}",
+        "Microsoft.Devices/IotHubs": r"[a-z0-9-]{3,50}",
+        "Microsoft.Devices/provisioningServices": r"[a-z0-9-]{3,64}",
+    }
+    for kind, pattern in limits.items():
+        (resource,) = of_type(resources, kind)
+        assert re.fullmatch(pattern, resource["name"]), resource["name"]

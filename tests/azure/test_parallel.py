@@ -1,0 +1,119 @@
+"""A parallel job here: mini-batches over processes, rows in order, what was done is not done again, failures counted."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ppe_yolo.azure.parallel import run_parallel
+from ppe_yolo.errors import UserError
+
+# notes which files it was given; fails for `bad` until a file `mended` is there
+SCRIPT = """
+import sys
+from pathlib import Path
+place = None
+def init():
+    global place
+    place = Path(sys.argv[1])
+def run(mini_batch):
+    with (place / "given.txt").open("a") as file:
+        file.write("".join(Path(f).name + "\\n" for f in mini_batch))
+    if any(Path(f).name == "bad.txt" for f in mini_batch) and not (place / "mended").exists():
+        raise ValueError("bad")
+    return [Path(f).read_text() for f in mini_batch]
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "entry.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def files(tmp_path: Path, *names: str) -> Path:
+    (tmp_path / "data/deep").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "data" / name).write_text(f"row of {name}")
+    return tmp_path / "data"
+
+
+def test_rows_are_in_the_order_of_the_files(script: Path, tmp_path: Path) -> None:
+    names = [f"{n}.txt" for n in range(5)] + ["deep/9.txt"]
+    run_parallel(
+        script,
+        files(tmp_path, *names),
+        tmp_path / "rows",
+        tmp_path / "journal",
+        mini_batch_size=2,
+        workers=2,
+        arguments=[str(tmp_path)],
+    )
+    assert (tmp_path / "rows").read_text().splitlines() == [f"row of {n}" for n in names]
+
+
+def test_started_again_it_goes_on(script: Path, tmp_path: Path) -> None:
+    data, rows = files(tmp_path, "a.txt", "bad.txt", "c.txt"), tmp_path / "rows"
+    with pytest.raises(UserError, match="1 of 3 mini-batches failed, at most 0 may"):
+        run_parallel(
+            script, data, rows, tmp_path / "journal", mini_batch_size=1, retries=1, threshold=0, arguments=[str(tmp_path)]
+        )
+    given = (tmp_path / "given.txt").read_text().split()
+    assert sorted(given) == ["a.txt", "bad.txt", "bad.txt", "c.txt"]  # tried twice
+    assert not rows.exists()
+    (tmp_path / "journal").open("a").write('{"files": ["cut o')  # as a kill leaves it
+    (tmp_path / "mended").touch()
+    run_parallel(script, data, rows, tmp_path / "journal", mini_batch_size=1, retries=1, threshold=0, arguments=[str(tmp_path)])
+    assert rows.read_text().splitlines() == ["row of a.txt", "row of bad.txt", "row of c.txt"]
+    assert (tmp_path / "given.txt").read_text().split()[len(given) :] == ["bad.txt"]  # the others were done
+
+
+def test_failures_within_the_limit_are_left_out(script: Path, tmp_path: Path) -> None:
+    data, rows = files(tmp_path, "a.txt", "bad.txt"), tmp_path / "rows"
+    assert (
+        run_parallel(script, data, rows, tmp_path / "journal", mini_batch_size=1, threshold=1, arguments=[str(tmp_path)]) == 1
+    )
+    assert rows.read_text() == "row of a.txt\n"
+
+
+def test_nothing_to_do_is_a_mistake(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="expected files to work on, got none"):
+        run_parallel(script, tmp_path / "empty", tmp_path / "rows", tmp_path / "journal", mini_batch_size=1)
+
+
+def test_scoring_opens_archives_and_names_what_cannot_be_read(tiny_site: Path, tmp_path: Path) -> None:
+    """With a detector that finds one helmet in the upper left quarter of each photo."""
+    import numpy as np
+
+    from ppe_yolo.contract import ModelContract
+    from ppe_yolo.inference.detector import Detections
+    from ppe_yolo.inference.score_batch import score_batch
+
+    class Stub:
+        contract = ModelContract(class_names=("helmet", "none"), input_size=(96, 128))
+
+        def detect(self, images: list[np.ndarray]) -> list[Detections]:
+            return [
+                Detections(
+                    np.array([[0, 0, i.shape[1] / 2, i.shape[0] / 2]], np.float32), np.array([0.9], np.float32), np.array([0])
+                )
+                for i in images
+            ]
+
+    photo = sorted((tiny_site / "JPEGImages").iterdir())[0]
+    with zipfile.ZipFile(tmp_path / "shift.zip", "w") as archive:
+        archive.write(photo, "gate/one.jpg")
+        archive.writestr("gate/two.jpg", b"no photo")
+        archive.writestr("notes.txt", b"not looked at")
+    (tmp_path / "broken.zip").write_bytes(b"no archive")
+    (tmp_path / "notes.txt").touch()
+    files = [photo, tmp_path / "shift.zip", tmp_path / "broken.zip", tmp_path / "notes.txt"]
+    lines = score_batch(Stub(), files, tmp_path)  # type: ignore[arg-type]
+    rows = [json.loads(line) for line in lines]
+    assert [r["image"] for r in rows] == [str(photo), "shift.zip/gate/one.jpg", "shift.zip/gate/two.jpg", "broken.zip"]
+    expected = [{"class_name": "helmet", "score": 0.9, "box_xyxy": [0.0, 0.0, 64.0, 48.0]}]
+    assert rows[0]["detections"] == rows[1]["detections"] == expected
+    assert "cannot be decoded" in rows[2]["error"] and "cannot be read" in rows[3]["error"]

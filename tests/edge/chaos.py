@@ -1,0 +1,339 @@
+"""Cameras, hub and the box itself are killed, frozen and started again at random; then it is counted what got lost.
+
+    python tests/edge/chaos.py --seconds 600 [--cameras 8] [--seed 0] [--clip clip.mp4 --model model.onnx] [--keep DIR]
+
+Everything is real: GStreamer's RTSP servers, mosquitto with TLS for IoT Edge's hub (port 8883 must be free), and
+`python -m ppe_edge` as a process of its own, killed with -9. Without --clip and --model, drawn pictures and a model that
+sees their colours are used, so that there are many alerts. Prints what was measured; exit code 1 if a promise was broken.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broker import HUB_PORT, Broker, Hub, free_port, wait_until
+from conftest import GREEN, RED, write_clip, write_tiny_model
+from rtsp_server import RtspServer, start_rtsp_server
+
+BACK_WITHIN_S = 15.0  # from the moment that a camera's server is well again, or the box was started
+STOPPED_WITHIN_S = 5.0
+SETTLED_S = 20.0  # a life's memory and descriptors are compared from here on
+SERVERS = 4
+_EDGE = Path(__file__).parents[2] / "edge"
+
+
+@dataclass
+class Life:
+    """One life of the box's process."""
+
+    started: float
+    rss_mb: list[tuple[float, float]] = field(default_factory=list)  # (age, megabytes)
+    descriptors: list[tuple[float, int]] = field(default_factory=list)
+
+
+@dataclass
+class Result:
+    """What was counted and measured."""
+
+    seconds: float = 0.0
+    faults: dict[str, int] = field(default_factory=dict)
+    stored: int = 0  # messages in the outbox, all kinds
+    alerts: int = 0
+    alerts_logged: int = 0  # by the box, right after the outbox had them
+    received: int = 0  # by the hub, copies included
+    marked_copies: int = 0
+    lost: list[str] = field(default_factory=list)
+    lost_from_file: list[str] = field(default_factory=list)
+    unmarked_duplicates: list[str] = field(default_factory=list)
+    back_after_s: list[float] = field(default_factory=list)
+    not_back: list[str] = field(default_factory=list)  # cameras that were given more than BACK_WITHIN_S
+    rss_growth_mb: float = 0.0  # of the peak, in the second half of any life, after it had settled
+    rss_most_mb: float = 0.0
+    descriptor_growth: int = 0
+    descriptors_most: int = 0
+    stop_s: float = 0.0
+    exit_code: int | None = None
+    died: list[int] = field(default_factory=list)  # exit codes of ends that nobody asked for
+
+    def broken_promises(self) -> list[str]:
+        """Empty when all is well, memory and descriptors aside, of which a short run says little."""
+        checks = {
+            f"{len(self.lost)} messages did not reach the hub": self.lost,
+            f"{len(self.lost_from_file)} messages did not reach the file": self.lost_from_file,
+            f"{len(self.unmarked_duplicates)} messages came twice unmarked": self.unmarked_duplicates,
+            f"more alerts in the log ({self.alerts_logged}) than in the outbox ({self.alerts})": self.alerts_logged
+            > self.alerts,
+            f"not back within {BACK_WITHIN_S:g} s: {self.not_back}": self.not_back,
+            f"the box ended by itself: {self.died}": self.died,
+            f"stopping took {self.stop_s:.1f} s, exit code {self.exit_code}": self.stop_s > STOPPED_WITHIN_S
+            or self.exit_code != 0,
+            "no alerts at all": self.alerts == 0,
+        }
+        return [text for text, broken in checks.items() if broken]
+
+
+class Chaos:
+    """Args: folder: for everything that is written; clip, model: None draws them."""
+
+    def __init__(self, folder: Path, cameras: int, seed: int, clip: Path | None = None, model: Path | None = None) -> None:
+        self.folder, self.random, self.result = folder, random.Random(seed), Result()
+        # 2 s bare-headed, 2 s with a helmet, and so on
+        self.clip = clip or write_clip(folder / "clip.mp4", [(RED, 20), (GREEN, 20)] * 5)
+        self.model = model or write_tiny_model(folder / "tiny.onnx")
+        count = min(SERVERS, cameras)
+        self.servers: list[RtspServer] = [start_rtsp_server(self.clip, cameras) for _ in range(count)]
+        self.cameras = {f"cam{n}": self.servers[n % count] for n in range(cameras)}
+        self.broker = Broker(folder / "broker", HUB_PORT)
+        self.hub = Hub(self.broker)
+        self.port = free_port()
+        self.log = (folder / "ppe_edge.log").open("ab")
+        self.lives: list[Life] = []
+        self.waiting: dict[str, tuple[float, float]] = {}  # camera -> (when it could be back, its frames then)
+        self.due: list[tuple[float, Callable[[], None]]] = []
+        self.counts: Counter[str] = Counter()
+        self._configure(drawn=clip is None)
+        self.start_box()
+
+    def _configure(self, drawn: bool) -> None:
+        rule = {"frames": 2, "of": 3, "cooldown_s": 0.5} if drawn else {"cooldown_s": 2}
+        cameras = {name: {"source": server.url(n), "fps": 5} for n, (name, server) in enumerate(self.cameras.items())}
+        document = {
+            "model": {"path": str(self.model), "threads": 1},
+            "state_dir": str(self.folder / "state"),
+            "cameras": cameras,
+            "rule": rule,
+            "outbox": {"keep_delivered": 1_000_000},
+            "sinks": {"iothub": {"timeout_s": 5}, "jsonl": {"path": str(self.folder / "alerts.jsonl"), "max_mb": 1000}},
+            "twin": {"enabled": True},
+            "web": {"port": self.port},
+        }
+        (self.folder / "edge.yaml").write_text(json.dumps(document))  # which is YAML too
+
+    def start_box(self) -> None:
+        environment = {**os.environ, **self.broker.hub_environment(), "PYTHONPATH": str(_EDGE), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "ppe_edge", "--config", str(self.folder / "edge.yaml")]
+        self.box = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
+        self.lives.append(Life(time.monotonic()))
+        for name in self.cameras:
+            self._expect_back(name)
+
+    def _expect_back(self, camera: str) -> None:
+        self.waiting[camera] = (time.monotonic(), -1.0)
+
+    # --- the faults
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        self.due.append((time.monotonic() + seconds, action))
+
+    def _between(self, low: float, high: float) -> float:
+        return self.random.uniform(low, high)
+
+    def hurt_server(self, server: RtspServer) -> None:
+        def well() -> None:
+            server.send(signal.SIGCONT) if frozen else server.start()
+            for name, its in self.cameras.items():
+                if its is server:
+                    self._expect_back(name)
+            self._later(self._between(16, 40), lambda: self.hurt_server(server))
+
+        frozen = self.random.random() < 0.5
+        self.counts["server frozen" if frozen else "server killed"] += 1
+        server.send(signal.SIGSTOP) if frozen else server.kill()
+        for name, its in self.cameras.items():
+            if its is server:
+                self.waiting.pop(name, None)
+        self._later(self._between(1, 15), well)
+
+    def hurt_broker(self) -> None:
+        def well() -> None:
+            self.broker.thaw() if frozen else self.broker.start()
+            self._later(self._between(6, 25), self.hurt_broker)
+
+        frozen = self.random.random() < 0.5
+        self.counts["broker frozen" if frozen else "broker killed"] += 1
+        self.broker.freeze() if frozen else self.broker.kill()
+        self._later(self._between(1, 15), well)
+
+    def hurt_box(self) -> None:
+        self.counts["box killed"] += 1
+        self.box.kill()
+        self.box.wait()
+        self._later(self._between(0, 2), self.start_box)
+        self._later(self._between(15, 90), self.hurt_box)
+        self.waiting.clear()
+
+    # --- watching
+
+    def frames(self) -> dict[str, float]:
+        """Pictures that were looked at, by camera; empty when the box does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=2) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return {}
+        found = re.findall(r'^ppe_edge_frames_processed_total\{camera="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    def watch(self) -> None:
+        now = time.monotonic()
+        frames = self.frames()
+        for name, (since, before) in list(self.waiting.items()):
+            if before < 0:
+                self.waiting[name] = (since, frames.get(name, 0.0))
+            elif frames.get(name, 0.0) > before + 1:  # one may have been under way
+                self.result.back_after_s.append(now - since)
+                if now - since > BACK_WITHIN_S:
+                    self.result.not_back.append(f"{name} after {now - since:.1f} s")
+                del self.waiting[name]
+            elif now - since > 3 * BACK_WITHIN_S:
+                self.result.not_back.append(f"{name} not after {now - since:.1f} s")
+                del self.waiting[name]
+        if self.box.poll() is None:
+            life = self.lives[-1]
+            try:
+                pages = int(Path(f"/proc/{self.box.pid}/statm").read_text().split()[1])
+                count = len(list(Path(f"/proc/{self.box.pid}/fd").iterdir()))
+            except OSError:
+                return
+            life.rss_mb.append((now - life.started, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+            life.descriptors.append((now - life.started, count))
+        elif self.box.returncode != -signal.SIGKILL:
+            self.result.died.append(self.box.returncode)
+            self.start_box()
+
+    def run(self, seconds: float) -> Result:
+        """Chaos for so long, then peace until everything is delivered, then the count."""
+        wait_until(lambda: len(self.frames()) == len(self.cameras), 60, "the first pictures")
+        for server in self.servers:
+            self._later(self._between(3, 20), lambda server=server: self.hurt_server(server))  # type: ignore[misc]
+        self._later(self._between(3, 10), self.hurt_broker)
+        self._later(self._between(10, 25), self.hurt_box)
+        end = time.monotonic() + seconds
+        started = time.monotonic()
+        while time.monotonic() < end:
+            self._step()
+        self._make_peace()
+        self.result.seconds = time.monotonic() - started
+        self._count()
+        return self.result
+
+    def _step(self) -> None:
+        now = time.monotonic()
+        ready = [action for when, action in self.due if when <= now]
+        self.due = [(when, action) for when, action in self.due if when > now]
+        for action in ready:
+            action()
+        self.watch()
+        time.sleep(0.25)
+
+    def _make_peace(self) -> None:
+        self.due.clear()
+        self.broker.thaw() if self.broker.alive else self.broker.start()
+        for server in self.servers:
+            server.send(signal.SIGCONT) if server.process is not None else server.start()
+        if self.box.poll() is not None:
+            self.start_box()
+        for name in self.cameras:
+            self.waiting.setdefault(name, (time.monotonic(), -1.0))
+        end = time.monotonic() + 3 * BACK_WITHIN_S + 5
+        while self.waiting and time.monotonic() < end:
+            self._step()
+        for server in self.servers:  # no new alerts, so that what waits can come to an end
+            server.kill()
+        wait_until(lambda: not self._undelivered(), 90, "delivery of everything")
+        started = time.monotonic()
+        self.box.send_signal(signal.SIGTERM)
+        self.result.exit_code = self.box.wait(30)
+        self.result.stop_s = time.monotonic() - started
+
+    def _undelivered(self) -> int:
+        with sqlite3.connect(f"file:{self.folder}/state/outbox.db?mode=ro", uri=True) as database:
+            return int(database.execute("SELECT count(*) FROM deliveries").fetchone()[0])
+
+    def _count(self) -> None:
+        result = self.result
+        with sqlite3.connect(f"file:{self.folder}/state/outbox.db?mode=ro", uri=True) as database:
+            bodies = [json.loads(row[0]) for row in database.execute("SELECT body FROM messages")]
+            late = {row[0] for row in database.execute("SELECT id FROM messages JOIN deliveries USING (sequence)")}
+        ids = {body["id"] for body in bodies} - late  # told while stopping, and kept for the next start
+        lines = [json.loads(line) for line in (self.folder / "alerts.jsonl").read_text().splitlines()]
+        time.sleep(1.5)  # the hub's own last messages may be on their way
+        received = [body for _, body in list(self.hub.telemetry)]
+        unmarked = Counter(body["id"] for body in received if not body["redelivered"])
+        result.faults = dict(self.counts)
+        result.stored, result.received = len(bodies), len(received)
+        result.alerts = sum(body["kind"] == "alert" for body in bodies)
+        result.alerts_logged = (self.folder / "ppe_edge.log").read_text(errors="replace").count(": alert, ")
+        result.marked_copies = sum(body["redelivered"] for body in received)
+        result.lost = sorted(ids - {body["id"] for body in received})
+        result.lost_from_file = sorted(ids - {body["id"] for body in lines})
+        result.unmarked_duplicates = sorted(key for key, count in unmarked.items() if count > 1)
+        for life in self.lives:
+            rss = [value for age, value in life.rss_mb if age > SETTLED_S]
+            descriptors = [float(value) for age, value in life.descriptors if age > SETTLED_S]
+            result.rss_most_mb = max([result.rss_most_mb, *rss])
+            result.descriptors_most = int(max([result.descriptors_most, *descriptors]))
+            result.rss_growth_mb = max(result.rss_growth_mb, _growth(rss))
+            result.descriptor_growth = max(result.descriptor_growth, int(_growth(descriptors)))
+
+    def close(self) -> None:
+        """Ends everything that was started."""
+        if self.box.poll() is None:
+            self.box.kill()
+            self.box.wait()
+        self.hub.__exit__()
+        self.broker.__exit__()
+        for server in self.servers:
+            server.kill()
+        self.log.close()
+
+
+def _growth(samples: list[float]) -> float:
+    """How much higher the peak of the second half is: cameras come and go, and their sockets and pictures with them."""
+    half = len(samples) // 2
+    return max(samples[half:]) - max(samples[:half]) if half >= 40 else 0.0
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--cameras", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clip", type=Path, help="an MP4 with H.264")
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder for logs, outbox and messages; a temporary one when left out")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        chaos = Chaos(folder, options.cameras, options.seed, options.clip, options.model)
+        try:
+            result = chaos.run(options.seconds)
+        finally:
+            chaos.close()
+    for name, value in dataclasses.asdict(result).items():
+        if name == "back_after_s":
+            value = f"{len(value)} times, at most {max(value, default=0.0):.1f}"
+        print(f"{name:20} {round(value, 1) if isinstance(value, float) else value}")
+    broken = result.broken_promises()
+    print("\n".join(f"BROKEN: {text}" for text in broken) or "every promise was kept")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

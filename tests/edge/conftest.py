@@ -1,0 +1,84 @@
+"""What the tests of the box share: a model that sees colours, and clips to show it. No torch."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from onnx.parser import parse_model
+
+from ppe_yolo.contract import ONNX_METADATA_KEY, ModelContract
+
+RED, GREEN, GREY = (230, 20, 20), (20, 230, 20), (90, 90, 90)  # a bare head, a helmet, nobody
+HEAD_XYXY = (24.0, 16.0, 72.0, 48.0)  # where the model sees every head, in its input of 64 x 96
+CONTRACT = ModelContract(
+    ("helmet", "none"),
+    (64, 96),
+    max_detections=2,
+    alarm_thresholds={"helmet": 0.5, "none": 0.5},
+    provenance={"made_by": "test"},
+)
+
+# The score of `none` is how red the picture is, that of `helmet` how green, each beyond its blue; only what is above the floor.
+_GRAPH = """
+<ir_version: 10, opset_import: ["": 18]>
+colours (uint8[batch, 64, 96, 3] images) => (float[batch, 2, 4] boxes_xyxy, float[batch, 2] scores, int64[batch, 2] labels)
+<int64[2] area = {{1, 2}}, float white = {{255}}, int64[2] green_red = {{1, 0}}, int64[1] blue = {{2}}, int64[1] two = {{2}},
+ float floor = {{0.1}}, float nothing = {{0}}, float[1, 1, 4] place = {{{place}}}, int64[1] columns = {{2}}>
+{{
+  pixels = Cast <to = 1> (images)
+  mean = ReduceMean <keepdims = 0> (pixels, area)
+  parts = Div (mean, white)
+  wanted = Gather <axis = 1> (parts, green_red)
+  other = Gather <axis = 1> (parts, blue)
+  beyond = Sub (wanted, other)
+  is_there = Greater (beyond, floor)
+  clean = Where (is_there, beyond, nothing)
+  scores, labels = TopK <axis = 1> (clean, two)
+  column = Unsqueeze (scores, columns)
+  none_of_it = Mul (column, nothing)
+  boxes_xyxy = Add (none_of_it, place)
+}}
+"""
+
+
+def write_tiny_model(path: Path) -> Path:
+    """An ONNX file that finds a bare head in red pictures, a helmet in green ones, nobody in grey ones; see HEAD_XYXY."""
+    model = parse_model(_GRAPH.format(place=", ".join(map(str, HEAD_XYXY))))
+    helper.set_model_props(model, {ONNX_METADATA_KEY: CONTRACT.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `write_tiny_model`."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+def write_clip(
+    path: Path, scenes: Sequence[tuple[tuple[int, int, int], int]], *, fps: int = 10, size: tuple[int, int] = (64, 96)
+) -> Path:
+    """A video of scenes, each (RGB colour, number of pictures), with a little noise as a camera has it."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"preset": "ultrafast", "crf": "18", "bf": "0"}
+        for colour, count in scenes:
+            for _ in range(count):
+                picture = np.clip(np.array(colour) + rng.integers(-12, 13, (*size, 1)), 0, 255).astype(np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> Callable[..., Path]:
+    """`make_clip(path, [(RED, 20), (GREEN, 20)], fps=10, size=(64, 96))`."""
+    return write_clip

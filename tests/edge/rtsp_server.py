@@ -1,0 +1,141 @@
+"""A real RTSP server (GStreamer's) with any number of cameras that show a clip.
+
+`start_rtsp_server(clip, 8)` starts it as a process of its own, that can be killed and frozen. The clip is an MP4 with H.264 in
+it; at its end the streams end, so `repeat` it for long tests. Run as a program it needs Debian's
+gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{base,good,bad} and python3-gi.
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PYTHON = "/usr/bin/python3"  # Debian's, which python3-gi belongs to
+_CHECK = (
+    "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; Gst.init(None); "
+    + ("assert all(Gst.ElementFactory.find(e) for e in ('qtdemux', 'h264parse', 'rtph264pay'))")
+)
+
+
+def repeat(video: Path, out: Path, times: int) -> Path:
+    """An MP4 of the same H.264 pictures so many times over, not encoded again."""
+    import av
+
+    with av.open(str(video)) as source:
+        template = source.streams.video[0]
+        packets = [(p.pts, p.dts, bytes(p), p.is_keyframe) for p in source.demux(template) if p.dts is not None]
+        length = max(p[1] for p in packets) - packets[0][1] + (packets[1][1] - packets[0][1])
+        with av.open(str(out), "w", format="mp4") as target:
+            stream = target.add_stream_from_template(template)
+            for i in range(times):
+                for pts, dts, data, is_key in packets:
+                    packet = av.Packet(data)
+                    packet.pts, packet.dts, packet.is_keyframe = pts + i * length, dts + i * length, is_key
+                    packet.time_base, packet.stream = template.time_base, stream
+                    target.mux(packet)
+    return out
+
+
+@functools.cache
+def missing() -> str | None:
+    """Why no server can run here; None when one can."""
+    if not Path(PYTHON).exists():
+        return f"{PYTHON} is missing"
+    check = subprocess.run([PYTHON, "-c", _CHECK], capture_output=True, text=True)
+    return (
+        None
+        if check.returncode == 0
+        else "GStreamer's RTSP server is missing (gir1.2-gst-rtsp-server-1.0, plugins, python3-gi)"
+    )
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RtspServer:
+    """The process. `url(i)` is camera i's address."""
+
+    def __init__(self, clip: Path, cameras: int, port: int | None = None) -> None:
+        self.clip, self.cameras, self.port = clip, cameras, port or free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout: float = 30.0) -> "RtspServer":
+        """Returns when the server answers."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        command = [PYTHON, __file__, str(self.clip), str(self.cameras), str(self.port)]
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
+                    return self
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(f"the RTSP server did not start ({self.process.poll()})") from None
+                time.sleep(0.05)
+
+    def url(self, camera: int) -> str:
+        """Address of a camera, from 0."""
+        return f"rtsp://127.0.0.1:{self.port}/cam{camera}"
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the process: SIGKILL, SIGSTOP, SIGCONT."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """As if the plug were pulled."""
+        if self.process is not None:
+            self.send(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def __enter__(self) -> "RtspServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def start_rtsp_server(clip: Path, cameras: int, port: int | None = None) -> RtspServer:
+    """Starts a server and waits until it answers."""
+    return RtspServer(clip, cameras, port).start()
+
+
+def serve(clip: str, cameras: int, port: int) -> None:
+    """The program."""
+    import gi
+
+    gi.require_version("Gst", "1.0")
+    gi.require_version("GstRtspServer", "1.0")
+    from gi.repository import GLib, Gst, GstRtspServer
+
+    Gst.init(None)
+
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(str(port))
+    for i in range(cameras):
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_launch(
+            f'( multifilesrc location="{clip}" loop=true caps="video/quicktime" ! qtdemux ! h264parse config-interval=-1 '
+            "! rtph264pay name=pay0 pt=96 )"
+        )
+        factory.set_shared(True)
+        server.get_mount_points().add_factory(f"/cam{i}", factory)
+    server.attach(None)
+    GLib.MainLoop().run()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

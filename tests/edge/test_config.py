@@ -1,0 +1,154 @@
+"""edge.yaml: what holds over what, and that every mistake is one line that shows no password."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ppe_edge.config import EdgeSettings, load_settings
+from ppe_edge.errors import EdgeError
+
+PASSWORD = "s3cret-of-the-gate"
+ADDRESS = f"rtsp://admin:{PASSWORD}@192.0.2.7/stream"
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """A complete configuration with some keys changed."""
+    document = {
+        "model": {"path": "model.onnx"},
+        "state_dir": str(folder / "state"),
+        "cameras": {"gate": {"source": ADDRESS, "fps": 5}},
+        **changes,
+    }
+    path = folder / "edge.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in document.items() if v is not None}))
+    return path
+
+
+def mistake(path: Path, desired: dict[str, Any] | None = None) -> str:
+    with pytest.raises(EdgeError) as caught:
+        load_settings(path, desired)
+    text = str(caught.value)
+    assert "\n" not in text and PASSWORD not in text
+    return text
+
+
+def test_a_small_file_is_enough(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path))
+    assert settings.cameras["gate"].fps == 5 and settings.cameras["gate"].address == ADDRESS
+    assert settings.web.host == "127.0.0.1" and settings.web.token is None
+    assert not settings.sampler.enabled and settings.snapshot.blur and not settings.twin.enabled
+
+
+def test_no_text_of_the_settings_shows_a_password(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, web={"token": PASSWORD}))
+    for text in (repr(settings), str(settings), settings.model_dump_json()):
+        assert PASSWORD not in text
+
+
+def test_the_environment_holds_over_the_file_and_the_twin_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, batch=3, rule={"alarm_threshold": 0.3, "cooldown_s": 7})
+    monkeypatch.setenv("PPE_EDGE__BATCH", "4")
+    monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE__SOURCE", "rtsp://env@192.0.2.9/")
+    monkeypatch.setenv("PPE_EDGE__WEB__TOKEN", "sixteen-or-more-characters")
+    settings = load_settings(path)
+    assert settings.batch == 4 and settings.cameras["gate"].address == "rtsp://env@192.0.2.9/"
+    assert settings.cameras["gate"].fps == 5  # the rest of the camera is the file's
+    assert settings.web.token is not None and settings.web.token.get_secret_value() == "sixteen-or-more-characters"
+    settings = load_settings(path, {"batch": 5, "rule": {"alarm_threshold": 0.6}})
+    assert settings.batch == 5
+    assert (settings.rule.alarm_threshold, settings.rule.cooldown_s) == (0.6, 7)
+
+
+def test_a_camera_says_only_what_is_different(tmp_path: Path) -> None:
+    cameras = {"gate": {"source": ADDRESS, "rule": {"alarm_threshold": 0.7}}, "yard": {"source": "yard.mp4"}}
+    settings = load_settings(write(tmp_path, cameras=cameras, rule={"cooldown_s": 9, "alarm_threshold": 0.4}))
+    assert (settings.rule_of("gate").alarm_threshold, settings.rule_of("gate").cooldown_s) == (0.7, 9)
+    assert settings.rule_of("yard") == settings.rule
+
+
+def test_a_camera_that_is_not_enabled_is_not_looked_at(tmp_path: Path) -> None:
+    cameras = {"gate": {"source": ADDRESS, "enabled": False}, "yard": {"source": "yard.mp4"}}
+    path = write(tmp_path, cameras=cameras)
+    assert list(load_settings(path).live_cameras) == ["yard"]
+    assert "nothing to look at" in mistake(path, {"cameras": {"yard": {"enabled": False}}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cameras": None}, "edge.yaml: cameras: is missing"),
+        ({"model": None}, "edge.yaml: model: is missing"),
+        ({"cameras": {}}, "edge.yaml: cameras: Dictionary should have at least 1 item"),
+        ({"colour": "red"}, "edge.yaml: colour: no such setting"),
+        ({"batch": 0}, "edge.yaml: batch: Input should be greater than or equal to 1, got 0"),
+        ({"batch": "many"}, "batch: Input should be a valid integer, unable to parse string as an integer, got 'many'"),
+        ({"cameras": {"gate": {"source": ADDRESS, "fps": -1}}}, "cameras.gate.fps: Input should be greater than 0, got -1"),
+        ({"cameras": {"gate": {"source": [ADDRESS]}}}, "cameras.gate.source: Input should be a valid string, got list"),
+        ({"cameras": {"gate": {"url": ADDRESS}}}, "cameras.gate.source: is missing (and 1 more)"),
+        ({"cameras": {"gate": ADDRESS}}, "cameras.gate: Input should be"),
+        ({"cameras": {"../gate": {"source": ADDRESS}}}, "cameras"),
+        ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines: set a token"),
+        ({"web": {"token": PASSWORD[:10]}}, "web.token: Value should have at least 16 items"),
+        ({"model": {"path": "m.onnx", "url": f"https://x:{PASSWORD}@example.net/"}}, "model: url and sha256 belong together"),
+        ({"rule": {"zones": {"door": [[0, 0], [1, 1]]}}}, "rule.zones"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    assert words in mistake(write(tmp_path, **changes))
+
+
+def test_a_camera_rule_that_contradicts_the_general_one(tmp_path: Path) -> None:
+    cameras = {"gate": {"source": ADDRESS, "rule": {"frames": 8}}}
+    assert "frames" in mistake(write(tmp_path, cameras=cameras, rule={"frames": 3, "of": 4}))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"model: [", "expected YAML, got a mistake in line 1"),
+        (b"- a\n- b", "expected keys (model, state_dir, cameras, ...), got list"),
+        (b"", "expected keys (model, state_dir, cameras, ...), got NoneType"),
+        (b"a: \x00\x01", "expected YAML, got a mistake: "),
+        (b"a: !!python/object/apply:os.system ['true']", "expected YAML, got a mistake in line 1"),
+        (b"a" * (1 << 21), "at most 1048576 bytes"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "edge.yaml"
+    path.write_bytes(content)
+    assert words in mistake(path)
+
+
+def test_no_file_and_a_folder(tmp_path: Path) -> None:
+    assert "got no such file" in mistake(tmp_path / "none.yaml")
+    assert "got a folder" in mistake(tmp_path)
+
+
+def test_an_environment_variable_that_is_no_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PPE_EDGE__CAMERAS", "{not json")
+    assert "environment: " in mistake(write(tmp_path))
+
+
+def test_the_twin_is_named_where_the_twin_is_wrong(tmp_path: Path) -> None:
+    assert mistake(write(tmp_path), {"batch": 0}).startswith("twin: batch: ")
+
+
+def test_every_setting_is_described() -> None:
+    def undescribed(model: Any, path: str) -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            if hasattr(inner, "model_fields"):
+                found += undescribed(inner, f"{path}{name}.")
+            elif not field.description:
+                found.append(f"{path}{name}")
+        return found
+
+    assert undescribed(EdgeSettings, "") == []
+
+
+def test_the_example_that_is_shipped_can_be_read() -> None:
+    """The edge.yaml that is shipped."""
+    settings = load_settings(Path(__file__).parents[2] / "edge" / "edge.yaml")
+    assert settings.live_cameras and settings.state_dir == Path("/var/lib/ppe_edge")

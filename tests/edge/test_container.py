@@ -1,0 +1,372 @@
+"""The image without docker: its tree, built of what edge/Dockerfile says, runs; the manifest keeps IoT Edge's rules."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from ppe_edge.config import load_settings
+from ppe_edge.web_config import WebConfig
+
+ROOT = Path(__file__).parents[2]
+EDGE = ROOT / "edge"
+USER = 10001
+MODEL = "edge/model/model.onnx"
+RunCli = Callable[..., int]
+
+
+def dockerfile() -> list[list[tuple[str, str]]]:
+    """The stages: each a list of (instruction, the rest of its line)."""
+    text = re.sub(r"^#.*\n", "", (EDGE / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    stages: list[list[tuple[str, str]]] = []
+    for line in filter(None, text.splitlines()):
+        instruction, rest = line.split(maxsplit=1)
+        stages += [[]] if instruction == "FROM" else []
+        stages[-1].append((instruction, rest))
+    return stages
+
+
+def copies(stage: list[tuple[str, str]]) -> list[tuple[list[str], str]]:
+    """(sources in the repository, where they go) of each COPY."""
+    words = [rest.split() for instruction, rest in stage if instruction == "COPY"]
+    return [(w[:-1], w[-1]) for w in words if not w[0].startswith("--")]
+
+
+def last(stage: list[tuple[str, str]], instruction: str) -> str:
+    return [rest for name, rest in stage if name == instruction][-1]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A tree as in the image, under a folder instead of /."""
+
+    root: Path
+    state: Path
+
+    @property
+    def python(self) -> Path:
+        return self.root / "opt/ppe_edge/bin/python"
+
+    def configured(self, source: Path | str, **more: Any) -> list[str]:
+        """Arguments that name a configuration with this camera."""
+        file = self.state / "edge.yaml"
+        model = {"path": str(self.root / "app/model/model.onnx")}
+        cameras = {"gate": {"source": str(source)}}
+        file.write_text(yaml.safe_dump({"model": model, "state_dir": str(self.state), "cameras": cameras} | more))
+        return ["--config", str(file)]
+
+    def start(self, arguments: list[str]) -> subprocess.Popen[str]:
+        """Runs a command as the image's user, with nothing of this machine's environment, in the image's work folder."""
+        other = {"user": USER, "group": USER, "extra_groups": []} if can_change_user() else {}
+        return subprocess.Popen(
+            arguments,
+            cwd=self.root / last(dockerfile()[-1], "WORKDIR").lstrip("/"),
+            env={"PATH": f"{self.python.parent}:/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.state)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **other,
+        )  # fmt: skip
+
+    def run(self, arguments: list[str]) -> tuple[int, str]:
+        """Exit code, and all that was written."""
+        process = self.start(arguments)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out + err
+
+    @property
+    def entrypoint(self) -> list[str]:
+        return json.loads(last(dockerfile()[-1], "ENTRYPOINT"))
+
+
+def base_python() -> str:
+    """One that every user may run, where there is one."""
+    return shutil.which("python3.11", path="/usr/bin") or sys.executable
+
+
+def can_change_user() -> bool:
+    return os.geteuid() == 0 and base_python().startswith("/usr/")
+
+
+@pytest.fixture(scope="module")
+def image(tiny_model: Path) -> Iterator[Image]:
+    """Built as the Dockerfile says, with a small model in the place of the one that ships."""
+    build, final = dockerfile()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        root, state = Path(folder) / "root", Path(folder) / "state"
+        state.mkdir()
+        if can_change_user():
+            os.chown(state, USER, USER)
+        environment = root / "opt/ppe_edge"
+        subprocess.run([base_python(), "-m", "venv", "--without-pip", environment], check=True)
+        install = re.search(r"pip --python \S+ install (.+)", last(build, "RUN"))
+        assert install is not None
+        options = install[1].replace("${ACCELERATOR}", "cpu").replace("/build/", f"{EDGE}/").replace("--no-cache-dir", "")
+        # uv takes pip's options, and a tenth of its time
+        command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(environment / "bin/python")]
+        subprocess.run([*command, *shlex.split(options)], check=True)
+        for sources, place in copies(final):
+            for source in sources:
+                target = root / place.lstrip("/")
+                target = target / Path(source).name if place.endswith("/") else target
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if (ROOT / source).is_dir():
+                    shutil.copytree(ROOT / source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(tiny_model if source == MODEL else ROOT / source, target)
+        yield Image(root, state)
+
+
+@pytest.fixture(scope="module")
+def photos(image: Image, picture: Callable[..., Any]) -> Path:
+    """Three pictures that the image's user can read."""
+    folder = image.root.parent / "photos"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(folder / f"{name}.jpg"), picture(name, (240, 320)))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_tree_holds_the_box_and_nothing_of_training(image: Image) -> None:
+    library = sorted(p.name for p in (image.root / "app/ppe_yolo").iterdir())
+    assert library == ["__init__.py", "contract.py", "errors.py"]
+    packages = {p.name.lower() for p in next(image.root.glob("opt/ppe_edge/lib/*/site-packages")).iterdir()}
+    assert not packages & {"torch", "torchvision", "pytorch_lightning", "albumentations", "matplotlib", "pip"}
+    assert {"onnxruntime", "cv2", "av", "numpy", "scipy"} <= packages
+    code, said = image.run([str(image.python), "-c", "import torch"])
+    assert code == 1 and "No module named 'torch'" in said
+
+
+@pytest.mark.slow
+def test_every_module_of_the_box_can_be_imported(image: Image) -> None:
+    modules = [
+        ".".join(p.relative_to(EDGE).with_suffix("").parts).removesuffix(".__init__")
+        for p in sorted((EDGE / "ppe_edge").rglob("*.py"))
+        if p.name != "__main__.py"
+    ]
+    code, said = image.run([str(image.python), "-c", f"import {', '.join(modules)}"])
+    assert code == 0, said
+
+
+@pytest.mark.slow
+def test_it_checks_itself_and_looks_at_pictures(image: Image, photos: Path) -> None:
+    code, said = image.run([*image.entrypoint, "--help"])
+    assert code == 0 and "--config" in said
+    configured = image.configured(photos, web={"enabled": False}, sinks={"jsonl": {"path": str(image.state / "alerts.jsonl")}})
+    code, said = image.run([*image.entrypoint, *configured, "--dry-run"])
+    assert code == 0, said
+    assert "would run: 1 of 1 cameras" in said
+    code, said = image.run([*image.entrypoint, *configured])
+    assert code == 0, said
+
+
+@pytest.mark.slow
+def test_the_health_check_tells_running_from_not(image: Image) -> None:
+    command = json.loads(last(dockerfile()[-1], "HEALTHCHECK").split(" CMD ")[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [word.replace(f":{WebConfig().port}/", f":{port}/") for word in command]
+    assert f":{port}/healthz" in command[-1]  # the default port is the one asked
+    assert image.run(command)[0] != 0
+    # a camera that is not there: the box stays up and tries again
+    process = image.start([*image.entrypoint, *image.configured("rtsp://127.0.0.1:9/none", web={"port": port})])
+    try:
+        end = time.monotonic() + 60
+        while image.run(command)[0] != 0:
+            assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=30)
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 0, said
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+def test_the_code_cannot_be_written_to(image: Image) -> None:
+    if not can_change_user():
+        pytest.skip("needs root, to become the image's user, and a Python outside of root's home")
+    code, said = image.run([str(image.python), "-c", "open('ppe_edge/x.py', 'w')"])
+    assert code == 1 and "Permission denied" in said
+
+
+def test_the_image_is_no_roots_and_carries_the_contract_alone() -> None:
+    _, final = dockerfile()
+    assert last(final, "USER") == f"{USER}:{USER}"
+    sources = [s for group, _ in copies(final) for s in group]
+    assert [s for s in sources if s.startswith("ppe_yolo")] == [f"ppe_yolo/{n}.py" for n in ("__init__", "contract", "errors")]
+    assert not [rest for stage in dockerfile() for name, rest in stage if name == "ADD"]
+
+
+def test_what_is_copied_is_let_through_and_nothing_else_is() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    accelerators = ("cpu", "cuda", "openvino")
+    sources = {
+        s.replace("${ACCELERATOR}", a)
+        for stage in dockerfile()
+        for group, _ in copies(stage)
+        for s in group
+        for a in accelerators
+    }
+    for source in sources:
+        assert any(fnmatch(source, pattern) for pattern in allowed), f"{source} is kept from the build"
+        assert source == MODEL or (ROOT / source).exists()
+    for pattern in allowed:
+        assert any(fnmatch(source, pattern) for source in sources), f"{pattern} lets through what is not copied"
+
+
+def locked(name: str) -> dict[str, str]:
+    """Package -> version of a file of hashes."""
+    text = (EDGE / f"requirements{name}.txt").read_text()
+    found = re.findall(
+        r"^([\w.-]+)(?:\[[\w,]+\])?==(\S+?)(?: ;[^\\\n]*)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+        text,
+        re.MULTILINE,
+    )
+    rest = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
+    assert len(found) == len(rest), "a line without version or hash"
+    return {package: version for package, version, _ in found}
+
+
+def test_requirements_are_what_is_imported_pinned_and_in_step() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    of_contract = {"numpy", "opencv-python-headless", "pyyaml", "scipy"}
+    wanted = [Requirement(r) for r in project["optional-dependencies"]["edge"]]
+    wanted += [r for r in map(Requirement, project["dependencies"]) if r.name in of_contract]
+    lines = [line.split("#")[0].strip() for line in (EDGE / "requirements.in").read_text().splitlines()]
+    assert {Requirement(line).name for line in lines if line} == {r.name for r in wanted}
+    pins = locked("")
+    for requirement in wanted:
+        assert requirement.specifier.contains(pins[requirement.name]), requirement
+    assert not [p for p in pins if p.startswith(("torch", "onnxruntime"))]
+    for accelerator, package in {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}.items():
+        more = locked(f"-{accelerator}")
+        assert package in more
+        assert {p: v for p, v in more.items() if p in pins} == {p: v for p, v in pins.items() if p in more}
+
+
+@pytest.fixture
+def fill(tmp_path: Path) -> Callable[..., tuple[int, str, Path]]:
+    """`fill(template, keep=(), **values)` runs fill_manifest.py: exit code, what it said, the file it wrote."""
+
+    def run(template: Path, keep: tuple[str, ...] = (), **values: str) -> tuple[int, str, Path]:
+        out = tmp_path / "deployment.json"
+        command = [sys.executable, str(EDGE / "fill_manifest.py"), str(template), "--out", str(out)]
+        done = subprocess.run(
+            [*command, *(word for name in keep for word in ("--keep", name))],
+            env={"PATH": os.environ["PATH"]} | values, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        return done.returncode, done.stderr, out
+
+    return run
+
+
+Fill = Callable[..., tuple[int, str, Path]]
+TEMPLATE = EDGE / "deployment.template.json"
+VALUES = {
+    "REGISTRY": "registry.example",
+    "REGISTRY_PULL_NAME": "box",
+    "MODULE_IMAGE": "registry.example/ppe-edge@sha256:0",
+    "MODULE_VERSION": "17",
+}
+
+
+@pytest.fixture
+def manifest(fill: Fill) -> dict[str, Any]:
+    code, said, out = fill(TEMPLATE, REGISTRY_PULL_PASSWORD='quo"te', **VALUES)
+    assert code == 0, said
+    return json.loads(out.read_text())["modulesContent"]
+
+
+def test_a_filled_manifest_keeps_iot_edges_rules(manifest: dict[str, Any]) -> None:
+    assert set(manifest) == {"$edgeAgent", "$edgeHub"}
+    agent, hub = (manifest[name]["properties.desired"] for name in ("$edgeAgent", "$edgeHub"))
+    assert agent["schemaVersion"] == hub["schemaVersion"] == "1.1"
+    modules = agent["systemModules"] | agent["modules"]
+    assert set(agent["systemModules"]) == {"edgeAgent", "edgeHub"}
+    for name, module in modules.items():
+        assert module["type"] == "docker"
+        text = module["settings"]["createOptions"]
+        assert len(text.encode()) < 4096 and isinstance(json.loads(text), dict)
+        if name != "edgeAgent":
+            assert (module["status"], module["restartPolicy"]) == ("running", "always")
+        if name in agent["systemModules"]:
+            assert re.fullmatch(r"mcr\.microsoft\.com/azureiotedge-(agent|hub):1\.5(\.\d+)?", module["settings"]["image"])
+    for route in hub["routes"].values():
+        found = re.fullmatch(r"FROM /messages/modules/(\w+)/outputs/(\w+|\*) INTO \$upstream", route["route"])
+        assert found is not None and found[1] in agent["modules"]
+        assert 0 <= route["priority"] <= 9 and route["timeToLiveSecs"] > 0
+    assert hub["storeAndForwardConfiguration"]["timeToLiveSecs"] >= 7 * 86400
+
+
+def test_what_the_hub_stores_outlives_it(manifest: dict[str, Any]) -> None:
+    hub = manifest["$edgeAgent"]["properties.desired"]["systemModules"]["edgeHub"]
+    (bind,) = json.loads(hub["settings"]["createOptions"])["HostConfig"]["Binds"]
+    assert bind.split(":")[1] == hub["env"]["storageFolder"]["value"]
+
+
+def test_the_module_runs_as_the_image_was_made_to(manifest: dict[str, Any]) -> None:
+    (module,) = manifest["$edgeAgent"]["properties.desired"]["modules"].values()
+    assert module["settings"]["image"] == VALUES["MODULE_IMAGE"]
+    options = json.loads(module["settings"]["createOptions"])
+    host = options["HostConfig"]
+    _, final = dockerfile()
+    assert options["User"] == last(final, "USER")
+    assert host["ReadonlyRootfs"] is True and set(host["Tmpfs"]) == {"/tmp"}
+    assert host["CapDrop"] == ["ALL"] and not host.get("Privileged")
+    binds = {b.split(":")[1]: b.split(":")[2:] for b in host["Binds"]}
+    config = Path(json.loads(last(final, "CMD"))[1])
+    example = load_settings(EDGE / "edge.yaml")
+    assert binds == {str(config.parent): ["ro"], str(example.state_dir): []}
+    assert last(final, "VOLUME") == str(example.state_dir)
+    assert str(example.model.path) in [place for _, place in copies(final)]
+    assert example.sinks.iothub is not None and example.twin.enabled
+    assert "PortBindings" not in host and example.web.host == "127.0.0.1"
+
+
+def test_the_template_and_what_is_published_hold_no_secret(fill: Fill) -> None:
+    code, said, out = fill(TEMPLATE, keep=("REGISTRY_PULL_PASSWORD",), **VALUES)
+    assert code == 0, said
+    (credentials,) = json.loads(out.read_text())["modulesContent"]["$edgeAgent"]["properties.desired"]["runtime"]["settings"][
+        "registryCredentials"
+    ].values()
+    assert credentials == {"address": "registry.example", "username": "box", "password": "${REGISTRY_PULL_PASSWORD}"}
+    first = out.read_text()
+    published = out.rename(out.with_name("published.json"))
+    code, said, out = fill(published, REGISTRY_PULL_PASSWORD="s3cret")
+    assert code == 0, said
+    assert out.read_text() == first.replace("${REGISTRY_PULL_PASSWORD}", "s3cret")  # the second filling changes nothing else
+
+
+def test_a_missing_value_is_told_in_one_line(fill: Fill) -> None:
+    code, said, out = fill(TEMPLATE, **(VALUES | {"MODULE_IMAGE": ""}))
+    assert code == 2 and not out.exists()
+    assert re.fullmatch(
+        r"fill_manifest: error: \S+deployment.template.json: \w+: expected a value in the environment, got none: .+\n", said
+    )
+
+
+def test_options_that_a_twin_cannot_hold_are_refused(fill: Fill, tmp_path: Path) -> None:
+    template = tmp_path / "long.json"
+    template.write_text(json.dumps({"image": "x", "createOptions": {"Env": ["a" * 5000]}}))
+    code, said, _ = fill(template)
+    assert code == 2 and "createOptions of x: expected at most 4096 bytes, got 50" in said

@@ -1,0 +1,168 @@
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alert_drawing import an_alert
+from broker import wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+from ppe_edge.backoff import Backoff
+from ppe_edge.delivery import DeliveryThread, stop_all
+from ppe_edge.outbox import Outbox, OutboxConfig
+from ppe_edge.sinks import SinkFailed, SinkRefused
+
+
+class ScriptedSink:
+    """Does what the script says with each message in turn, then takes everything."""
+
+    def __init__(self, *script: Exception | None) -> None:
+        self.script = list(script)
+        self.tried: list[tuple[str, bool]] = []
+        self.taken: list[str] = []
+        self.closed = False
+
+    def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
+        self.tried.append((body["id"], body["redelivered"]))
+        trouble = self.script.pop(0) if self.script else None
+        if trouble is not None:
+            raise trouble
+        self.taken.append(body["id"])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class HangingSink(ScriptedSink):
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+
+    def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
+        self.released.wait(60)
+        super().send(body, snapshot)
+
+
+def no_wait() -> Backoff:
+    return Backoff(0.001, 0.001)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Outbox, list[DeliveryThread]]]]:
+    started: list[tuple[Outbox, list[DeliveryThread]]] = []
+
+    def make(**sinks: ScriptedSink) -> tuple[Outbox, list[DeliveryThread]]:
+        outbox = Outbox(OutboxConfig(), tmp_path, list(sinks))
+        threads = [DeliveryThread(name, sink, outbox, no_wait()) for name, sink in sinks.items()]
+        started.append((outbox, threads))
+        return outbox, threads
+
+    yield make
+    for outbox, threads in started:
+        stop_all(threads, 5)
+        outbox.close()
+
+
+def test_failures_are_tried_again_in_order_and_marked_only_if_unsure(make: Any) -> None:
+    sink = ScriptedSink(SinkFailed("refused", outcome_unknown=False), None, SinkFailed("late", outcome_unknown=True))
+    outbox, (thread,) = make(hub=sink)
+    first, second = outbox.put(an_alert(1)), outbox.put(an_alert(2))
+    thread.start()
+    wait_until(lambda: thread.delivered == 2)
+    assert sink.tried == [(first, False), (first, False), (second, False), (second, True)]
+    assert thread.failures == 2 and thread.last_error is None
+
+
+def test_a_refused_message_does_not_hold_up_others(make: Any) -> None:
+    sink = ScriptedSink(SinkRefused("too big"))
+    outbox, (thread,) = make(hub=sink)
+    bad, good = outbox.put(an_alert(1)), outbox.put(an_alert(2))
+    thread.start()
+    wait_until(lambda: thread.delivered == 1)
+    assert sink.taken == [good] and outbox.stats().pending == {"hub": 1}
+    assert sink.tried[0][0] == bad
+
+
+def test_a_mistake_in_a_sink_ends_nothing(make: Any) -> None:
+    sink = ScriptedSink(KeyError("colour"))
+    outbox, (thread,) = make(hub=sink)
+    message = outbox.put(an_alert())
+    thread.start()
+    wait_until(lambda: thread.delivered == 1)
+    assert sink.tried == [(message, False), (message, True)]
+
+
+def test_a_sink_that_hangs_holds_up_no_other_and_is_named_at_the_end(make: Any) -> None:
+    hanging, working = HangingSink(), ScriptedSink()
+    outbox, threads = make(hub=hanging, file=working)
+    message = outbox.put(an_alert())
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: working.taken == [message])
+    assert stop_all(threads, 0.3) == ["hub"]
+    assert working.closed
+    hanging.released.set()
+
+
+def test_what_is_left_is_sent_at_the_end(make: Any) -> None:
+    sink = HangingSink()
+    outbox, threads = make(hub=sink)
+    for thread in threads:
+        thread.start()
+    sent = [outbox.put(an_alert(n)) for n in range(20)]
+    threading.Timer(0.1, sink.released.set).start()
+    assert stop_all(threads, 10) == []
+    assert sink.taken == sent and sink.closed
+
+
+def test_a_sink_that_fails_does_not_keep_the_box_from_stopping(make: Any) -> None:
+    sink = ScriptedSink(*[SinkFailed("down", outcome_unknown=False) for _ in range(1000)])
+    outbox, (thread,) = make(hub=sink)
+    thread._backoff = Backoff(60, 60, lambda low, high: high)
+    outbox.put(an_alert())
+    thread.start()
+    wait_until(lambda: sink.tried)
+    assert stop_all([thread], 5) == []  # in the middle of a wait of a minute
+    assert outbox.stats().pending == {"hub": 1}
+
+
+def test_an_idle_thread_wakes_up_for_a_message(make: Any) -> None:
+    sink = ScriptedSink()
+    outbox, (thread,) = make(hub=sink)
+    thread.start()
+    for n in range(3):
+        message = outbox.put(an_alert(n))
+        wait_until(lambda message=message: message in sink.taken)
+
+
+@given(st.floats(0.01, 10), st.floats(1, 60), st.integers(1, 60))
+def test_backoff_grows_to_its_cap_and_starts_again(first: float, cap: float, failures: int) -> None:
+    backoff = Backoff(first, cap, lambda low, high: high)
+    waits = [backoff.next() for _ in range(failures)]
+    assert waits == [min(cap, first * 2**n) for n in range(failures)]
+    backoff.reset()
+    assert backoff.next() == min(cap, first)
+
+
+def test_backoff_is_spread_over_the_whole_span() -> None:
+    waits = [Backoff(1.0, 1.0).next() for _ in range(500)]
+    assert min(waits) < 0.1 and max(waits) > 0.9
+
+
+def test_the_deadline_ends_the_draining(make: Any) -> None:
+    class Slow(ScriptedSink):
+        def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
+            time.sleep(0.05)
+            super().send(body, snapshot)
+
+    sink = Slow()
+    outbox, (thread,) = make(hub=sink)
+    for n in range(100):
+        outbox.put(an_alert(n))
+    thread.start()
+    thread.ask_to_stop(time.monotonic() + 0.3)
+    assert thread.join(time.monotonic() + 5)
+    assert 0 < len(sink.taken) < 100
+    assert outbox.stats().pending == {"hub": 100 - len(sink.taken)}

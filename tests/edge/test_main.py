@@ -1,0 +1,240 @@
+"""`python -m ppe_edge` as it is started at the gate: a process of its own, its exit code and what it prints."""
+
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from conftest import GREEN, RED  # isort: skip
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = "s3cret-of-the-gate"
+TOKEN = "a-token-of-the-gate-0123456789"
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "ppe_edge", *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    paths = os.pathsep.join((str(ROOT / "edge"), str(ROOT)))
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
+
+
+def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command(*arguments), env=environment(**variables), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert PASSWORD not in done.stdout + done.stderr and TOKEN not in done.stdout + done.stderr
+    return done
+
+
+def configure(folder: Path, model: Path, source: object, changes: dict[str, Any] | None = None) -> Path:
+    config = folder / "edge.yaml"
+    document = {
+        "model": {"path": str(model), "threads": 1},
+        "state_dir": str(folder / "state"),
+        "cameras": {"gate": {"source": str(source)}},
+        "sinks": {"jsonl": {"path": str(folder / "alerts.jsonl")}},
+        "web": {"port": 0, "token": TOKEN},
+        **(changes or {}),
+    }
+    config.write_text(json.dumps(document))
+    return config
+
+
+class Box:
+    """A running process whose log is read."""
+
+    def __init__(self, config: Path) -> None:
+        self.process = subprocess.Popen(command("--config", config), env=environment(), stderr=subprocess.PIPE, text=True)
+        self.log: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.log.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_for(self, pattern: str) -> str:
+        """What the pattern's group found in the log."""
+
+        def found() -> list[re.Match[str]]:
+            return [m for line in self.log if (m := re.search(pattern, line))]
+
+        with self._changed:
+            assert self._changed.wait_for(lambda: found() or self._ended, 60.0), f"{pattern} did not come: {self.log}"
+            assert found(), f"the process ended before {pattern}: {self.log}"
+            return found()[0].group(found()[0].re.groups)
+
+
+@pytest.fixture
+def camera() -> Iterator[str]:
+    """The address of an HTTP camera: motion JPEG of a bare head, for ever, ten pictures a second."""
+    ending = threading.Event()
+    rng = np.random.default_rng(0)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not ending.wait(0.1):
+                    picture = np.clip(np.array(RED) + rng.integers(-12, 13, (64, 96, 1)), 0, 255).astype(np.uint8)
+                    jpeg = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+                    self.wfile.write(head + jpeg + b"\r\n")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://admin:{PASSWORD}@127.0.0.1:{server.server_port}/video.mjpg"
+        ending.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Path], Box]]:
+    boxes: list[Box] = []
+
+    def make(config: Path) -> Box:
+        boxes.append(Box(config))
+        return boxes[-1]
+
+    yield make
+    for box in boxes:
+        box.process.kill()
+        box.process.wait(30)
+
+
+def test_a_clip_is_analysed_to_its_end(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 15), (RED, 15)])
+    config = configure(tmp_path, tiny_model, clip)
+    done = run("--config", config, "--record", tmp_path / "videos")
+    assert done.returncode == 0, done.stderr
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
+    assert kinds == ["camera_event", "alert", "camera_event", "alert_closed"] or kinds == [
+        "camera_event", "alert", "alert_closed", "camera_event",
+    ]  # fmt: skip
+    with av.open(str(tmp_path / "videos" / "gate.mp4")) as video:
+        assert len(list(video.decode(video=0))) == 30
+
+
+def test_a_dry_run_says_what_would_run_and_sends_nothing(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    done = run("--config", configure(tmp_path, tiny_model, clip), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert [first for first, _ in lines] == ["configuration", "state", "model", "camera", "sink", "web", "would"]
+    assert "tiny.onnx: 96x64, helmet, none; CPUExecutionProvider" in done.stdout
+    assert "gate: ok, 96x64, 1 detections in the first picture" in done.stdout
+    assert "a token is needed" in done.stdout
+    assert not (tmp_path / "alerts.jsonl").exists() and not list((tmp_path / "state").iterdir())
+
+
+def test_a_dry_run_tells_of_a_camera_that_gives_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    config = configure(tmp_path, tiny_model, f"rtsp://admin:{PASSWORD}@127.0.0.1:9/x")
+    done = run("--config", config, "--dry-run")
+    assert done.returncode == 2
+    assert "gate: FAILED, no picture within 10 s" in done.stdout and "would run: 0 of 1 cameras" in done.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": {"path": "none.onnx"}}, "none.onnx: expected an ONNX model, got no such file"),
+        ({"model": {"path": __file__}}, "expected an ONNX model that onnxruntime can run"),
+        ({"cameras": {"gate": {"source": "none.mp4"}}}, "cameras.gate.source: .* got no such file: none.mp4"),
+        ({"rule": {"violation_class": "glove"}}, "expected one of the model's classes helmet, none, got 'glove'"),
+        ({"state_dir": "/proc/nothing"}, "/proc/nothing: expected a folder that can be written"),
+        ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], options: tuple[str, ...], changes: Any, words: str
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    done = run("--config", configure(tmp_path, tiny_model, clip, changes), *options)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ") and re.search(words, line)
+
+
+def test_no_configuration(tmp_path: Path) -> None:
+    done = run("--config", tmp_path / "none.yaml")
+    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path}/none.yaml: expected a configuration, got no such file\n")
+    assert run().returncode == 2
+
+
+def test_sigterm_drains_and_stops(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
+    box = start(configure(tmp_path, tiny_model, camera))
+    box.wait_for("gate: alert, none")
+    box.process.send_signal(signal.SIGTERM)
+    assert box.process.wait(30) == 0
+    box.wait_for("stopped; 0 messages wait in the outbox")
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
+    assert kinds.count("alert") == kinds.count("alert_closed") == 1
+
+
+def test_the_page_of_a_running_box(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
+    box = start(configure(tmp_path, tiny_model, camera))
+    port = int(box.wait_for(r"web page on http://127.0.0.1:(\d+)"))
+    box.wait_for("gate: alert, none")
+
+    def ask(path: str, token: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    assert ask("/api/state", "wrong-wrong-wrong-wrong")[0] == 401
+    assert ask("/healthz", "")[0] == ask("/readyz", "")[0] == 200
+    status, body = ask("/api/state", TOKEN)
+    assert status == 200 and json.loads(body)["cameras"][0]["state"] == "live"
+    assert ask("/cameras/gate/live.jpg", TOKEN)[1][:2] == b"\xff\xd8"
+    assert b'ppe_edge_stage_seconds_count{stage="detect"}' in ask("/metrics", TOKEN)[1]
+
+    def frames() -> int:
+        return int(json.loads(ask("/api/state", TOKEN)[1])["cameras"][0]["frames"])
+
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(200)]
+    for client in slow:
+        with contextlib.suppress(OSError):
+            client.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nt")
+    before, end = frames(), time.monotonic() + 60
+    while frames() < before + 10:  # the camera goes on, and the page too
+        assert time.monotonic() < end, "slow clients have stopped the camera"
+    for client in slow:
+        client.close()
+    for text in (body.decode(), ask("/metrics", TOKEN)[1].decode(), "".join(box.log)):
+        assert TOKEN not in text and PASSWORD not in text

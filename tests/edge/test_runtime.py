@@ -1,0 +1,320 @@
+"""The whole way in one process: clips in, messages out; changed while it runs; trouble that it survives, or does not."""
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from conftest import CONTRACT, GREEN, GREY, HEAD_XYXY, RED  # isort: skip
+from ppe_edge import runtime as runtime_module
+from ppe_edge.config import load_settings
+from ppe_edge.control import Control, read_desired
+from ppe_edge.errors import EdgeError
+from ppe_edge.runtime import Runtime
+from ppe_edge.window import RuntimeWindow
+
+from ppe_yolo.contract import ONNX_METADATA_KEY
+
+
+def configure(folder: Path, model: Path, cameras: dict[str, Any], **more: Any) -> Path:
+    """An edge.yaml with a file of alerts and no page."""
+    config = folder / "edge.yaml"
+    document = {
+        "model": {"path": str(model), "threads": 1},
+        "state_dir": str(folder / "state"),
+        "cameras": {name: {"source": str(c)} if isinstance(c, Path) else c for name, c in cameras.items()},
+        "sinks": {"jsonl": {"path": str(folder / "alerts.jsonl")}},
+        "web": {"enabled": False},
+        **more,
+    }
+    config.write_text(json.dumps(document))  # which is YAML too
+    return config
+
+
+def told(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The messages of a kind that were delivered, in order."""
+    file = folder / "alerts.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [m for m in map(json.loads, lines) if m["kind"] == kind]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def run_to_the_end(runtime: Runtime) -> str:
+    """Returns the metrics of the last moment."""
+    runtime.start()
+    assert runtime._stopping.wait(60.0)
+    metrics = runtime.telemetry.text().decode()
+    runtime.stop()
+    return metrics
+
+
+@pytest.fixture
+def endless(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
+    """A folder of photos would do too; an hour of video that nobody waits for."""
+    return make_clip(tmp_path / "endless.mp4", [(GREY, 1500)])
+
+
+@contextlib.contextmanager
+def running(config: Path) -> Iterator[tuple[Runtime, Control]]:
+    """A runtime at work that is slowed down, so that its clips last."""
+    runtime = Runtime(load_settings(config))
+    detect = runtime.detector.detect
+
+    def slowly(images: Any) -> Any:
+        time.sleep(0.02)
+        return detect(images)
+
+    runtime.detector.detect = slowly  # type: ignore[method-assign]
+    runtime.start()
+    try:
+        yield runtime, Control(runtime, config, {})
+    finally:
+        runtime.stop()
+
+
+def test_a_helmet_comes_off_and_goes_on_again(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+    """At 10 pictures a second: bare from picture 20 to 39; told at the 6th bare one, over when 6 of 8 have a helmet."""
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 20), (RED, 20), (GREEN, 20)])
+    runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": clip})), tmp_path / "videos")
+    run_to_the_end(runtime)
+    assert not runtime.failed
+    [alert], [closed] = told(tmp_path, "alert"), told(tmp_path, "alert_closed")
+    assert [m["event"] for m in told(tmp_path, "camera_event")] == ["connected", "ended"]
+    assert (alert["camera"], alert["class"], alert["track"], alert["zone"]) == ("gate", "none", 1, None)
+    assert alert["box_xyxy"] == pytest.approx(HEAD_XYXY, abs=0.01) and alert["frame_size"] == [64, 96]
+    assert alert["model"] == {
+        "name": "tiny.onnx",
+        "sha256": hashlib.sha256(tiny_model.read_bytes()).hexdigest(),
+        "provenance": {"made_by": "test"},
+    }
+    assert (closed["alert"], closed["violation"]) == (alert["id"], alert["violation"])
+    assert closed["duration_s"] == pytest.approx(1.9, abs=0.01)  # from the first bare picture to the last
+    picture = tmp_path / "state" / "snapshots" / alert["snapshot"]["file"]
+    assert hashlib.sha256(picture.read_bytes()).hexdigest() == alert["snapshot"]["sha256"]
+    with av.open(str(tmp_path / "videos" / "gate.mp4")) as video:
+        pictures = [f.to_ndarray(format="rgb24") for f in video.decode(video=0)]
+    assert len(pictures) == 60  # every picture of a file is looked at
+    assert pictures[30].mean(axis=(0, 1))[0] > 150 > pictures[5].mean(axis=(0, 1))[0]
+
+
+def test_two_cameras_do_not_mix(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+    clips = {
+        "bare": make_clip(tmp_path / "bare.mp4", [(RED, 30)]),
+        "good": make_clip(tmp_path / "good.mp4", [(GREEN, 30)], size=(128, 96)),
+    }
+    metrics = run_to_the_end(Runtime(load_settings(configure(tmp_path, tiny_model, clips))))
+    assert [m["camera"] for m in told(tmp_path, "alert")] == ["bare"]
+    assert [m["camera"] for m in told(tmp_path, "alert_closed")] == ["bare"]  # the clip's end ends it
+    assert 'ppe_edge_frames_processed_total{camera="bare"} 30.0' in metrics
+    assert 'ppe_edge_frames_processed_total{camera="good"} 30.0' in metrics
+    assert 'ppe_edge_alerts_total{camera="bare",kind="alert"} 1.0' in metrics
+
+
+def test_the_window_shows_what_happens(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 1500)])
+    with running(configure(tmp_path, tiny_model, {"gate": clip})) as (runtime, control):
+        window = RuntimeWindow(runtime)
+        assert window.live("gate") is None or window.live("gate")
+        wait_until(lambda: [a for a in window.state()["alerts"] if a["what"] == "none"])
+        state = json.loads(json.dumps(window.state(), allow_nan=False))
+        [camera] = state["cameras"]
+        assert (camera["name"], camera["state"], camera["violations"]) == ("gate", "live", 1)
+        assert window.alive() and window.ready() and control.health()["ready"]
+        picture = window.live("gate")
+        assert picture is not None and picture[:2] == b"\xff\xd8"
+        assert window.live("yard") is None
+        assert control.snapshot({"camera": "gate"})["jpeg_base64"].startswith("/9j/")
+        with pytest.raises(EdgeError, match="one of gate, got 'yard'"):
+            control.snapshot({"camera": "yard"})
+    assert not window.ready()
+
+
+def test_the_twin_changes_rules_and_cameras_live(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+    red = make_clip(tmp_path / "red.mp4", [(RED, 1500)])
+    with running(configure(tmp_path, tiny_model, {"gate": red})) as (runtime, control):
+        wait_until(lambda: told(tmp_path, "alert"))
+        reader = runtime.readers["gate"]
+        control.apply({"rule": {"alarm_threshold": 0.99}, "cameras": {"yard": {"source": str(red)}}})
+        assert runtime.readers["gate"] is reader  # whose source is the same goes on
+        assert runtime.settings.rule_of("yard").alarm_threshold == 0.99
+        wait_until(lambda: told(tmp_path, "alert_closed"))  # by the old rule; nothing begins by the new one
+        wait_until(lambda: (view := runtime.pipelines["yard"].view) is not None and view.frame.number > 10)
+        assert len(told(tmp_path, "alert")) == 1
+        control.apply({"cameras": {"gate": {"enabled": False}, "yard": {"source": str(red)}}})
+        assert list(runtime.readers) == ["yard"]
+        wait_until(lambda: [m for m in told(tmp_path, "alert") if m["camera"] == "yard"])  # the file's rule holds again
+        assert read_desired(tmp_path / "state")["cameras"]["gate"] == {"enabled": False}
+        assert (tmp_path / "state" / "desired.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("desired", "words"),
+    [
+        ({"rule": {"alarm_threshold": 7}}, "twin: rule.alarm_threshold: Input should be less than or equal to 1, got 7"),
+        ({"rule": {"violation_class": "glove"}}, "expected one of the model's classes helmet, none"),
+        ({"cameras": {"yard": {"source": "/nowhere.mp4"}}}, "cameras.yard.source: .* got no such file"),
+        ({"cameras": {"gate": {"enabled": False}}}, "nothing to look at"),
+        ({"cameras": 7}, "twin: cameras: "),
+        ({"web": {"token": "x" * 20}}, "web: cannot be changed remotely"),
+        ({"state_dir": "/tmp"}, "state_dir: cannot be changed remotely"),
+        ({"model": {"path": "/etc/passwd"}}, "model: expected url and sha256, and nothing else"),
+        ({"model": {"url": "file:///etc/passwd", "sha256": "0" * 64}}, "expected http or https"),
+        ({"batch": 2, "rule": {"frames": 9}}, "twin: rule: "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_and_nothing_changes(
+    tmp_path: Path, tiny_model: Path, endless: Path, desired: dict[str, Any], words: str
+) -> None:
+    with running(configure(tmp_path, tiny_model, {"gate": endless})) as (runtime, control):
+        before, readers = runtime.settings, dict(runtime.readers)
+        with pytest.raises(EdgeError, match=words):
+            control.apply(desired)
+        assert runtime.settings is before and runtime.readers == readers
+        assert not (tmp_path / "state" / "desired.json").exists()
+        assert 'changes_total{outcome="refused"} 1.0' in runtime.telemetry.text().decode()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder that a web server serves, and its address."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def another_model(tiny_model: Path, path: Path) -> tuple[Path, str]:
+    """The same graph under another hash; its threshold is 0.6."""
+    model = onnx.load(tiny_model)
+    helper.set_model_props(model, {ONNX_METADATA_KEY: CONTRACT.to_json().replace('"none": 0.5', '"none": 0.6')})
+    path.write_bytes(model.SerializeToString())
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_new_model_is_swapped_in_and_survives_a_restart(
+    tmp_path: Path, tiny_model: Path, endless: Path, shelf: tuple[Path, str]
+) -> None:
+    folder, address = shelf
+    _, sha256 = another_model(tiny_model, folder / "new.onnx")
+    config = configure(tmp_path, tiny_model, {"gate": endless})
+    with running(config) as (runtime, control):
+        control.apply({"model": {"url": f"{address}/new.onnx", "sha256": sha256}})
+        assert runtime.model.reference.sha256 == runtime.detector.sha256 == sha256
+        assert sha256 in runtime.telemetry.text().decode()
+        number = runtime.pipelines["gate"].view.frame.number if runtime.pipelines["gate"].view else -1
+        wait_until(lambda: (view := runtime.pipelines["gate"].view) is not None and view.frame.number > number)
+    restarted = Runtime(load_settings(config))
+    assert restarted.model.reference.sha256 == sha256
+    restarted.outbox.close()
+
+
+@pytest.mark.parametrize("trouble", ["wrong hash", "no model", "without a contract", "not there", "closed"])
+def test_a_model_that_is_not_right_leaves_the_old_one(
+    tmp_path: Path, tiny_model: Path, endless: Path, shelf: tuple[Path, str], trouble: str
+) -> None:
+    folder, address = shelf
+    path, sha256 = another_model(tiny_model, folder / "new.onnx")
+    if trouble == "wrong hash":
+        sha256 = "0" * 64
+    elif trouble == "no model":
+        path.write_bytes(b"<html>not found</html>")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    elif trouble == "without a contract":
+        model = onnx.load(tiny_model)
+        del model.metadata_props[:]
+        path.write_bytes(model.SerializeToString())
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    elif trouble == "not there":
+        path.unlink()
+    else:
+        address = "http://127.0.0.1:9"
+    with running(configure(tmp_path, tiny_model, {"gate": endless})) as (runtime, control):
+        before = runtime.detector
+        with pytest.raises(EdgeError, match=r"^model\.url: "):
+            control.apply({"model": {"url": f"{address}/new.onnx", "sha256": sha256}})
+        assert runtime.detector is before
+        assert not list((tmp_path / "state" / "models").glob("*"))
+
+
+def test_reload_reads_the_file_again(tmp_path: Path, tiny_model: Path, endless: Path) -> None:
+    config = configure(tmp_path, tiny_model, {"gate": endless})
+    with running(config) as (runtime, control):
+        document = json.loads(config.read_text())
+        config.write_text(json.dumps({**document, "rule": {"cooldown_s": 5}, "log_level": "ERROR"}))
+        assert control.reload() == {"reloaded": True, "needs_restart": ["log_level"]}
+        assert runtime.settings.rule.cooldown_s == 5 and runtime.settings.log_level == "INFO"
+        config.write_text("nonsense")
+        answer = control.reload()
+        assert not answer["reloaded"] and "expected keys" in answer["reason"]
+        assert runtime.settings.rule.cooldown_s == 5
+
+
+def test_one_strange_picture_does_not_blind_the_box(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 30)])
+    runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": clip})))
+    detect, calls = runtime.detector.detect, iter(range(1000))
+
+    def sometimes(images: Any) -> Any:
+        if next(calls) == 2:
+            raise RuntimeError("a kernel failed")
+        return detect(images)
+
+    runtime.detector.detect = sometimes  # type: ignore[method-assign]
+    metrics = run_to_the_end(runtime)
+    assert not runtime.failed and len(told(tmp_path, "alert")) == 1
+    assert 'ppe_edge_faults_total{where="processing"} 1.0' in metrics
+
+
+def test_a_model_that_always_fails_ends_the_process(tmp_path: Path, tiny_model: Path, endless: Path) -> None:
+    runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": endless})))
+
+    def fails(images: Any) -> Any:
+        raise RuntimeError("the device is lost")
+
+    runtime.detector.detect = fails  # type: ignore[method-assign]
+    run_to_the_end(runtime)
+    assert runtime.failed and not RuntimeWindow(runtime).alive()
+
+
+def test_a_loop_that_hangs_is_not_alive(
+    tmp_path: Path, tiny_model: Path, endless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ppe_edge.window.BEAT", 0.5)
+    monkeypatch.setattr(runtime_module, "GRACE", 2.0)
+    runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": endless})))
+    release, window = threading.Event(), RuntimeWindow(runtime)
+
+    def hangs(images: Any) -> Any:
+        release.wait(60.0)
+        return [np.empty(0)] * len(images)
+
+    runtime.detector.detect = hangs  # type: ignore[method-assign]
+    runtime.start()
+    wait_until(lambda: not window.alive())
+    runtime.stop()  # gives up waiting for the thread
+    assert runtime._thread.is_alive()
+    release.set()
+    runtime._thread.join(30.0)
+    assert not runtime._thread.is_alive()

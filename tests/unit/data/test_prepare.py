@@ -1,0 +1,67 @@
+"""A data set made ready: what training sees of it is what it would see of the original."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ppe_yolo.data.audit import audit
+from ppe_yolo.data.class_map import load_class_map
+
+RunCli = Callable[..., int]
+HEADS = {
+    "gate.1": [("helmet", (8, 8, 30, 30)), ("head", (32, 4, 50, 28))],
+    "crane": [("head", (1.5, 2.25, 20, 21))],
+    "yard": [("person", (2, 2, 60, 46)), ("helmet", (10, 10, 24, 22))],
+    "ramp": [],
+}
+
+
+def plain(root: Path, class_map: str) -> dict[str, list[tuple]]:
+    images = audit(root, load_class_map(class_map), progress=False).images
+    return {split: [(i.image_id, replace(i).objects) for i in found] for split, found in images.items()}
+
+
+def test_training_sees_the_same_photos_and_objects(make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli) -> None:
+    root = make_voc(tmp_path / "data", HEADS, {"trainval": ["gate.1", "crane", "ramp"], "test": ["yard"]})
+    out = tmp_path / "moved" / "ready"
+    assert run_cli("prepare", root, "--class-map", "hard-hat-workers", "--out", tmp_path / "ready") == 0
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "ready").rename(out)  # it can be mounted anywhere
+    expected = plain(root, "hard-hat-workers")
+    assert plain(out, str(out / "class_map.yaml")) == expected
+    assert [o.class_name for _, objects in expected["trainval"] for o in objects] == ["helmet", "none", "none"]
+    for name in ("gate.1", "yard"):
+        assert (out / f"JPEGImages/{name}.jpg").read_bytes() == (root / f"JPEGImages/{name}.jpg").read_bytes()
+    assert (out / "voc_test.txt").read_text() == "JPEGImages/yard.jpg 10,10,24,22,helmet\n"
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    assert run_cli("audit", out / "voc_trainval.txt", "--class-map", out / "class_map.yaml") == 0
+
+
+def test_errors_in_the_data_stop_it_or_are_left_out(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(tmp_path / "data", ["a", "b", "c"], {"trainval": ["a", "b"], "test": ["c"]})
+    (root / "JPEGImages/b.jpg").write_bytes(b"no photo")
+    assert run_cli("prepare", root, "--out", tmp_path / "ready") == 2
+    assert "1 error(s) in the data" in capsys.readouterr().err
+    assert not (tmp_path / "ready/Annotations").exists()
+    problems = json.loads((tmp_path / "ready/audit.json").read_text())["problems"]
+    assert [p["severity"] for p in problems].count("error") == 1
+    assert run_cli("prepare", root, "--out", tmp_path / "ready", "--on-error", "skip") == 0
+    assert (tmp_path / "ready/ImageSets/Main/trainval.txt").read_text() == "a\n"
+
+
+def test_two_photos_of_one_name_are_refused(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, name in (("one", "a"), ("two", "b")):
+        make_voc(tmp_path / folder, [name])
+    (tmp_path / "two/JPEGImages/b.jpg").rename(tmp_path / "two/JPEGImages/a.jpg")
+    lines = [f"{folder}/JPEGImages/a.jpg 8,8,30,30,helmet\n" for folder in ("one", "two")]
+    (tmp_path / "voc_trainval.txt").write_text("".join(lines))
+    assert run_cli("prepare", tmp_path / "voc_trainval.txt", "--out", tmp_path / "ready") == 2
+    assert "would both be called a: rename one" in capsys.readouterr().err

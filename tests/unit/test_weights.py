@@ -1,0 +1,101 @@
+"""Models that come with the library: their names, how their checkpoints are packed, and trainings that start from them."""
+
+import io
+
+import pytest
+import torch
+
+from ppe_yolo import weights
+from ppe_yolo.contract import ModelContract
+from ppe_yolo.errors import UserError
+from ppe_yolo.export.pack import pack_checkpoint
+from ppe_yolo.inference.detector import build_network, describe_network, read_checkpoint
+from ppe_yolo.model.yolov3 import YoloV3, default_anchors_wh
+from ppe_yolo.training.task import DetectorTask
+from ppe_yolo.weights import find_model, model_names
+
+ANCHORS = [[12.0, 15.0], [17.0, 21.0], [22.0, 27.0], [30.0, 37.0], [43.0, 52.0], [70.0, 82.0]]
+CONTRACT = ModelContract(("helmet", "none"), (64, 96), alarm_thresholds={"helmet": 0.4, "none": 0.3})
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("helmet-tiny.ckpt", "helmet-tiny.int8.onnx", "vest.ckpt", "vest.int8.onnx", "README.md"):
+        (own / name).touch()
+    monkeypatch.setattr(weights, "FOLDER", own)
+    monkeypatch.chdir(tmp_path)
+    return own
+
+
+def test_a_name_stands_for_the_file_of_its_kind(folder):
+    assert model_names() == ["helmet-tiny", "vest"]
+    assert find_model("helmet-tiny", "checkpoint") == folder / "helmet-tiny.ckpt"
+    assert find_model("helmet-tiny", "onnx") == folder / "helmet-tiny.int8.onnx"
+    assert find_model("helmet-tiny.ckpt", "onnx") == folder / "helmet-tiny.ckpt"
+
+
+def test_the_users_own_files_come_first(folder, tmp_path):
+    (tmp_path / "vest").touch()
+    (tmp_path / "helmet-tiny.ckpt").touch()
+    for name in ("vest", "helmet-tiny.ckpt"):
+        assert find_model(name, "onnx").resolve() == tmp_path / name
+    for name in ("other/helmet-tiny", "../own/README.md", "nowhere.ckpt", "README.onnx"):  # not ours: their readers refuse them
+        assert str(find_model(name, "onnx")) == name
+
+
+@pytest.mark.parametrize("name", ["helmet-tyni", "helmet-tiny.int8", "README.md"])
+def test_a_wrong_name_lists_the_names(folder, name):
+    with pytest.raises(UserError, match=f"^{name}: expected a model file or one of the names helmet-tiny, vest, got no such"):
+        find_model(name, "onnx")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return YoloV3("yolov3-tiny", 2, ANCHORS)
+
+
+@pytest.fixture(scope="module")
+def packed(network):
+    return pack_checkpoint(network, describe_network(network, CONTRACT))
+
+
+def test_a_packed_checkpoint_is_small_and_reads_like_any_other(network, packed, tmp_path):
+    whole = io.BytesIO()
+    torch.save({"state_dict": network.state_dict()}, whole)
+    assert len(packed) < 0.45 * len(whole.getvalue())
+    (tmp_path / "small.ckpt").write_bytes(packed)
+    again, contract = build_network(read_checkpoint(tmp_path / "small.ckpt"), "small.ckpt")
+    assert contract == CONTRACT and torch.equal(again.anchors_wh, network.anchors_wh)
+    for (key, was), (_, now) in zip(network.state_dict().items(), again.state_dict().items(), strict=True):
+        assert now.dtype == was.dtype, key
+        if was.ndim == 4:  # eight significant bits: half of 1/128 at most
+            assert ((now - was).abs() <= was.abs() / 256).all() and not torch.equal(now, was), key
+        else:
+            assert torch.equal(now, was), key
+
+
+def test_the_same_weights_make_the_same_bytes(network, packed):
+    assert pack_checkpoint(network, describe_network(network, CONTRACT)) == packed
+
+
+def test_a_training_takes_the_anchors_of_its_weights(packed, tmp_path, caplog):
+    path = tmp_path / "small.ckpt"
+    path.write_bytes(packed)
+    with caplog.at_level("INFO"):
+        task = DetectorTask(weights=str(path))
+    assert task.network.anchors_wh.reshape(-1, 2).tolist() == ANCHORS
+    assert "boxes start off wrong" not in caplog.text and "names start off wrong" not in caplog.text
+    kept, _ = build_network(read_checkpoint(path), path)
+    assert all(torch.equal(v, kept.state_dict()[k]) for k, v in task.network.state_dict().items())
+
+    own = default_anchors_wh("yolov3-tiny").tolist()
+    with caplog.at_level("INFO"):
+        task = DetectorTask(weights=str(path), anchors_wh=[(w, h) for w, h in own], class_names=("none", "helmet"))
+    assert task.network.anchors_wh.reshape(-1, 2).tolist() == own
+    assert "boxes start off wrong" in caplog.text
+    assert "their classes were helmet, none; here they are none, helmet" in caplog.text
+    with pytest.raises(UserError, match="expected weights of yolov3, got yolov3-tiny"):
+        DetectorTask("yolov3", weights=str(path))
