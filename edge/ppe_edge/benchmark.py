@@ -17,7 +17,8 @@ from typing import Any
 from ppe_yolo.contract import ContractError, letterbox
 
 STARTS = 5
-WARM_UP = 10  # rounds that are not counted
+PAUSE = 0.05  # seconds
+RUNS_A_TURN = 5
 MEMORY_AFTER = 200  # frames
 
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("ppe_edge.benchmark", description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="an .onnx file of `ppe-yolo export` or `ppe-yolo quantize`")
     parser.add_argument("--clip", type=Path, metavar="FILE", help="a video; one is drawn when left out")
-    parser.add_argument("--rounds", type=int, default=100, help="how often a frame is timed, interleaved with the bare run")
+    parser.add_argument("--rounds", type=int, default=40, help="how often the two are timed by turns")
     parser.add_argument("--child", choices=("start", "frame"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     from ppe_edge.errors import EdgeError
@@ -125,18 +126,19 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     def bare() -> None:
         runtime.detector.run(canvas)
 
+    def stages() -> dict[str, float]:
+        samples = (s for family in runtime.telemetry.registry.collect() for s in family.samples)
+        return {s.labels["stage"]: s.value for s in samples if s.name == "ppe_edge_stage_seconds_sum"}
+
+    for _ in range(3):  # the first frames load what only they need
+        whole()
+    before, begin = stages(), number
     times = interleaved({"bare": bare, "whole": whole}, rounds)
-    stages = {
-        sample.labels["stage"]: sample.value
-        for family in runtime.telemetry.registry.collect()
-        for sample in family.samples
-        if sample.name == "ppe_edge_stage_seconds_sum" and sample.value > 0
-    }
     return {
         "bare": statistics.median(times["bare"]),
         "whole": statistics.median(times["whole"]),
         "ratio": statistics.median(w / b for w, b in zip(times["whole"], times["bare"], strict=True)),
-        "stages": {k: v / number for k, v in stages.items()},
+        "stages": {k: (v - before[k]) / (number - begin) for k, v in stages().items() if v > before[k]},
         "rounds": rounds,
         "size": f"{frame.image.shape[1]}x{frame.image.shape[0]}",
         "onnxruntime": onnxruntime.__version__,
@@ -145,15 +147,22 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
 
 
 def interleaved(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each case, in turn in every round, so that a busy moment hits all alike; each is first as often as last."""
+    """Seconds of each case, in turn in every round, so that a busy moment hits all alike.
+
+    The model's threads wait for more work for a while, busily, and would take a core from the next case: so there is a pause
+    before each turn, then a run that is not timed, and the median of a few that are. Each case is first as often as last.
+    """
     times: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(WARM_UP + rounds):
-        order = list(cases.items())[:: 1 if number % 2 else -1]
-        for name, run in order:
-            start = time.perf_counter()
+    for number in range(rounds):
+        for name, run in list(cases.items())[:: 1 if number % 2 else -1]:
+            time.sleep(PAUSE)
             run()
-            if number >= WARM_UP:
-                times[name].append(time.perf_counter() - start)
+            turn = []
+            for _ in range(RUNS_A_TURN):
+                start = time.perf_counter()
+                run()
+                turn.append(time.perf_counter() - start)
+            times[name].append(statistics.median(turn))
     return times
 
 

@@ -163,7 +163,7 @@ class HubConnection:
             if not client.connected:
                 self._loop.call_soon_threadsafe(self._lose, client)
 
-        client.on_connection_state_change = changed  # type: ignore[assignment]  # declared wrongly
+        client.on_connection_state_change = changed
         return client
 
 

@@ -9,8 +9,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.alerts import Alert, Message, SnapshotReference, StorageEvent, StorageTrouble, utc
 from ppe_edge.errors import EdgeError
+from ppe_edge.outbox_database import OutboxDatabase
 
 _LOG = logging.getLogger(__name__)
 _DAY_S = 86400.0
 _TICK_S = 10.0  # limits, held messages and reports are looked after this often
 _REPORT_S = 60.0  # a lasting trouble is not reported more often
 _FILL_AFTER_DROPPING = 0.9  # a little room each time, so that a full outbox does not report with every alert
-_SIZE = "length(CAST(body AS BLOB))"  # bytes, not characters
-_ONE_DELIVERY = "sink = ? AND sequence = (SELECT sequence FROM messages WHERE id = ?)"
-_TABLES = """
-CREATE TABLE IF NOT EXISTS messages (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, created REAL NOT NULL, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS deliveries (
-    sink TEXT NOT NULL, sequence INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
-    attempts INTEGER NOT NULL DEFAULT 0, uncertain INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (sink, sequence)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS deliveries_of_message ON deliveries (sequence);
-CREATE TABLE IF NOT EXISTS snapshots (
-    file TEXT PRIMARY KEY, created REAL NOT NULL, size INTEGER NOT NULL);
-"""
 
 
 class OutboxConfig(BaseModel):
@@ -142,15 +130,8 @@ class Outbox:
             raise EdgeError(f"{state_dir}: expected a folder that can be written, got {error.strerror}") from error
         file = state_dir / "outbox.db"
         try:
-            self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut, not only a crash
-            self._db.execute("PRAGMA foreign_keys=ON")
-            # a short log; it is written over, not shortened, so that a full disk leaves room in it for a while
-            self._db.execute("PRAGMA wal_autocheckpoint=64")
-            self._db.executescript(_TABLES)
-            self._bytes = self._count(f"SELECT (SELECT total({_SIZE}) FROM messages) + (SELECT total(size) FROM snapshots)")
-            known = {row[0] for row in self._db.execute("SELECT file FROM snapshots")}
+            self._db = OutboxDatabase(file)
+            known = {name for name, _, _ in self._db.snapshots()}
         except sqlite3.Error as error:
             self._guard.close()
             raise EdgeError(f"{file}: expected an outbox with room to write, got {error}: make room or move it away") from error
@@ -186,32 +167,25 @@ class Outbox:
     def claim(self, sink: str) -> Delivery | None:
         """The oldest message that the sink has not confirmed, marked on the disk as being tried; None when there is none."""
         now = self._clock()
+
+        def is_due(message_id: str) -> bool:
+            return (sink, message_id) not in self._confirmed and self._not_before.get((sink, message_id), 0.0) <= now
+
         with self._lock:
             self._tick(now)
-            rows = self._db.execute(
-                "SELECT sequence, id, attempts, uncertain FROM deliveries JOIN messages USING (sequence) "
-                "WHERE sink = ? ORDER BY sequence",
-                (sink,),
-            )
-            for sequence, message_id, attempts, uncertain in rows:
-                if (sink, message_id) in self._confirmed or self._not_before.get((sink, message_id), 0.0) > now:
-                    continue
-                rows.close()
+            if (row := self._db.first_waiting(sink, is_due)) is not None:
+                uncertain = row.uncertain
                 try:
-                    self._db.execute(
-                        "UPDATE deliveries SET attempts = attempts + 1, uncertain = 1 WHERE sink = ? AND sequence = ?",
-                        (sink, sequence),
-                    )
-                except sqlite3.Error:
-                    uncertain = 1  # nothing on the disk would tell a later process of this attempt, so it is marked now
-                body = self._db.execute("SELECT body FROM messages WHERE sequence = ?", (sequence,)).fetchone()[0]
-                return self._delivery(sink, json.loads(body), attempts, bool(uncertain))
+                    self._db.mark_tried(sink, row.sequence)
+                except sqlite3.Error as error:
+                    uncertain = True  # nothing on the disk would tell a later process of this attempt, so it is marked now
+                    self._complain(error)
+                return self._delivery(sink, row.body, row.attempts, uncertain)
             for held in self._held:
-                state = held.waiting.get(sink)
-                if state is not None and self._not_before.get((sink, held.message.id), 0.0) <= now:
-                    attempts, uncertain = state
+                if sink in held.waiting and is_due(held.message.id):
+                    attempts, was_uncertain = held.waiting[sink]
                     held.waiting[sink] = [attempts + 1, 1]
-                    return self._delivery(sink, json.loads(held.message.to_json()), attempts, bool(uncertain))
+                    return self._delivery(sink, held.message.to_json(), attempts, bool(was_uncertain))
         return None
 
     def ack(self, delivery: Delivery) -> None:
@@ -236,18 +210,15 @@ class Outbox:
             outcome_unknown: The sink may have it nevertheless; the next attempt is marked as redelivered.
             delay_s: Not before so many seconds; later messages go ahead meanwhile.
         """
-        uncertain = int(outcome_unknown or delivery.redelivered)
+        uncertain = outcome_unknown or delivery.redelivered
         with self._lock:
             if delay_s > 0:
                 self._not_before[(delivery.sink, delivery.id)] = self._clock() + delay_s
             for held in self._held:
                 if held.message.id == delivery.id and delivery.sink in held.waiting:
-                    held.waiting[delivery.sink][1] = uncertain
+                    held.waiting[delivery.sink][1] = int(uncertain)
             try:
-                self._db.execute(
-                    f"UPDATE deliveries SET uncertain = ? WHERE {_ONE_DELIVERY}",
-                    (uncertain, delivery.sink, delivery.id),
-                )
+                self._db.set_uncertain(delivery.sink, delivery.id, uncertain)
             except sqlite3.Error as error:  # then it stays marked, which is the safe side
                 self._complain(error)
 
@@ -265,32 +236,27 @@ class Outbox:
     def recent(self, count: int) -> list[dict[str, Any]]:
         """The last messages as JSON values, newest first, delivered ones included."""
         with self._lock:
-            rows = self._db.execute("SELECT body FROM messages ORDER BY sequence DESC LIMIT ?", (count,)).fetchall()
-            bodies = [json.loads(held.message.to_json()) for held in reversed(self._held)]
-        return (bodies + [json.loads(row[0]) for row in rows])[:count]
+            held = [each.message.to_json() for each in reversed(self._held)]
+            return [json.loads(body) for body in [*held, *self._db.recent(count)][:count]]
 
     def snapshot_path(self, file: str) -> Path | None:
         """The file of a snapshot by the name that its alert gives; None when it is unknown or was dropped."""
         with self._lock:
-            known = self._db.execute("SELECT 1 FROM snapshots WHERE file = ?", (file,)).fetchone() is not None
-            known = known or any(held.size and file == f"{held.message.id}.jpg" for held in self._held)
-        return self._folder / file if known else None
+            held = any(each.size and file == f"{each.message.id}.jpg" for each in self._held)
+            return self._folder / file if held or self._db.has_snapshot(file) else None
 
     def stats(self) -> OutboxStats:
         """What it holds now."""
         with self._lock:
-            pending = dict.fromkeys(self._sinks, 0)
-            pending |= dict(self._db.execute("SELECT sink, count(*) FROM deliveries GROUP BY sink").fetchall())
-            for sink in (sink for held in self._held for sink in held.waiting):
-                pending[sink] = pending.get(sink, 0) + 1
-            for sink, _ in self._confirmed:
-                pending[sink] -= 1
+            pending = Counter(self._db.pending())
+            pending.update(sink for held in self._held for sink in held.waiting)
+            pending.subtract(sink for sink, _ in self._confirmed)
             return OutboxStats(
-                pending=pending,
+                pending={**dict.fromkeys(self._sinks, 0), **pending},
                 held=len(self._held),
-                stored=self._count("SELECT count(*) FROM messages"),
-                snapshots=self._count("SELECT count(*) FROM snapshots"),
-                bytes=self._bytes,
+                stored=self._db.count_messages(),
+                snapshots=len(self._db.snapshots()),
+                bytes=self._db.bytes,
                 dropped=dict(self._dropped),
             )
 
@@ -304,7 +270,8 @@ class Outbox:
             self._db.close()
             self._guard.close()
 
-    def _delivery(self, sink: str, body: dict[str, Any], attempts: int, redelivered: bool) -> Delivery:
+    def _delivery(self, sink: str, text: str, attempts: int, redelivered: bool) -> Delivery:
+        body = json.loads(text)
         snapshot = self.snapshot_path(body["snapshot"]["file"]) if body.get("snapshot") else None
         if "snapshot" in body and snapshot is None:
             body["snapshot"] = None
@@ -320,7 +287,11 @@ class Outbox:
                     return
                 except sqlite3.Error as error:
                     self._complain(error)
-                    if last_try or error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._drop_snapshots(self._bytes // 10):
+                    if (
+                        last_try
+                        or error.sqlite_errorcode != sqlite3.SQLITE_FULL
+                        or not self._drop_snapshots(self._db.bytes // 10)
+                    ):
                         break
         if not self._held:
             self._note("messages_held")
@@ -331,17 +302,8 @@ class Outbox:
             self._note("alerts_dropped")
 
     def _insert(self, entry: _Held) -> None:
-        body = entry.message.to_json()
-        with self._transaction():
-            cursor = self._db.execute(
-                "INSERT INTO messages (id, created, body) VALUES (?, ?, ?)", (entry.message.id, entry.created, body)
-            )
-            rows = [(sink, cursor.lastrowid, *state) for sink, state in entry.waiting.items()]
-            self._db.executemany("INSERT INTO deliveries (sink, sequence, attempts, uncertain) VALUES (?, ?, ?, ?)", rows)
-            if entry.size:
-                row = (f"{entry.message.id}.jpg", entry.created, entry.size)
-                self._db.execute("INSERT INTO snapshots (file, created, size) VALUES (?, ?, ?)", row)
-        self._bytes += len(body.encode()) + entry.size
+        snapshot = (f"{entry.message.id}.jpg", entry.size) if entry.size else None
+        self._db.insert(entry.message.id, entry.created, entry.message.to_json(), entry.waiting, snapshot)
         self._complaint = ""
 
     def _write_snapshot(self, file: str, snapshot: bytes) -> SnapshotReference | None:
@@ -358,7 +320,8 @@ class Outbox:
                 os.close(folder)
         except OSError as error:
             self._complain(error)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             self._note("snapshot_not_stored")
             return None
         return SnapshotReference(file=file, sha256=hashlib.sha256(snapshot).hexdigest())
@@ -366,7 +329,7 @@ class Outbox:
     def _tick(self, now: float) -> None:
         """Keeps the limits, brings held messages to the disk and reports what was given up."""
         limit = self._config.max_mb * 1e6
-        if self._bytes <= limit and now < self._next_tick:
+        if self._db.bytes <= limit and now < self._next_tick:
             return
         self._next_tick = now + _TICK_S
         try:
@@ -389,62 +352,39 @@ class Outbox:
             _LOG.warning("outbox: %s: %d", event, count)
 
     def _keep_limits(self, now: float, limit: float) -> None:
-        oldest = now - self._config.max_snapshot_days * _DAY_S
-        excess = self._bytes - _FILL_AFTER_DROPPING * limit if self._bytes > limit else 0.0
-        self._drop_snapshots(excess, oldest)
-        delivered = (
-            "SELECT sequence FROM messages m WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.sequence = m.sequence)"
-        )
-        self._drop_messages(f"{delivered} ORDER BY sequence DESC LIMIT -1 OFFSET ?", (self._config.keep_delivered,))
-        if self._bytes > limit:
-            self._drop_messages(delivered, ())
-        oldest = now - self._config.max_message_days * _DAY_S
-        lost = self._drop_messages("SELECT sequence FROM messages WHERE created < ?", (oldest,))
-        if self._bytes > limit:
-            excess = self._bytes - _FILL_AFTER_DROPPING * limit
-            sizes = f"SELECT sequence, sum({_SIZE}) OVER (ORDER BY sequence) - {_SIZE} AS before FROM messages"
-            lost += self._drop_messages(f"SELECT sequence FROM ({sizes}) WHERE before < ?", (excess,))
+        def excess() -> float:
+            return self._db.bytes - _FILL_AFTER_DROPPING * limit if self._db.bytes > limit else 0.0
+
+        self._drop_snapshots(excess(), now - self._config.max_snapshot_days * _DAY_S)
+        self._db.drop_delivered(0 if excess() else self._config.keep_delivered)
+        lost = self._db.drop_before(now - self._config.max_message_days * _DAY_S)
+        if excess():
+            lost += self._db.drop_oldest(excess())
         self._note("alerts_dropped", lost)
 
     def _drop_snapshots(self, size: float, before: float = 0.0) -> bool:
         """Deletes the oldest snapshots: all from before the time `before`, and until `size` bytes are free."""
         freed, files = 0, []
-        for file, created, bytes_ in self._db.execute("SELECT file, created, size FROM snapshots ORDER BY created, rowid"):
+        for file, created, bytes_ in self._db.snapshots():
             if created >= before and freed >= size:
                 break
             freed += bytes_
-            files.append((file,))
-        for (file,) in files:  # first the files: that makes room, and a row without a file is harmless
-            (self._folder / file).unlink(missing_ok=True)
-        if files:
-            self._bytes -= freed
+            files.append(file)
+        try:
+            for file in files:  # first the files: that makes room, and a row without a file is harmless
+                (self._folder / file).unlink(missing_ok=True)
             self._note("snapshots_dropped", len(files))
-            with self._transaction():
-                self._db.executemany("DELETE FROM snapshots WHERE file = ?", files)
+            self._db.forget_snapshots(files)
+        except (sqlite3.Error, OSError) as error:
+            self._complain(error)
         return bool(files)
-
-    def _drop_messages(self, selection: str, values: tuple[Any, ...]) -> int:
-        """Deletes messages; returns how many of them some sink has not confirmed."""
-        chosen = self._db.execute(f"SELECT sequence, {_SIZE} FROM messages WHERE sequence IN ({selection})", values)
-        rows = chosen.fetchall()
-        if not rows:
-            return 0
-        sequences = [(row[0],) for row in rows]
-        with self._transaction():
-            waiting = "SELECT count(DISTINCT sequence) FROM deliveries WHERE sequence = ?"
-            lost = sum(self._db.execute(waiting, key).fetchone()[0] for key in sequences)
-            self._db.executemany("DELETE FROM messages WHERE sequence = ?", sequences)
-        self._bytes -= sum(row[1] for row in rows)
-        return lost
 
     def _forget_confirmed(self) -> None:
         """Deletes the deliveries that were confirmed; those that a full disk keeps are only remembered."""
         if not self._confirmed:
             return
-        rows = list(self._confirmed)
         try:
-            with self._transaction():
-                self._db.executemany(f"DELETE FROM deliveries WHERE {_ONE_DELIVERY}", rows)
+            self._db.confirm(self._confirmed)
             self._confirmed.clear()
         except sqlite3.Error as error:
             self._complain(error)
@@ -458,17 +398,3 @@ class Outbox:
         if count:
             self._dropped[event] += count
             self._unreported[event] += count
-
-    def _count(self, query: str) -> int:
-        return int(self._db.execute(query).fetchone()[0])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise

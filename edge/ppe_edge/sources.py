@@ -112,6 +112,8 @@ def open_source(config: SourceConfig, on_rubbish: Callable[[str], None]) -> Iter
 
 
 def _reason(error: Exception, config: SourceConfig) -> str:
+    if isinstance(error, av.error.ExitError):  # what libav is told to do when the time is up
+        return "no answer in time"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return redact_text(text, config.address)[:200]
 
@@ -120,6 +122,7 @@ def _video(config: SourceConfig, on_rubbish: Callable[[str], None]) -> Iterator[
     options: dict[str, str] = {}
     if config.kind is Kind.stream:
         options["protocol_whitelist"] = _STREAM_PROTOCOLS
+        options["fpsprobesize"] = "0"  # else twenty pictures go by while libav finds out how many there are a second
         if config.address.startswith("rtsp"):
             options["rtsp_transport"] = config.transport
     elif config.kind is Kind.file:

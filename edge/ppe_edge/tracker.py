@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.detector import Detections
-from ppe_edge.geometry import enlarged, pairwise_iou
+from ppe_edge.geometry import enlarged, pairwise_cover, pairwise_iou
 
-SAME_HEAD_IOU = 0.6  # two detections of different classes that overlap more are one head
+# Two detections that overlap more are one head, whatever their classes. The model itself only merges those of one class that
+# overlap by half; what is left are a head with and without its neck, or with and without the helmet.
+SAME_HEAD_IOU, SAME_HEAD_COVER = 0.4, 0.75
 INERTIA = 0.7  # of the velocity: the part that is kept with each new picture
 
 
@@ -131,11 +133,11 @@ class Tracker:
 
 
 def _one_a_head(detections: Detections, low_score: float) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """Of detections of different classes at one place the strongest: a head cannot be both. Falling order of score."""
+    """Of detections at one place the strongest: a head cannot be both. Falling order of score."""
     chosen = np.flatnonzero(detections.scores >= low_score)
     chosen = chosen[np.argsort(-detections.scores[chosen], kind="stable")]
     boxes = detections.boxes_xyxy[chosen]
-    same = pairwise_iou(boxes, boxes) > SAME_HEAD_IOU
+    same = (pairwise_iou(boxes, boxes) > SAME_HEAD_IOU) | (pairwise_cover(boxes, boxes) > SAME_HEAD_COVER)
     kept: list[int] = []
     for i in range(len(chosen)):
         if not same[i, kept].any():

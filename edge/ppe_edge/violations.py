@@ -31,13 +31,13 @@ class RuleConfig(BaseModel):
     alarm_threshold: float | None = Field(
         None, ge=0, le=1, description="Score from which it counts; the model's own when left out."
     )
-    frames: int = Field(6, ge=1, le=1000, description="So many ...")
-    of: int = Field(8, ge=1, le=1000, description="... of the last so many pictures of a head begin a violation, or end it.")
     seconds: float | None = Field(
-        None, gt=0, le=3600, description="Instead of the last `of` pictures: those of the last seconds, in the same proportion."
+        1.5, gt=0, le=3600, description="What most pictures of the last seconds of a head say begins a violation, or ends it."
     )
+    frames: int = Field(6, ge=1, le=1000, description="How many are most: so many ...")
+    of: int = Field(8, ge=1, le=1000, description="... of so many; with `seconds: null`, of the last so many pictures.")
     hysteresis: float = Field(0.7, gt=0, le=1, description="While a violation lasts, this part of the threshold is enough.")
-    cooldown_s: float = Field(30.0, ge=0, le=86400, description="Seconds from an alert to the next one about the same head.")
+    cooldown_s: float = Field(10.0, ge=0, le=86400, description="Seconds from an alert to the next one about the same head.")
     zones: dict[str, tuple[Point, ...]] = Field(
         default_factory=dict,
         description="Name -> corners (x, y), parts of width and height; the whole picture when there are none.",

@@ -254,13 +254,14 @@ class Chaos:
             self._step()
         for server in self.servers:  # no new alerts, so that what waits can come to an end
             server.kill()
-        wait_until(lambda: not self._undelivered(), 90, "delivery of everything")
+        wait_until(lambda: not self.undelivered(), 90, "delivery of everything")
         started = time.monotonic()
         self.box.send_signal(signal.SIGTERM)
         self.result.exit_code = self.box.wait(30)
         self.result.stop_s = time.monotonic() - started
 
-    def _undelivered(self) -> int:
+    def undelivered(self) -> int:
+        """Deliveries that wait in the outbox."""
         with sqlite3.connect(f"file:{self.folder}/state/outbox.db?mode=ro", uri=True) as database:
             return int(database.execute("SELECT count(*) FROM deliveries").fetchone()[0])
 

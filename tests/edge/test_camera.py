@@ -267,7 +267,7 @@ def test_photos_of_any_size_are_no_change_of_resolution(tmp_path: Path) -> None:
 
 
 @contextmanager
-def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[int]]]:
+def hanging(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[tuple[threading.Event, list[int]]]:
     """The first connection hangs where no exception reaches it, until the event is set, and then goes on as if nothing was.
 
     No real decoder can be made to hang at will, so `open_source` stands in for it.
@@ -277,10 +277,16 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, 
     def open_source(config: SourceConfig, on_rubbish: Callable[[str], None]) -> Iterator[Picture]:
         opened.append(len(opened))
         mine = opened[-1]
-        if mine == 0:
+        if mine == 0 and where == "open":
             come_back.wait()
+
+        def convert(n: int) -> np.ndarray:
+            if mine == 0:
+                come_back.wait()
+            return np.full((8, 8, 3), (mine, n % 256, n // 256), np.uint8)
+
         for n in range(10_000):
-            yield Picture(None, lambda n=n: np.full((8, 8, 3), (mine, n % 256, n // 256), np.uint8))  # type: ignore[misc]
+            yield Picture(None, lambda n=n: convert(n))  # type: ignore[misc]
             time.sleep(0.01)
 
     monkeypatch.setattr(camera_module, "open_source", open_source)
@@ -290,8 +296,9 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, 
         come_back.set()
 
 
-def test_a_decoder_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    with hanging(monkeypatch) as (come_back, opened), Watched("rtsp://host/x", frozen_after_s=0.5) as gate:
+@pytest.mark.parametrize("where", ["open", "convert"])
+def test_a_decoder_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    with hanging(monkeypatch, where) as (come_back, opened), Watched("rtsp://host/x", frozen_after_s=0.5) as gate:
         gate.until_kinds("lost", "connected")
         gate.until_more_pictures()
         come_back.set()

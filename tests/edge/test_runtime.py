@@ -318,3 +318,14 @@ def test_a_loop_that_hangs_is_not_alive(
     release.set()
     runtime._thread.join(30.0)
     assert not runtime._thread.is_alive()
+
+
+def test_a_file_that_cannot_be_read_is_a_failure(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+    (tmp_path / "rubbish.mp4").write_bytes(b"rubbish" * 999)
+    cameras = {"gate": make_clip(tmp_path / "clip.mp4", [(GREY, 5)]), "broken": tmp_path / "rubbish.mp4"}
+    runtime = Runtime(load_settings(configure(tmp_path, tiny_model, cameras)))
+    metrics = run_to_the_end(runtime)
+    assert 'ppe_edge_frames_processed_total{camera="gate"} 5.0' in metrics  # it did not disturb the other one
+    assert runtime.failed
+    events = [(m["camera"], m["event"]) for m in told(tmp_path, "camera_event")]
+    assert [kind for camera, kind in events if camera == "broken"] == ["lost", "ended"]

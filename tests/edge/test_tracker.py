@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.detector import Detections
-from ppe_edge.geometry import enlarged, is_inside, pairwise_iou
+from ppe_edge.geometry import enlarged, is_inside, pairwise_cover, pairwise_iou
 from ppe_edge.tracker import Tracker, TrackerConfig
 from pydantic import ValidationError
 
@@ -21,6 +21,7 @@ def found(*heads):
 def test_overlap_by_hand():
     a, b = np.array([[0, 0, 10, 10]], np.float32), np.array([[5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 10]], np.float32)
     np.testing.assert_allclose(pairwise_iou(a, b), [[50 / 150, 0, 1]], rtol=1e-6)
+    np.testing.assert_allclose(pairwise_cover(a, np.array([[5, 0, 15, 10], [2, 2, 4, 4]], np.float32)), [[0.5, 1]])
     np.testing.assert_allclose(enlarged(a, 0.3), [[-3, -3, 13, 13]])
 
 
@@ -38,7 +39,10 @@ def test_a_head_keeps_its_number_when_the_helmet_goes_off():
 
 
 def test_both_classes_at_one_place_are_one_head_of_the_stronger():
-    tracks = Tracker(CONFIG).update(found((10, 10, 30, 30, 0.5, 0), (11, 10, 31, 30, 0.7, 1), (60, 10, 80, 30, 0.4, 0)), 0.0)
+    tracks = Tracker(CONFIG).update(
+        found((10, 10, 30, 30, 0.5, 0), (11, 10, 31, 30, 0.7, 1), (60, 10, 80, 30, 0.4, 0), (62, 12, 70, 28, 0.3, 0)), 0.0
+    )
+    # the last one is a part of a head
     assert [(t.label, round(t.score, 1)) for t in tracks] == [(1, 0.7), (0, 0.4)]
 
 

@@ -37,7 +37,7 @@ def kinds_of(happened):
 
 
 def test_it_begins_with_k_of_n_and_ends_with_k_of_n():
-    monitor = ViolationMonitor(RuleConfig(frames=3, of=4), CONTRACT)
+    monitor = ViolationMonitor(RuleConfig(seconds=None, frames=3, of=4), CONTRACT)
     happened = watch(monitor, [HELMET, NONE, NONE, HELMET, NONE, HELMET, HELMET, NONE, HELMET])
     # the third yes of the last four is picture 4; the third no of the last four is picture 6
     assert kinds_of(happened) == [(4, "started"), (6, "ended")]
@@ -49,7 +49,7 @@ def test_it_begins_with_k_of_n_and_ends_with_k_of_n():
 
 
 def test_one_doubtful_picture_neither_begins_nor_ends():
-    monitor = ViolationMonitor(RuleConfig(frames=3, of=4), CONTRACT)
+    monitor = ViolationMonitor(RuleConfig(seconds=None, frames=3, of=4), CONTRACT)
     assert watch(monitor, [HELMET, HELMET, NONE, HELMET, HELMET, HELMET]) == []
     happened = watch(monitor, [NONE, NONE, NONE, HELMET, NONE, NONE, None, None, NONE], start=1.0)
     assert kinds_of(happened) == [(2, "started")]
@@ -64,7 +64,7 @@ def test_by_time_a_head_must_have_been_watched_for_so_long():
 
 
 def test_the_threshold_is_the_contracts_and_lower_while_it_lasts():
-    monitor = ViolationMonitor(RuleConfig(frames=2, of=2, hysteresis=0.5), CONTRACT)
+    monitor = ViolationMonitor(RuleConfig(seconds=None, frames=2, of=2, hysteresis=0.5), CONTRACT)
     assert monitor.threshold == 0.5
     assert watch(monitor, [NONE] * 5, score=0.49) == []
     assert kinds_of(watch(monitor, [NONE, NONE], score=0.5, start=1)) == [(1, "started")]
@@ -77,14 +77,14 @@ def test_a_threshold_of_ones_own_wins():
 
 
 def test_a_head_that_is_gone_ends_its_violation_when_it_was_seen_so_last():
-    monitor = ViolationMonitor(RuleConfig(frames=2, of=2), CONTRACT)
+    monitor = ViolationMonitor(RuleConfig(seconds=None, frames=2, of=2), CONTRACT)
     watch(monitor, [NONE, NONE, NONE])
     (ended,) = monitor.update([], SIZE, 9.0)
     assert isinstance(ended, ViolationEnded) and ended.ended == pytest.approx(0.2) and ended.duration == pytest.approx(0.2)
 
 
 def test_the_cool_down_counts_from_the_last_alert_and_then_the_violation_is_told_of():
-    monitor = ViolationMonitor(RuleConfig(frames=2, of=2, cooldown_s=10), CONTRACT)
+    monitor = ViolationMonitor(RuleConfig(seconds=None, frames=2, of=2, cooldown_s=10), CONTRACT)
     off_on = [NONE, NONE, HELMET, HELMET]
     assert kinds_of(watch(monitor, off_on, start=0)) == [(1, "started"), (3, "ended")]  # told at 0.1
     assert watch(monitor, off_on, start=5) == []
@@ -94,7 +94,7 @@ def test_the_cool_down_counts_from_the_last_alert_and_then_the_violation_is_told
 
 
 def test_a_new_track_at_the_place_of_the_old_one_is_the_same_head_for_the_cool_down():
-    monitor = ViolationMonitor(RuleConfig(frames=2, of=2, cooldown_s=10), CONTRACT)
+    monitor = ViolationMonitor(RuleConfig(seconds=None, frames=2, of=2, cooldown_s=10), CONTRACT)
     watch(monitor, [NONE, NONE])
     monitor.update([], SIZE, 1.0)
     assert watch(monitor, [NONE] * 5, start=1.5, number=2, box=(12, 10, 32, 30)) == []
@@ -102,14 +102,14 @@ def test_a_new_track_at_the_place_of_the_old_one_is_the_same_head_for_the_cool_d
 
 
 def test_two_heads_at_once_are_two_violations():
-    monitor = ViolationMonitor(RuleConfig(frames=1, of=1), CONTRACT)
+    monitor = ViolationMonitor(RuleConfig(seconds=None, frames=1, of=1), CONTRACT)
     changes = monitor.update([head(NONE), head(NONE, number=2, box=(15, 10, 35, 30))], SIZE, 0.0)
     assert [c.track for c in changes] == [1, 2] and len({c.violation for c in changes}) == 2
 
 
 def test_zones_hold_the_middle_of_the_head():
     gate = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))  # the left half: x below 100
-    rule = RuleConfig(frames=1, of=1, zones={"gate": gate, "all": ((0, 0), (0.9, 0), (0.9, 1), (0, 1))})
+    rule = RuleConfig(seconds=None, frames=1, of=1, zones={"gate": gate, "all": ((0, 0), (0.9, 0), (0.9, 1), (0, 1))})
     changes = ViolationMonitor(rule, CONTRACT).update(
         [
             head(NONE, number=1, box=(80, 10, 118, 30)),
@@ -123,7 +123,7 @@ def test_zones_hold_the_middle_of_the_head():
 
 
 def test_close_ends_what_lasts():
-    monitor = ViolationMonitor(RuleConfig(frames=2, of=2), CONTRACT)
+    monitor = ViolationMonitor(RuleConfig(seconds=None, frames=2, of=2), CONTRACT)
     watch(monitor, [NONE, NONE])
     (ended,) = monitor.close(5.0)
     assert ended.ended == pytest.approx(0.1) and monitor.close(6.0) == []
