@@ -53,8 +53,8 @@ def _always(part: float, side: int) -> tuple[int, int]:
 
 def _compress(photo: Image, **_: object) -> Image:
     """As JPEG of quality 30; albumentations' own compression takes red for blue, which JPEG treats otherwise."""
-    _, data = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 30])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB).astype(np.uint8, copy=False)
+    data = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), dtype=np.uint8)
 
 
 CONDITIONS = (

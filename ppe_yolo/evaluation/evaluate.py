@@ -22,7 +22,7 @@ from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_photos
 from ppe_yolo.draw import GROUND_TRUTH, draw_boxes, save_image
 from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.matching import from_coco_results
-from ppe_yolo.evaluation.material import GROUND_TRUTH_FILE, Material
+from ppe_yolo.evaluation.material import GROUND_TRUTH_FILE, ROBUSTNESS_FILE, Material
 from ppe_yolo.evaluation.metrics import (
     build_metric,
     precision_recall_curves,
@@ -32,7 +32,7 @@ from ppe_yolo.evaluation.metrics import (
 )
 from ppe_yolo.evaluation.plots import draw_curves
 from ppe_yolo.evaluation.report import write_report
-from ppe_yolo.evaluation.robustness import ROBUSTNESS_FILE, measure_robustness
+from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.files import atomic_path, write_json
 from ppe_yolo.inference.detector import Detections, Detector
 from ppe_yolo.inference.predict import thresholds_of

@@ -29,9 +29,12 @@ PICTURE_SIDE = 640  # pixels
 class Found(Protocol):
     """What a detector found in one photo: boxes_xyxy [N, 4] in its pixels, scores [N], labels [N]."""
 
-    boxes_xyxy: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    @property
+    def boxes_xyxy(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def scores(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
 
 
 Detect = Callable[[Sequence[NDArray[np.uint8]]], Sequence[Found]]
