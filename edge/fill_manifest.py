@@ -61,7 +61,10 @@ def with_options_as_text(node: Any) -> Any:
         return node
     made = {key: with_options_as_text(value) for key, value in node.items()}
     if "createOptions" in node:
-        made["createOptions"] = text = json.dumps(node["createOptions"], separators=(",", ":"))
+        options = node["createOptions"]
+        # text already, where a manifest is filled for the second time
+        text = options if isinstance(options, str) else json.dumps(options, separators=(",", ":"))
+        made["createOptions"] = text
         if len(text) > TWIN_STRING:  # pure ASCII, so that characters are bytes
             raise ManifestError(f"createOptions of {node.get('image')}: expected at most {TWIN_STRING} bytes, got {len(text)}")
     return made
