@@ -165,7 +165,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def first_mistake(error: ValidationError) -> str:
     """`cameras.gate.fps: expected ..., got ...`, of the first mistake, and how many more there are."""
     mistakes = error.errors(include_url=False, include_context=False)
-    first = mistakes[0]
+    # a key that nobody knows is often the one that is missing, misspelt
+    first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     came = first["input"]

@@ -81,6 +81,7 @@ def test_a_camera_that_is_not_enabled_is_not_looked_at(tmp_path: Path) -> None:
         ({"model": None}, "edge.yaml: model: is missing"),
         ({"cameras": {}}, "edge.yaml: cameras: Dictionary should have at least 1 item"),
         ({"colour": "red"}, "edge.yaml: colour: no such setting"),
+        ({"cameras": None, "camera": {}}, "edge.yaml: camera: no such setting (and 1 more)"),
         ({"batch": 0}, "edge.yaml: batch: Input should be greater than or equal to 1, got 0"),
         ({"batch": "many"}, "batch: Input should be a valid integer, unable to parse string as an integer, got 'many'"),
         ({"cameras": {"gate": {"source": ADDRESS, "fps": -1}}}, "cameras.gate.fps: Input should be greater than 0, got -1"),
