@@ -86,7 +86,7 @@ def test_a_camera_that_is_not_enabled_is_not_looked_at(tmp_path: Path) -> None:
         ({"batch": "many"}, "batch: Input should be a valid integer, unable to parse string as an integer, got 'many'"),
         ({"cameras": {"gate": {"source": ADDRESS, "fps": -1}}}, "cameras.gate.fps: Input should be greater than 0, got -1"),
         ({"cameras": {"gate": {"source": [ADDRESS]}}}, "cameras.gate.source: Input should be a valid string, got list"),
-        ({"cameras": {"gate": {"url": ADDRESS}}}, "cameras.gate.source: is missing (and 1 more)"),
+        ({"cameras": {"gate": {"url": ADDRESS}}}, "edge.yaml: cameras.gate.url: no such setting (and 1 more)"),
         ({"cameras": {"gate": ADDRESS}}, "cameras.gate: Input should be"),
         ({"cameras": {"../gate": {"source": ADDRESS}}}, "cameras"),
         ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines: set a token"),
