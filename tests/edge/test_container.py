@@ -118,7 +118,17 @@ def image(tiny_model: Path) -> Iterator[Image]:
         assert install is not None
         options = install[1].replace("${ACCELERATOR}", "cpu").replace("/build/", f"{EDGE}/").replace("--no-cache-dir", "")
         # uv takes pip's options, and a tenth of its time
-        command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(environment / "bin/python")]
+        command = [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "install",
+            "--system-certs",
+            "--quiet",
+            "--python",
+            str(environment / "bin/python"),
+        ]
         subprocess.run([*command, *shlex.split(options)], check=True)
         for sources, place in copies(final):
             for source in sources:
