@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from azure.iot.device.aio import IoTHubModuleClient  # takes a fifth of a second, which a box without IoT Edge saves
 
 _LOG = logging.getLogger(__name__)
-logging.getLogger("azure.iot").setLevel(logging.WARNING)  # it tells of every message in six lines
+logging.getLogger("azure.iot").setLevel(logging.ERROR)  # it tells of every message in six lines
 _KEEP_ALIVE_S = 10  # also how long a TLS handshake with a frozen hub holds up the client's only thread
 _CONNECT_S = 30.0
 _SHUTDOWN_S = 5.0
+_SHUTDOWN_TRIES = 3
 _VARIABLES = {"IOTEDGE_WORKLOADURI", "EdgeHubConnectionString"}  # in a module; on a developer's machine
 _T = TypeVar("_T")
 
@@ -168,10 +169,14 @@ class HubConnection:
 
 
 async def _discard(client: "IoTHubModuleClient") -> None:
-    try:
-        await asyncio.wait_for(client.shutdown(), _SHUTDOWN_S)
-    except Exception as error:
-        _LOG.info("hub: the old client did not shut down: %s", type(error).__name__)
+    """Ends a client and its threads; one that is just losing its connection refuses at first, and would leak."""
+    for _ in range(_SHUTDOWN_TRIES):
+        try:
+            await asyncio.wait_for(client.shutdown(), _SHUTDOWN_S)
+            return
+        except Exception as error:
+            _LOG.info("hub: the old client did not shut down: %s", type(error).__name__)
+            await asyncio.sleep(0.1)
 
 
 async def _in_thread(function: Callable[[], _T], timeout_s: float) -> _T:
