@@ -8,6 +8,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from ppe_edge.detector import MAX_BYTES, EdgeDetector
 from ppe_edge.errors import EdgeError
-from ppe_edge.redact import redact_url
-from ppe_yolo.contract import ContractError
+from ppe_edge.redact import redact_text, redact_url
+from ppe_yolo.contract import ContractError, letterbox
 
 TIMEOUT = 30.0  # seconds without a byte
 _ACTIVE = "active.json"
@@ -140,17 +141,17 @@ def smoke_test(detector: EdgeDetector) -> None:
     Raises:
         EdgeError: It does not run, or gives what cannot be detections.
     """
-    frame = bundled_frame()
+    contract = detector.contract
+    canvas = letterbox(bundled_frame(), contract.input_size, contract.pad_value)[0]
     try:
-        found = detector.detect([frame, frame])
+        found = detector.run(np.stack((canvas, canvas)))  # as the model gives them: `detect` drops boxes that are none
     except Exception as error:  # onnxruntime has many kinds
         reason = " ".join(str(error).split())[:200]
         raise EdgeError(f"{detector.path.name}: fails on a drawn frame ({reason})") from error
-    for each in found:
-        scores, labels = each.scores, each.labels
-        good = np.isfinite(each.boxes_xyxy).all() and np.isfinite(scores).all() and (scores <= 1).all()
-        if not (good and (labels >= 0).all() and (labels < len(detector.contract.class_names)).all()):
-            raise EdgeError(f"{detector.path.name}: gives numbers on a drawn frame that are no boxes, scores and labels")
+    boxes_xyxy, scores, labels = found
+    good = np.isfinite(boxes_xyxy).all() and ((scores >= 0) & (scores <= 1)).all()
+    if not (good and ((labels >= 0) & (labels < len(contract.class_names))).all()):
+        raise EdgeError(f"{detector.path.name}: gives numbers on a drawn frame that are no boxes, scores and labels")
 
 
 def _download(url: str, sha256: str, path: Path) -> None:
@@ -166,9 +167,9 @@ def _download(url: str, sha256: str, path: Path) -> None:
         if (got := _sha256(temporary)) != sha256:
             raise EdgeError(f"model.url: {shown}: expected sha256 {sha256}, got {got}")
         temporary.replace(path)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise EdgeError(f"model.url: {shown}: cannot be had ({' '.join(str(reason).split())[:100]})") from error
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+        reason = redact_text(str(getattr(error, "reason", None) or error), url)[:100]
+        raise EdgeError(f"model.url: {shown}: cannot be had ({reason})") from None  # its cause may show a password
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -101,12 +101,14 @@ class Sampler:
         for box, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True):
             if score < self._config.draft_from:
                 continue
+            # the corners as `ppe-yolo` takes them: pixels of the photo from 0, the last ones its width and height
+            corners = [max(0, round(float(x))) for x in (box[0], box[1], min(width, box[2]), min(height, box[3]))]
+            if corners[0] >= corners[2] or corners[1] >= corners[3]:
+                continue  # a sliver at the picture's edge, which the audit would call an error
             item = ElementTree.SubElement(root, "object")
             ElementTree.SubElement(item, "name").text = self._class_names[int(label)]
             ElementTree.SubElement(item, "difficult").text = "0"
             place = ElementTree.SubElement(item, "bndbox")
-            # the corners as `ppe-yolo` takes them: pixels of the photo from 0, the last ones its width and height
-            corners = (max(0, round(x)) for x in (box[0], box[1], min(width, box[2]), min(height, box[3])))
             for key, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
                 ElementTree.SubElement(place, key).text = str(value)
         ElementTree.indent(root)

@@ -78,11 +78,14 @@ class Tracker:
 
         Args:
             detections: What the model found, in pixels of the frame.
-            now: When the picture was taken, seconds; a clock that was set back starts nothing anew.
+            now: When the picture was taken, seconds; if the clock was set back by more than `keep_s`, all heads are new.
         """
         config = self._config
         boxes, scores, labels = _one_a_head(detections, config.low_score)
         elapsed = 0.0 if self._time is None else max(0.0, now - self._time)
+        if self._time is not None and now < self._time - config.keep_s:
+            # the clock was set back: tracks with times to come would neither end nor have been watched for long enough
+            self._tracks, self._velocities = [], {}
         self._time = now
         known = [
             replace(t, box_xyxy=t.box_xyxy + self._velocities[t.id] * np.float32(elapsed), seen=False) for t in self._tracks

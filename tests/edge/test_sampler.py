@@ -8,6 +8,8 @@ from ppe_edge.mailbox import Frame
 from ppe_edge.sampler import Sampler, SamplerConfig
 
 from ppe_yolo.contract import ModelContract
+from ppe_yolo.data.audit import audit
+from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.voc import read_voc_annotation
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64))
@@ -36,6 +38,20 @@ def test_an_unsure_picture_is_kept_with_a_draft_that_our_reader_takes(tmp_path):
     image = cv2.imread(str(photo))
     assert image.shape == NOISE.shape
     assert abs(image[5:25, 3:17].std() - NOISE[5:25, 3:17].std()) > 20  # the heads are hidden
+
+
+def test_what_is_kept_is_a_data_set_without_errors_slivers_left_out(tmp_path):
+    sliver = Detections(
+        np.array([[0, 0, 0.4, 30], [20, 20, 50, 60]], np.float32), np.array([0.3, 0.25], np.float32), np.array([1, 0])
+    )
+    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600), tmp_path, CONTRACT)
+    for number, found in enumerate((UNSURE, sliver)):
+        picture = np.random.default_rng(number).integers(0, 256, NOISE.shape, dtype=np.uint8)
+        assert sampler.offer(Frame("gate", number, 10.0 * number, 0.0, picture), found) is not None
+    report = audit(tmp_path / "samples", load_class_map("default"), progress=False)
+    assert [p for p in report.problems if p.severity == "error"] == [] and report.left_out == 0
+    boxes = sorted(o.box_xyxy for images in report.images.values() for i in images for o in i.objects)
+    assert boxes == [(0, 0, 20, 30), (20, 20, 50, 60), (50, 20, 90, 80)]
 
 
 def test_a_sure_one_is_not_kept(tmp_path):

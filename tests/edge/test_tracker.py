@@ -107,11 +107,19 @@ def test_whatever_comes_each_number_is_one_track_and_each_head_at_most_once(pict
         assert sum(t.seen for t in tracks) <= len(picture)
 
 
-def test_a_clock_that_goes_back_breaks_nothing():
+def test_a_clock_that_goes_back_a_little_starts_nothing_anew():
     tracker = Tracker(CONFIG)
     tracker.update(found((0, 0, 20, 20, 0.9, 0)), 100.0)
-    (track,) = tracker.update(found((1, 0, 21, 20, 0.9, 0)), 50.0)
+    (track,) = tracker.update(found((1, 0, 21, 20, 0.9, 0)), 99.5)
     assert track.id == 1 and track.last_time == 100.0
+
+
+def test_after_a_clock_was_set_back_heads_are_new_and_end_as_ever():
+    tracker = Tracker(CONFIG)
+    tracker.update(found((0, 0, 20, 20, 0.9, 0)), 4000.0)
+    (track,) = tracker.update(found((0, 0, 20, 20, 0.9, 0)), 400.0)
+    assert (track.id, track.first_time, track.last_time) == (2, 400.0, 400.0)
+    assert len(tracker.update(found(), 401.0)) == 1 and tracker.update(found(), 401.1) == []
 
 
 def test_thresholds_in_the_wrong_order_are_refused():

@@ -1,0 +1,204 @@
+"""A new model: fetched over real HTTP, tried, put to work, and the old one kept wherever that fails."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import ppe_edge.models as models
+import pytest
+from onnx import numpy_helper
+from ppe_edge.errors import EdgeError
+from ppe_edge.models import ModelStore
+
+
+class Server(ThreadingHTTPServer):
+    """Serves what `files` holds; `/cut` says more than it sends, `/rubbish` is no HTTP, `/chunks` stops amid a chunk."""
+
+    files: dict[str, bytes]
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+        if self.path == "/rubbish":
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        elif self.path == "/chunks":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc")
+        elif self.path == "/cut":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc")
+        elif self.path in self.server.files:
+            body = self.server.files[self.path]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        else:
+            self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as running:
+        running.files = {}
+        Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def store(tiny_model: Path, tmp_path: Path) -> ModelStore:
+    return make_store(tiny_model, tmp_path)
+
+
+def make_store(model: Path, state_dir: Path) -> ModelStore:
+    return ModelStore(state_dir, SimpleNamespace(path=model, providers=("CPUExecutionProvider",), threads=1))
+
+
+def changed(model: Path, **values: object) -> bytes:
+    """The tiny model with another value of its constants: a file of its own that works as well, or does not."""
+    proto = onnx.load(model)
+    for item in proto.graph.initializer:
+        if item.name in values:
+            item.CopyFrom(numpy_helper.from_array(np.asarray(values[item.name], np.float32), item.name))
+    return proto.SerializeToString()
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def names(state_dir: Path) -> list[str]:
+    return sorted(p.name for p in (state_dir / "models").iterdir())
+
+
+def test_a_fetched_model_is_at_work_after_it_was_activated_and_after_a_restart(tiny_model, tmp_path, store, server):
+    assert store.open().path == tiny_model
+    new = changed(tiny_model, floor=0.2)
+    server.files["/new.onnx"] = new
+    fetched = store.fetch(server.url("/new.onnx"), digest(new))
+    assert fetched.sha256 == digest(new)
+    assert store.open().path == tiny_model  # until it is activated
+    store.activate(fetched)
+    again = make_store(tiny_model, tmp_path).open()
+    assert again.sha256 == digest(new) and again.path == tmp_path / "models" / f"{digest(new)}.onnx"
+    assert names(tmp_path) == sorted([f"{digest(new)}.onnx", "active.json"])
+
+
+def test_a_newer_one_takes_the_place_of_the_older(tiny_model, tmp_path, store, server):
+    for floor in (0.2, 0.3):
+        content = changed(tiny_model, floor=floor)
+        server.files["/m"] = content
+        store.activate(store.fetch(server.url("/m"), digest(content)))
+    assert names(tmp_path) == sorted([f"{digest(content)}.onnx", "active.json"])
+    assert store.open().sha256 == digest(content)
+
+
+def test_what_is_here_already_is_not_fetched_again_unless_it_is_damaged(tiny_model, tmp_path, store, server):
+    new = changed(tiny_model, floor=0.2)
+    server.files["/m"] = new
+    fetched = store.fetch(server.url("/m"), digest(new))
+    del server.files["/m"]
+    assert store.fetch(server.url("/m"), digest(new)).sha256 == digest(new)
+    fetched.path.write_bytes(new[:100])
+    with pytest.raises(EdgeError, match="Not Found"):
+        store.fetch(server.url("/m"), digest(new))
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/missing", r"cannot be had \(Not Found\)"),
+        ("/other", r"expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}"),
+        ("/cut", "model.url: http"),
+        ("/chunks", "cannot be had"),
+        ("/rubbish", "cannot be had"),
+    ],
+)
+def test_what_does_not_arrive_whole_changes_nothing(path, says, tiny_model, tmp_path, store, server):
+    server.files["/other"] = b"something else"
+    before = changed(tiny_model, floor=0.2)
+    server.files["/m"] = before
+    store.activate(store.fetch(server.url("/m"), digest(before)))
+    kept = names(tmp_path)
+    with pytest.raises(EdgeError, match=says):
+        store.fetch(server.url(path), "0" * 64)
+    assert names(tmp_path) == kept and store.open().sha256 == digest(before)
+
+
+def test_addresses_that_are_not_http_or_hold_a_password(store, tmp_path):
+    with pytest.raises(EdgeError, match="expected http or https"):
+        store.fetch("file:///etc/passwd", "0" * 64)
+    for address in ("http://user:secret@127.0.0.1:1/m?sig=alsosecret", "http://user:secret@127.0.0.1/m"):
+        with pytest.raises(EdgeError) as caught:
+            store.fetch(address, "0" * 64)
+        assert "secret" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_a_download_without_end_is_cut(tmp_path, store, server, monkeypatch):
+    monkeypatch.setattr(models, "MAX_BYTES", 1000)
+    server.files["/large"] = bytes(2000)
+    with pytest.raises(EdgeError, match="at most 1000 bytes, got more"):
+        store.fetch(server.url("/large"), digest(bytes(2000)))
+    assert names(tmp_path) == []
+
+
+def bad_models(tiny_model: Path) -> dict[str, tuple[bytes, str]]:
+    no_contract = onnx.load(tiny_model)
+    del no_contract.metadata_props[:]
+    return {
+        "rubbish": (b"\x00" * 500, "onnxruntime can run"),
+        "no contract": (no_contract.SerializeToString(), "without a contract"),
+        "no numbers": (changed(tiny_model, place=[[[np.nan] * 4]]), "no boxes, scores and labels"),
+        "scores above one": (changed(tiny_model, white=1.0), "no boxes, scores and labels"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["rubbish", "no contract", "no numbers", "scores above one"])
+def test_a_model_that_does_not_work_is_not_kept(kind, tiny_model, tmp_path, store, server, monkeypatch):
+    # a picture in which the drawn model sees a head: the smoke test must have something to judge
+    monkeypatch.setattr(models, "bundled_frame", lambda: np.full((64, 96, 3), (230, 20, 20), np.uint8))
+    content, says = bad_models(tiny_model)[kind]
+    server.files["/bad"] = content
+    with pytest.raises(EdgeError, match=says):
+        store.fetch(server.url("/bad"), digest(content))
+    assert names(tmp_path) == [] and store.open().path == tiny_model
+
+
+@pytest.mark.parametrize("damage", ["model", "note", "gone"])
+def test_a_damaged_model_gives_way_to_the_configured_one(damage, tiny_model, tmp_path, store, server, caplog):
+    new = changed(tiny_model, floor=0.2)
+    server.files["/m"] = new
+    fetched = store.fetch(server.url("/m"), digest(new))
+    store.activate(fetched)
+    if damage == "model":  # still a model that runs, and another one
+        fetched.path.write_bytes(changed(tiny_model, floor=0.3))
+    elif damage == "gone":
+        fetched.path.unlink()
+    else:
+        (tmp_path / "models" / "active.json").write_text('{"sha256"')
+    with caplog.at_level(logging.ERROR):
+        assert store.open().path == tiny_model
+    assert f"back to {tiny_model}" in caplog.text
+
+
+def test_a_note_that_points_elsewhere_opens_no_other_file(tiny_model, tmp_path, store):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "active.json").write_text(json.dumps({"sha256": "../../etc/passwd"}))
+    assert store.open().path == tiny_model
