@@ -105,6 +105,12 @@ OnnxArgument = Annotated[
 ]
 OnnxOutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+TilesOption = Annotated[
+    int,
+    typer.Option(
+        "--tiles", min=1, help="Far cameras, small heads: look at N x N overlapping tiles, too; N x N + 1 times the work."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 
 
@@ -179,6 +185,7 @@ def evaluate(
     pictures: Annotated[int, typer.Option(min=0, help="Photos to draw, those with most mistakes first.")] = 24,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")] = 8,
     device: DeviceOption = "auto",
+    tiles: TilesOption = 1,
     with_report: Annotated[bool, typer.Option("--report", help="Also what `ppe-yolo report` leaves.")] = False,
     robustness: Annotated[
         bool,
@@ -197,7 +204,7 @@ def evaluate(
     from ppe_yolo.inference.detector import load_detector
 
     metrics = run(
-        load_detector(model, device=device),
+        load_detector(model, device=device, tiles=tiles),
         str(model),
         str(data),
         out,
@@ -280,6 +287,7 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")] = 8,
     device: DeviceOption = "auto",
+    tiles: TilesOption = 1,
 ) -> None:
     """Finds heads in photos: annotated photos and predictions.json."""
     _require_torch()
@@ -289,7 +297,7 @@ def predict(
     from ppe_yolo.inference.predict import find_images
     from ppe_yolo.inference.predict import predict as run
 
-    detector = load_detector(model, device=device)
+    detector = load_detector(model, device=device, tiles=tiles)
     rows, failures = run(
         detector, find_images(images), out, score_threshold=score_threshold, batch_size=batch_size, console=_out
     )

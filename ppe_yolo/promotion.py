@@ -119,6 +119,8 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
         )
     if info.get("split") != "test":
         raise UserError(f"{path}: expected the split test, got {info.get('split')}: evaluate with --split test")
+    if info.get("tiles", 1) != 1:
+        raise UserError(f"{path}: expected whole photos, as the box at the gate sees them, got --tiles {info['tiles']}")
     if photos.class_names != names:
         raise UserError(f"{path}: holds the classes {', '.join(photos.class_names)}, the model finds {', '.join(names)}")
     targets = photos.targets

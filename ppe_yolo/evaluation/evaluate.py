@@ -36,6 +36,7 @@ from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.files import atomic_path, write_json
 from ppe_yolo.inference.detector import Detections, Detector
 from ppe_yolo.inference.predict import thresholds_of
+from ppe_yolo.inference.tiled import TiledDetector
 
 PICTURE_SCORE = 0.3  # what the original helmet system showed
 
@@ -114,14 +115,16 @@ def evaluate(
 
     result = compute(annotated, detections, contract)
     counts = {"images": len(annotated), "skipped_images": skipped}
-    metrics = {"model": model, "data": data, "split": split, **result["summary"], **counts}
+    tiles = detector.tiles if isinstance(detector, TiledDetector) else 1
+    metrics = {"model": model, "data": data, "split": split, "tiles": tiles, **result["summary"], **counts}
     curves = draw_curves(precision_recall_curves(result["raw"], contract.class_names))
     with atomic_path(out / "precision_recall.png") as temporary:
         curves.savefig(temporary, dpi=110)
     checkpoint = contract.provenance.get("checkpoint_blake2b") or _hash_of_file(Path(model))
     truth = to_coco_ground_truth(annotated, contract.class_names, report.sizes)
     # the file that was measured: a quantised model has the checkpoint of the one that it was made from
-    info = {"split": split, "model": model, "checkpoint_blake2b": checkpoint, "model_blake2b": _hash_of_file(Path(model))}
+    hashes = {"checkpoint_blake2b": checkpoint, "model_blake2b": _hash_of_file(Path(model))}
+    info = {"split": split, "tiles": tiles, "model": model, **hashes}
     results = to_coco_results(detections)
     write_json(out / GROUND_TRUTH_FILE, {"info": info, **truth})
     write_json(out / "detections.json", results)

@@ -160,12 +160,21 @@ def require_trained(contract: ModelContract, path: str | Path) -> None:
         )
 
 
-def load_detector(path: str | Path, *, device: str = "auto") -> Detector:
+def load_detector(path: str | Path, *, device: str = "auto", tiles: int = 1) -> Detector:
     """The detector in a model file: a checkpoint or an ONNX model.
+
+    Args:
+        path: The file.
+        device: See `choose_device`.
+        tiles: Photos are looked at in so many rows and columns of tiles, too; see `TiledDetector`.
 
     Raises:
         UserError: The file is not a model of ours, or not a trained one, or the device is not there.
     """
+    if tiles > 1:
+        from ppe_yolo.inference.tiled import TiledDetector
+
+        return TiledDetector(load_detector(path, device=device), tiles)
     if is_onnx(Path(path)):
         from ppe_yolo.inference.onnx_detector import load_onnx_detector
 

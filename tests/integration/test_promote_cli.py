@@ -205,6 +205,7 @@ def test_mistakes_leave_no_version(
         "data hash": make("other_photos", 18, 12, photos=[f"q{i:02d}" for i in range(COUNT)]),
         "an evaluation of another file": make("other_file", 18, 12, info={"model_blake2b": "0" * 32}),
         "expected the split test, got val": make("val", 18, 12, info={"split": "val"}),
+        "expected whole photos, as the box at the gate sees them, got --tiles 2": make("tiles", 18, 12, info={"tiles": 2}),
         "expected an alarm threshold of none": make("no_threshold", 18, 12, thresholds={}),
         "expected one of helmet, none, got 'head'": (*make("no_head", 18, 12), "--critical-class", "head"),
         "expected sqlite:///FILE": (*make("where", 18, 12), "--registry", "registry.db"),

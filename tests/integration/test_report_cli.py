@@ -97,7 +97,7 @@ def test_val_is_what_the_training_validated_on(measured: dict[str, Path], site: 
     assert len(truth["images"]) == 6
     digest = hashlib.blake2b((run_dir / "checkpoints/last.ckpt").read_bytes(), digest_size=16).hexdigest()
     hashes = {"checkpoint_blake2b": digest, "model_blake2b": digest}
-    assert truth["info"] == {"split": "val", "model": str(run_dir / "checkpoints/last.ckpt"), **hashes}
+    assert truth["info"] == {"split": "val", "tiles": 1, "model": str(run_dir / "checkpoints/last.ckpt"), **hashes}
     # evaluate --report leaves the report beside its own files
     assert (measured["val"] / "report.html").is_file() and (measured["val"] / "operating_point.json").is_file()
 

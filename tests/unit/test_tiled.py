@@ -1,0 +1,90 @@
+"""Photos in tiles: where they lie, what they cut, and that a head of a far camera is found through them."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ppe_yolo.contract import ModelContract, letterbox
+from ppe_yolo.inference.detector import Detections
+from ppe_yolo.inference.tiled import TiledDetector, tile_places, uncut
+
+
+def test_places_by_hand():
+    # two tiles that share a fifth of their side make 1.8 sides: 100 / 1.8 = 55.6, 180 / 1.8 = 100
+    assert tile_places(100, 180, 2) == [(0, 0, 100, 56), (80, 0, 180, 56), (0, 44, 100, 100), (80, 44, 180, 100)]
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(2, 5))
+def test_tiles_cover_the_photo_and_overlap(height, width, tiles):
+    places = tile_places(height, width, tiles)
+    assert len(places) == tiles**2 and places[0][:2] == (0, 0) and places[-1][2:] == (width, height)
+    for x1, y1, x2, y2 in places:
+        assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+    row = places[:tiles]
+    for left, right in pairwise(row):
+        assert left[2] - right[0] >= 0.2 * (left[2] - left[0]) - 1  # rounding to pixels
+
+
+def found(*boxes):
+    count = len(boxes)
+    scores = np.linspace(0.9, 0.5, count, dtype=np.float32)
+    return Detections(np.array(boxes, dtype=np.float32).reshape(-1, 4), scores, np.arange(count) % 2)
+
+
+def test_what_a_tile_cuts_is_left_to_others():
+    # a tile in the photo's upper right corner: its left and lower edges cut, its upper and right ones are the photo's own
+    in_tile = found((10, 0, 30, 20), (1, 10, 20, 30), (40, 20, 60, 55.5), (80, 5, 100, 25))
+    kept = uncut(in_tile, (80, 0, 180, 56), (100, 180))
+    assert kept.boxes_xyxy.tolist() == [[90, 0, 110, 20], [160, 5, 180, 25]]
+    assert kept.labels.tolist() == [0, 1] and kept.scores.tolist() == pytest.approx([0.9, 0.5])
+
+
+class SeesLargeSpots:
+    """Finds white spots that are at least 8 pixels wide where the network would see them; its score is the width / 100."""
+
+    contract = ModelContract(("helmet", "none"), (96, 128), max_detections=3)
+
+    def detect(self, images):
+        result = []
+        for image in images:
+            canvas, placement = letterbox(image, self.contract.input_size, self.contract.pad_value)
+            white = np.zeros((canvas.shape[0] + 2, canvas.shape[1] + 2), dtype=int)
+            white[1:-1, 1:-1] = canvas[..., 0] > 200
+            y1, x1 = np.nonzero((white[1:-1, 1:-1] == 1) & (white[:-2, 1:-1] == 0) & (white[1:-1, :-2] == 0))
+            boxes = []
+            for x, y in zip(x1, y1, strict=True):
+                width, height = (int(np.argmin(line)) for line in (white[y + 1, x + 1 :], white[y + 1 :, x + 1]))
+                boxes += [[x, y, x + width, y + height]] if width >= 8 else []
+            box = placement.restore(np.array(boxes, dtype=np.float32).reshape(-1, 4))
+            result.append(
+                Detections(box, np.array([(b[2] - b[0]) / 100 for b in boxes], dtype=np.float32), np.zeros(len(box), np.int64))
+            )
+        return result
+
+
+def test_small_heads_are_found_and_none_twice():
+    photo = np.zeros((192, 256, 3), dtype=np.uint8)  # the network sees it at half its size
+    photo[20:32, 30:42] = 255  # 12 pixels: 6 in the whole, 10.8 in a tile
+    photo[60:100, 60:100] = 255  # large, seen by the whole and by one tile
+    photo[88:100, 122:134] = 255  # small, in the overlap of all four tiles
+    plain, tiled = SeesLargeSpots(), TiledDetector(SeesLargeSpots(), 2)
+    [before], [after] = plain.detect([photo]), tiled.detect([photo])
+    assert before.boxes_xyxy.tolist() == [[60, 60, 100, 100]]
+    assert len(after.scores) == 3 and (np.diff(after.scores) <= 0).all()
+    order = np.argsort(after.boxes_xyxy[:, 0])
+    assert after.boxes_xyxy[order] == pytest.approx(
+        np.array([[30, 20, 42, 32], [60, 60, 100, 100], [122, 88, 134, 100]], dtype=np.float32), abs=1.5
+    )
+    assert tiled.contract is plain.contract
+    assert tiled.detect([np.zeros((1, 1, 3), dtype=np.uint8)])[0].scores.size == 0
+
+
+def test_no_more_than_the_contract_promises():
+    photo = np.zeros((192, 256, 3), dtype=np.uint8)
+    for x in range(10, 250, 40):
+        photo[20:40, x : x + 20] = 255
+    [after] = TiledDetector(SeesLargeSpots(), 2).detect([photo])
+    assert len(after.scores) == 3
