@@ -49,9 +49,18 @@ class Control:
             try:
                 settings = self._check(desired)
                 detector = self._fetch(settings)
+                before = self._runtime.settings, None if detector is None else self._runtime.detector
                 self._runtime.between_frames(lambda: self._runtime.switch(settings, detector))
-                if detector is not None:
-                    self._runtime.store.activate(detector)
+                try:
+                    write_desired(settings.state_dir, desired)
+                    if detector is not None:
+                        self._runtime.store.activate(detector)
+                except OSError as error:  # in force and forgotten by the next start would be neither one nor the other
+                    self._runtime.between_frames(lambda: self._runtime.switch(*before))
+                    raise EdgeError(
+                        f"{settings.state_dir}: expected room for what the twin wants, cannot be written to "
+                        f"({error.strerror or error}): all is as before; make room on the box, and set it again"
+                    ) from error
             except (EdgeError, ContractError, TimeoutError) as error:
                 outcome("refused").inc()
                 _log.warning("twin: refused: %s", error)
@@ -59,7 +68,6 @@ class Control:
             outcome("accepted").inc()
             _log.info("twin: %s in force", ", ".join(sorted(desired)) or "nothing")
             self._desired = dict(desired)
-            write_desired(settings.state_dir, self._desired)
 
     def reload(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `reload`: reads edge.yaml again. What cannot change while the box runs is named."""

@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ppe_edge.alerts import Alert, AlertClosed, Message, ModelReference
 from ppe_edge.camera import Frame
 from ppe_edge.detector import Detections
-from ppe_edge.snapshot import Image, SnapshotConfig, draw, make_snapshot
+from ppe_edge.snapshot import Image, SnapshotConfig, draw, make_snapshot, weak_heads
 from ppe_edge.telemetry import Telemetry
 from ppe_edge.tracker import Track, Tracker
 from ppe_edge.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
@@ -32,6 +35,7 @@ class View:
     frame: Frame
     tracks: tuple[Track, ...]
     contract: ModelContract
+    heads_xyxy: NDArray[np.float32]  # [N, 4], all that may be heads
 
 
 class Pipeline:
@@ -79,14 +83,14 @@ class Pipeline:
         ruled = time.perf_counter()
         self._telemetry.observe("track", tracked - start)
         self._telemetry.observe("rules", ruled - tracked)
-        self.view = View(frame, tuple(tracks), self._model.contract)
+        self.view = View(frame, tuple(tracks), self._model.contract, weak_heads(detections))
         if changes:
             self._tell(changes, self.view)
             self._telemetry.observe("alert", time.perf_counter() - ruled)
 
     def annotated(self, view: View) -> Image:
         """A picture with what was found drawn into it."""
-        return draw(view.frame.image, view.tracks, view.contract, self._snapshot)
+        return draw(view.frame.image, view.tracks, view.contract, self._snapshot, view.heads_xyxy)
 
     def close(self) -> None:
         """Ends what goes on: nobody looks any more."""
@@ -102,7 +106,7 @@ class Pipeline:
 
     def _alert(self, change: ViolationStarted, view: View) -> None:
         contract = self._model.contract
-        picture = make_snapshot(view.frame.image, view.tracks, contract, self._snapshot)
+        picture = make_snapshot(view.frame.image, view.tracks, contract, self._snapshot, view.heads_xyxy)
         alert = Alert(
             camera=self.camera,
             time=view.frame.time,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from ppe_edge.detector import Detections
 from ppe_edge.tracker import Track
 from ppe_yolo.contract import ModelContract
 
@@ -15,7 +16,9 @@ Image = NDArray[np.uint8]
 
 CELLS = 4  # a head is made of so many squares a side: its colours stay, its face does not
 MARGIN = 0.15  # part of its size by which more than the box is hidden
+HIDDEN_FROM = 0.1  # what the model takes for a head with so low a score is hidden as well, though it is no track yet
 LOWEST_QUALITY = 30
+NO_BOXES = np.empty((0, 4), dtype=np.float32)
 # RGB that colour-blind people tell apart as well (Okabe & Ito 2008)
 _COLOURS = {"none": (213, 40, 40), "helmet": (0, 158, 115)}
 _OTHER = (0, 114, 178)
@@ -47,15 +50,29 @@ def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
             head[:] = cv2.resize(small, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST)
 
 
-def draw(image: Image, tracks: Sequence[Track], contract: ModelContract, config: SnapshotConfig) -> Image:
-    """A smaller copy with heads hidden (also those that were not found in this very picture) and the found ones framed."""
+def draw(
+    image: Image,
+    tracks: Sequence[Track],
+    contract: ModelContract,
+    config: SnapshotConfig,
+    heads_xyxy: NDArray[np.floating[Any]] = NO_BOXES,
+) -> Image:
+    """A smaller copy with heads hidden, and the tracks that were found in this very picture framed.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        tracks: All that are known: those that were not found this time are hidden too.
+        contract: Names of the classes.
+        config: How.
+        heads_xyxy: More heads to hide, [N, 4] pixels of the picture: see `weak_heads`.
+    """
     height, width = image.shape[:2]
     scale = min(1.0, config.max_side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image.copy(), dtype=np.uint8)
-    boxes = np.stack([t.box_xyxy for t in tracks]) * np.float32(scale) if tracks else np.empty((0, 4), np.float32)
+    boxes = np.stack([t.box_xyxy for t in tracks]) * np.float32(scale) if tracks else NO_BOXES
     if config.blur:
-        hide_heads(canvas, boxes)
+        hide_heads(canvas, np.concatenate((boxes, heads_xyxy * np.float32(scale))))
     line = max(1, round(max(size) / 400))
     font_scale = max(0.4, max(size) / 1600)
     for track, box in zip(tracks, boxes, strict=True):
@@ -93,6 +110,17 @@ def encode(image: Image, config: SnapshotConfig) -> bytes | None:
     return None
 
 
-def make_snapshot(image: Image, tracks: Sequence[Track], contract: ModelContract, config: SnapshotConfig) -> bytes | None:
+def make_snapshot(
+    image: Image,
+    tracks: Sequence[Track],
+    contract: ModelContract,
+    config: SnapshotConfig,
+    heads_xyxy: NDArray[np.floating[Any]] = NO_BOXES,
+) -> bytes | None:
     """`draw`, then `encode`."""
-    return encode(draw(image, tracks, contract, config), config)
+    return encode(draw(image, tracks, contract, config, heads_xyxy), config)
+
+
+def weak_heads(detections: Detections) -> NDArray[np.float32]:
+    """Boxes [N, 4] of everything that may be somebody's head, whether it has become a track or not."""
+    return detections.boxes_xyxy[detections.scores >= HIDDEN_FROM]

@@ -38,7 +38,8 @@ class RuntimeWindow:
         with self._lock:  # one at a time: who looks must not take the cores from the cameras
             known = self._pictures.get(camera)
             if known is None or known[0] is not view:
-                known = view, make_snapshot(view.frame.image, view.tracks, view.contract, self._runtime.settings.snapshot)
+                config = self._runtime.settings.snapshot
+                known = view, make_snapshot(view.frame.image, view.tracks, view.contract, config, view.heads_xyxy)
                 self._pictures = {k: v for k, v in self._pictures.items() if k in self._runtime.pipelines} | {camera: known}
             return known[1]
 

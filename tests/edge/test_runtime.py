@@ -192,6 +192,20 @@ def test_what_cannot_be_is_refused_and_nothing_changes(
         assert 'changes_total{outcome="refused"} 1.0' in runtime.telemetry.text().decode()
 
 
+def test_a_wish_that_cannot_be_kept_on_the_disk_is_refused_and_taken_back(
+    tmp_path: Path, tiny_model: Path, endless: Path
+) -> None:
+    with running(configure(tmp_path, tiny_model, {"gate": endless})) as (runtime, control):
+        before = runtime.settings
+        (tmp_path / "state" / "desired.new").mkdir()  # in the way of the file that is written
+        with pytest.raises(EdgeError, match="expected room for what the twin wants, cannot be written to"):
+            control.apply({"batch": 2})
+        assert runtime.settings == before and runtime.settings.batch != 2
+        (tmp_path / "state" / "desired.new").rmdir()
+        control.apply({"batch": 2})
+        assert runtime.settings.batch == 2 and read_desired(tmp_path / "state") == {"batch": 2}
+
+
 @pytest.fixture
 def shelf(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder that a web server serves, and its address."""

@@ -2,7 +2,8 @@
 
 import cv2
 import numpy as np
-from ppe_edge.snapshot import CELLS, SnapshotConfig, draw, encode, hide_heads, make_snapshot
+from ppe_edge.detector import Detections
+from ppe_edge.snapshot import CELLS, SnapshotConfig, draw, encode, hide_heads, make_snapshot, weak_heads
 from ppe_edge.tracker import Track
 
 from ppe_yolo.contract import ModelContract
@@ -42,6 +43,17 @@ def test_all_heads_are_hidden_and_only_those_found_are_framed():
     assert len(np.unique(picture[95:145, 195:245].reshape(-1, 3), axis=0)) <= CELLS**2
     plain = draw(NOISE, [found, unseen], CONTRACT, SnapshotConfig(blur=False))
     assert (plain[100:140, 200:240] == NOISE[100:140, 200:240]).all()
+
+
+def test_a_weak_detection_that_is_no_track_is_hidden_too():
+    found = Detections(
+        np.array([[200, 100, 240, 140], [20, 20, 40, 40]], np.float32), np.array([0.1, 0.09], np.float32), np.array([0, 1])
+    )
+    picture = draw(NOISE, [], CONTRACT, SnapshotConfig(), weak_heads(found))
+    assert len(np.unique(picture[95:145, 195:245].reshape(-1, 3), axis=0)) <= CELLS**2
+    assert (picture[20:40, 20:40] == NOISE[20:40, 20:40]).all()  # below that it is nobody
+    half = draw(NOISE, [], CONTRACT, SnapshotConfig(max_side=150), weak_heads(found))
+    assert len(np.unique(half[50:70, 100:120].reshape(-1, 3), axis=0)) <= CELLS**2
 
 
 def test_a_large_picture_is_made_smaller_with_its_boxes():
