@@ -34,7 +34,7 @@ from ppe_yolo.evaluation.plots import draw_curves
 from ppe_yolo.evaluation.report import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.files import atomic_path, write_json
-from ppe_yolo.inference.detector import Detections, Detector
+from ppe_yolo.inference.detector import Detections, Detector, training_hash
 from ppe_yolo.inference.predict import thresholds_of
 from ppe_yolo.inference.tiled import TiledDetector
 
@@ -120,7 +120,7 @@ def evaluate(
     curves = draw_curves(precision_recall_curves(result["raw"], contract.class_names))
     with atomic_path(out / "precision_recall.png") as temporary:
         curves.savefig(temporary, dpi=110)
-    checkpoint = contract.provenance.get("checkpoint_blake2b") or _hash_of_file(Path(model))
+    checkpoint = training_hash(contract, Path(model))
     truth = to_coco_ground_truth(annotated, contract.class_names, report.sizes)
     # the file that was measured: a quantised model has the checkpoint of the one that it was made from
     hashes = {"checkpoint_blake2b": checkpoint, "model_blake2b": _hash_of_file(Path(model))}
@@ -138,7 +138,7 @@ def evaluate(
         )
     if with_report:
         table = from_coco_results(results)
-        material = Material(annotated, table, contract.class_names, split, data, model, checkpoint, hard, out)
+        material = Material(annotated, table, contract.class_names, split, data, model, checkpoint, tiles, hard, out)
         thresholds = dict(contract.alarm_thresholds) if set(contract.alarm_thresholds) == set(contract.class_names) else None
         write_report(material, out, thresholds=thresholds, origin="those in the model file" if thresholds else "")
     write_json(out / "metrics.json", metrics)  # the last one: where it is, the others are

@@ -130,6 +130,7 @@ def to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
         "checkpoint_blake2b": material.checkpoint_blake2b,
         "data": material.data,
         "split": material.split,
+        "tiles": material.tiles,
         "images": len(material.annotated),
         "coco": {
             "map_50": figures.coco.mean(0),
@@ -171,6 +172,7 @@ def operating_point_to_plain(material: Material, figures: SplitFigures) -> dict[
         "checkpoint_blake2b": material.checkpoint_blake2b,
         "data": material.data,
         "split": material.split,
+        "tiles": material.tiles,
         "images": len(material.annotated),
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
         "classes": classes,

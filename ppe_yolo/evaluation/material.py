@@ -29,7 +29,8 @@ class Material:
         split: Its name.
         data: The data set.
         model: The model's name; empty when it is not known.
-        checkpoint_blake2b: Hash of the checkpoint that it is or was made from, or None.
+        checkpoint_blake2b: Hash of the run's checkpoint that it is or was made from, or None.
+        tiles: How it looked at the photos, see `TiledDetector`; 1: at whole ones alone.
         robustness: What robustness.json holds, or None where it was not asked for.
         folder: Where its pictures are.
     """
@@ -41,6 +42,7 @@ class Material:
     data: str
     model: str
     checkpoint_blake2b: str | None
+    tiles: int = 1
     robustness: Mapping[str, Any] | None = None
     folder: Path = Path()
 
@@ -83,6 +85,7 @@ def read_material(
         data,
         str(info.get("model", "")),
         info.get("checkpoint_blake2b"),
+        info.get("tiles", 1),
         _read_robustness(detections.with_name(ROBUSTNESS_FILE)),
         detections.parent,
     )

@@ -209,13 +209,14 @@ def _between(scores: Floats, index: int) -> float:
     return round(float(scores[index] + weaker[0]) / 2, 6) if len(weaker) else float(np.floor(scores[index] * 1e4) / 1e4)
 
 
-def read_thresholds(path: Path, class_names: Sequence[str], model_hash: str | None = None) -> dict[str, float]:
+def read_thresholds(path: Path, class_names: Sequence[str], model_hash: str | None = None, tiles: int = 1) -> dict[str, float]:
     """The thresholds in an operating_point.json.
 
     Args:
         path: Written by `ppe-yolo report` on a validation split.
         class_names: The model's classes.
-        model_hash: Of the model that they shall go with; not compared when None.
+        model_hash: Of the model that they shall go with, see `training_hash`; not compared when None.
+        tiles: How the model will look at photos: in tiles it finds more, and raises more false alarms, at the same score.
 
     Raises:
         UserError: Not such a file, of other classes or of another model, or without a threshold for a class.
@@ -233,6 +234,11 @@ def read_thresholds(path: Path, class_names: Sequence[str], model_hash: str | No
         raise UserError(
             f"{path}: the thresholds were chosen for another model ({values.get('model')}): evaluate this one on its "
             "validation photos and report again"
+        )
+    if values.get("tiles", 1) != tiles:
+        raise UserError(
+            f"{path}: expected thresholds chosen with --tiles {tiles}, got --tiles {values.get('tiles', 1)}: evaluate the "
+            f"validation photos with --tiles {tiles} and report again"
         )
     for name, value in classes.items():
         threshold = value["threshold"]

@@ -102,7 +102,7 @@ def report(
     material = read_material(detections, data, split=split, class_map=class_map, on_error=on_error)
     thresholds, origin = None, ""
     if operating_point is not None:
-        thresholds = read_thresholds(operating_point, material.class_names, material.checkpoint_blake2b)
+        thresholds = read_thresholds(operating_point, material.class_names, material.checkpoint_blake2b, material.tiles)
         origin = f"chosen before, from {operating_point.name}"
     return write_report(material, out, rules=rules, thresholds=thresholds, origin=origin, run_dir=run_dir, console=console)
 

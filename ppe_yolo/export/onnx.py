@@ -17,7 +17,7 @@ from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_supp
 from ppe_yolo.export.parity import check_parity
 from ppe_yolo.files import atomic_path
 from ppe_yolo.inference.deployable import DeployableNetwork
-from ppe_yolo.inference.detector import build_network, read_checkpoint, require_trained
+from ppe_yolo.inference.detector import build_network, read_checkpoint, require_trained, training_hash
 from ppe_yolo.model.yolov3 import YoloV3
 
 
@@ -50,7 +50,7 @@ def export_onnx(
     require_trained(contract, checkpoint)
     checkpoint_hash = hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest()
     if alarm_thresholds is not None:
-        chosen = read_thresholds(alarm_thresholds, contract.class_names, checkpoint_hash)
+        chosen = read_thresholds(alarm_thresholds, contract.class_names, training_hash(contract, checkpoint))
         contract = replace(contract, alarm_thresholds=chosen)
     contract = replace(
         contract,

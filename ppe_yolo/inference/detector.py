@@ -1,5 +1,6 @@
 """A detector: photos in, boxes in the photos' own pixels out; made from a model file."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,17 @@ def require_trained(contract: ModelContract, path: str | Path) -> None:
             f"{path}: {len(untrained)} of its tensors ({untrained[0]}, ...) hold random numbers and detect nothing: "
             f"train it first, ppe-yolo fit --model.weights {path}"
         )
+
+
+def training_hash(contract: ModelContract, path: Path) -> str | None:
+    """Tells the training that a model file came from: the same for a run's checkpoint, its ONNX file and its packed files.
+
+    That is the hash of the run's checkpoint, which files made from it remember; None where `path` is no file.
+    """
+    remembered = contract.provenance.get("run_checkpoint_blake2b") or contract.provenance.get("checkpoint_blake2b")
+    if remembered is not None:
+        return str(remembered)
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
 
 
 def load_detector(path: str | Path, *, device: str = "auto", tiles: int = 1) -> Detector:

@@ -164,6 +164,13 @@ def test_thresholds_of_a_file(tmp_path):
     assert read_thresholds(path, NAMES, "aa") == {"helmet": 0.4, "none": 0.25}
     with pytest.raises(UserError, match=r"chosen for another model \(a.ckpt\)"):
         read_thresholds(path, NAMES, "bb")
+    with pytest.raises(UserError, match="expected thresholds chosen with --tiles 2, got --tiles 1"):
+        read_thresholds(path, NAMES, "aa", tiles=2)
+    path.write_text(json.dumps({"tiles": 2, **operating_point()}))
+    assert read_thresholds(path, NAMES, "aa", tiles=2) == {"helmet": 0.4, "none": 0.4}
+    with pytest.raises(UserError, match="expected thresholds chosen with --tiles 1, got --tiles 2"):
+        read_thresholds(path, NAMES, "aa")
+    path.write_text(json.dumps(operating_point(threshold=0.25)))
     with pytest.raises(UserError, match="expected thresholds of head, got those of helmet, none"):
         read_thresholds(path, ("head",))
     for change, message in (
