@@ -13,6 +13,7 @@ SCHEMA_FILE = Path(__file__).with_name("alert.schema.json")
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 StorageTrouble = Literal["snapshots_dropped", "alerts_dropped", "snapshot_not_stored", "messages_held"]
+End = Literal["seen", "stopped", "unknown"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -77,8 +78,13 @@ class AlertClosed(_Message):
     zone: str | None = None
     violation: str
     alert: str | None = Field(default=None, description="The id of the alert that this closes.")
-    started: UtcTime
-    duration_s: float = Field(ge=0.0, description="How long it lasted, seconds.")
+    started: UtcTime = Field(description="Since when; the time of the alert when `end` is unknown.")
+    duration_s: float = Field(ge=0.0, description="How long it lasted, seconds; at least so long unless `end` is seen.")
+    end: End = Field(
+        default="seen",
+        description="seen: the helmet is on, or the head gone. stopped: nobody looks any more, since box, camera or rule was "
+        "stopped or changed. unknown: the box was killed or lost power; told at the next start, `time` is the last time known.",
+    )
     model: ModelReference
 
 

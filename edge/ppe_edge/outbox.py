@@ -8,8 +8,9 @@ import os
 import sqlite3
 import threading
 import time
+import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ppe_edge.alerts import Alert, Message, SnapshotReference, StorageEvent, StorageTrouble, utc
+from ppe_edge.alerts import Alert, AlertClosed, Message, SnapshotReference, StorageEvent, StorageTrouble, parse_message, utc
 from ppe_edge.errors import EdgeError
 from ppe_edge.outbox_database import OutboxDatabase
 
@@ -92,6 +93,8 @@ class _Held:
 class Outbox:
     """Messages on the disk until every sink has confirmed them. All methods may be called from any thread.
 
+    An alert that an earlier process raised and did not close, since it was killed, is closed when the outbox is opened.
+
     Args:
         config: Its limits.
         state_dir: Folder of its database and of snapshots/.
@@ -138,6 +141,7 @@ class Outbox:
         for stray in self._folder.iterdir():  # of a message that a crash kept from being stored
             if stray.name not in known:
                 stray.unlink(missing_ok=True)
+        self._close_orphans()
 
     def put(self, message: Message, snapshot: bytes | None = None) -> str:
         """Stores a message for every sink; it is on the disk when this returns, unless the disk is full.
@@ -222,6 +226,14 @@ class Outbox:
             except sqlite3.Error as error:  # then it stays marked, which is the safe side
                 self._complain(error)
 
+    def note_seen(self, violations: Mapping[str, float]) -> None:
+        """Keeps when open violations were last seen (id -> UTC epoch seconds), for a closing message after a crash."""
+        with self._lock:
+            try:
+                self._db.note_seen(violations)
+            except sqlite3.Error as error:
+                self._complain(error)
+
     def wake(self) -> None:
         """Ends every `wait`."""
         with self._changed:
@@ -270,6 +282,31 @@ class Outbox:
             self._db.close()
             self._guard.close()
 
+    def _close_orphans(self) -> None:
+        """Nobody saw how these ended. The id is the same if a full disk makes this happen twice, so that it is a copy."""
+        now = self._clock()
+        for body, last_seen in self._db.open_alerts():
+            alert = parse_message(body)
+            assert isinstance(alert, Alert)
+            closed = AlertClosed(
+                id=str(uuid.uuid5(uuid.UUID(alert.id), "alert_closed")),
+                time=utc(last_seen),
+                camera=alert.camera,
+                class_name=alert.class_name,
+                track=alert.track,
+                zone=alert.zone,
+                violation=alert.violation,
+                alert=alert.id,
+                started=alert.time,
+                duration_s=max(0.0, last_seen - alert.time.timestamp()),
+                end="unknown",
+                model=alert.model,
+            )
+            _LOG.warning(
+                "%s: alert of track %d was open when the box was killed: closed, end unknown", alert.camera, alert.track
+            )
+            self._store(_Held(closed, now, 0, {sink: [0, 0] for sink in self._sinks}))
+
     def _delivery(self, sink: str, text: str, attempts: int, redelivered: bool) -> Delivery:
         body = json.loads(text)
         snapshot = self.snapshot_path(body["snapshot"]["file"]) if body.get("snapshot") else None
@@ -303,7 +340,10 @@ class Outbox:
 
     def _insert(self, entry: _Held) -> None:
         snapshot = (f"{entry.message.id}.jpg", entry.size) if entry.size else None
-        self._db.insert(entry.message.id, entry.created, entry.message.to_json(), entry.waiting, snapshot)
+        message = entry.message
+        opens = (message.violation, message.time.timestamp()) if isinstance(message, Alert) else None
+        closes = message.violation if isinstance(message, AlertClosed) else None
+        self._db.insert(message.id, entry.created, message.to_json(), entry.waiting, snapshot, opens, closes)
         self._complaint = ""
 
     def _write_snapshot(self, file: str, snapshot: bytes) -> SnapshotReference | None:

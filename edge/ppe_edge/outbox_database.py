@@ -19,6 +19,8 @@ CREATE TABLE IF NOT EXISTS deliveries (
 CREATE INDEX IF NOT EXISTS deliveries_of_message ON deliveries (sequence);
 CREATE TABLE IF NOT EXISTS snapshots (
     file TEXT PRIMARY KEY, created REAL NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS open_alerts (
+    violation TEXT PRIMARY KEY, body TEXT NOT NULL, last_seen REAL NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -33,7 +35,9 @@ class Waiting:
 
 
 class OutboxDatabase:
-    """Messages, which sinks they wait for, and which snapshots are kept. Every method may raise `sqlite3.Error`.
+    """Messages, which sinks they wait for, which snapshots are kept, and which alerts are not closed yet.
+
+    Every method may raise `sqlite3.Error`.
 
     Attributes:
         bytes: Of messages and snapshots together.
@@ -60,6 +64,8 @@ class OutboxDatabase:
         body: str,
         waiting: Mapping[str, Sequence[int]],
         snapshot: tuple[str, int] | None,
+        opens: tuple[str, float] | None = None,
+        closes: str | None = None,
     ) -> None:
         """Adds a message, all of it or nothing.
 
@@ -69,6 +75,8 @@ class OutboxDatabase:
             body: JSON.
             waiting: Sink -> attempts so far, and whether one of them may have succeeded (0 or 1).
             snapshot: File name and size in bytes.
+            opens: The violation of which this message is the alert, and when it was seen, UTC epoch seconds.
+            closes: The violation of which this message is the end.
         """
         with self._transaction():
             values = (message_id, created, body)
@@ -78,6 +86,12 @@ class OutboxDatabase:
             if snapshot is not None:
                 file, size = snapshot
                 self._db.execute("INSERT INTO snapshots (file, created, size) VALUES (?, ?, ?)", (file, created, size))
+            if opens is not None:
+                violation, seen = opens
+                entry = "INSERT OR REPLACE INTO open_alerts (violation, body, last_seen) VALUES (?, ?, ?)"
+                self._db.execute(entry, (violation, body, seen))
+            if closes is not None:
+                self._db.execute("DELETE FROM open_alerts WHERE violation = ?", (closes,))
         self.bytes += len(body.encode()) + (snapshot[1] if snapshot else 0)
 
     def first_waiting(self, sink: str, wanted: Callable[[str], bool]) -> Waiting | None:
@@ -102,6 +116,16 @@ class OutboxDatabase:
         """These (sink, message id) wait no more."""
         with self._transaction():
             self._db.executemany(f"DELETE FROM deliveries WHERE {_ONE_DELIVERY}", deliveries)
+
+    def open_alerts(self) -> list[tuple[str, float]]:
+        """(the alert, when its violation was last seen) of those whose end has not been put, oldest first."""
+        return self._db.execute("SELECT body, last_seen FROM open_alerts ORDER BY last_seen, violation").fetchall()
+
+    def note_seen(self, seen: Mapping[str, float]) -> None:
+        """Violation -> when it was last seen, UTC epoch seconds; those that are not open are left out."""
+        with self._transaction():
+            rows = [(last, violation) for violation, last in seen.items()]
+            self._db.executemany("UPDATE open_alerts SET last_seen = ? WHERE violation = ?", rows)
 
     def recent(self, count: int) -> list[str]:
         """The last messages, newest first."""

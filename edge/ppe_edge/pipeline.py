@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_edge.alerts import Alert, AlertClosed, Message, ModelReference
+from ppe_edge.alerts import Alert, AlertClosed, End, Message, ModelReference
 from ppe_edge.camera import Frame
 from ppe_edge.detector import Detections
 from ppe_edge.snapshot import Image, SnapshotConfig, draw, make_snapshot, weak_heads
@@ -95,12 +95,16 @@ class Pipeline:
     def close(self) -> None:
         """Ends what goes on: nobody looks any more."""
         if self.view is not None:
-            self._tell(self._monitor.close(self.view.frame.time), self.view)
+            self._tell(self._monitor.close(self.view.frame.time), self.view, "stopped")
 
-    def _tell(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View) -> None:
+    def lasting(self) -> dict[str, float]:
+        """See `ViolationMonitor.lasting`."""
+        return self._monitor.lasting()
+
+    def _tell(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View, end: End = "seen") -> None:
         for change in changes:
             if isinstance(change, ViolationEnded):  # which is a ViolationStarted too
-                self._closed(change)
+                self._closed(change, end)
             else:
                 self._alert(change, view)
 
@@ -123,7 +127,7 @@ class Pipeline:
         self._telemetry.alerts.labels(self.camera, alert.kind).inc()
         _log.info("%s: alert, %s of track %d, score %.2f", self.camera, alert.class_name, alert.track, alert.score)
 
-    def _closed(self, change: ViolationEnded) -> None:
+    def _closed(self, change: ViolationEnded, end: End) -> None:
         closed = AlertClosed(
             camera=self.camera,
             time=change.ended,
@@ -134,6 +138,7 @@ class Pipeline:
             alert=self.open.pop(change.violation, None),
             started=change.started,
             duration_s=change.duration,
+            end=end,
             model=self._model.reference,
         )
         self._put(closed, None)

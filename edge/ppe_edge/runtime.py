@@ -31,6 +31,7 @@ from ppe_yolo.contract import ModelContract
 GRACE = 5.0  # seconds from SIGTERM to the end
 BEAT = 10.0  # a processing loop that has not turned for so many seconds is dead
 ALERTS_SHOWN = 20
+NOTE_SECONDS = 10.0  # so often it is kept on the disk that a violation still lasts
 MOST_FAULTS = 20  # batches that fail in a row; then the process ends, and whoever runs it starts it anew
 
 _log = logging.getLogger(__name__)
@@ -188,11 +189,20 @@ class Runtime:
         _log.info("%s: %s %s", event.camera, event.kind, event.detail)
         self.put(CameraEventMessage(camera=event.camera, time=event.time, event=event.kind, detail=event.detail), None)
 
+    def _note_lasting(self) -> None:
+        lasting = {violation: seen for p in self.pipelines.values() for violation, seen in p.lasting().items()}
+        if lasting:
+            self.outbox.note_seen(lasting)
+
     def _work(self) -> None:
         faults = 0
+        next_note = self.started_at + NOTE_SECONDS
         try:
             while not self._stopping.is_set():
                 self.beat = time.monotonic()
+                if self.beat >= next_note:
+                    next_note = self.beat + NOTE_SECONDS
+                    self._note_lasting()
                 while not self._actions.empty():
                     self._actions.get()()
                 frames = self.mailbox.take(self.settings.batch, 0.1)

@@ -177,6 +177,10 @@ class ViolationMonitor:
         self._told = [t for t in self._told if now - t.time < self._rule.cooldown_s]
         return [*changes, *begins]
 
+    def lasting(self) -> dict[str, float]:
+        """Violations that were told of and go on: id -> when last seen, seconds."""
+        return {head.started.violation: head.last_yes for head in self._heads.values() if head.started is not None}
+
     def close(self, now: float) -> list[ViolationEnded]:
         """Ends all that last: nobody looks any more. They ended when their heads were last seen, at `now` at the latest."""
         ended = [self._end(h) for h in self._heads.values() if h.started is not None]

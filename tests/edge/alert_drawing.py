@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ppe_edge.alerts import Alert, ModelReference, utc
+from ppe_edge.alerts import Alert, AlertClosed, ModelReference, utc
 
 MODEL = ModelReference(name="tiny.onnx", sha256="0" * 64, provenance={"recipe": "tiny"})
 NOON = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -22,3 +22,17 @@ def an_alert(number: int = 0, **changes: Any) -> Alert:
         "model": MODEL,
     }
     return Alert(**{**values, **changes})
+
+
+def a_closing(number: int = 0, seconds: float = 5.0) -> AlertClosed:
+    """The end of `an_alert(number)`, seen after so many seconds."""
+    return AlertClosed(
+        time=utc(NOON + number + seconds),
+        camera="gate",
+        class_name="none",
+        track=number,
+        violation=f"gate-{number}",
+        started=utc(NOON + number),
+        duration_s=seconds,
+        model=MODEL,
+    )

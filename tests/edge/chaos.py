@@ -59,6 +59,8 @@ class Result:
     lost: list[str] = field(default_factory=list)
     lost_from_file: list[str] = field(default_factory=list)
     unmarked_duplicates: list[str] = field(default_factory=list)
+    not_closed_once: list[str] = field(default_factory=list)  # alerts that got no closing message, or more than one
+    ends: dict[str, int] = field(default_factory=dict)  # how closing messages say that it ended
     back_after_s: list[float] = field(default_factory=list)
     not_back: list[str] = field(default_factory=list)  # cameras that were given more than BACK_WITHIN_S
     rss_growth_mb: float = 0.0  # of the peak, in the second half of any life, after it had settled
@@ -75,6 +77,7 @@ class Result:
             f"{len(self.lost)} messages did not reach the hub": self.lost,
             f"{len(self.lost_from_file)} messages did not reach the file": self.lost_from_file,
             f"{len(self.unmarked_duplicates)} messages came twice unmarked": self.unmarked_duplicates,
+            f"{len(self.not_closed_once)} alerts were not closed, or twice": self.not_closed_once,
             f"more alerts in the log ({self.alerts_logged}) than in the outbox ({self.alerts})": self.alerts_logged
             > self.alerts,
             f"not back within {BACK_WITHIN_S:g} s: {self.not_back}": self.not_back,
@@ -277,7 +280,12 @@ class Chaos:
         unmarked = Counter(body["id"] for body in received if not body["redelivered"])
         result.faults = dict(self.counts)
         result.stored, result.received = len(bodies), len(received)
-        result.alerts = sum(body["kind"] == "alert" for body in bodies)
+        alerts = [body["id"] for body in bodies if body["kind"] == "alert"]
+        closings = [body for body in bodies if body["kind"] == "alert_closed"]
+        closed = Counter(body["alert"] for body in closings)
+        result.alerts = len(alerts)
+        result.not_closed_once = sorted(key for key in {*alerts, *closed} if closed[key] != 1 or key not in alerts)
+        result.ends = dict(Counter(body["end"] for body in closings))
         result.alerts_logged = (self.folder / "ppe_edge.log").read_text(errors="replace").count(": alert, ")
         result.marked_copies = sum(body["redelivered"] for body in received)
         result.lost = sorted(ids - {body["id"] for body in received})

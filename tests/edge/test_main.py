@@ -206,6 +206,31 @@ def test_sigterm_drains_and_stops(tmp_path: Path, tiny_model: Path, camera: str,
     assert kinds.count("alert") == kinds.count("alert_closed") == 1
 
 
+def messages(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Those of a kind in the file of alerts; a copy of one that was there already is left out."""
+    lines = map(json.loads, (folder / "alerts.jsonl").read_text().splitlines())
+    return list({m["id"]: m for m in lines if m["kind"] == kind}.values())
+
+
+def test_an_alert_that_kill_9_left_open_is_closed_by_the_next_start_and_only_that(
+    tmp_path: Path, tiny_model: Path, camera: str, start: Any
+) -> None:
+    config = configure(tmp_path, tiny_model, camera)
+    first = start(config)
+    first.wait_for("gate: alert, none")
+    first.process.kill()
+    first.process.wait(30)
+    for _ in range(2):  # the second life ends in order, and leaves nothing open for the third
+        box = start(config)
+        box.wait_for("gate: alert, none")
+        box.process.send_signal(signal.SIGTERM)
+        assert box.process.wait(30) == 0
+    alerts, closed = messages(tmp_path, "alert"), messages(tmp_path, "alert_closed")
+    assert [m["end"] for m in closed] == ["unknown", "stopped", "stopped"]
+    assert [m["alert"] for m in closed] == [m["id"] for m in alerts] and len(alerts) == 3
+    assert closed[0]["time"] == alerts[0]["time"] and closed[0]["duration_s"] == 0.0  # nothing later is known
+
+
 def test_the_page_of_a_running_box(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
     box = start(configure(tmp_path, tiny_model, camera))
     port = int(box.wait_for(r"web page on http://127.0.0.1:(\d+)"))

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_a_helmet_comes_off_and_goes_on_again(tmp_path: Path, tiny_model: Path, 
         "sha256": hashlib.sha256(tiny_model.read_bytes()).hexdigest(),
         "provenance": {"made_by": "test"},
     }
-    assert (closed["alert"], closed["violation"]) == (alert["id"], alert["violation"])
+    assert (closed["alert"], closed["violation"], closed["end"]) == (alert["id"], alert["violation"], "seen")
     assert closed["duration_s"] == pytest.approx(1.9, abs=0.01)  # from the first bare picture to the last
     picture = tmp_path / "state" / "snapshots" / alert["snapshot"]["file"]
     assert hashlib.sha256(picture.read_bytes()).hexdigest() == alert["snapshot"]["sha256"]
@@ -122,10 +123,23 @@ def test_two_cameras_do_not_mix(tmp_path: Path, tiny_model: Path, make_clip: Cal
     }
     metrics = run_to_the_end(Runtime(load_settings(configure(tmp_path, tiny_model, clips))))
     assert [m["camera"] for m in told(tmp_path, "alert")] == ["bare"]
-    assert [m["camera"] for m in told(tmp_path, "alert_closed")] == ["bare"]  # the clip's end ends it
+    assert [(m["camera"], m["end"]) for m in told(tmp_path, "alert_closed")] == [("bare", "stopped")]  # by the clip's end
     assert 'ppe_edge_frames_processed_total{camera="bare"} 30.0' in metrics
     assert 'ppe_edge_frames_processed_total{camera="good"} 30.0' in metrics
     assert 'ppe_edge_alerts_total{camera="bare",kind="alert"} 1.0' in metrics
+
+
+def test_how_long_a_violation_has_lasted_is_kept_for_a_crash(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "NOTE_SECONDS", 0.2)
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 1500)])
+    with running(configure(tmp_path, tiny_model, {"gate": clip})) as (runtime, _):
+        wait_until(lambda: told(tmp_path, "alert"))
+        [alert] = told(tmp_path, "alert")
+        began = datetime.fromisoformat(alert["time"]).timestamp()
+        wait_until(lambda: [seen for _, seen in runtime.outbox._db.open_alerts() if seen > began + 1.0])
+    assert len(told(tmp_path, "alert_closed")) == 1
 
 
 def test_the_window_shows_what_happens(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
