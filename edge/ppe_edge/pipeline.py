@@ -74,6 +74,14 @@ class Pipeline:
         self._put = put
         self._telemetry = telemetry
 
+    def take_over(self, before: "Pipeline") -> None:
+        """Goes on where the camera's pipeline with another rule or model left off; that one may be closed then."""
+        self.view = before.view
+        self._monitor.take_over(before._monitor, same_tracks=self.tracker is before.tracker)
+        for violation in self._monitor.lasting():
+            if violation in before.open:
+                self.open[violation] = before.open.pop(violation)
+
     def process(self, frame: Frame, detections: Detections) -> None:
         """Follows what was found, and tells of violations that begin or end."""
         start = time.perf_counter()

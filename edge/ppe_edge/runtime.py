@@ -144,7 +144,10 @@ class Runtime:
         for name in moved:
             self.readers.pop(name).stop(0.0)
         for name in {*made, *(self.pipelines.keys() - settings.live_cameras.keys())} & self.pipelines.keys():
-            self.pipelines.pop(name).close()
+            before = self.pipelines.pop(name)
+            if name in made:
+                made[name].take_over(before)
+            before.close()
         if detector is not None:
             self.detector, self.model = detector, model
             self.telemetry.set_model(model.reference.name, model.reference.sha256)

@@ -4,10 +4,11 @@ Each picture in which a tracked head is found says yes or no. A violation begins
 ends when as many say no, or the head is gone. Between the two nothing changes: one doubtful picture neither begins nor ends.
 """
 
+import math
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from ppe_yolo.contract import ModelContract
 
 Point = tuple[float, float]
 FEWEST = 3  # pictures that a decision by time rests on
+NOBODY = 0  # the number of no track: they count from 1
 
 
 class RuleConfig(BaseModel):
@@ -147,6 +149,31 @@ class ViolationMonitor:
         self._label = contract.class_names.index(rule.violation_class)
         self._heads: dict[int, _Head] = {}
         self._told: list[_Told] = []
+        self._since = math.inf  # the first picture
+
+    def take_over(self, before: "ViolationMonitor", same_tracks: bool) -> None:
+        """Goes on where another rule or model left off, before the first picture.
+
+        Who was told of is not told of again within the cool-down, and a violation that lasts goes on, until pictures by the
+        new rule say otherwise: those that the old one judged do not count. `before` is left with what did not come over:
+        violations of another class, or of heads that nobody follows any more.
+
+        Args:
+            before: The monitor that watched this camera up to now.
+            same_tracks: Whether the same heads keep their numbers; else they are known by their places.
+        """
+        if before._rule.violation_class != self._rule.violation_class:
+            return
+        for told in before._told:
+            head = before._heads.get(told.track)
+            box = told.box_xyxy if head is None or head.box_xyxy is None else head.box_xyxy
+            self._told.append(_Told(told.time, told.track if same_tracks else NOBODY, box))
+        if same_tracks:
+            for number in [n for n, head in before._heads.items() if head.started is not None]:
+                head = before._heads.pop(number)
+                assert head.started is not None
+                # another model may count its classes in another order
+                self._heads[number] = replace(head, says=deque(), started=replace(head.started, label=self._label))
 
     def update(
         self, tracks: Sequence[Track], frame_size: tuple[int, int], now: float
@@ -158,6 +185,7 @@ class ViolationMonitor:
             frame_size: (height, width), pixels.
             now: When the picture was taken, seconds.
         """
+        self._since = min(self._since, now)
         present = {t.id for t in tracks}
         changes: list[ViolationStarted | ViolationEnded] = []
         for gone in [i for i in self._heads if i not in present]:
@@ -212,8 +240,8 @@ class ViolationMonitor:
         votes = sum(said is wanted for _, said in head.says)
         if self._rule.seconds is None:
             return votes >= self._rule.frames
-        # a head that has just come has not been seen for so long; the first picture of the window may have left it
-        long_enough = now - head.first >= self._rule.seconds
+        # a head, or a rule, that has just come has not been seen for so long; the window's first picture may have left it
+        long_enough = now - max(head.first, self._since) >= self._rule.seconds
         enough = len(head.says) >= FEWEST and votes * self._rule.of >= self._rule.frames * len(head.says)
         return long_enough and enough
 

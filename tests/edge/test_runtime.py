@@ -166,10 +166,10 @@ def test_the_twin_changes_rules_and_cameras_live(tmp_path: Path, tiny_model: Pat
     with running(configure(tmp_path, tiny_model, {"gate": red})) as (runtime, control):
         wait_until(lambda: told(tmp_path, "alert"))
         reader = runtime.readers["gate"]
-        control.apply({"rule": {"alarm_threshold": 0.99}, "cameras": {"yard": {"source": str(red)}}})
+        control.apply({"rule": {"alarm_threshold": 0.99, "hysteresis": 1.0}, "cameras": {"yard": {"source": str(red)}}})
         assert runtime.readers["gate"] is reader  # whose source is the same goes on
         assert runtime.settings.rule_of("yard").alarm_threshold == 0.99
-        wait_until(lambda: told(tmp_path, "alert_closed"))  # by the old rule; nothing begins by the new one
+        wait_until(lambda: told(tmp_path, "alert_closed"))  # by the new rule, by which nothing begins
         wait_until(lambda: (view := runtime.pipelines["yard"].view) is not None and view.frame.number > 10)
         assert len(told(tmp_path, "alert")) == 1
         control.apply({"cameras": {"gate": {"enabled": False}, "yard": {"source": str(red)}}})
@@ -177,6 +177,33 @@ def test_the_twin_changes_rules_and_cameras_live(tmp_path: Path, tiny_model: Pat
         wait_until(lambda: [m for m in told(tmp_path, "alert") if m["camera"] == "yard"])  # the file's rule holds again
         assert read_desired(tmp_path / "state")["cameras"]["gate"] == {"enabled": False}
         assert (tmp_path / "state" / "desired.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("change", ["rule", "model", "tracker"])
+def test_nobody_is_told_of_twice_since_something_was_changed(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], shelf: tuple[Path, str], change: str
+) -> None:
+    _, sha256 = another_model(tiny_model, shelf[0] / "new.onnx")
+    desired: dict[str, Any] = {
+        "rule": {"rule": {"alarm_threshold": 0.6}},
+        "model": {"model": {"url": f"{shelf[1]}/new.onnx", "sha256": sha256}},
+        "tracker": {"tracker": {"keep_s": 2.0}},
+    }[change]
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 1500)])
+    with running(configure(tmp_path, tiny_model, {"gate": clip}, rule={"cooldown_s": 3600})) as (runtime, control):
+        wait_until(lambda: told(tmp_path, "alert"))
+        opened = dict(runtime.pipelines["gate"].open)
+        control.apply(desired)
+        if change == "tracker":  # heads are counted anew: it cannot be said that this one is the same
+            wait_until(lambda: [m["end"] for m in told(tmp_path, "alert_closed")] == ["stopped"])
+            assert runtime.pipelines["gate"].open == {}
+        else:
+            assert runtime.pipelines["gate"].open == opened
+        number = runtime.pipelines["gate"].view.frame.number
+        wait_until(lambda: runtime.pipelines["gate"].view.frame.number > number + 30)  # 3 s, twice what an alert needs
+    assert len(told(tmp_path, "alert")) == 1  # told before, in all three cases
+    [closed] = told(tmp_path, "alert_closed")
+    assert opened == {closed["violation"]: closed["alert"]}
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,67 @@ def test_a_new_track_at_the_place_of_the_old_one_is_the_same_head_for_the_cool_d
     assert kinds_of(watch(monitor, [NONE] * 2, start=1.5, number=3, box=(150, 10, 170, 30))) == [(1, "started")]
 
 
+TWO = {"seconds": None, "frames": 2, "of": 2}
+
+
+def test_another_rule_does_not_tell_of_the_same_head_again_within_the_cool_down():
+    old = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10), CONTRACT)
+    assert kinds_of(watch(old, [NONE, NONE, HELMET, HELMET])) == [(1, "started"), (3, "ended")]  # told at 0.1
+    new = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10, alarm_threshold=0.8), CONTRACT)
+    new.take_over(old, same_tracks=True)
+    assert watch(new, [NONE] * 5, start=5) == [] and old.close(6.0) == []
+    assert kinds_of(watch(new, [NONE] * 3, start=10.05)) == [(1, "started")]  # 10.15 is the first beyond 0.1 + 10
+
+
+def test_a_violation_goes_on_under_another_rule_until_pictures_by_that_rule_end_it():
+    old = ViolationMonitor(RuleConfig(**TWO), CONTRACT)
+    [(_, started)] = watch(old, [NONE, NONE, NONE, HELMET])  # one no of the two that would end it
+    new = ViolationMonitor(RuleConfig(**TWO, alarm_threshold=0.9, hysteresis=0.5), CONTRACT)
+    new.take_over(old, same_tracks=True)
+    assert old.close(1.0) == [] and new.lasting() == {started.violation: pytest.approx(0.2)}
+    assert watch(new, [HELMET, NONE, NONE], start=1.0, score=0.45) == []  # the old no does not count; 0.45 is enough
+    [(_, ended)] = watch(new, [HELMET, HELMET], start=2.0)
+    assert (ended.violation, ended.started, ended.ended) == (started.violation, 0.0, pytest.approx(1.2))
+
+
+def test_what_the_old_rule_saw_does_not_hurry_the_new_one():
+    old = ViolationMonitor(RuleConfig(seconds=1.0, frames=3, of=4, alarm_threshold=0.95), CONTRACT)
+    assert watch(old, [NONE] * 20, step=0.25) == []
+    new = ViolationMonitor(RuleConfig(seconds=1.0, frames=3, of=4), CONTRACT)
+    new.take_over(old, same_tracks=True)
+    assert kinds_of(watch(new, [NONE] * 8, start=5.0, step=0.25)) == [(4, "started")]  # 6.0, a second after it came
+
+
+def test_a_rule_about_another_class_has_nothing_to_take_over():
+    contract = ModelContract(("helmet", "none", "cap"), (64, 64), alarm_thresholds={"none": 0.5, "cap": 0.5})
+    old = ViolationMonitor(RuleConfig(**TWO), contract)
+    [(_, started)] = watch(old, [NONE, NONE])
+    new = ViolationMonitor(RuleConfig(**TWO, violation_class="cap"), contract)
+    new.take_over(old, same_tracks=True)
+    assert new.lasting() == {} and [c.violation for c in old.close(1.0)] == [started.violation]
+    assert kinds_of(watch(new, [2, 2], start=1.0)) == [(1, "started")]
+
+
+def test_under_a_model_that_counts_its_classes_otherwise_the_class_keeps_its_name():
+    old = ViolationMonitor(RuleConfig(**TWO), CONTRACT)
+    watch(old, [NONE, NONE])
+    new = ViolationMonitor(RuleConfig(**TWO), ModelContract(("none", "helmet"), (64, 64), alarm_thresholds={"none": 0.5}))
+    new.take_over(old, same_tracks=True)
+    [ended] = new.close(1.0)
+    assert ended.label == 0
+
+
+def test_heads_that_are_counted_anew_are_known_by_their_places():
+    old = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10), CONTRACT)
+    watch(old, [NONE, NONE], number=7)
+    watch(old, [NONE], start=0.2, number=7, box=(60, 10, 80, 30))  # it has walked since
+    new = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10), CONTRACT)
+    new.take_over(old, same_tracks=False)
+    assert len(old.close(1.0)) == 1 and new.lasting() == {}
+    assert watch(new, [NONE] * 3, start=1.0, number=1, box=(62, 10, 82, 30)) == []
+    assert kinds_of(watch(new, [NONE] * 3, start=1.0, number=7, box=(150, 10, 170, 30))) == [(1, "started")]
+
+
 def test_two_heads_at_once_are_two_violations():
     monitor = ViolationMonitor(RuleConfig(seconds=None, frames=1, of=1), CONTRACT)
     changes = monitor.update([head(NONE), head(NONE, number=2, box=(15, 10, 35, 30))], SIZE, 0.0)
