@@ -11,25 +11,21 @@ Floats = NDArray[np.floating[Any]]
 
 def pairwise_iou(a_xyxy: Floats, b_xyxy: Floats) -> NDArray[np.float32]:
     """Overlap of each box [N, 4] with each box [M, 4], 0..1: [N, M]."""
-    inner = _pairwise_intersection(a_xyxy, b_xyxy)
-    union = _areas(a_xyxy)[:, None] + _areas(b_xyxy)[None] - inner
-    return np.asarray(inner / np.maximum(union, 1e-9), dtype=np.float32)
+    return pairwise_iou_and_cover(a_xyxy, b_xyxy)[0]
 
 
-def pairwise_cover(a_xyxy: Floats, b_xyxy: Floats) -> NDArray[np.float32]:
-    """Part of the smaller box of each pair that lies in the other, 0..1: [N, M]; 1 for a box within another."""
-    smaller = np.minimum(_areas(a_xyxy)[:, None], _areas(b_xyxy)[None])
-    return np.asarray(_pairwise_intersection(a_xyxy, b_xyxy) / np.maximum(smaller, 1e-9), dtype=np.float32)
+def pairwise_iou_and_cover(a_xyxy: Floats, b_xyxy: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Overlap of each box [N, 4] with each box [M, 4], and the part of the smaller of the two that lies in the other.
 
-
-def _pairwise_intersection(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
-    low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    return np.asarray(np.prod(np.clip(high - low, 0.0, None), axis=2))
-
-
-def _areas(boxes_xyxy: Floats) -> Floats:
-    return np.asarray(np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1))
+    Both are [N, M], 0..1; of a box within another, the part is 1.
+    """
+    (a_x1, a_y1, a_x2, a_y2), (b_x1, b_y1, b_x2, b_y2) = a_xyxy.T[:, :, None], b_xyxy.T
+    inner = np.maximum(np.minimum(a_x2, b_x2) - np.maximum(a_x1, b_x1), 0.0)  # column by column: several times faster
+    inner *= np.maximum(np.minimum(a_y2, b_y2) - np.maximum(a_y1, b_y1), 0.0)
+    a_area, b_area = (a_x2 - a_x1) * (a_y2 - a_y1), (b_x2 - b_x1) * (b_y2 - b_y1)
+    iou = inner / np.maximum(a_area + b_area - inner, 1e-9)
+    cover = inner / np.maximum(np.minimum(a_area, b_area), 1e-9)
+    return np.asarray(iou, dtype=np.float32), np.asarray(cover, dtype=np.float32)
 
 
 def enlarged(boxes_xyxy: Floats, part: float) -> Floats:

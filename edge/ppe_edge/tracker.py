@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.detector import Detections
-from ppe_edge.geometry import enlarged, pairwise_cover, pairwise_iou
+from ppe_edge.geometry import enlarged, pairwise_iou, pairwise_iou_and_cover
 
 # Two detections that overlap more are one head, whatever their classes. The model itself only merges those of one class that
 # overlap by half; what is left are a head with and without its neck, or with and without the helmet.
 SAME_HEAD_IOU, SAME_HEAD_COVER = 0.4, 0.75
 INERTIA = 0.7  # of the velocity: the part that is kept with each new picture
+NO_BOXES = np.empty((0, 4), dtype=np.float32)
 
 
 class TrackerConfig(BaseModel):
@@ -64,12 +65,15 @@ class Track:
 
 
 class Tracker:
-    """Follows the heads of one camera."""
+    """Follows the heads of one camera.
+
+    What is done for every head is done for all of them at once: a call of numpy costs much more than the arithmetic in it.
+    """
 
     def __init__(self, config: TrackerConfig) -> None:
         self._config = config
         self._tracks: list[Track] = []
-        self._velocities: dict[int, NDArray[np.float32]] = {}  # pixels a second, x and y twice
+        self._velocities = NO_BOXES  # of each track: pixels a second [N, 4], x and y twice
         self._next_id = 1
         self._time: float | None = None
 
@@ -85,54 +89,66 @@ class Tracker:
         elapsed = 0.0 if self._time is None else max(0.0, now - self._time)
         if self._time is not None and now < self._time - config.keep_s:
             # the clock was set back: tracks with times to come would neither end nor have been watched for long enough
-            self._tracks, self._velocities = [], {}
+            self._tracks, self._velocities = [], NO_BOXES
         self._time = now
-        known = [
-            replace(t, box_xyxy=t.box_xyxy + self._velocities[t.id] * np.float32(elapsed), seen=False) for t in self._tracks
-        ]
-        strong = scores >= config.high_score
-        found: dict[int, int] = {}  # place in `known` -> place in `boxes`
-        for stage in (np.flatnonzero(strong), np.flatnonzero(~strong)):
-            free = [i for i in range(len(known)) if i not in found]
-            for row, column in self._match([known[i] for i in free], boxes[stage]):
-                found[free[row]] = int(stage[column])
-        tracks = []
-        for i, track in enumerate(known):
+        strong = int(np.count_nonzero(scores >= config.high_score))  # they come first
+        before = np.array([t.box_xyxy for t in self._tracks], dtype=np.float32).reshape(-1, 4)
+        expected = before + self._velocities * np.float32(elapsed)
+        found = self._match(expected, boxes, strong)
+        self._learn_velocities(before, boxes, found, now)
+        tracks, kept = [], []  # `kept`: places in `self._tracks`
+        heads = list(zip(boxes, scores.tolist(), labels.tolist(), strict=True))
+        for i, track in enumerate(self._tracks):
             if i in found:
-                j = found[i]
-                tracks.append(self._found_again(i, track, boxes[j], float(scores[j]), int(labels[j]), now))
+                box, score, label = heads[found[i]]
+                last_time = max(now, track.last_time)
+                tracks.append(Track(track.id, box, score, label, True, track.hits + 1, track.first_time, last_time))
             elif now - track.last_time <= config.keep_s:
-                tracks.append(track)
+                tracks.append(replace(track, box_xyxy=expected[i], seen=False))
             else:
-                del self._velocities[track.id]
-        for j in sorted(set(np.flatnonzero(strong).tolist()) - set(found.values())):
-            tracks.append(Track(self._next_id, boxes[j], float(scores[j]), int(labels[j]), True, 1, now, now))
-            self._velocities[self._next_id] = np.zeros(4, dtype=np.float32)
+                continue
+            kept.append(i)
+        taken = set(found.values())
+        new = [head for j, head in enumerate(heads[:strong]) if j not in taken]
+        for box, score, label in new:
+            tracks.append(Track(self._next_id, box, score, label, True, 1, now, now))
             self._next_id += 1
         self._tracks = tracks
+        self._velocities = np.concatenate((self._velocities[kept], np.zeros((len(new), 4), dtype=np.float32)))
         return list(tracks)
 
-    def _match(self, tracks: list[Track], boxes: NDArray[np.float32]) -> list[tuple[int, int]]:
-        if not tracks or not len(boxes):
-            return []
+    def _match(self, expected: NDArray[np.float32], boxes: NDArray[np.float32], strong: int) -> dict[int, int]:
+        """Place in `expected` [N, 4] -> place in `boxes` [M, 4], of which the first `strong` are matched first."""
+        found: dict[int, int] = {}
+        if not len(expected) or not len(boxes):
+            return found
         from scipy.optimize import linear_sum_assignment  # half a second to import: not before the first head
 
         part = self._config.enlarge
-        overlap = pairwise_iou(enlarged(np.stack([t.box_xyxy for t in tracks]), part), enlarged(boxes, part))
-        rows, columns = linear_sum_assignment(overlap, maximize=True)
-        return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= self._config.min_overlap]
+        overlap = pairwise_iou(enlarged(expected, part), enlarged(boxes, part))
+        for columns in (range(strong), range(strong, len(boxes))):
+            rows = [i for i in range(len(expected)) if i not in found]
+            if not rows or not columns:
+                continue
+            candidates = overlap[rows, columns.start : columns.stop]
+            for i, j in zip(*(a.tolist() for a in linear_sum_assignment(candidates, maximize=True)), strict=True):
+                if candidates[i, j] >= self._config.min_overlap:
+                    found[rows[i]] = columns[j]
+        return found
 
-    def _found_again(self, index: int, track: Track, box: NDArray[np.float32], score: float, label: int, now: float) -> Track:
-        before = self._tracks[index]
-        elapsed = now - track.last_time
-        if elapsed > 0 and before.seen:
-            middle = (box[:2] + box[2:] - before.box_xyxy[:2] - before.box_xyxy[2:]) / np.float32(2 * elapsed)
-            velocity = self._velocities[track.id]
-            kept = INERTIA if track.hits > 1 else 0.0  # the first step is all that is known
-            self._velocities[track.id] = np.asarray(kept * velocity + (1 - kept) * np.tile(middle, 2), dtype=np.float32)
-        return replace(
-            track, box_xyxy=box, score=score, label=label, seen=True, hits=track.hits + 1, last_time=max(now, track.last_time)
-        )
+    def _learn_velocities(
+        self, before: NDArray[np.float32], boxes: NDArray[np.float32], found: dict[int, int], now: float
+    ) -> None:
+        """From the steps of those heads that were found in the last picture and are found in this one."""
+        rows = [i for i in found if self._tracks[i].seen and now > self._tracks[i].last_time]
+        if not rows:
+            return
+        old, new = before[rows], boxes[[found[i] for i in rows]]
+        elapsed = np.array([[now - self._tracks[i].last_time] for i in rows])
+        step = (new[:, :2] + new[:, 2:] - old[:, :2] - old[:, 2:]) / (2 * elapsed).astype(np.float32)
+        # the first step is all that is known
+        inertia = np.array([[INERTIA if self._tracks[i].hits > 1 else 0.0] for i in rows], dtype=np.float32)
+        self._velocities[rows] = inertia * self._velocities[rows] + (1 - inertia) * np.tile(step, 2)
 
 
 def _one_a_head(detections: Detections, low_score: float) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
@@ -140,9 +156,13 @@ def _one_a_head(detections: Detections, low_score: float) -> tuple[NDArray[np.fl
     chosen = np.flatnonzero(detections.scores >= low_score)
     chosen = chosen[np.argsort(-detections.scores[chosen], kind="stable")]
     boxes = detections.boxes_xyxy[chosen]
-    same = (pairwise_iou(boxes, boxes) > SAME_HEAD_IOU) | (pairwise_cover(boxes, boxes) > SAME_HEAD_COVER)
+    iou, cover = pairwise_iou_and_cover(boxes, boxes)
+    same = (iou > SAME_HEAD_IOU) | (cover > SAME_HEAD_COVER)
+    hidden = np.zeros(len(chosen), dtype=bool)  # by a stronger one that is kept
     kept: list[int] = []
     for i in range(len(chosen)):
-        if not same[i, kept].any():
+        if not hidden[i]:
             kept.append(i)
-    return boxes[kept], detections.scores[chosen[kept]], detections.labels[chosen[kept]]
+            hidden |= same[i]
+    chosen = chosen[kept]
+    return boxes[kept], detections.scores[chosen], detections.labels[chosen]

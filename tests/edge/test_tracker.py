@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.detector import Detections
-from ppe_edge.geometry import enlarged, is_inside, pairwise_cover, pairwise_iou
+from ppe_edge.geometry import enlarged, is_inside, pairwise_iou, pairwise_iou_and_cover
 from ppe_edge.tracker import Tracker, TrackerConfig
 from pydantic import ValidationError
 
@@ -21,7 +21,9 @@ def found(*heads):
 def test_overlap_by_hand():
     a, b = np.array([[0, 0, 10, 10]], np.float32), np.array([[5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 10]], np.float32)
     np.testing.assert_allclose(pairwise_iou(a, b), [[50 / 150, 0, 1]], rtol=1e-6)
-    np.testing.assert_allclose(pairwise_cover(a, np.array([[5, 0, 15, 10], [2, 2, 4, 4]], np.float32)), [[0.5, 1]])
+    iou, cover = pairwise_iou_and_cover(a, np.array([[5, 0, 15, 10], [2, 2, 4, 4]], np.float32))
+    np.testing.assert_allclose(iou, [[50 / 150, 0.04]], rtol=1e-6)
+    np.testing.assert_allclose(cover, [[0.5, 1]])
     np.testing.assert_allclose(enlarged(a, 0.3), [[-3, -3, 13, 13]])
 
 
@@ -105,6 +107,38 @@ def test_whatever_comes_each_number_is_one_track_and_each_head_at_most_once(pict
         assert not new or min(new) > max(seen, default=0)  # a number that is gone does not come back
         seen |= set(ids)
         assert sum(t.seen for t in tracks) <= len(picture)
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(-0.4, 0.6),  # seconds since the last picture: the clock may be set back a little
+            st.lists(
+                st.one_of(st.none(), st.tuples(st.floats(-9, 9), st.floats(-9, 9), st.floats(0, 1), st.integers(0, 1))),
+                min_size=4,
+                max_size=4,
+            ),
+        ),
+        max_size=15,
+    )
+)
+def test_heads_far_apart_are_followed_as_if_each_were_alone(pictures):
+    together, alone = Tracker(CONFIG), [Tracker(CONFIG) for _ in range(4)]
+    now = 100.0
+    for elapsed, heads in pictures:
+        now += elapsed
+        found_here = [
+            () if head is None else ((1000 * i + head[0], head[1], 1000 * i + head[0] + 20, head[1] + 20, *head[2:]),)
+            for i, head in enumerate(heads)
+        ]
+        joint = together.update(found(*(box for boxes in found_here for box in boxes)), now)
+        single = [t for tracker, boxes in zip(alone, found_here, strict=True) for t in tracker.update(found(*boxes), now)]
+        assert sorted(map(_without_number, joint)) == sorted(map(_without_number, single))
+
+
+def _without_number(track):
+    return (*track.box_xyxy.tolist(), track.score, track.label, track.seen, track.hits, track.first_time, track.last_time)
 
 
 def test_a_clock_that_goes_back_a_little_starts_nothing_anew():
