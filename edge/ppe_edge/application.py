@@ -45,7 +45,7 @@ class Application:
         control = Control(self.runtime, config_file, desired)
         methods = {"health": control.health, "snapshot": control.snapshot, "reload": control.reload}
         hub = self.runtime.hub if settings.twin.enabled else None
-        self._twin = None if hub is None else TwinClient(hub, control.apply, methods)
+        self._twin = None if hub is None else TwinClient(hub, control.apply, methods, control.reported)
 
     def run(self) -> int:
         """Works until the runtime ends or is asked to; returns the exit code."""

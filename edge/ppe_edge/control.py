@@ -48,7 +48,7 @@ class Control:
         with self._lock:
             try:
                 settings = self._check(desired)
-                detector = self._fetch(settings)
+                detector = self._wanted_model(settings)
                 before = self._runtime.settings, None if detector is None else self._runtime.detector
                 self._runtime.between_frames(lambda: self._runtime.switch(settings, detector))
                 try:
@@ -74,7 +74,8 @@ class Control:
         with self._lock:
             try:
                 settings = load_settings(self._file, self._desired)
-                self._runtime.between_frames(lambda: self._runtime.switch(self._keep_fixed(settings)))
+                detector = self._wanted_model(settings)
+                self._runtime.between_frames(lambda: self._runtime.switch(self._keep_fixed(settings), detector))
             except (EdgeError, ContractError) as error:
                 return {"reloaded": False, "reason": str(error)}
             old = self._runtime.settings
@@ -85,6 +86,11 @@ class Control:
         """Direct method `health`."""
         window = RuntimeWindow(self._runtime)
         return {"alive": window.alive(), "ready": window.ready(), **window.state()}
+
+    def reported(self) -> dict[str, Any]:
+        """What the twin is told of the box, beside what became of its wishes: the model at work."""
+        reference = self._runtime.model.reference
+        return {"model": {"name": reference.name, "sha256": reference.sha256}}
 
     def snapshot(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `snapshot`, payload {"camera": NAME}: the annotated picture, as base64 of a JPEG."""
@@ -103,12 +109,13 @@ class Control:
             raise EdgeError("model: expected url and sha256, and nothing else")
         return load_settings(self._file, desired)
 
-    def _fetch(self, settings: EdgeSettings) -> EdgeDetector | None:
-        """The model that the twin names; None when it names none, or the one that is at work already."""
+    def _wanted_model(self, settings: EdgeSettings) -> EdgeDetector | None:
+        """The model that the twin names, the configured one if it names none; None when that is at work already."""
+        at_work, store = self._runtime.detector, self._runtime.store
         url, sha256 = settings.model.url, settings.model.sha256
-        if url is None or sha256 is None or sha256 == self._runtime.model.reference.sha256:
-            return None
-        return self._runtime.store.fetch(url, sha256)
+        if url is None or sha256 is None:
+            return None if at_work.path == settings.model.path else store.open_configured(settings.model)
+        return None if sha256 == at_work.sha256 else store.fetch(url, sha256)
 
     def _keep_fixed(self, settings: EdgeSettings) -> EdgeSettings:
         old = self._runtime.settings

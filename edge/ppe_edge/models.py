@@ -76,6 +76,16 @@ class ModelStore:
                 _log.error("%s: back to %s", error, self._settings.path)
         return self._detector(self._settings.path)
 
+    def open_configured(self, settings: ModelSettings) -> EdgeDetector:
+        """Opens the model that the configuration names now, and tries it; it is not active yet, see `activate`.
+
+        Raises:
+            EdgeError, ContractError: It cannot be used; nothing has changed.
+        """
+        detector = EdgeDetector(settings.path, settings.providers, settings.threads)
+        smoke_test(detector)
+        return detector
+
     def fetch(self, url: str, sha256: str) -> EdgeDetector:
         """Downloads a model and tries it; it is not active yet, see `activate`.
 
@@ -102,16 +112,19 @@ class ModelStore:
         return detector
 
     def activate(self, detector: EdgeDetector) -> None:
-        """Has the next start open this one, and deletes the others that were fetched."""
+        """Has the next start open this one, fetched or the configured one, and deletes the others that were fetched."""
         note = self._folder / _ACTIVE
-        temporary = note.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump({"sha256": detector.sha256}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(note)
+        if detector.path.parent == self._folder:
+            temporary = note.with_suffix(".new")
+            with temporary.open("w") as file:
+                json.dump({"sha256": detector.sha256}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(note)
+        else:
+            note.unlink(missing_ok=True)
         for other in self._folder.glob("*.onnx"):
-            if other.stem != detector.sha256:
+            if other != detector.path:
                 other.unlink(missing_ok=True)
 
     def _active(self) -> Path | None:

@@ -53,6 +53,7 @@ class TwinClient:
         apply: Takes the whole desired document (without $metadata) and makes it so, or raises `EdgeError` with a
             reason; then nothing has changed. Must not let a password into the reason.
         methods: Name -> function of the request's payload that returns the answer, or raises `EdgeError`.
+        state: More properties to report with each outcome, and with each new connection.
     """
 
     def __init__(
@@ -60,14 +61,14 @@ class TwinClient:
         hub: HubConnection,
         apply: Callable[[dict[str, Any]], None],
         methods: Mapping[str, Callable[[Any], dict[str, Any]]],
+        state: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        self._hub, self._apply, self._methods = hub, apply, dict(methods)
+        self._hub, self._apply, self._methods, self._state = hub, apply, dict(methods), state
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="twin", daemon=True)
         self._desired: dict[str, Any] = {}
         self._version: int | None = None  # None: not known, so a patch cannot be merged
         self._outcome: dict[str, Any] | None = None  # of the last document that was applied
-        self._reported: dict[str, Any] = {}
         hub.subscribe(self._listen, lambda: self._work.put(self._fetch))
 
     def start(self) -> None:
@@ -78,10 +79,6 @@ class TwinClient:
         """Finishes what is being applied; gives up after `timeout_s`."""
         self._work.put(None)
         self._thread.join(timeout_s)
-
-    def report(self, properties: Mapping[str, Any]) -> None:
-        """Adds reported properties, for example the model in use; reported again after each reconnection."""
-        self._work.put(lambda: self._report(dict(properties)))
 
     def _listen(self, client: "IoTHubModuleClient") -> None:
         client.on_twin_desired_properties_patch_received = lambda patch: self._work.put(lambda: self._patch(patch))
@@ -102,7 +99,7 @@ class TwinClient:
             self._set(document, version)
         else:
             self._version = version
-            self._report({"config": self._outcome})
+            self._report()
 
     def _patch(self, patch: dict[str, Any]) -> None:
         version = patch.get("$version", 0)
@@ -123,11 +120,11 @@ class TwinClient:
         except Exception as error:  # a mistake of ours must not cut the box off from its remote control
             _LOG.exception("twin: version %s failed", version)
             self._outcome = {"version": version, "accepted": False, "reason": f"internal error: {type(error).__name__}"}
-        self._report({"config": self._outcome})
+        self._report()
 
-    def _report(self, properties: dict[str, Any]) -> None:
-        self._reported.update(properties)
-        self._hub.call(lambda client: client.patch_twin_reported_properties(self._reported), _TIMEOUT_S)
+    def _report(self) -> None:
+        properties = {**self._state(), "config": self._outcome}
+        self._hub.call(lambda client: client.patch_twin_reported_properties(properties), _TIMEOUT_S)
 
     def _answer(self, request: "MethodRequest") -> None:
         from azure.iot.device import MethodResponse

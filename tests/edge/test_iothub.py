@@ -26,6 +26,7 @@ class Box:
 
     def __init__(self) -> None:
         self.applied: list[dict[str, Any]] = []
+        self.model = "old.onnx"
 
     def apply(self, desired: dict[str, Any]) -> None:
         if desired.get("rule", {}).get("alarm_threshold", 0) > 1:
@@ -33,6 +34,10 @@ class Box:
         if "explode" in desired:
             raise RuntimeError("rtsp://user:hunter2@camera/")
         self.applied.append(desired)
+        self.model = desired.get("model", {}).get("url", "old.onnx")
+
+    def state(self) -> dict[str, Any]:
+        return {"model": {"name": self.model}}
 
     def health(self, payload: Any) -> dict[str, Any]:
         return {"alive": True, "asked": payload}
@@ -57,6 +62,7 @@ class Site:
             self.connection,
             self.box.apply,
             {"health": self.box.health, "snapshot": self.box.snapshot, "reload": self.box.reload},
+            self.box.state,
         )
         self.sink = IotHubSink(IotHubSinkConfig(timeout_s=3), self.connection)
         self.connection.start()
@@ -123,6 +129,14 @@ def test_wishes_are_applied_whole_reported_and_refused_with_a_reason(site: Site)
 
 
 @needs_mosquitto
+def test_the_model_at_work_is_reported_when_it_changes_and_changes_back(site: Site) -> None:
+    for model, name in (({"url": "new.onnx"}, "new.onnx"), (None, "old.onnx")):
+        version = site.hub.wish({"model": model})
+        wait_until(lambda version=version: site.config()["version"] == version)
+        assert site.config()["accepted"] and site.hub.reported["model"] == {"name": name}
+
+
+@needs_mosquitto
 def test_methods_answer(site: Site) -> None:
     assert site.hub.invoke("health", {"n": 1}) == (200, {"alive": True, "asked": {"n": 1}})
     assert site.hub.invoke("snapshot", "x") == (400, {"error": "no camera of this name"})
@@ -168,6 +182,7 @@ def test_reconnecting_leaves_no_descriptors_behind(site: Site) -> None:
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir()))
 
+    wait_until(site.connection.connected.is_set, 60)  # its sockets count
     before = descriptors()
     for number in range(3):
         site.broker.kill()

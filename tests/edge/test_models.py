@@ -109,6 +109,16 @@ def test_a_newer_one_takes_the_place_of_the_older(tiny_model, tmp_path, store, s
     assert store.open().sha256 == digest(content)
 
 
+def test_back_to_the_configured_one_forgets_what_was_fetched(tiny_model, tmp_path, store, server):
+    content = changed(tiny_model, floor=0.2)
+    server.files["/m"] = content
+    store.activate(store.fetch(server.url("/m"), digest(content)))
+    detector = store.open_configured(store._settings)
+    assert detector.path == tiny_model and store.open().sha256 == digest(content)  # until it is activated
+    store.activate(detector)
+    assert names(tmp_path) == [] and make_store(tiny_model, tmp_path).open().path == tiny_model
+
+
 def test_what_is_here_already_is_not_fetched_again_unless_it_is_damaged(tiny_model, tmp_path, store, server):
     new = changed(tiny_model, floor=0.2)
     server.files["/m"] = new

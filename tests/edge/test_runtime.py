@@ -285,6 +285,36 @@ def test_a_new_model_is_swapped_in_and_survives_a_restart(
     restarted.outbox.close()
 
 
+def test_a_twin_that_names_no_model_any_more_gets_the_configured_one(
+    tmp_path: Path, tiny_model: Path, endless: Path, shelf: tuple[Path, str]
+) -> None:
+    folder, address = shelf
+    _, sha256 = another_model(tiny_model, folder / "new.onnx")
+    mine = tmp_path / "mine.onnx"
+    mine.write_bytes(tiny_model.read_bytes())
+    config = configure(tmp_path, mine, {"gate": endless})
+    own = {"model": {"name": "mine.onnx", "sha256": hashlib.sha256(tiny_model.read_bytes()).hexdigest()}}
+    with running(config) as (runtime, control):
+        assert control.reported() == own
+        control.apply({"model": {"url": f"{address}/new.onnx", "sha256": sha256}, "batch": 2})
+        fetched = control.reported()
+        assert fetched["model"]["sha256"] == sha256
+        mine.write_bytes(b"damaged")
+        with pytest.raises(EdgeError, match=r"mine\.onnx"):
+            control.apply({"batch": 3})
+        assert control.reported() == fetched and runtime.settings.batch == 2
+        mine.write_bytes(tiny_model.read_bytes())
+        control.apply({"batch": 3})
+        assert control.reported() == own and runtime.detector.path == mine and runtime.settings.batch == 3
+        at_work = runtime.detector
+        control.apply({"batch": 4})
+        assert runtime.detector is at_work  # not opened again with every wish
+        assert not list((tmp_path / "state" / "models").iterdir())
+    restarted = Runtime(load_settings(config, read_desired(tmp_path / "state")))
+    assert restarted.detector.path == mine
+    restarted.outbox.close()
+
+
 @pytest.mark.parametrize("trouble", ["wrong hash", "no model", "without a contract", "not there", "closed"])
 def test_a_model_that_is_not_right_leaves_the_old_one(
     tmp_path: Path, tiny_model: Path, endless: Path, shelf: tuple[Path, str], trouble: str
@@ -320,6 +350,10 @@ def test_reload_reads_the_file_again(tmp_path: Path, tiny_model: Path, endless: 
         config.write_text(json.dumps({**document, "rule": {"cooldown_s": 5}, "log_level": "ERROR"}))
         assert control.reload() == {"reloaded": True, "needs_restart": ["log_level"]}
         assert runtime.settings.rule.cooldown_s == 5 and runtime.settings.log_level == "INFO"
+        path, sha256 = another_model(tiny_model, tmp_path / "another.onnx")
+        config.write_text(json.dumps({**document, "rule": {"cooldown_s": 5}, "model": {"path": str(path), "threads": 1}}))
+        assert control.reload() == {"reloaded": True, "needs_restart": []}
+        assert control.reported() == {"model": {"name": "another.onnx", "sha256": sha256}}
         config.write_text("nonsense")
         answer = control.reload()
         assert not answer["reloaded"] and "expected keys" in answer["reason"]
