@@ -76,7 +76,7 @@ class EdgeDetector:
             for image, canvas in zip(images, batch, strict=True)
         ]
         boxes_xyxy, scores, labels = self.run(batch)
-        found = np.count_nonzero(scores, axis=1).tolist()  # the rest are padding
+        found = [int(np.count_nonzero(of_one)) for of_one in scores]  # the rest are padding
         return [
             Detections(*placement.restore_detections(boxes_xyxy[i, :n], scores[i, :n], labels[i, :n]))
             for i, (n, placement) in enumerate(zip(found, placements, strict=True))

@@ -73,6 +73,7 @@ class Pipeline:
         self._model = model
         self._put = put
         self._telemetry = telemetry
+        self._processed = telemetry.processed.labels(camera)  # looked up once, not for every frame
 
     def take_over(self, before: "Pipeline") -> None:
         """Goes on where the camera's pipeline with another rule or model left off; that one may be closed then."""
@@ -95,6 +96,7 @@ class Pipeline:
         if changes:
             self._tell(changes, self.view)
             self._telemetry.observe("alert", time.perf_counter() - ruled)
+        self._processed.inc()
 
     def annotated(self, view: View) -> Image:
         """A picture with what was found drawn into it."""

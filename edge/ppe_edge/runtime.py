@@ -254,7 +254,6 @@ class Runtime:
             pipeline.process(frame, detections)
             self._sampler.offer(frame, detections)
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
-            self.telemetry.processed.labels(frame.camera).inc()
             if self._record is not None and pipeline.view is not None:
                 self._write(self._record, pipeline)
 

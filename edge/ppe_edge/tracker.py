@@ -18,7 +18,7 @@ from ppe_edge.geometry import enlarged, pairwise_iou, pairwise_iou_and_cover
 # overlap by half; what is left are a head with and without its neck, or with and without the helmet.
 SAME_HEAD_IOU, SAME_HEAD_COVER = 0.4, 0.75
 INERTIA = 0.7  # of the velocity: the part that is kept with each new picture
-NO_BOXES = np.empty((0, 4), dtype=np.float32)
+NOTHING = np.empty((0, 2), dtype=np.float32)
 
 
 class TrackerConfig(BaseModel):
@@ -73,7 +73,7 @@ class Tracker:
     def __init__(self, config: TrackerConfig) -> None:
         self._config = config
         self._tracks: list[Track] = []
-        self._velocities = NO_BOXES  # of each track: pixels a second [N, 4], x and y twice
+        self._velocities = NOTHING  # of each track, pixels a second [N, 2]
         self._next_id = 1
         self._time: float | None = None
 
@@ -89,11 +89,12 @@ class Tracker:
         elapsed = 0.0 if self._time is None else max(0.0, now - self._time)
         if self._time is not None and now < self._time - config.keep_s:
             # the clock was set back: tracks with times to come would neither end nor have been watched for long enough
-            self._tracks, self._velocities = [], NO_BOXES
+            self._tracks, self._velocities = [], NOTHING
         self._time = now
         strong = int(np.count_nonzero(scores >= config.high_score))  # they come first
         before = np.array([t.box_xyxy for t in self._tracks], dtype=np.float32).reshape(-1, 4)
-        expected = before + self._velocities * np.float32(elapsed)
+        moved = self._velocities * np.float32(elapsed)
+        expected = before + np.concatenate((moved, moved), axis=1)
         found = self._match(expected, boxes, strong)
         self._learn_velocities(before, boxes, found, now)
         tracks, kept = [], []  # `kept`: places in `self._tracks`
@@ -114,7 +115,7 @@ class Tracker:
             tracks.append(Track(self._next_id, box, score, label, True, 1, now, now))
             self._next_id += 1
         self._tracks = tracks
-        self._velocities = np.concatenate((self._velocities[kept], np.zeros((len(new), 4), dtype=np.float32)))
+        self._velocities = np.concatenate((self._velocities[kept], np.zeros((len(new), 2), dtype=np.float32)))
         return list(tracks)
 
     def _match(self, expected: NDArray[np.float32], boxes: NDArray[np.float32], strong: int) -> dict[int, int]:
@@ -124,8 +125,8 @@ class Tracker:
             return found
         from scipy.optimize import linear_sum_assignment  # half a second to import: not before the first head
 
-        part = self._config.enlarge
-        overlap = pairwise_iou(enlarged(expected, part), enlarged(boxes, part))
+        both = enlarged(np.concatenate((expected, boxes)), self._config.enlarge)
+        overlap = pairwise_iou(both[: len(expected)], both[len(expected) :])
         for columns in (range(strong), range(strong, len(boxes))):
             rows = [i for i in range(len(expected)) if i not in found]
             if not rows or not columns:
@@ -148,13 +149,13 @@ class Tracker:
         step = (new[:, :2] + new[:, 2:] - old[:, :2] - old[:, 2:]) / (2 * elapsed).astype(np.float32)
         # the first step is all that is known
         inertia = np.array([[INERTIA if self._tracks[i].hits > 1 else 0.0] for i in rows], dtype=np.float32)
-        self._velocities[rows] = inertia * self._velocities[rows] + (1 - inertia) * np.tile(step, 2)
+        self._velocities[rows] = inertia * self._velocities[rows] + (1 - inertia) * step
 
 
 def _one_a_head(detections: Detections, low_score: float) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """Of detections at one place the strongest: a head cannot be both. Falling order of score."""
-    chosen = np.flatnonzero(detections.scores >= low_score)
-    chosen = chosen[np.argsort(-detections.scores[chosen], kind="stable")]
+    (chosen,) = (detections.scores >= low_score).nonzero()
+    chosen = chosen[(-detections.scores[chosen]).argsort(kind="stable")]
     boxes = detections.boxes_xyxy[chosen]
     iou, cover = pairwise_iou_and_cover(boxes, boxes)
     same = (iou > SAME_HEAD_IOU) | (cover > SAME_HEAD_COVER)

@@ -97,11 +97,26 @@ class ViolationEnded(ViolationStarted):
         return max(0.0, self.ended - self.started)
 
 
+class _Votes:
+    """What the last pictures of a head say, oldest first, and how many of them say yes."""
+
+    def __init__(self) -> None:
+        self.pictures: deque[tuple[float, bool]] = deque()  # time, whether it is a violation
+        self.yes = 0  # counted as they come and go: there may be many, of many heads, in every picture
+
+    def add(self, time: float, yes: bool) -> None:
+        self.pictures.append((time, yes))
+        self.yes += yes
+
+    def forget_oldest(self) -> None:
+        self.yes -= self.pictures.popleft()[1]
+
+
 @dataclass(eq=False)
 class _Head:
     """What is known of one track."""
 
-    says: deque[tuple[float, bool]] = field(default_factory=deque)  # time, whether it is a violation
+    votes: _Votes = field(default_factory=_Votes)
     first: float = 0.0  # when it was seen first
     since: float | None = None  # the first yes after a window without any
     last_yes: float = 0.0
@@ -173,7 +188,7 @@ class ViolationMonitor:
                 head = before._heads.pop(number)
                 assert head.started is not None
                 # another model may count its classes in another order
-                self._heads[number] = replace(head, says=deque(), started=replace(head.started, label=self._label))
+                self._heads[number] = replace(head, votes=_Votes(), started=replace(head.started, label=self._label))
 
     def update(
         self, tracks: Sequence[Track], frame_size: tuple[int, int], now: float
@@ -196,7 +211,9 @@ class ViolationMonitor:
         for track in tracks:
             if not track.seen:
                 continue
-            head = self._heads.setdefault(track.id, _Head(first=track.first_time))
+            if track.id not in self._heads:
+                self._heads[track.id] = _Head(first=track.first_time)
+            head = self._heads[track.id]
             self._observe(head, track, frame_size, now)
             if head.started is not None and self._agree(head, now, False):
                 changes.append(self._end(head))
@@ -219,30 +236,32 @@ class ViolationMonitor:
         threshold = self.threshold * (self._rule.hysteresis if head.started is not None else 1.0)
         is_there, zone = self._zone_of(track.box_xyxy, frame_size)
         yes = is_there and track.label == self._label and track.score >= threshold
-        head.says.append((now, yes))
+        votes = head.votes
+        votes.add(now, yes)
         if self._rule.seconds is None:
-            while len(head.says) > self._rule.of:
-                head.says.popleft()
+            while len(votes.pictures) > self._rule.of:
+                votes.forget_oldest()
         else:
-            while now - head.says[0][0] > self._rule.seconds:
-                head.says.popleft()
+            while now - votes.pictures[0][0] > self._rule.seconds:
+                votes.forget_oldest()
         head.box_xyxy = track.box_xyxy
         if yes:
             head.last_yes, head.zone = now, zone
         if head.started is None:
             if yes and head.since is None:
                 head.since = now
-            elif not any(said for _, said in head.says):
+            elif not votes.yes:
                 head.since = None
 
     def _agree(self, head: _Head, now: float, wanted: bool) -> bool:
         """Whether enough of the last pictures say so."""
-        votes = sum(said is wanted for _, said in head.says)
+        pictures = len(head.votes.pictures)
+        votes = head.votes.yes if wanted else pictures - head.votes.yes
         if self._rule.seconds is None:
             return votes >= self._rule.frames
         # a head, or a rule, that has just come has not been seen for so long; the window's first picture may have left it
         long_enough = now - max(head.first, self._since) >= self._rule.seconds
-        enough = len(head.says) >= FEWEST and votes * self._rule.of >= self._rule.frames * len(head.says)
+        enough = pictures >= FEWEST and votes * self._rule.of >= self._rule.frames * pictures
         return long_enough and enough
 
     def _has_been_told(self, track: Track, now: float) -> bool:
