@@ -29,8 +29,15 @@ MOST_BYTES = 4096  # of a request's body
 MOST_SESSIONS = 32
 SESSION_SECONDS = 12 * 3600
 COOKIE = "ppe_edge_session"
-PAGES = {"index.html": "text/html", "login.html": "text/html", "app.js": "text/javascript", "style.css": "text/css"}
-OPEN = {"/healthz", "/readyz", "/login", "/login.html", "/style.css"}  # need no token; they tell nothing about the site
+PAGES = {
+    "index.html": "text/html",
+    "login.html": "text/html",
+    "app.js": "text/javascript",
+    "style.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
+# need no token; they tell nothing about the site
+OPEN = {"/healthz", "/readyz", "/login", "/login.html", "/style.css", "/icon.svg"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -223,7 +230,8 @@ class WebServer:
         form = await request.post()
         if not self._is_token(str(form.get("token", ""))):
             _log.warning("web: a wrong token from %s", request.remote)
-            raise web.HTTPUnauthorized(body=self._pages["login.html"], content_type="text/html")
+            page = self._pages["login.html"].replace(b' role="alert" hidden>', b' role="alert">')
+            raise web.HTTPUnauthorized(body=page, content_type="text/html")
         now = time.monotonic()
         self._sessions = {s: end for s, end in self._sessions.items() if end > now}
         while len(self._sessions) >= MOST_SESSIONS:

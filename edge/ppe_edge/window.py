@@ -78,7 +78,8 @@ class RuntimeWindow:
 def row(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as the page's table shows it."""
     kind = message["kind"]
-    what = {"alert": message.get("class"), "alert_closed": f"{message.get('class')} ended"}.get(kind)
+    ended = "ended" if message.get("end", "seen") == "seen" else "end not seen"
+    what = {"alert": f"alert: {message.get('class')}", "alert_closed": f"{ended}: {message.get('class')}"}.get(kind)
     return {
         "time": datetime.fromisoformat(message["time"]).timestamp(),
         "camera": message.get("camera", "box"),

@@ -147,7 +147,7 @@ def test_the_window_shows_what_happens(tmp_path: Path, tiny_model: Path, make_cl
     with running(configure(tmp_path, tiny_model, {"gate": clip})) as (runtime, control):
         window = RuntimeWindow(runtime)
         assert window.live("gate") is None or window.live("gate")
-        wait_until(lambda: [a for a in window.state()["alerts"] if a["what"] == "none"])
+        wait_until(lambda: [a for a in window.state()["alerts"] if a["what"] == "alert: none"])
         state = json.loads(json.dumps(window.state(), allow_nan=False))
         [camera] = state["cameras"]
         assert (camera["name"], camera["state"], camera["violations"]) == ("gate", "live", 1)

@@ -58,10 +58,16 @@ function showCameras(cameras) {
   for (const [name, made] of there) if (!names.has(name)) made.remove();
 }
 
+function when(seconds) {
+  const time = new Date(seconds * 1000);
+  const today = time.toDateString() === new Date().toDateString();
+  return today ? time.toLocaleTimeString() : time.toLocaleString();
+}
+
 function alertRow(alert) {
   const row = element("tr");
   row.append(
-    element("td", new Date(alert.time * 1000).toLocaleTimeString()),
+    element("td", when(alert.time)),
     element("td", alert.zone === null ? alert.camera : `${alert.camera} / ${alert.zone}`),
     element("td", alert.what),
     element("td", alert.score === null ? "" : alert.score.toFixed(2)),

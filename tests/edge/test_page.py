@@ -1,0 +1,189 @@
+"""The page as people see it: a real browser, a real box, a real HTTP camera."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mjpeg_server import PASSWORD, MjpegServer, jpeg
+from ppe_edge.config import load_settings
+from ppe_edge.runtime import Runtime
+from ppe_edge.web import WebServer
+from ppe_edge.window import RuntimeWindow
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from conftest import GREEN, RED  # isort: skip
+
+TOKEN = "a-token-of-the-gate-0123456789"
+SOON = 60.0  # seconds: a busy machine may need them
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="needs a browser: Debian's packages chromium and chromium-driver"
+)
+QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+MEAN_COLOUR = """
+const picture = document.querySelector("#cameras img");
+if (!picture || !picture.complete || !picture.naturalWidth) return null;
+const canvas = document.createElement("canvas");
+canvas.width = canvas.height = 1;
+canvas.getContext("2d").drawImage(picture, 0, 0, 1, 1);
+return Array.from(canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0, 3));
+"""
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    options = Options()
+    options.binary_location = str(CHROMIUM)
+    # as root there is no sandbox; /dev/shm is small in containers
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET):
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument("--window-size=1280,900")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(DRIVER))
+    driver.get("about:blank")
+    driver.get_log("performance")  # the browser's own start page is forgotten
+    yield driver
+    driver.quit()
+
+
+@dataclass
+class Site:
+    """A box, its only camera and its page."""
+
+    runtime: Runtime
+    camera: MjpegServer
+    address: str
+    colour: list[tuple[int, int, int]] = field(default_factory=lambda: [GREEN])  # what the camera sees, RGB
+
+
+@pytest.fixture
+def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
+    """Its camera sees a helmet at first."""
+    colour = [GREEN]
+    rng = np.random.default_rng(0)
+
+    def picture(_: int) -> bytes:
+        grain = rng.integers(-12, 13, (64, 96, 1))
+        return jpeg(np.clip(np.array(colour[0]) + grain, 0, 255).astype(np.uint8)[..., ::-1])
+
+    with MjpegServer(picture) as camera:
+        config = tmp_path / "edge.yaml"
+        document = {
+            "model": {"path": str(tiny_model), "threads": 1},
+            "state_dir": str(tmp_path / "state"),
+            "cameras": {"gate": {"source": camera.url, "read_timeout_s": 1.0, "frozen_after_s": 3.0}},
+            "sinks": {"jsonl": {"path": str(tmp_path / "alerts.jsonl")}},
+            "web": {"port": 0, "token": TOKEN},
+        }
+        config.write_text(json.dumps(document))
+        settings = load_settings(config)
+        runtime = Runtime(settings)
+        web = WebServer(settings.web, RuntimeWindow(runtime))
+        runtime.start()
+        web.start()
+        yield Site(runtime, camera, f"http://127.0.0.1:{web.port}", colour)
+        web.stop()
+        runtime.stop()
+
+
+def until(browser: webdriver.Chrome, condition: Callable[[], Any]) -> Any:
+    return WebDriverWait(browser, SOON, 0.1).until(lambda _: condition())
+
+
+def enter(browser: webdriver.Chrome, token: str) -> None:
+    """Types it into the form, and presses the button."""
+    form = browser.find_element(By.TAG_NAME, "form")
+    browser.find_element(By.ID, "token").send_keys(token)
+    form.find_element(By.TAG_NAME, "button").click()
+    until(browser, lambda: gone(form))
+
+
+def gone(element: Any) -> bool:
+    """Whether the page that it was on has been left."""
+    try:
+        element.is_enabled()
+    except StaleElementReferenceException:
+        return True
+    return False
+
+
+def text_of(browser: webdriver.Chrome, selector: str) -> str:
+    """Of what a selector finds; the page rewrites itself while one reads it."""
+    return str(browser.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+
+
+def test_what_a_person_sees(browser: webdriver.Chrome, site: Site) -> None:
+    browser.get(site.address)
+    assert browser.current_url == f"{site.address}/login"
+    assert "not the token" not in text_of(browser, "form")
+    enter(browser, "wrong-wrong-wrong-wrong")
+    assert "not the token" in text_of(browser, "form")
+    assert browser.find_elements(By.ID, "cameras") == []
+
+    enter(browser, TOKEN)
+    assert browser.current_url == f"{site.address}/"
+    assert browser.execute_script("return document.cookie") == ""  # no script can take the session
+    until(browser, lambda: text_of(browser, "#cameras .state") == "live")
+    assert text_of(browser, "#cameras .name") == "gate"
+    assert "tiny.onnx" in text_of(browser, "#summary")
+
+    def colour() -> list[int]:
+        return browser.execute_script(MEAN_COLOUR) or [0, 0, 0]
+
+    until(browser, lambda: colour()[1] > colour()[0] + 50)  # green
+    assert text_of(browser, "#cameras .violation") == ""
+    site.colour[0] = RED
+    until(browser, lambda: colour()[0] > colour()[1] + 50)  # the picture changes by itself
+    until(browser, lambda: text_of(browser, "#cameras .violation") == "1 without a helmet")
+    alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: none"]])
+    assert len(alert) == 1 and 0.7 < float(alert[0][3]) < 0.9  # red beyond blue: 210 of 255
+    site.colour[0] = GREEN
+    until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "ended: none"]])
+    until(browser, lambda: text_of(browser, "#sinks") == "jsonl 0 waiting")
+    for width in (1280, 500):
+        browser.set_window_size(width, 900)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
+    site.camera.__exit__()
+    until(browser, lambda: text_of(browser, "#cameras .state") in ("lost", "frozen"))
+    assert TOKEN not in browser.page_source and PASSWORD not in browser.page_source
+
+    # the browser itself says that a login was refused, and nothing else
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert len(complaints) == 1 and complaints[0].startswith(f"{site.address}/login ") and "401" in complaints[0], complaints
+    addresses = requested(browser)
+    assert f"{site.address}/cameras/gate/live.jpg" in {a.partition("?")[0] for a in addresses}
+    assert [a for a in addresses if not a.startswith(f"{site.address}/") or TOKEN in a or PASSWORD in a] == []
+
+
+def rows(browser: webdriver.Chrome) -> list[list[str]]:
+    """The table of alerts: time, camera, what, score, how long."""
+    script = "return [...document.querySelectorAll('#alerts tr')].map(r => [...r.cells].map(c => c.innerText))"
+    return list(browser.execute_script(script))
+
+
+def requested(browser: webdriver.Chrome) -> list[str]:
+    """Every address that the browser has asked for."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def test_a_page_that_is_left_open_asks_for_the_token_again_when_the_box_has_forgotten_it(
+    browser: webdriver.Chrome, site: Site
+) -> None:
+    browser.get(site.address)
+    enter(browser, TOKEN)
+    until(browser, lambda: text_of(browser, "#cameras .name") == "gate")
+    browser.delete_all_cookies()  # as after a restart of the box, or twelve hours
+    until(browser, lambda: browser.current_url == f"{site.address}/login")
+    assert browser.find_element(By.ID, "token").is_displayed()
