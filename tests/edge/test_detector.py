@@ -60,6 +60,11 @@ def test_it_knows_its_file(tiny_model: Path) -> None:
     assert bundled_frame().shape == (180, 320, 3)
 
 
+def test_its_threads_do_not_wait_busily_for_long(tiny_model: Path) -> None:
+    options = EdgeDetector(tiny_model).session.get_session_options()
+    assert 0 < int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 5000
+
+
 def test_providers_are_tried_in_the_order_that_is_set() -> None:
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_providers(None, available) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
