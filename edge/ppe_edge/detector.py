@@ -21,8 +21,8 @@ MAX_BYTES = 512 * 1024**2  # twice YOLOv3 in float32
 # TensorRT builds its engine for minutes at the first start, so that it works only where it is named
 _DEFAULT_ORDER = ("CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider")
 _OUTPUTS = ["boxes_xyxy", "scores", "labels"]
-# How long the model's threads wait busily for more work. By default it is so long that a camera of a few pictures a second keeps
-# all cores busy with waiting; this bridges what lies between two operations, and between two pictures at full speed.
+# How long the model's threads wait busily for more work. By default it is so long that a few pictures a second keep all cores
+# busy with waiting; this bridges what lies between two operations, and between two pictures at full speed.
 _SPIN_US = "2000"
 
 _log = logging.getLogger(__name__)
