@@ -26,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 _DAY_S = 86400.0
 _TICK_S = 10.0  # limits, held messages and reports are looked after this often
 _REPORT_S = 60.0  # a lasting trouble is not reported more often
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}  # the latter where the log's index finds no room
+_NOTHING_KEPT = "the disk is full or broken: nothing can be kept, a restart loses what is not delivered yet: make room"
 _FILL_AFTER_DROPPING = 0.9  # a little room each time, so that a full outbox does not report with every alert
 
 
@@ -94,6 +96,8 @@ class Outbox:
     """Messages on the disk until every sink has confirmed them. All methods may be called from any thread.
 
     An alert that an earlier process raised and did not close, since it was killed, is closed when the outbox is opened.
+    A disk that is full already then keeps nothing and shows nothing of what it holds: until there is room, messages are in
+    memory, as they are when it fills up later.
 
     Args:
         config: Its limits.
@@ -119,6 +123,9 @@ class Outbox:
         self._unreported: Counter[StorageTrouble] = Counter()
         self._next_tick = self._next_report = 0.0
         self._complaint = ""
+        self._file = state_dir / "outbox.db"
+        self._db = OutboxDatabase(None)  # empty: what is read from it, until the file can be opened
+        self._is_open = False
         self.version = 0
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -131,17 +138,20 @@ class Outbox:
             ) from error
         except OSError as error:
             raise EdgeError(f"{state_dir}: expected a folder that can be written, got {error.strerror}") from error
-        file = state_dir / "outbox.db"
         try:
-            self._db = OutboxDatabase(file)
-            known = {name for name, _, _ in self._db.snapshots()}
+            self._open()
         except sqlite3.Error as error:
-            self._guard.close()
-            raise EdgeError(f"{file}: expected an outbox with room to write, got {error}: make room or move it away") from error
-        for stray in self._folder.iterdir():  # of a message that a crash kept from being stored
-            if stray.name not in known:
-                stray.unlink(missing_ok=True)
-        self._close_orphans()
+            if error.sqlite_errorcode & 0xFF not in _NO_ROOM:
+                self._guard.close()
+                raise EdgeError(f"{self._file}: expected an outbox that can be written, got {error}: move it away") from error
+            self._complaint = str(error)
+            _LOG.critical("%s: %s: %s", self._file, error, _NOTHING_KEPT)
+
+    @property
+    def trouble(self) -> str:
+        """Why messages are in memory only, in one line; empty when they are not."""
+        with self._lock:
+            return "" if self._is_open and not self._held else _NOTHING_KEPT
 
     def put(self, message: Message, snapshot: bytes | None = None) -> str:
         """Stores a message for every sink; it is on the disk when this returns, unless the disk is full.
@@ -282,6 +292,23 @@ class Outbox:
             self._db.close()
             self._guard.close()
 
+    def _open(self) -> None:
+        """Opens the file, if there is room for it now."""
+        database = OutboxDatabase(self._file)
+        try:
+            known = {name for name, _, _ in database.snapshots()}
+        except sqlite3.Error:
+            database.close()
+            raise
+        self._db.close()
+        self._db, self._is_open = database, True
+        known |= {f"{held.message.id}.jpg" for held in self._held}
+        with suppress(OSError):
+            for stray in self._folder.iterdir():  # of a message that a crash kept from being stored
+                if stray.name not in known:
+                    stray.unlink(missing_ok=True)
+        self._close_orphans()
+
     def _close_orphans(self) -> None:
         """Nobody saw how these ended. The id is the same if a full disk makes this happen twice, so that it is a copy."""
         now = self._clock()
@@ -317,7 +344,7 @@ class Outbox:
 
     def _store(self, entry: _Held) -> None:
         """Onto the disk; if it is full, without the oldest snapshots; if that does not help, into memory."""
-        if not self._held:  # else the order would be lost
+        if self._is_open and not self._held:  # else the order would be lost
             for last_try in (False, True):
                 try:
                     self._insert(entry)
@@ -332,6 +359,8 @@ class Outbox:
                         break
         if not self._held:
             self._note("messages_held")
+            if self._is_open:
+                _LOG.critical("outbox: %s", _NOTHING_KEPT)
         self._held.append(entry)
         while len(self._held) > self._config.max_held:
             gone = self._held.popleft()
@@ -373,9 +402,13 @@ class Outbox:
             return
         self._next_tick = now + _TICK_S
         try:
-            while self._held:
-                self._insert(self._held[0])
-                self._held.popleft()
+            if not self._is_open:
+                self._open()
+            if self._held:
+                while self._held:
+                    self._insert(self._held[0])
+                    self._held.popleft()
+                _LOG.warning("outbox: there is room again, all is kept")
             self._forget_confirmed()
             self._keep_limits(now, limit)
             if self._unreported and now >= self._next_report:

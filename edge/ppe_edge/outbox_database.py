@@ -43,11 +43,18 @@ class OutboxDatabase:
         bytes: Of messages and snapshots together.
 
     Args:
-        file: Made if it is not there.
+        file: Made if it is not there; None for one in memory.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    def __init__(self, file: Path | None) -> None:
+        self._db = sqlite3.connect(file or ":memory:", isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+        except sqlite3.Error:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut, not only a crash
         self._db.execute("PRAGMA foreign_keys=ON")

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Gauge
+
 from ppe_edge.alerts import CameraEventMessage, Message, ModelReference
 from ppe_edge.camera import CameraEvent, CameraReader
 from ppe_edge.config import EdgeSettings
@@ -64,6 +66,10 @@ class Runtime:
         self.deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in self.sinks.items()]
         self.telemetry = Telemetry(self.camera_figures, lambda: self.outbox.stats().pending)
         self.telemetry.set_model(self.model.reference.name, self.model.reference.sha256)
+        durable = Gauge(
+            "ppe_edge_outbox_durable", "0 while messages are in memory only: full disk", registry=self.telemetry.registry
+        )
+        durable.set_function(lambda: float(not self.outbox.trouble))
         self.mailbox = FrameMailbox()
         self.readers: dict[str, CameraReader] = {}
         self.pipelines: dict[str, Pipeline] = {}

@@ -62,6 +62,10 @@ class Window(Protocol):
         """Whether the model is loaded and a camera is live."""
         ...
 
+    def trouble(self) -> str:
+        """What somebody must see to although the box works on; empty when all is well. Tells nothing about the site."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """What the page shows, as plain values without secrets."""
         ...
@@ -220,8 +224,10 @@ class WebServer:
 
     def _verdict(self, ask: Callable[[], bool]) -> _Handler:
         async def answer(request: web.Request) -> web.Response:
-            good = ask()
-            return web.Response(text="ok\n" if good else "not now\n", status=200 if good else 503)
+            good, trouble = ask(), self._window.trouble()
+            # trouble is no reason to start the box again: that would lose what is in memory
+            text = ("ok\n" if good else "not now\n") + (f"{trouble}\n" if trouble else "")
+            return web.Response(text=text, status=200 if good else 503)
 
         return answer
 

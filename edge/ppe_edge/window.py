@@ -29,6 +29,10 @@ class RuntimeWindow:
         """See `ppe_edge.web.Window`."""
         return self.alive() and any(f.state == "live" for f in self._runtime.camera_figures().values())
 
+    def trouble(self) -> str:
+        """See `ppe_edge.web.Window`."""
+        return self._runtime.outbox.trouble
+
     def live(self, camera: str) -> bytes | None:
         """See `ppe_edge.web.Window`."""
         pipeline = self._runtime.pipelines.get(camera)
@@ -52,6 +56,7 @@ class RuntimeWindow:
         runtime = self._runtime
         reference = runtime.model.reference
         return {
+            "trouble": self.trouble(),
             "uptime": time.monotonic() - runtime.started_at,
             "model": {"name": reference.name, "sha256": reference.sha256, "provider": runtime.detector.provider},
             "cameras": [self._camera(name) for name in sorted(runtime.camera_figures())],

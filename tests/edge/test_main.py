@@ -6,13 +6,14 @@ import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from conftest import GREEN, RED  # isort: skip
 ROOT = Path(__file__).parents[2]
 PASSWORD = "s3cret-of-the-gate"
 TOKEN = "a-token-of-the-gate-0123456789"
+PORT = r"web page on http://127.0.0.1:(\d+)"  # in the log
 
 
 def command(*arguments: object) -> list[str]:
@@ -62,8 +64,10 @@ def configure(folder: Path, model: Path, source: object, changes: dict[str, Any]
 class Box:
     """A running process whose log is read."""
 
-    def __init__(self, config: Path) -> None:
-        self.process = subprocess.Popen(command("--config", config), env=environment(), stderr=subprocess.PIPE, text=True)
+    def __init__(self, config: Path, within: Sequence[str] = ()) -> None:
+        self.process = subprocess.Popen(
+            [*within, *command("--config", config)], env=environment(), stderr=subprocess.PIPE, text=True
+        )
         self.log: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
@@ -121,11 +125,11 @@ def camera() -> Iterator[str]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[Path], Box]]:
+def start() -> Iterator[Callable[..., Box]]:
     boxes: list[Box] = []
 
-    def make(config: Path) -> Box:
-        boxes.append(Box(config))
+    def make(config: Path, within: Sequence[str] = ()) -> Box:
+        boxes.append(Box(config, within))
         return boxes[-1]
 
     yield make
@@ -206,6 +210,48 @@ def test_sigterm_drains_and_stops(tmp_path: Path, tiny_model: Path, camera: str,
     assert kinds.count("alert") == kinds.count("alert_closed") == 1
 
 
+def ask_page(port: int, path: str, token: str = TOKEN) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def test_a_box_starts_on_a_full_disk_and_says_so(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
+    """A real one of 1 MB: a tmpfs in a mount namespace of the user's own; the alerts' file lies elsewhere."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*namespace, "mount", "-t", "tmpfs", "none", str(disk)], capture_output=True).returncode
+    ):
+        pytest.skip("needs unshare and a kernel that lets users mount a tmpfs in a namespace of their own")
+    fill = 'mount -t tmpfs -o size=1m none "$0" && { head -c 2000000 /dev/zero > "$0/filler" 2> /dev/null; exec "$@"; }'
+    config = configure(tmp_path, tiny_model, camera, {"state_dir": str(disk / "state")})
+    box = start(config, (*namespace, "sh", "-c", fill, str(disk)))
+    box.wait_for("CRITICAL .*the disk is full or broken: nothing can be kept")
+    port = int(box.wait_for(PORT))
+    box.wait_for("gate: alert, none")
+    status, text = ask_page(port, "/healthz", token="")
+    assert status == 200 and text.startswith(b"ok\nthe disk is full")
+    assert b"ppe_edge_outbox_durable 0.0" in ask_page(port, "/metrics")[1]
+    assert json.loads(ask_page(port, "/api/state")[1])["trouble"].startswith("the disk is full")
+    end = time.monotonic() + 60
+    while not (tmp_path / "alerts.jsonl").exists() or not messages(tmp_path, "alert"):
+        assert time.monotonic() < end, "the alert did not reach the sink"
+        time.sleep(0.05)
+    Path(f"/proc/{box.process.pid}/root{disk}/filler").unlink()
+    end = time.monotonic() + 60
+    while b"ppe_edge_outbox_durable 1.0" not in ask_page(port, "/metrics")[1]:
+        assert time.monotonic() < end, "there is room, and nothing is kept"
+        time.sleep(0.2)
+    assert ask_page(port, "/healthz")[1] == b"ok\n"
+    box.process.send_signal(signal.SIGTERM)
+    assert box.process.wait(30) == 0
+    assert [m["alert"] for m in messages(tmp_path, "alert_closed")] == [m["id"] for m in messages(tmp_path, "alert")]
+
+
 def messages(folder: Path, kind: str) -> list[dict[str, Any]]:
     """Those of a kind in the file of alerts; a copy of one that was there already is left out."""
     lines = map(json.loads, (folder / "alerts.jsonl").read_text().splitlines())
@@ -233,14 +279,11 @@ def test_an_alert_that_kill_9_left_open_is_closed_by_the_next_start_and_only_tha
 
 def test_the_page_of_a_running_box(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
     box = start(configure(tmp_path, tiny_model, camera))
-    port = int(box.wait_for(r"web page on http://127.0.0.1:(\d+)"))
+    port = int(box.wait_for(PORT))
     box.wait_for("gate: alert, none")
 
     def ask(path: str, token: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        return ask_page(port, path, token)
 
     assert ask("/api/state", "wrong-wrong-wrong-wrong")[0] == 401
     assert ask("/healthz", "")[0] == ask("/readyz", "")[0] == 200

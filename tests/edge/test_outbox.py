@@ -405,24 +405,28 @@ print(json.dumps({"put": put_ids, "held": held, "full": while_full, "after": aft
 """
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
-    """A real one: a small tmpfs, in a mount namespace of the user's own."""
-    inside = f'mount -t tmpfs -o size=2m none {tmp_path} && exec {sys.executable} -c "$SCRIPT" {tmp_path}'
+def on_a_small_disk(folder: Path, script: str) -> dict[str, Any]:
+    """What a script prints that is given a real disk of 2 MB: a tmpfs, in a mount namespace of the user's own."""
+    inside = f'mount -t tmpfs -o size=2m none {folder} && exec {sys.executable} -c "$SCRIPT" {folder}'
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if (
         shutil.which("unshare") is None
-        or subprocess.run([*namespace, "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True).returncode
+        or subprocess.run([*namespace, "mount", "-t", "tmpfs", "none", str(folder)], capture_output=True).returncode
     ):
         pytest.skip("needs unshare and a kernel that lets users mount a tmpfs in a namespace of their own")
     done = subprocess.run(
         [*namespace, "sh", "-c", inside],
-        env={**environment(), "SCRIPT": FULL_DISK},
+        env={**environment(), "SCRIPT": script},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads(done.stdout)
+    return {**json.loads(done.stdout), "log": done.stderr}
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    result = on_a_small_disk(tmp_path, FULL_DISK)
     alerts = [row for row in result["full"] + result["after"] if row[3] == "alert"]
     assert result["held"] >= 20 and result["held_after"] == 0
     assert sorted(row[0] for row in alerts) == sorted(result["put"])  # to a sink that works: all, once
@@ -432,6 +436,81 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert result["dropped"]["snapshot_not_stored"] > 0 and "alerts_dropped" not in result["dropped"]
     told = {row[2] for row in result["full"] + result["after"] if row[3] == "storage_event"}
     assert {"messages_held", "snapshot_not_stored", "snapshots_dropped"} <= told
+
+
+FULL_FROM_THE_START = """
+import json, os, sys
+from pathlib import Path
+from alert_drawing import a_closing, an_alert
+from ppe_edge.outbox import Outbox, OutboxConfig
+
+folder, now = Path(sys.argv[1]), [1_800_000_000.0]
+result = {}
+
+def open_outbox():
+    return Outbox(OutboxConfig(), folder / "state", ["hub", "file"], lambda: now[0])
+
+def drain(outbox, sink):
+    got = []
+    while (delivery := outbox.claim(sink)) is not None:
+        got.append((delivery.id, delivery.body["kind"], delivery.body.get("end"), delivery.snapshot is not None))
+        outbox.ack(delivery)
+    return got
+
+outbox = open_outbox()
+result["before"] = outbox.put(an_alert(1), b"picture")
+outbox.close()  # as the alert is still open: killed; but SQLite's files are gone, as after a power cut
+with (folder / "filler").open("wb", buffering=0) as stream:
+    try:
+        while stream.write(bytes(4096)):
+            pass
+    except OSError:
+        pass
+outbox = open_outbox()
+result["trouble"] = [outbox.trouble]
+result["put"] = [outbox.put(an_alert(n), b"picture") for n in (2, 3)] + [outbox.put(a_closing(2))]
+now[0] += 100
+result["while_full"] = drain(outbox, "hub")
+result["trouble"].append(outbox.trouble)
+result["held"] = outbox.stats().held
+(folder / "filler").unlink()
+result["put"].append(outbox.put(an_alert(4), b"picture"))  # there is room for the picture before anybody looks again
+now[0] += 100
+result["hub"] = drain(outbox, "hub")
+result["trouble"].append(outbox.trouble)
+outbox._db.close()
+outbox._guard.close()  # kill -9: all is on the disk by now
+outbox = open_outbox()
+result["file"] = drain(outbox, "file")
+result["pictures"] = len(os.listdir(folder / "state" / "snapshots"))
+outbox.close()
+print(json.dumps(result))
+"""
+
+
+def test_a_disk_that_is_full_at_the_start_keeps_nothing_up_and_loses_nothing_once_there_is_room(tmp_path: Path) -> None:
+    result = on_a_small_disk(tmp_path, FULL_FROM_THE_START)
+    before, (second, third, closing, fourth) = result["before"], result["put"]
+    assert [bool(trouble) for trouble in result["trouble"]] == [True, True, False]
+    assert "the disk is full" in result["trouble"][0] and result["log"].count("the disk is full") == 1
+    while_full = [row[:2] for row in result["while_full"]]  # from memory, at once
+    assert while_full == [[second, "alert"], [third, "alert"], [closing, "alert_closed"]] and result["held"] == 3
+    # with room comes what the disk held: the alert that was open then, and that nobody saw its end
+    hub = [row for row in result["hub"] if row[1] != "storage_event"]
+    assert hub[:2] == [[before, "alert", None, True], [fourth, "alert", None, True]]
+    assert [row[1:] for row in hub[2:]] == [["alert_closed", "unknown", False]]
+    file = [(row[0], row[1], row[2]) for row in result["file"] if row[1] != "storage_event"]
+    unknown = next(row[0] for row in result["hub"] if row[2] == "unknown")
+    assert file[:6] == [
+        (before, "alert", None),
+        (second, "alert", None),
+        (third, "alert", None),
+        (closing, "alert_closed", "seen"),
+        (fourth, "alert", None),
+        (unknown, "alert_closed", "unknown"),
+    ]
+    assert [row[1:] for row in file[6:]] == [("alert_closed", "unknown")] * 2  # third and fourth, by the last start
+    assert result["pictures"] == 2
 
 
 class OutboxMachine(RuleBasedStateMachine):

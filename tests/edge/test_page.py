@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mjpeg_server import PASSWORD, MjpegServer, jpeg
 from ppe_edge.config import load_settings
+from ppe_edge.outbox import Outbox
 from ppe_edge.runtime import Runtime
 from ppe_edge.web import WebServer
 from ppe_edge.window import RuntimeWindow
@@ -176,6 +177,18 @@ def requested(browser: webdriver.Chrome) -> list[str]:
     """Every address that the browser has asked for."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def test_what_somebody_must_see_to_stands_at_the_top(
+    browser: webdriver.Chrome, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.get(site.address)
+    enter(browser, TOKEN)
+    until(browser, lambda: text_of(browser, "#cameras .name") == "gate")
+    assert not browser.find_element(By.ID, "trouble").is_displayed()
+    monkeypatch.setattr(Outbox, "trouble", "the disk is <b>full</b>")  # a full disk: see test_main
+    until(browser, lambda: text_of(browser, "#trouble") == "the disk is <b>full</b>")
+    assert browser.find_element(By.ID, "trouble").is_displayed()
 
 
 def test_a_page_that_is_left_open_asks_for_the_token_again_when_the_box_has_forgotten_it(

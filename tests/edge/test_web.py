@@ -26,6 +26,7 @@ class Box:
 
     def __init__(self) -> None:
         self.is_ready = True
+        self.its_trouble = ""
         figures = CameraFigures("live", 12, 3, 1, 0, 0.25)
         self.telemetry = Telemetry(lambda: {"gate": figures}, lambda: {"mqtt": 7})
 
@@ -34,6 +35,9 @@ class Box:
 
     def ready(self) -> bool:
         return self.is_ready
+
+    def trouble(self) -> str:
+        return self.its_trouble
 
     def state(self) -> dict[str, Any]:
         return {"cameras": [{"name": "gate"}]}
@@ -115,6 +119,9 @@ def test_health_needs_no_token_and_tells_the_truth() -> None:
         assert ask(server, "/healthz")[0] == ask(server, "/readyz")[0] == 200
         box.is_ready = False
         assert ask(server, "/readyz")[0] == 503 and ask(server, "/healthz")[0] == 200
+        assert ask(server, "/healthz")[1] == b"ok\n"
+        box.its_trouble = "the disk is full"  # which a new start would only make worse
+        assert ask(server, "/healthz")[:2] == (200, b"ok\nthe disk is full\n")
 
 
 @pytest.mark.parametrize("path", ["/api/state", "/cameras/gate/live.jpg", "/metrics", "/app.js", "/index.html", "/nothing"])

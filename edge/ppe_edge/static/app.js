@@ -90,6 +90,8 @@ async function refresh() {
   }
   const box = await answer.json();
   byId("summary").textContent = `${box.model.name} (${box.model.sha256.slice(0, 12)}) on ${box.model.provider}, up ${Math.round(box.uptime)} s`;
+  byId("trouble").textContent = box.trouble;
+  byId("trouble").hidden = box.trouble === "";
   showCameras(box.cameras);
   byId("alerts").replaceChildren(...box.alerts.map(alertRow));
   byId("no-alerts").hidden = box.alerts.length > 0;
