@@ -42,7 +42,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Path = Field(description="The .onnx file to start with, unless the twin has named another one since.")
+    path: Path = Field(description="The .onnx file, unless the twin names another one.")
     url: str | None = Field(None, description="By the twin: where a newer model is fetched from (https).")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="By the twin: the newer model's SHA-256.")
     providers: tuple[str, ...] | None = Field(
