@@ -16,6 +16,7 @@ from ppe_yolo.contract import ModelContract
 CONTRACT = ModelContract(("helmet", "none"), (64, 64), alarm_thresholds={"none": 0.5})
 SIZE = (100, 200)  # height, width
 HELMET, NONE = 0, 1
+TWO = {"seconds": None, "frames": 2, "of": 2}
 
 
 def head(label, score=0.9, number=1, box=(10, 10, 30, 30), seen=True, first=0.0, now=0.0):
@@ -97,11 +98,47 @@ def test_a_new_track_at_the_place_of_the_old_one_is_the_same_head_for_the_cool_d
     monitor = ViolationMonitor(RuleConfig(seconds=None, frames=2, of=2, cooldown_s=10), CONTRACT)
     watch(monitor, [NONE, NONE])
     monitor.update([], SIZE, 1.0)
-    assert watch(monitor, [NONE] * 5, start=1.5, number=2, box=(12, 10, 32, 30)) == []
-    assert kinds_of(watch(monitor, [NONE] * 2, start=1.5, number=3, box=(150, 10, 170, 30))) == [(1, "started")]
+    assert watch(monitor, [NONE] * 5, start=2.5, first=2.5, number=2, box=(12, 10, 32, 30)) == []
+    assert kinds_of(watch(monitor, [NONE] * 2, start=2.5, first=2.5, number=3, box=(150, 10, 170, 30))) == [(1, "started")]
 
 
-TWO = {"seconds": None, "frames": 2, "of": 2}
+@pytest.mark.parametrize(
+    ("left", "after", "same"),
+    [
+        # heads of 20 pixels, the old one last seen at left = 10; boxes enlarged by p of their size on each side overlap by more
+        # than a tenth when they lie less than (1 + 2 p) * 20 * 9 / 11 apart
+        (62, 0.4, True),  # 52 < (1 + 2 * (0.5 + 3 * 0.4)) * 16.36 = 72
+        (90, 0.4, False),  # 80
+        (90, 1.4, True),  # 80 < (1 + 2 * (0.5 + 3 * 1.4)) * 16.36 = 170
+        (62, 1.6, False),  # too long ago for a jump: 52 > (1 + 2 * 0.5) * 16.36 = 33
+        (40, 1.6, True),  # 30
+    ],
+)
+def test_a_track_that_jumps_is_the_same_head_as_far_as_one_walks(left, after, same):
+    monitor = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10), CONTRACT)
+    watch(monitor, [NONE, NONE])  # seen last at 0.1
+    start = 0.1 + after
+    happened = watch(monitor, [NONE] * 5, start=start, first=start, number=2, box=(left, 10, left + 20, 30))
+    assert [i for i, change in happened if not isinstance(change, ViolationEnded)] == ([] if same else [1])
+
+
+def test_where_a_new_track_began_counts_and_not_where_it_has_walked_to():
+    monitor = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10), CONTRACT)
+    watch(monitor, [NONE, NONE])
+    monitor.update([head(HELMET, number=2, box=(40, 10, 60, 30), first=0.5)], SIZE, 0.5)
+    assert watch(monitor, [NONE] * 3, start=3.0, first=0.5, number=2, box=(170, 10, 190, 30)) == []
+
+
+def test_whoever_was_seen_beside_the_head_that_was_told_of_is_somebody_else():
+    monitor = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10), CONTRACT)
+    watch(monitor, [NONE, NONE])
+    for i, label in enumerate((HELMET, HELMET, NONE)):
+        now = 0.2 + i / 10
+        old = [head(NONE, now=now)] if i == 0 else []  # goes as the other one comes
+        happened = monitor.update([*old, head(label, number=2, box=(12, 10, 32, 30), first=0.2, now=now)], SIZE, now)
+    assert kinds_of([(0, c) for c in happened]) == []
+    [begun] = monitor.update([head(NONE, number=2, box=(12, 10, 32, 30), first=0.2, now=0.5)], SIZE, 0.5)
+    assert begun.track == 2
 
 
 def test_another_rule_does_not_tell_of_the_same_head_again_within_the_cool_down():
@@ -158,8 +195,8 @@ def test_heads_that_are_counted_anew_are_known_by_their_places():
     new = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10), CONTRACT)
     new.take_over(old, same_tracks=False)
     assert len(old.close(1.0)) == 1 and new.lasting() == {}
-    assert watch(new, [NONE] * 3, start=1.0, number=1, box=(62, 10, 82, 30)) == []
-    assert kinds_of(watch(new, [NONE] * 3, start=1.0, number=7, box=(150, 10, 170, 30))) == [(1, "started")]
+    assert watch(new, [NONE] * 3, start=1.0, first=1.0, number=1, box=(62, 10, 82, 30)) == []
+    assert kinds_of(watch(new, [NONE] * 3, start=2.0, first=2.0, number=7, box=(150, 10, 170, 30))) == [(1, "started")]
 
 
 def test_two_heads_at_once_are_two_violations():
