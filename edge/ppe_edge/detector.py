@@ -120,6 +120,8 @@ def _open(content: bytes, model: Path, providers: Sequence[str] | None, threads:
     chosen = choose_providers(providers, ort.get_available_providers())
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    # it would keep a plan, and room for it, of every number of pictures that ever came at once
+    options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
     if threads is not None:
         options.intra_op_num_threads = threads

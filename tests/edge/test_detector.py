@@ -60,8 +60,9 @@ def test_it_knows_its_file(tiny_model: Path) -> None:
     assert bundled_frame().shape == (180, 320, 3)
 
 
-def test_its_threads_do_not_wait_busily_for_long(tiny_model: Path) -> None:
+def test_its_threads_do_not_wait_busily_for_long_and_it_keeps_no_memory_by_batch_size(tiny_model: Path) -> None:
     options = EdgeDetector(tiny_model).session.get_session_options()
+    assert not options.enable_mem_pattern
     assert 0 < int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 5000
 
 
