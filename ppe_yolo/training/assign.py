@@ -1,7 +1,7 @@
-"""Which place of the raw maps answers for which object. Pure functions of geometry, no learning."""
+"""Which place of the raw maps answers for which object. Pure functions, no learning."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +21,20 @@ class Assignment:
     target: Tensor
 
 
-def assign(
+class Candidates(NamedTuple):
+    """Place `place[p]` of image `image[p]` may answer for object `target[p]`, the better the lower `cost[p]`."""
+
+    image: Tensor
+    place: Tensor
+    target: Tensor
+    cost: Tensor
+
+    def take(self, chosen: Tensor) -> "Candidates":
+        """Some of them, by index."""
+        return Candidates(*(t[chosen] for t in self))
+
+
+def find_candidates(
     targets_cxcywh: Tensor,
     target_image: Tensor,
     grid: Grid,
@@ -30,8 +43,8 @@ def assign(
     iou_threshold: float = 0.3,
     max_ratio: float = 4.0,
     neighbours: bool = True,
-) -> Assignment:
-    """Assigns objects to places.
+) -> Candidates:
+    """The places that fit each object; the cost is 1 - IoU of the object's and the anchor's sizes.
 
     Args:
         targets_cxcywh: Objects of the whole batch, [M, 4] pixels.
@@ -48,7 +61,7 @@ def assign(
     device = targets_cxcywh.device
     if len(targets_cxcywh) == 0:
         empty = torch.zeros(0, dtype=torch.long, device=device)
-        return Assignment(empty, empty, empty)
+        return Candidates(empty, empty, empty, empty.float())
     sizes_wh = targets_cxcywh[:, 2:]
     anchors_wh = torch.cat([level.anchors_wh for level in grid.levels])
     fit_iou = iou_of_sizes(sizes_wh, anchors_wh)  # [M, all anchors]
@@ -83,16 +96,47 @@ def assign(
         fit_of.append(fit_iou[target[index], first_anchor + anchor[index]])
         first_place += count * level.height * level.width
         first_anchor += count
-    place, target = torch.cat(places), torch.cat(targets)
-    keep = _best_per_key(target_image[target] * first_place + place, torch.cat(fit_of))
-    return Assignment(target_image[target[keep]], place[keep], target[keep])
+    target = torch.cat(targets)
+    return Candidates(target_image[target], torch.cat(places), target, 1 - torch.cat(fit_of))
 
 
-def _best_per_key(keys: Tensor, values: Tensor) -> Tensor:
-    """Indices of the highest value for each distinct key [P] -> [K]; of equals, the first."""
-    order = values.argsort(descending=True, stable=True)
+def keep_dynamic(candidates: Candidates, iou: Tensor, top: int = 10) -> Candidates:
+    """Of each object's candidates only the k of the lowest cost.
+
+    k is the sum of the object's `top` highest IoUs, rounded down, and at least 1: an object that many places predict well has
+    many positives (dynamic k of SimOTA; Ge et al. 2021 "YOLOX", section 2.1; Ge et al. 2021 "OTA", section 3.3).
+
+    Args:
+        candidates: P of them, the cost of each by what the network predicts at present.
+        iou: [P] overlap of the box that each predicts with its object.
+        top: How many IoUs count.
+    """
+    target = candidates.target
+    if len(target) == 0:
+        return candidates
+    counted = _rank_per_key(target, -iou) < top
+    k = torch.zeros(int(target.max()) + 1, dtype=iou.dtype, device=iou.device)
+    k.index_add_(0, target[counted], iou[counted])
+    return candidates.take(_rank_per_key(target, candidates.cost) < k.long().clamp(min=1)[target])
+
+
+def one_per_place(candidates: Candidates) -> Assignment:
+    """Each place answers for the object of the lowest cost; of equals, for the first."""
+    places = candidates.place.amax() + 1 if len(candidates.place) else 1
+    order = candidates.cost.argsort(stable=True)
+    keys = (candidates.image * places + candidates.place)[order]
+    keep = order[_rank_per_key(keys, torch.zeros_like(candidates.cost)) == 0]
+    kept = candidates.take(keep)
+    return Assignment(kept.image, kept.place, kept.target)
+
+
+def _rank_per_key(keys: Tensor, values: Tensor) -> Tensor:
+    """How many entries of the same key [P] have a lower value [P], or the same and come first: [P]."""
+    order = values.argsort(stable=True)
     order = order[keys[order].argsort(stable=True)]
     sorted_keys = keys[order]
+    position = torch.arange(len(keys), device=keys.device)
     first = torch.ones_like(sorted_keys, dtype=torch.bool)
     first[1:] = sorted_keys[1:] != sorted_keys[:-1]
-    return order[first]
+    start = torch.where(first, position, 0).cummax(0).values  # where the entry's key begins
+    return torch.empty_like(order).scatter_(0, order, position - start)

@@ -11,20 +11,30 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, genera
 
 from ppe_yolo.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
 from ppe_yolo.model.coding import BoxCoding, Grid, decode_cxcywh
-from ppe_yolo.training.assign import Strategy, assign
+from ppe_yolo.training.assign import Assignment, Strategy, find_candidates, keep_dynamic, one_per_place
 
 MIN_SIDE = 0.01  # pixels; a predicted box of no width or height has no aspect ratio, and its gradient would be NaN
+BOX_COST = 3.0  # what a place's box counts beside its class when places are compared
 _BOX_LOSSES = {"giou": generalized_box_iou_loss, "diou": distance_box_iou_loss, "ciou": complete_box_iou_loss}
 
 
 @dataclass(frozen=True)
 class AssignConfig:
-    """How objects find their places; see `assign.assign`."""
+    """How objects find their places; see `assign.find_candidates`.
+
+    Attributes:
+        strategy: Which anchors fit an object.
+        iou_threshold: See `strategy`.
+        max_ratio: See `strategy`.
+        neighbours: Also the two cells nearest to its centre.
+        dynamic: Of all these places only those that predict it best at present, see `assign.keep_dynamic`.
+    """
 
     strategy: Strategy = "ratio"
     iou_threshold: float = 0.3
     max_ratio: float = 4.0
     neighbours: bool = True
+    dynamic: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,12 +93,11 @@ def compute_loss(
     all_targets_xyxy = torch.cat([t["boxes_xyxy"] for t in targets])
     target_image = torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)])
     labels = torch.cat([t["labels"] for t in targets])
-    found = assign(xyxy_to_cxcywh(all_targets_xyxy), target_image, grid, **vars(config.assign))
+    found = assign_places(logits.detach(), boxes_cxcywh.detach(), all_targets_xyxy, labels, target_image, grid, config.assign)
     positives = max(len(found.place), 1)
 
     matched_xyxy = all_targets_xyxy[found.target]
-    centre, size = boxes_cxcywh[found.image, found.place].split(2, dim=-1)
-    predicted_xyxy = cxcywh_to_xyxy(torch.cat((centre, size.clamp(min=MIN_SIDE)), dim=-1))
+    predicted_xyxy = _with_size(boxes_cxcywh[found.image, found.place])
     box_losses = _BOX_LOSSES[config.box](predicted_xyxy, matched_xyxy, reduction="none")
     if config.weigh_small_boxes:
         area = (matched_xyxy[:, 2:] - matched_xyxy[:, :2]).prod(-1)
@@ -116,6 +125,46 @@ def compute_loss(
     objectness = config.objectness_weight * objectness_losses.sum() / positives
     classification = config.class_weight * class_losses.sum() / positives
     return LossTerms(box + objectness + classification, box, objectness, classification)
+
+
+def assign_places(
+    logits: Tensor,
+    boxes_cxcywh: Tensor,
+    targets_xyxy: Tensor,
+    labels: Tensor,
+    target_image: Tensor,
+    grid: Grid,
+    config: AssignConfig,
+) -> Assignment:
+    """Which places answer for which objects.
+
+    Args:
+        logits: [B, N, 5 + C], for `dynamic` alone.
+        boxes_cxcywh: [B, N, 4] as predicted at present, for `dynamic` alone.
+        targets_xyxy: Objects of the whole batch [M, 4].
+        labels: [M].
+        target_image: [M] index of each object's image in the batch.
+        grid: The places.
+        config: How.
+    """
+    ways = {k: v for k, v in vars(config).items() if k != "dynamic"}
+    candidates = find_candidates(xyxy_to_cxcywh(targets_xyxy), target_image, grid, **ways)
+    if config.dynamic:
+        image, place, target, _ = candidates
+        iou = _paired_iou(_with_size(boxes_cxcywh[image, place]), targets_xyxy[target])
+        at_place = logits[image, place]
+        scores = (torch.sigmoid(at_place[:, 4:5]) * torch.sigmoid(at_place[:, 5:])).sqrt()  # [P, C]
+        wanted = F.one_hot(labels[target], scores.shape[-1]).to(scores.dtype)
+        # the cost of SimOTA (Ge et al. 2021 "YOLOX", section 2.1, equation 1)
+        class_cost = F.binary_cross_entropy(scores, wanted, reduction="none").sum(-1)
+        candidates = keep_dynamic(candidates._replace(cost=class_cost - BOX_COST * torch.log(iou + 1e-8)), iou)
+    return one_per_place(candidates)
+
+
+def _with_size(boxes_cxcywh: Tensor) -> Tensor:
+    """Predicted boxes [P, 4], none of them thinner than `MIN_SIDE`, as corners [P, 4]."""
+    centre, size = boxes_cxcywh.split(2, dim=-1)
+    return cxcywh_to_xyxy(torch.cat((centre, size.clamp(min=MIN_SIDE)), dim=-1))
 
 
 @torch.no_grad()

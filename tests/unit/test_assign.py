@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ppe_yolo.boxes import iou_of_sizes
 from ppe_yolo.model.coding import Level, make_grid
-from ppe_yolo.training.assign import assign
+from ppe_yolo.training.assign import Candidates, find_candidates, keep_dynamic, one_per_place
 
 # places 0-15: anchor 16x16, 16-31: anchor 32x32, both row by row in 4x4 cells of 16 pixels; 32-35: 64x64 in cells of 32
 GRID = make_grid(
@@ -21,7 +21,8 @@ def assigned(targets_cxcywh, images=None, **options):
     """{(image, place): target}."""
     targets = torch.tensor(targets_cxcywh, dtype=torch.float32).reshape(-1, 4)
     images = torch.zeros(len(targets), dtype=torch.long) if images is None else torch.tensor(images)
-    found = assign(targets, images, GRID, **{"strategy": "iou", "neighbours": False, **options})
+    options = {"strategy": "iou", "neighbours": False, **options}
+    found = one_per_place(find_candidates(targets, images, GRID, **options))
     keys = list(zip(found.image.tolist(), found.place.tolist(), strict=True))
     assert len(set(keys)) == len(keys), "a place answers for one object"
     return dict(zip(keys, found.target.tolist(), strict=True))
@@ -79,7 +80,8 @@ def test_of_two_objects_that_want_one_place_the_better_fit_gets_it():
 
 def test_a_batch_without_objects():
     assert assigned([]) == {}
-    found = assign(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), GRID, strategy="ratio")
+    none = find_candidates(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), GRID, strategy="ratio")
+    found = one_per_place(keep_dynamic(none, torch.zeros(0)))
     assert found.image.dtype == found.place.dtype == found.target.dtype == torch.long
 
 
@@ -126,3 +128,36 @@ def test_every_wish_is_granted_unless_a_better_one_is(objects, strategy, neighbo
         # so an object is without a place only if better fits hold all that it wanted
         winner = found[image, place]
         assert max(w[3] for w in wishes if w[:3] == (image, place, winner)) >= fit
+
+
+def kept(target, iou, cost, top=10):
+    """Indices of the candidates that are kept."""
+    places = torch.arange(len(target))
+    candidates = Candidates(torch.zeros_like(places), places, torch.tensor(target), torch.tensor(cost))
+    return keep_dynamic(candidates, torch.tensor(iou), top).place.tolist()
+
+
+def test_an_object_keeps_as_many_places_as_predict_it_well():
+    # object 0: 0.9 + 0.8 + 0.7 + 0.1 = 2.5, two places, the cheapest; object 1: 0.4, one place all the same
+    target, iou, cost = [0, 1, 0, 0, 1, 0, 1], [0.9, 0.1, 0.8, 0.7, 0.1, 0.1, 0.2], [3.0, 5.0, 1.0, 2.0, 4.0, 0.0, 6.0]
+    assert kept(target, iou, cost) == [2, 4, 5]
+    # of the two highest alone: 1.7, one place
+    assert kept(target, iou, cost, top=2) == [4, 5]
+    # of equal costs the first
+    assert kept([3, 3, 3], [0.7, 0.7, 0.7], [1.0, 1.0, 1.0]) == [0, 1]
+    assert kept([0, 0], [1.0, 1.0], [1.0, 1.0]) == [0, 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 64), st.integers(-9, 9)), max_size=40),
+    st.integers(1, 12),
+)
+def test_dynamic_places_as_plain_python_has_them(entries, top):
+    entries = [(t, i / 64, float(c)) for t, i, c in entries]  # sums that floats hold exactly
+    expected = []
+    for number in {t for t, _, _ in entries}:
+        mine = [(c, p) for p, (t, _, c) in enumerate(entries) if t == number]
+        k = max(1, int(sum(sorted((i for t, i, _ in entries if t == number), reverse=True)[:top])))
+        expected += [p for _, p in sorted(mine)[:k]]
+    assert kept([e[0] for e in entries], [e[1] for e in entries], [e[2] for e in entries], top) == sorted(expected)

@@ -1,18 +1,18 @@
 """Each term of the loss against plain Python, and what must hold at the edges."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ppe_yolo.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from ppe_yolo.model.coding import Level, encode_cxcywh, make_grid
-from ppe_yolo.training.assign import assign
-from ppe_yolo.training.loss import AssignConfig, LossConfig, compute_loss
+from ppe_yolo.training.loss import AssignConfig, LossConfig, assign_places, compute_loss
 
 # two anchors in 2x2 cells of 32 pixels: places 0-3 and 4-7
 GRID = make_grid((Level(2, 2, 32, torch.tensor([[32.0, 32], [16, 16]])),))
-OWN_CELL = AssignConfig(strategy="iou", neighbours=False)
+OWN_CELL = AssignConfig(strategy="iou", neighbours=False, dynamic=False)
 
 
 def target(boxes_xyxy, labels):
@@ -158,24 +158,51 @@ def test_the_iou_wanted_of_objectness_pulls_at_no_box():
     assert (logits.grad[..., :4] == 0).all() and (logits.grad[0, 0, 4] != 0)
 
 
+def test_dynamic_places_are_those_that_predict_the_object():
+    # its sides differ from both anchors' by less than 4 times; beside cell 0, the cells to the right and below are nearest:
+    # places 0, 1, 2 and 4, 5, 6
+    object_xyxy, label = torch.tensor([[2.0, 0, 38, 32]]), torch.tensor([1])
+
+    def chosen(exact, logits):
+        boxes = torch.full((1, 8, 4), 1.0)
+        boxes[0, exact] = torch.tensor([20.0, 16, 36, 32])
+        found = assign_places(logits, boxes, object_xyxy, label, torch.tensor([0]), GRID, AssignConfig())
+        return sorted(found.place.tolist())
+
+    logits = torch.zeros(1, 8, 7)
+    assert chosen([5], logits) == [5]
+    assert chosen([1, 5, 6], logits) == [1, 5, 6]
+    assert chosen([3, 7], logits) == [0]  # those may not answer for it; none is good, and the first is taken
+    wrong = logits.clone()
+    wrong[0, 5, 5:] = torch.tensor([9.0, -9.0])  # sure that it is the other class
+    assert chosen([5], wrong) == [5]  # a box far off is worse
+    half = torch.zeros(1, 8, 4)
+    half[0, [1, 5]] = torch.tensor([[20.0, 16, 36, 32], [20, 16, 36, 40]])  # IoU 1 and 0.8: one place
+    for image, place in ((logits, 1), (wrong, 1), (wrong[:, [0, 5, 2, 3, 4, 1, 6, 7]], 5)):
+        found = assign_places(image, half, object_xyxy, label, torch.tensor([0]), GRID, AssignConfig())
+        assert found.place.tolist() == [place]
+
+
 @pytest.mark.parametrize("coding", ["bounded", "darknet"])
 @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
-def test_perfect_logits_leave_no_box_loss(kind, coding):
-    config = LossConfig(box=kind, assign=AssignConfig(neighbours=coding == "bounded"))
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_perfect_logits_leave_no_box_loss(kind, coding, dynamic):
+    ways = AssignConfig(neighbours=coding == "bounded", dynamic=False)
     generator = torch.Generator().manual_seed(0)
     boxes_cxcywh = torch.rand(6, 4, generator=generator) * torch.tensor([60.0, 60, 20, 20]) + torch.tensor([2.0, 2, 12, 12])
     targets = [target(cxcywh_to_xyxy(boxes_cxcywh[i::2]).tolist(), [0, 1, 0]) for i in range(2)]
     images = torch.arange(2).repeat_interleave(3)
-    found = assign(torch.cat([xyxy_to_cxcywh(t["boxes_xyxy"]) for t in targets]), images, GRID, **vars(config.assign))
-    wanted = torch.cat([xyxy_to_cxcywh(t["boxes_xyxy"]) for t in targets])[found.target]
+    boxes_xyxy, labels = (torch.cat([t[key] for t in targets]) for key in ("boxes_xyxy", "labels"))
+    found = assign_places(torch.zeros(2, 8, 7), torch.zeros(2, 8, 4), boxes_xyxy, labels, images, GRID, ways)
+    wanted = xyxy_to_cxcywh(boxes_xyxy)[found.target]
     at = (GRID.cells_xy[found.place], GRID.anchors_wh[found.place], GRID.strides[found.place])
     logits = torch.zeros(2, 8, 7)
     logits[..., 4] = -20
     logits[found.image, found.place, :4] = encode_cxcywh(wanted, *at, coding)
     logits[found.image, found.place, 4] = 20
-    labels = torch.cat([t["labels"] for t in targets])[found.target]
-    logits[found.image, found.place, 5:] = torch.nn.functional.one_hot(labels, 2) * 40.0 - 20
-    terms = compute_loss(logits, GRID, targets, coding, LossConfig(box=kind, assign=config.assign, label_smoothing=0.0))
+    logits[found.image, found.place, 5:] = torch.nn.functional.one_hot(labels[found.target], 2) * 40.0 - 20
+    config = LossConfig(box=kind, assign=replace(ways, dynamic=dynamic), label_smoothing=0.0)
+    terms = compute_loss(logits, GRID, targets, coding, config)
     assert 0 <= terms.box < 1e-4
     assert 0 <= terms.objectness < 1e-4
     assert 0 <= terms.classification < 1e-4
