@@ -167,7 +167,15 @@ def test_packing_a_run(tmp_path: Path, run_cli: RunCli, capsys, monkeypatch, tin
         assert contract.provenance["run_checkpoint_blake2b"] == run_hash
     # both remember the training that they come from: thresholds chosen on the run's own checkpoint go with them
     assert run_cli("evaluate", out / "mine.int8.onnx", "--data", tiny_site, "--pictures", 0, "--out", tmp_path / "test") == 0
-    report = ("report", "--detections", tmp_path / "test" / "detections.json", "--data", tiny_site, "--out", tmp_path / "report")
+    report = (
+        "report",
+        "--detections",
+        tmp_path / "test" / "detections.json",
+        "--data",
+        tiny_site,
+        "--out",
+        tmp_path / "report",
+    )
     assert run_cli(*report, "--operating-point", point) == 0
     assert run_cli("export", out / "mine.ckpt", "--out", tmp_path / "mine.onnx", "--alarm-thresholds", point) == 0
     write_point("0" * 32)
