@@ -55,7 +55,9 @@ def prepare(config: Path, record: Path | None) -> "Application":
         EdgeError, ContractError: A mistake in the configuration, or something that it names cannot be used.
     """
     from ppe_edge.config import load_settings
+    from ppe_edge.memory import give_pictures_back
 
+    give_pictures_back()
     settings = load_settings(config)
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True

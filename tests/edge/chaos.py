@@ -1,6 +1,7 @@
 """Cameras, hub and the box itself are killed, frozen and started again at random; then it is counted what got lost.
 
     python tests/edge/chaos.py --seconds 600 [--cameras 8] [--seed 0] [--clip clip.mp4 --model model.onnx] [--keep DIR]
+    python tests/edge/chaos.py --seconds 600 --spare-box      # one life: what its memory and descriptors come to
 
 Everything is real: GStreamer's RTSP servers, mosquitto with TLS for IoT Edge's hub (port 8883 must be free), and
 `python -m ppe_edge` as a process of its own, killed with -9. Without --clip and --model, drawn pictures and a model that
@@ -65,6 +66,7 @@ class Result:
     not_back: list[str] = field(default_factory=list)  # cameras that were given more than BACK_WITHIN_S
     rss_growth_mb: float = 0.0  # of the peak, in the second half of any life, after it had settled
     rss_most_mb: float = 0.0
+    rss_by_minute_mb: list[int] = field(default_factory=list)  # at the end of each minute of the longest life
     descriptor_growth: int = 0
     descriptors_most: int = 0
     stop_s: float = 0.0
@@ -90,10 +92,18 @@ class Result:
 
 
 class Chaos:
-    """Args: folder: for everything that is written; clip, model: None draws them."""
+    """Args: folder: for everything that is written; clip, model: None draws them; spare_box: never kill the box itself."""
 
-    def __init__(self, folder: Path, cameras: int, seed: int, clip: Path | None = None, model: Path | None = None) -> None:
-        self.folder, self.random, self.result = folder, random.Random(seed), Result()
+    def __init__(
+        self,
+        folder: Path,
+        cameras: int,
+        seed: int,
+        clip: Path | None = None,
+        model: Path | None = None,
+        spare_box: bool = False,
+    ) -> None:
+        self.folder, self.random, self.result, self.spare_box = folder, random.Random(seed), Result(), spare_box
         # 2 s bare-headed, 2 s with a helmet, and so on
         self.clip = clip or write_clip(folder / "clip.mp4", [(RED, 20), (GREEN, 20)] * 5)
         self.model = model or write_tiny_model(folder / "tiny.onnx")
@@ -224,7 +234,8 @@ class Chaos:
         for server in self.servers:
             self._later(self._between(3, 20), lambda server=server: self.hurt_server(server))  # type: ignore[misc]
         self._later(self._between(3, 10), self.hurt_broker)
-        self._later(self._between(10, 25), self.hurt_box)
+        if not self.spare_box:
+            self._later(self._between(10, 25), self.hurt_box)
         end = time.monotonic() + seconds
         started = time.monotonic()
         while time.monotonic() < end:
@@ -298,6 +309,9 @@ class Chaos:
             result.descriptors_most = int(max([result.descriptors_most, *descriptors]))
             result.rss_growth_mb = max(result.rss_growth_mb, _growth(rss))
             result.descriptor_growth = max(result.descriptor_growth, int(_growth(descriptors)))
+        longest = max(self.lives, key=lambda life: len(life.rss_mb))
+        by_minute = {int(age // 60): round(value) for age, value in longest.rss_mb}  # the last value of each
+        result.rss_by_minute_mb = list(by_minute.values())
 
     def close(self) -> None:
         """Ends everything that was started."""
@@ -325,12 +339,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clip", type=Path, help="an MP4 with H.264")
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--spare-box", action="store_true", help="never kill the box itself")
     parser.add_argument("--keep", type=Path, help="folder for logs, outbox and messages; a temporary one when left out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        chaos = Chaos(folder, options.cameras, options.seed, options.clip, options.model)
+        chaos = Chaos(folder, options.cameras, options.seed, options.clip, options.model, options.spare_box)
         try:
             result = chaos.run(options.seconds)
         finally:

@@ -1,0 +1,40 @@
+"""Freed pictures go back to the system, also from under one that is kept."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EDGE = Path(__file__).parents[2] / "edge"
+PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np
+from ppe_edge.memory import give_pictures_back
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+if sys.argv[1] == "back":
+    give_pictures_back()
+first = np.ones(1_200_000, np.uint8)
+del first  # from now on, glibc takes pictures of this size from its heap
+before = resident()
+pictures = [np.ones(1_200_000, np.uint8) for _ in range(100)]
+last = pictures.pop()
+del pictures
+print((resident() - before) / 1e6)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own way of keeping memory")
+def test_freed_pictures_are_given_back() -> None:
+    def kept(how: str) -> float:
+        command = [sys.executable, "-c", PROGRAM, how]
+        environment = {**os.environ, "PYTHONPATH": str(EDGE), "MALLOC_ARENA_MAX": "1"}
+        return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+    assert kept("back") < 10 < 100 < kept("as it is")
