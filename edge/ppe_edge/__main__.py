@@ -3,9 +3,11 @@
 import argparse
 import logging
 import os
+import queue
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +45,25 @@ def _run(config: Path, dry_run: bool, record: Path | None) -> int:
 
         return check(load_settings(config), config)
     application = prepare(config, record)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: application.runtime.stop_soon())
+    stop_on_signals(application.runtime.stop_soon)
     return application.run()
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """Has SIGTERM and SIGINT call `stop`, in a thread of its own.
+
+    A handler interrupts the main thread anywhere, even while it holds the lock that `stop` needs, and would wait for it for
+    ever; a SimpleQueue may be filled from there.
+    """
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def wait() -> None:
+        asked.get()
+        stop()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.put(number))
 
 
 def prepare(config: Path, record: Path | None) -> "Application":

@@ -306,3 +306,23 @@ def test_the_page_of_a_running_box(tmp_path: Path, tiny_model: Path, camera: str
         client.close()
     for text in (body.decode(), ask("/metrics", TOKEN)[1].decode(), "".join(box.log)):
         assert TOKEN not in text and PASSWORD not in text
+
+
+def test_a_signal_finds_no_lock_of_the_main_thread() -> None:
+    """A handler that waits for a lock which the main thread holds, as while it begins to wait for the end, waits for ever."""
+    program = """
+import os, signal, threading
+from ppe_edge.__main__ import stop_on_signals
+lock, stopped = threading.Lock(), threading.Event()
+def stop():
+    with lock:
+        stopped.set()
+stop_on_signals(stop)
+with lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+print(stopped.wait(20))
+"""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root / 'edge'}{os.pathsep}{root}"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr
