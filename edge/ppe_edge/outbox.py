@@ -360,7 +360,7 @@ class Outbox:
         if not self._held:
             self._note("messages_held")
             if self._is_open:
-                _LOG.critical("outbox: %s", _NOTHING_KEPT)
+                _LOG.critical("%s: %s", self._file, _NOTHING_KEPT)
         self._held.append(entry)
         while len(self._held) > self._config.max_held:
             gone = self._held.popleft()
@@ -408,7 +408,7 @@ class Outbox:
                 while self._held:
                     self._insert(self._held[0])
                     self._held.popleft()
-                _LOG.warning("outbox: there is room again, all is kept")
+                _LOG.warning("%s: there is room again, all is kept", self._file)
             self._forget_confirmed()
             self._keep_limits(now, limit)
             if self._unreported and now >= self._next_report:

@@ -9,8 +9,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import Gauge
-
 from ppe_edge.alerts import CameraEventMessage, Message, ModelReference
 from ppe_edge.camera import CameraEvent, CameraReader
 from ppe_edge.config import EdgeSettings
@@ -64,12 +62,8 @@ class Runtime:
         self.sinks = build_sinks(settings.sinks, self.hub)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(self.sinks))
         self.deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in self.sinks.items()]
-        self.telemetry = Telemetry(self.camera_figures, lambda: self.outbox.stats().pending)
+        self.telemetry = Telemetry(self.camera_figures, lambda: self.outbox.stats().pending, lambda: not self.outbox.trouble)
         self.telemetry.set_model(self.model.reference.name, self.model.reference.sha256)
-        durable = Gauge(
-            "ppe_edge_outbox_durable", "0 while messages are in memory only: full disk", registry=self.telemetry.registry
-        )
-        durable.set_function(lambda: float(not self.outbox.trouble))
         self.mailbox = FrameMailbox()
         self.readers: dict[str, CameraReader] = {}
         self.pipelines: dict[str, Pipeline] = {}

@@ -36,9 +36,15 @@ class CameraFigures:
 class _Asked(Collector):
     """Figures that their owners keep anyway: read at a scrape, at no cost to a frame."""
 
-    def __init__(self, cameras: Callable[[], Mapping[str, CameraFigures]], waiting: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        cameras: Callable[[], Mapping[str, CameraFigures]],
+        waiting: Callable[[], Mapping[str, int]],
+        durable: Callable[[], bool],
+    ) -> None:
         self._cameras = cameras
         self._waiting = waiting
+        self._durable = durable
 
     def collect(self) -> Iterable[Metric]:
         """See `prometheus_client.registry.Collector`."""
@@ -60,7 +66,10 @@ class _Asked(Collector):
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not taken yet", labels=["sink"])
         for sink, count in self._waiting().items():
             depth.add_metric([sink], count)
-        return [*totals.values(), state, age, depth]
+        durable = GaugeMetricFamily(
+            "ppe_edge_outbox_durable", "0 while messages are in memory only: full disk", value=float(self._durable())
+        )
+        return [*totals.values(), state, age, depth, durable]
 
 
 class Telemetry:
@@ -69,11 +78,17 @@ class Telemetry:
     Args:
         cameras: Asked at a scrape: camera -> what its reader counted.
         waiting: Asked at a scrape: sink -> messages that wait for it.
+        durable: Asked at a scrape: whether messages are on the disk.
     """
 
-    def __init__(self, cameras: Callable[[], Mapping[str, CameraFigures]], waiting: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        cameras: Callable[[], Mapping[str, CameraFigures]],
+        waiting: Callable[[], Mapping[str, int]],
+        durable: Callable[[], bool],
+    ) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Asked(cameras, waiting))
+        self.registry.register(_Asked(cameras, waiting, durable))
         self.processed = Counter("ppe_edge_frames_processed", "Pictures looked at", ["camera"], registry=self.registry)
         self.alerts = Counter("ppe_edge_alerts", "Messages put into the outbox", ["camera", "kind"], registry=self.registry)
         self.faults = Counter("ppe_edge_faults", "Errors that the loop survived", ["where"], registry=self.registry)

@@ -28,7 +28,7 @@ class Box:
         self.is_ready = True
         self.its_trouble = ""
         figures = CameraFigures("live", 12, 3, 1, 0, 0.25)
-        self.telemetry = Telemetry(lambda: {"gate": figures}, lambda: {"mqtt": 7})
+        self.telemetry = Telemetry(lambda: {"gate": figures}, lambda: {"mqtt": 7}, lambda: True)
 
     def alive(self) -> bool:
         return True
