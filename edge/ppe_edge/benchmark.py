@@ -109,8 +109,10 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_pictures
     from ppe_edge.mailbox import Frame
+    from ppe_edge.memory import give_pictures_back
     from ppe_edge.runtime import Runtime
 
+    give_pictures_back()  # as in the box: it costs page faults
     settings = load_settings(config)
     frame = next(iter(first_pictures(settings)[0].values()))
     runtime = Runtime(settings)
