@@ -26,6 +26,7 @@ from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_
 from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.evaluate import compute
 from ppe_yolo.export.benchmark import time_interleaved
+from ppe_yolo.export.bias_correction import correct_biases
 from ppe_yolo.export.graph import stamp
 from ppe_yolo.files import atomic_path
 from ppe_yolo.inference.detector import Detections
@@ -36,6 +37,7 @@ QUANTIZED = ("Conv", "MaxPool", "LeakyRelu", "Concat", "Resize", "Pad", "Add")
 # weights keep to 7 bits
 VNNI = ("avx512_vnni", "avx_vnni", "avx_vnni_int8")
 TIMED_RUNS = 30
+CORRECTED_ON = 64  # photos; means of channels need fewer than ranges
 
 
 def quantize(
@@ -136,9 +138,8 @@ def quantize_graph(
     """Puts QuantizeLinear and DequantizeLinear around the body of the network, and stamps the contract into it.
 
     The last convolution of each head, decoding and suppression stay in float: they cost next to nothing, and a step of
-    1/255 in a logit would move boxes.
+    1/255 in a logit would move boxes. Biases are corrected afterwards, see `correct_biases`.
     """
-    model = pool_first(model)
     pixels = next(n.output[0] for n in model.graph.node if n.op_type == "Cast")
     body = body_nodes(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +147,7 @@ def quantize_graph(
         logging.disable(logging.WARNING)  # advice about steps that were taken in another way
         try:
             quantize_static(
-                model,
+                pool_first(model),  # it takes the weights out of what it is given
                 target,
                 _Photos(photos, contract),
                 quant_format=QuantFormat.QDQ,
@@ -173,6 +174,7 @@ def quantize_graph(
         finally:
             logging.disable(logging.NOTSET)
         quantized = onnx.load_model(target)
+    correct_biases(quantized, pool_first(model), list(_Photos(photos[:CORRECTED_ON], contract).batches))
     _take_bytes(quantized, pixels)
     stamp(quantized, contract)
     onnx.checker.check_model(quantized, full_check=True)

@@ -13,6 +13,7 @@ from torch import nn
 from ppe_yolo.contract import ModelContract
 from ppe_yolo.data.images import read_image
 from ppe_yolo.export import quantize
+from ppe_yolo.export.bias_correction import channel_means, correct_biases
 from ppe_yolo.inference.detector import CHECKPOINT_KEY, describe_network, load_detector
 from ppe_yolo.model.yolov3 import YoloV3
 
@@ -61,6 +62,25 @@ def model(checkpoint: Path, run_cli: Callable[..., int]) -> Path:
     out = checkpoint.parent / "model.onnx"
     assert run_cli("export", checkpoint, "--out", out) == 0
     return out
+
+
+def test_quantised_channels_keep_their_means(tmp_path: Path, run_cli, monkeypatch, data: Path, model: Path) -> None:
+    errors: list[list[float]] = []
+
+    def measured(quantized: onnx.ModelProto, exact: onnx.ModelProto, batches: list) -> None:
+        names = [n.output[0] for n in exact.graph.node if n.op_type == "Conv"]
+        for correct in (lambda *_: None, correct_biases):
+            correct(quantized, exact, batches)
+            # one by one: with all of them watched, none is computed in integers
+            pairs = [[channel_means(m, [name], batches)[0] for m in (quantized, exact)] for name in names]
+            errors.append([float(np.abs(a - b).max()) for a, b in pairs])
+
+    monkeypatch.setattr(quantize, "correct_biases", measured)
+    options = ("--calibration", data, "--out", tmp_path / "m.onnx", "--photos", 6, "--val-fraction", 0.3, "--seed", 0)
+    assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
+    before, after = errors
+    assert len(before) == 13 and max(before) > 0.01
+    assert max(after) < 0.01 * max(before)
 
 
 def test_evaluate_and_predict_take_either(tmp_path: Path, run_cli, data: Path, checkpoint: Path, model: Path) -> None:
