@@ -101,7 +101,7 @@ def quantize(
         },
     )
     with atomic_path(out) as temporary:
-        quantized = quantize_graph(proto, contract, chosen, reduce_range=reduce_range)
+        quantized = quantize_graph(proto, contract, chosen, reduce_range=reduce_range, console=console)
         temporary.write_bytes(quantized.SerializeToString())
         after = load_onnx_detector(temporary, device="cpu")
         maps = [_map_50(d, validation) for d in (before, after)]
@@ -133,7 +133,12 @@ def needs_reduced_range(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[bool, st
 
 
 def quantize_graph(
-    model: ModelProto, contract: ModelContract, photos: Sequence[AnnotatedImage], *, reduce_range: bool
+    model: ModelProto,
+    contract: ModelContract,
+    photos: Sequence[AnnotatedImage],
+    *,
+    reduce_range: bool,
+    console: Console | None = None,
 ) -> ModelProto:
     """Puts QuantizeLinear and DequantizeLinear around the body of the network, and stamps the contract into it.
 
@@ -174,7 +179,7 @@ def quantize_graph(
         finally:
             logging.disable(logging.NOTSET)
         quantized = onnx.load_model(target)
-    correct_biases(quantized, pool_first(model), list(_Photos(photos[:CORRECTED_ON], contract).batches))
+    correct_biases(quantized, pool_first(model), list(_Photos(photos[:CORRECTED_ON], contract).batches), console)
     _take_bytes(quantized, pixels)
     stamp(quantized, contract)
     onnx.checker.check_model(quantized, full_check=True)

@@ -67,7 +67,7 @@ def model(checkpoint: Path, run_cli: Callable[..., int]) -> Path:
 def test_quantised_channels_keep_their_means(tmp_path: Path, run_cli, monkeypatch, data: Path, model: Path) -> None:
     errors: list[list[float]] = []
 
-    def measured(quantized: onnx.ModelProto, exact: onnx.ModelProto, batches: list) -> None:
+    def measured(quantized: onnx.ModelProto, exact: onnx.ModelProto, batches: list, *_: object) -> None:
         names = [n.output[0] for n in exact.graph.node if n.op_type == "Conv"]
         for correct in (lambda *_: None, correct_biases):
             correct(quantized, exact, batches)
