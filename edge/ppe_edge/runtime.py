@@ -23,7 +23,7 @@ from ppe_edge.pipeline import Model, Pipeline
 from ppe_edge.record import Recorder
 from ppe_edge.sampler import Sampler
 from ppe_edge.sinks import build_sinks
-from ppe_edge.telemetry import CameraFigures, Telemetry
+from ppe_edge.telemetry import Asked, CameraFigures, Telemetry
 from ppe_edge.tracker import Tracker
 from ppe_edge.violations import ViolationMonitor
 from ppe_yolo.contract import ModelContract
@@ -62,7 +62,9 @@ class Runtime:
         self.sinks = build_sinks(settings.sinks, self.hub)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(self.sinks))
         self.deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in self.sinks.items()]
-        self.telemetry = Telemetry(self.camera_figures, lambda: self.outbox.stats().pending, lambda: not self.outbox.trouble)
+        self.telemetry = Telemetry(
+            Asked(self.camera_figures, lambda: self.outbox.stats().pending, lambda: not self.outbox.trouble)
+        )
         self.telemetry.set_model(self.model.reference.name, self.model.reference.sha256)
         self.mailbox = FrameMailbox()
         self.readers: dict[str, CameraReader] = {}

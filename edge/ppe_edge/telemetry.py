@@ -33,18 +33,19 @@ class CameraFigures:
     age: float | None
 
 
-class _Asked(Collector):
-    """Figures that their owners keep anyway: read at a scrape, at no cost to a frame."""
+@dataclass(frozen=True)
+class Asked(Collector):
+    """Figures that their owners keep anyway: read at a scrape, at no cost to a frame.
 
-    def __init__(
-        self,
-        cameras: Callable[[], Mapping[str, CameraFigures]],
-        waiting: Callable[[], Mapping[str, int]],
-        durable: Callable[[], bool],
-    ) -> None:
-        self._cameras = cameras
-        self._waiting = waiting
-        self._durable = durable
+    Attributes:
+        cameras: Camera -> what its reader counted.
+        waiting: Sink -> messages that wait for it.
+        durable: Whether messages are on the disk.
+    """
+
+    cameras: Callable[[], Mapping[str, CameraFigures]]
+    waiting: Callable[[], Mapping[str, int]]
+    durable: Callable[[], bool]
 
     def collect(self) -> Iterable[Metric]:
         """See `prometheus_client.registry.Collector`."""
@@ -56,7 +57,7 @@ class _Asked(Collector):
         }
         state = GaugeMetricFamily("ppe_edge_camera_state", "1 for the state that it is in", labels=["camera", "state"])
         age = GaugeMetricFamily("ppe_edge_camera_frame_age_seconds", "Since the last picture", labels=["camera"])
-        for name, figures in self._cameras().items():
+        for name, figures in self.cameras().items():
             for key, family in totals.items():
                 family.add_metric([name], getattr(figures, key))
             for each in STATES:
@@ -64,10 +65,10 @@ class _Asked(Collector):
             if figures.age is not None:
                 age.add_metric([name], figures.age)
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not taken yet", labels=["sink"])
-        for sink, count in self._waiting().items():
+        for sink, count in self.waiting().items():
             depth.add_metric([sink], count)
         durable = GaugeMetricFamily(
-            "ppe_edge_outbox_durable", "0 while messages are in memory only: full disk", value=float(self._durable())
+            "ppe_edge_outbox_durable", "0 while messages are in memory only: full disk", value=float(self.durable())
         )
         return [*totals.values(), state, age, depth, durable]
 
@@ -76,19 +77,12 @@ class Telemetry:
     """The counters of one runtime, in a registry of its own.
 
     Args:
-        cameras: Asked at a scrape: camera -> what its reader counted.
-        waiting: Asked at a scrape: sink -> messages that wait for it.
-        durable: Asked at a scrape: whether messages are on the disk.
+        asked: What others count.
     """
 
-    def __init__(
-        self,
-        cameras: Callable[[], Mapping[str, CameraFigures]],
-        waiting: Callable[[], Mapping[str, int]],
-        durable: Callable[[], bool],
-    ) -> None:
+    def __init__(self, asked: Asked) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Asked(cameras, waiting, durable))
+        self.registry.register(asked)
         self.processed = Counter("ppe_edge_frames_processed", "Pictures looked at", ["camera"], registry=self.registry)
         self.alerts = Counter("ppe_edge_alerts", "Messages put into the outbox", ["camera", "kind"], registry=self.registry)
         self.faults = Counter("ppe_edge_faults", "Errors that the loop survived", ["where"], registry=self.registry)

@@ -43,6 +43,7 @@ def correct_biases(
             corrected = (numpy_helper.to_array(tensors[name]) + error).astype(np.float32)
             convolution.input[2] = f"{convolution.output[0]}_bias"
             quantized.graph.initializer.append(numpy_helper.from_array(corrected, convolution.input[2]))
+    # onnxruntime warns of tensors that nobody uses, whenever the file is loaded
     used = {name for node in quantized.graph.node for name in node.input}
     kept = [t for t in quantized.graph.initializer if t.name in used]
     del quantized.graph.initializer[:]

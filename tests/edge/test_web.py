@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ppe_edge import web
 from ppe_edge.errors import EdgeError
-from ppe_edge.telemetry import CameraFigures, Telemetry
+from ppe_edge.telemetry import Asked, CameraFigures, Telemetry
 from ppe_edge.web import WebServer
 from ppe_edge.web_config import WebConfig
 from pydantic import ValidationError
@@ -28,7 +28,7 @@ class Box:
         self.is_ready = True
         self.its_trouble = ""
         figures = CameraFigures("live", 12, 3, 1, 0, 0.25)
-        self.telemetry = Telemetry(lambda: {"gate": figures}, lambda: {"mqtt": 7}, lambda: True)
+        self.telemetry = Telemetry(Asked(lambda: {"gate": figures}, lambda: {"mqtt": 7}, lambda: True))
 
     def alive(self) -> bool:
         return True
