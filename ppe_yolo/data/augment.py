@@ -34,6 +34,8 @@ class AugmentConfig:
         brightness: Most of that change, likewise contrast.
         saturation: Most of that change.
         hue: Most of that change, as a part of the colour circle.
+        degrade: Probability that the sample is then made worse, as a bad camera or a dark evening would: one of blur, motion
+            blur, darkness with noise, and JPEG compression, of any strength up to a strong one.
     """
 
     mosaic: float = 1.0
@@ -46,6 +48,7 @@ class AugmentConfig:
     brightness: float = 0.4
     saturation: float = 0.6
     hue: float = 0.02
+    degrade: float = 0.0
 
     def mosaic_probability(self, epoch: int, epochs: int) -> float:
         """Probability of a mosaic in an epoch (from 0) of a training of so many epochs."""
@@ -118,6 +121,7 @@ def _pipeline(config: AugmentConfig, input_size: tuple[int, int], mosaic: bool) 
             p=config.color,
         ),
         A.ToGray(p=0.01),
+        *_degrade(config.degrade, max(input_size)),
     ]
     return A.Compose(
         steps,
@@ -131,3 +135,20 @@ def _pipeline(config: AugmentConfig, input_size: tuple[int, int], mosaic: bool) 
             filter_invalid_bboxes=True,
         ),
     )
+
+
+def _degrade(probability: float, side: int) -> list[A.BasicTransform | A.BaseCompose]:
+    """One of four ways to spoil a photo of that longer side, pixels; lengths are parts of it, as in `spoil.py`."""
+    if not probability:
+        return []
+    return [
+        A.OneOf(
+            [
+                A.GaussianBlur(sigma_limit=(0.001 * side, 0.007 * side), p=1),
+                A.MotionBlur(blur_limit=(3, max(3, int(0.035 * side) | 1)), allow_shifted=False, p=1),
+                A.Sequential([A.RandomGamma(gamma_limit=(80, 350), p=1), A.GaussNoise(std_range=(0.005, 0.08), p=1)], p=1),
+                A.ImageCompression(quality_range=(15, 70), p=1),
+            ],
+            p=probability,
+        )
+    ]

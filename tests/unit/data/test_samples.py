@@ -94,12 +94,36 @@ def test_a_flip_by_hand() -> None:
     assert flipped[1] == pytest.approx(np.array([(44, 10, 60, 30)]), abs=1e-3)
 
 
+def test_a_degraded_sample_is_the_same_scene_made_worse() -> None:
+    rows, columns = np.indices((96, 128))
+    squares = np.where((rows // 8 + columns // 8) % 2, 220, 60) + columns // 4
+    photo = (
+        np.repeat(squares[..., None], 3, 2).astype(np.uint8),
+        np.array([(10, 20, 60, 70)], dtype=np.float32),
+        np.array([1]),
+    )
+    plain, *marked = augment(photo, [], (96, 128), STILL, np.random.default_rng(0))
+    config = replace(STILL, degrade=0.5)
+    samples = [augment(photo, [], (96, 128), config, np.random.default_rng(seed)) for seed in range(60)]
+    changed = [image for image, *_ in samples if not np.array_equal(image, plain)]
+    assert 20 <= len(changed) <= 40  # half of 60, within 2.6 deviations
+    for image, boxes_xyxy, labels in samples:
+        assert (image.shape, image.dtype) == (plain.shape, np.uint8)
+        assert np.array_equal(boxes_xyxy, marked[0])
+        assert np.array_equal(labels, marked[1])
+    # blur takes detail away, noise adds some: both kinds are there, and the scene is still the same one
+    detail = [cv2.Laplacian(image, cv2.CV_64F).std() / cv2.Laplacian(plain, cv2.CV_64F).std() for image in changed]
+    assert min(detail) < 0.7
+    assert any((image.mean() < 0.8 * plain.mean()) for image in changed)
+    assert all(np.corrcoef(cv2.blur(image, (5, 5)).ravel(), cv2.blur(plain, (5, 5)).ravel())[0, 1] > 0.5 for image in changed)
+
+
 def test_boxes_stay_inside_whatever_happens() -> None:
     rng = np.random.default_rng(5)
     photos = [coloured((90, 120), i) for i in range(4)]
     for others in ([], photos[1:]):
         for _ in range(40):
-            image, boxes_xyxy, labels = augment(photos[0], others, (96, 160), AugmentConfig(), rng)
+            image, boxes_xyxy, labels = augment(photos[0], others, (96, 160), AugmentConfig(degrade=0.5), rng)
             assert (image.shape, image.dtype) == ((96, 160, 3), np.uint8)
             assert len(boxes_xyxy) == len(labels)
             assert (boxes_xyxy >= 0).all()
