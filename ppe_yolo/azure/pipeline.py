@@ -181,8 +181,23 @@ def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Documen
             raise UserError(f"--set {dotted}: {document.path} has no such key: expected one of {known}")
         if keys[0] == "inputs" and len(keys) == 2 and isinstance(holder.get(keys[1]), dict):
             keys, holder = [*keys, "path"], holder[keys[1]]  # an input with a type: its path
+        elif (path_type := _path_type(document, value, keys)) is not None:  # an input of the step alone: not bound yet
+            changed[".".join((*keys, "type"))] = path_type
+            holder[keys[-1]] = holder = {"type": path_type}
+            keys = [*keys, "path"]
         if keys[-1] == "path" and "://" not in str(given) and not str(given).startswith(ASSET):
             given = str(Path(str(given)).resolve())
         holder[keys[-1]] = given
         changed[".".join(keys)] = given
     return replace(document, value=value), changed
+
+
+def _path_type(document: Document, value: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """The type of `jobs.NAME.inputs.KEY` where its component asks for files there, else None."""
+    match keys:
+        case ["jobs", name, "inputs", key]:
+            component = value["jobs"][name].get("component")
+            path = document.path.parent / str(component).removeprefix("file:")
+            port = read_component(path, []).inputs.get(key) if path.is_file() else None
+            return port.type if port is not None and port.is_path else None
+    return None

@@ -157,6 +157,17 @@ def test_a_second_run_in_the_same_folder_is_refused(
     assert not (tmp_path / "out/first").exists()
 
 
+def test_files_can_be_given_to_a_step_alone(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
+    second = "cp ${{inputs.made}}/text.txt ${{outputs.result}}"
+    pipeline = toy(second=f"{second} $[[&& cp ${{{{inputs.more}}}} ${{{{outputs.result}}}}]]")
+    component = tmp_path / "second.yml"
+    component.write_text(component.read_text().replace("extra: {type: string", "more: {type: uri_file"))
+    (tmp_path / "notes.txt").write_text("notes\n")
+    assert run_cli("azureml", "run", pipeline, "--local", "--out", "out", "--set", "jobs.second.inputs.more=notes.txt") == 0
+    assert (tmp_path / "out/named-outputs/result/notes.txt").read_text() == "notes\n"
+    assert run_cli("azureml", "run", pipeline, "--local", "--out", "out", "--set", "jobs.second.inputs.more=none.txt") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
