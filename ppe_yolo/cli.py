@@ -580,16 +580,22 @@ def import_darknet(
     out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint to write.")],
     class_names: Annotated[
         str | None,
-        typer.Option("--class-names", metavar="coco|FILE", help="One name a line; coco if not given."),
+        typer.Option("--class-names", metavar="coco|FILE", help="One name a line; else the .names beside the file, or coco."),
     ] = None,
-    input_size: Annotated[tuple[int, int], typer.Option("--input-size", metavar="HEIGHT WIDTH")] = (416, 416),
+    input_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option("--input-size", metavar="HEIGHT WIDTH", help="Else that of the .cfg beside the file, or 416 416."),
+    ] = None,
     anchors: Annotated[
         str | None,
-        typer.Option(metavar="[[W,H],...]", help="In pixels of the input, the finest stride first; else the published ones."),
+        typer.Option(
+            metavar="[[W,H],...]",
+            help="In pixels of the input, the finest stride first; else those of the .cfg, or the published ones.",
+        ),
     ] = None,
     box_coding: Annotated[
-        BoxCodingName, typer.Option("--box-coding", help="bounded for what export-darknet made of such a network.")
-    ] = BoxCodingName.darknet,
+        BoxCodingName | None, typer.Option("--box-coding", help="Else that of the .cfg beside the file, or darknet.")
+    ] = None,
 ) -> None:
     """Makes a checkpoint of Darknet weights, to detect with or as the start of a training."""
     _require_torch()
@@ -602,7 +608,7 @@ def import_darknet(
         class_names=class_names,
         input_size=input_size,
         anchors=anchors,
-        box_coding=box_coding.value,
+        box_coding=box_coding.value if box_coding else None,
     )
     _out.print(made.summary(), markup=False, soft_wrap=True)
     _out.print(f"checkpoint: {out}", soft_wrap=True)

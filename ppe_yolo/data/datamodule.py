@@ -7,7 +7,7 @@ from typing import Any, Literal
 import cv2
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from ppe_yolo.contract import STRIDE
@@ -103,16 +103,13 @@ class DetectionDataModule(pl.LightningDataModule):
         rank_zero_info(f"data: {len(self.train_images)} photos to train on, {len(self.val_images)} to validate on")
 
     def _audit(self, root: str) -> AuditReport:
-        report = audit(root, self.class_map, progress=self._is_first())
+        report = audit(root, self.class_map, progress=rank_zero_only.rank == 0)
         if report.errors:
             if self.on_error == "stop":
                 report.raise_on_errors(self.class_map, skip="--data.on_error skip", class_map_flag="--data.class_map")
             count = report.left_out
             rank_zero_warn(f"{root}: {len(report.errors)} errors, {count} photos are skipped: see `ppe-yolo audit {root}`")
         return report
-
-    def _is_first(self) -> bool:
-        return self.trainer is None or self.trainer.is_global_zero
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Augmented batches; their content follows from seed and epoch, whatever the number of workers."""

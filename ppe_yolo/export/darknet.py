@@ -19,23 +19,34 @@ from ppe_yolo.inference.detector import (
     require_trained,
 )
 from ppe_yolo.model.coding import BoxCoding
-from ppe_yolo.model.darknet_cfg import cfg_text
+from ppe_yolo.model.darknet_cfg import CfgFacts, cfg_text, read_cfg
 from ppe_yolo.model.darknet_weights import DarknetKind, DarknetWeights, load_weights, read_weights, write_weights
 from ppe_yolo.model.yolov3 import Architecture, YoloV3, default_anchors_wh
 
 COCO = "coco"
 PAD_VALUE = 127  # the grey that Darknet pads with, half of white
 # yolov3-tiny.weights were trained with mask = 1,2,3 at stride 16; the cfg was mended later, the weights were not
+_MENDED_TINY_ANCHORS_WH = [[10.0, 14.0], [23.0, 27.0], [37.0, 58.0], [81.0, 82.0], [135.0, 169.0], [344.0, 319.0]]
 _PUBLISHED_TINY_ANCHORS_WH = ((23, 27), (37, 58), (81, 82), (81, 82), (135, 169), (344, 319))
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a Darknet file: its content, the network made of it, the tensors that it did not fill."""
+    """What became of a Darknet file: its content, the network made of it, the tensors that it did not fill.
+
+    Attributes:
+        weights: What the file holds.
+        network: Filled with it.
+        contract: What the checkpoint promises.
+        at_random: Names of the tensors that the file did not fill.
+        beside: Files beside it that told anchors, box coding, input size or class names.
+    """
 
     weights: DarknetWeights
     network: YoloV3
+    contract: ModelContract
     at_random: list[str]
+    beside: list[Path]
 
     def summary(self) -> str:
         """What the user should know, in lines."""
@@ -44,8 +55,11 @@ class Imported:
         lines = [
             f"Darknet {self.weights.version}, {held}, {self.weights.images_seen:,} photos seen: "
             f"{len(self.weights.tensors)} tensors read, {len(self.weights.tensors) - self._dropped()} used",
-            f"box coding {self.network.box_coding}, anchors {anchors}",
+            f"input {self.contract.input_size}, box coding {self.network.box_coding}, anchors {anchors}",
+            f"classes {', '.join(self.contract.class_names[:5])}{', ...' if len(self.contract.class_names) > 5 else ''}",
         ]
+        if self.beside:
+            lines.append(f"taken from beside it, unless given: {', '.join(map(str, self.beside))}")
         if self.at_random:
             lines.append(f"at random, to be trained: {', '.join(self.at_random)}")
         return "\n".join(lines)
@@ -60,47 +74,56 @@ def import_darknet(
     out: Path,
     *,
     class_names: str | None = None,
-    input_size: tuple[int, int] = (416, 416),
+    input_size: tuple[int, int] | None = None,
     anchors: str | None = None,
-    box_coding: BoxCoding = "darknet",
+    box_coding: BoxCoding | None = None,
 ) -> Imported:
     """Makes a checkpoint of a Darknet .weights file, to detect with or to start a training from.
+
+    The file holds numbers alone. What is not given is read from the .cfg and the .names of the same name beside it, as
+    `export_darknet` and Darknet's users leave them there; without those the file is taken for one of the published ones.
 
     Args:
         path: The file.
         kind: Whose layers it holds; `darknet53` is the backbone of `yolov3` alone.
         out: The checkpoint to write.
-        class_names: A file with one name a line, or `coco`. When not given it is coco, and the file must have as many classes;
-            when given, heads of another number of classes start at random.
+        class_names: A file with one name a line, or `coco`: then heads of another number of classes start at random.
         input_size: (height, width), pixels.
-        anchors: JSON, [[width, height], ...] in pixels of the input, the finest stride first; the published ones when None.
-        box_coding: `bounded` for a file of `export_darknet` whose network has that coding.
+        anchors: JSON, [[width, height], ...] in pixels of the input, the finest stride first.
+        box_coding: How the network codes boxes.
 
     Raises:
         UserError: Something about the file or the arguments; see `read_weights`.
     """
     if out.resolve() == path.resolve():
         raise UserError(f"--out {out}: is the file to read: choose another")
-    names = read_class_names(class_names or COCO)
-    contract = ModelContract(class_names=names, input_size=input_size, pad_value=PAD_VALUE)
     architecture: Architecture = "yolov3" if kind == "darknet53" else kind
-    anchors_wh = published_anchors_wh(architecture) if anchors is None else parse_anchors(anchors)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the same file makes the same checkpoint
-        network = YoloV3(architecture, len(names), anchors_wh, box_coding)
+    beside = [] if kind == "darknet53" else [f for f in map(path.with_suffix, (".cfg", ".names")) if f.is_file()]
+    named = class_names or next((str(file) for file in beside if file.suffix == ".names"), COCO)
+    names = read_class_names(named)
     weights = read_weights(path, kind, len(names))
     if class_names is None and weights.num_classes not in (len(names), None):
         raise UserError(
-            f"{path}: expected the {len(names)} classes of COCO, got {weights.num_classes}: name them with "
-            "--class-names FILE, one a line"
+            f"{path}: expected the {len(names)} classes of {'COCO' if named == COCO else named}, got {weights.num_classes}: "
+            "name them with --class-names FILE, one a line"
         )
+    facts = CfgFacts((416, 416), published_anchors_wh(architecture), "darknet")
+    if beside and beside[0].suffix == ".cfg":
+        facts = read_cfg(beside[0])
+        if architecture == "yolov3-tiny" and weights.num_classes == 80 and facts.anchors_wh == _MENDED_TINY_ANCHORS_WH:
+            facts = replace(facts, anchors_wh=published_anchors_wh(architecture))
+    contract = ModelContract(class_names=names, input_size=input_size or facts.input_size, pad_value=PAD_VALUE)
+    anchors_wh = facts.anchors_wh if anchors is None else parse_anchors(anchors)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same file makes the same checkpoint
+        network = YoloV3(architecture, len(names), anchors_wh, box_coding or facts.box_coding)
     at_random = load_weights(network, weights)
     provenance = {"darknet_weights": path.name, "images_seen": weights.images_seen, AT_RANDOM_KEY: at_random}
     contract = replace(contract, provenance=provenance)
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     with atomic_path(out) as temporary:
         torch.save({"state_dict": state, CHECKPOINT_KEY: describe_network(network, contract)}, temporary)
-    return Imported(weights, network, at_random)
+    return Imported(weights, network, contract, at_random, beside)
 
 
 def export_darknet(checkpoint: Path, out: Path) -> list[Path]:

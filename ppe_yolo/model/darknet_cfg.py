@@ -1,8 +1,67 @@
-"""The network as Darknet's cfg text, so that a .weights file of ours finds a reader."""
+"""The network as Darknet's cfg text, for readers of our .weights files; and what a cfg says that weights do not."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+from ppe_yolo.errors import UserError
+from ppe_yolo.model.coding import BoxCoding
 from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3
+
+
+@dataclass(frozen=True)
+class CfgFacts:
+    """What a cfg says of its network beside the layers.
+
+    Attributes:
+        input_size: (height, width), pixels.
+        anchors_wh: [[width, height], ...] in pixels of the input, the finest stride first.
+        box_coding: How boxes are coded.
+    """
+
+    input_size: tuple[int, int]
+    anchors_wh: list[list[float]]
+    box_coding: BoxCoding
+
+
+def read_cfg(path: Path) -> CfgFacts:
+    """Reads the parts [net] and [yolo] of a Darknet cfg.
+
+    Raises:
+        UserError: Not a cfg of a YOLOv3, or boxes are coded in a way that ours is not.
+    """
+    try:
+        parts = _sections(path.read_text(encoding="utf-8"))
+        net = next(options for name, options in parts if name in ("net", "network"))
+        yolo = [options for name, options in parts if name == "yolo"]
+        input_size = int(net["height"]), int(net["width"])
+        anchors_wh = []
+        for options in reversed(yolo):  # Darknet begins with the coarsest stride
+            numbers = [float(n) for n in options["anchors"].split(",")]
+            pairs = [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+            anchors_wh += [pairs[int(i)] for i in options["mask"].split(",")]
+        codings = {(float(o.get("scale_x_y", 1)), int(o.get("new_coords", 0))) for o in yolo}
+    except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
+        raise UserError(f"{path}: expected the cfg of a YOLOv3 with [net] and [yolo] parts ({error!r})") from error
+    known: dict[tuple[float, int], BoxCoding] = {(1.0, 0): "darknet", (2.0, 1): "bounded"}
+    if len(codings) != 1 or not codings <= known.keys():
+        raise UserError(
+            f"{path}: expected boxes coded with scale_x_y=1, or with scale_x_y=2 and new_coords=1, in all [yolo] parts, got "
+            f"{sorted(codings)}: such a network cannot be taken over"
+        )
+    return CfgFacts(input_size, anchors_wh, known[codings.pop()])
+
+
+def _sections(text: str) -> list[tuple[str, dict[str, str]]]:
+    """Names and options in order; a name may come many times, which configparser does not allow."""
+    parts: list[tuple[str, dict[str, str]]] = []
+    for line in (raw.split("#")[0].strip() for raw in text.splitlines()):
+        if line.startswith("["):
+            parts.append((line.strip("[]"), {}))
+        elif line and not line.startswith(";"):
+            key, _, value = line.partition("=")
+            parts[-1][1][key.strip()] = value.strip()
+    return parts
 
 
 def cfg_text(network: YoloV3, input_size: tuple[int, int]) -> str:

@@ -58,6 +58,8 @@ class FitCli(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A trainer that logs into the run folder, and to MLflow where there is one; or as the user configured."""
+        # data that cannot be trained on is refused before there is a folder or a run on a server that would have to be deleted
+        self.datamodule.setup("fit")
         config = self.config_init["trainer"]
         if config.logger is None or config.logger is True:
             tensorboard = TensorBoardLogger(self.run_dir, name="", version="")

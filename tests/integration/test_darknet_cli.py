@@ -279,14 +279,30 @@ def test_a_network_of_ours_runs_in_opencv(box_coding: str, tmp_path: Path, run_c
     cfg.write_text(cfg.read_text().replace("[yolo]\n", f"[yolo]\nthresh={SCORE_FLOOR}\n"))
     _assert_same_detections(network, contract, _opencv_detections(cfg, exported, _picture(5)), _picture(5))
 
-    again = ["import-darknet", exported, "--architecture", "yolov3-tiny", "--out", tmp_path / "again.ckpt"]
-    assert (
-        run_cli(*again, "--class-names", exported.with_suffix(".names"), "--anchors", anchors, "--box-coding", box_coding) == 0
-    )
-    back, _ = _load(tmp_path / "again.ckpt")
+    # what the weights do not say is read from the cfg and the names beside them
+    again = ["import-darknet", exported, "--architecture", "yolov3-tiny", "--out"]
+    assert run_cli(*again, tmp_path / "again.ckpt") == 0
+    back, promised = _load(tmp_path / "again.ckpt")
     assert back.box_coding == box_coding
+    assert (promised.class_names, promised.input_size) == (contract.class_names, contract.input_size)
     for name, tensor in network.state_dict().items():
         assert torch.equal(back.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(("classes", "first"), [(80, [23, 27]), (2, [10, 14])])
+def test_the_cfg_of_tiny_that_was_mended_after_its_weights(
+    classes: int, first: list[int], tmp_path: Path, run_cli: RunCli
+) -> None:
+    cfg, weights = _write_network(tmp_path, TINY, classes=classes, seed=6)
+    cfg.write_text(cfg.read_text().replace("mask=1,2,3", "mask=0,1,2"))
+    if classes == 2:
+        weights.with_suffix(".names").write_text("helmet\nnone\n")
+    out = tmp_path / "a.ckpt"
+    assert run_cli("import-darknet", weights, "--architecture", "yolov3-tiny", "--out", out) == 0
+    network, contract = _load(out)
+    assert network.anchors_wh.reshape(-1, 2).tolist()[0] == first  # one's own network was trained as its cfg says
+    assert network.anchors_wh.reshape(-1, 2).tolist()[3] == [81, 82]
+    assert contract.input_size == (HEIGHT, WIDTH)
 
 
 def _fit(site: Path, checkpoint: Path, run_dir: Path, *more: str) -> list[object]:
@@ -349,6 +365,19 @@ def test_mistakes_are_one_line(few_classes: tuple[Path, Path, Path], tmp_path: P
         (_import(few_classes, out, "--input-size", 60, 96), "multiples of 32"),
         (_import(few_classes, out, "--class-names", tmp_path / "no.names"), "no.names"),
     ):
+        assert run_cli(*arguments) == 2
+        error = capsys.readouterr().err
+        assert expected in error and error.count("\n") == 1
+    bad = tmp_path / "bad.weights"
+    bad.write_bytes(weights.read_bytes())
+    text = weights.with_suffix(".cfg").read_text()
+    for cfg, expected in (
+        (text.replace("[yolo]", "[yolo]\nscale_x_y=1.05"), "[(1.05, 0)]: such a network cannot be taken over"),
+        (text.replace("mask=3,4,5", "mask=3,4,9"), "bad.cfg: expected the cfg of a YOLOv3"),
+        ("", "bad.cfg: expected the cfg of a YOLOv3"),
+    ):
+        bad.with_suffix(".cfg").write_text(cfg)
+        arguments = ["import-darknet", bad, "--architecture", "yolov3-tiny", "--out", out, "--class-names", names]
         assert run_cli(*arguments) == 2
         error = capsys.readouterr().err
         assert expected in error and error.count("\n") == 1

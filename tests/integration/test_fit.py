@@ -228,7 +228,7 @@ def test_a_mistake_is_one_line_and_code_2(
     *_, line = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("ppe-yolo: error: ")
     assert message in line
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_going_on_with_another_model_is_refused(
