@@ -484,8 +484,13 @@ def audit(
     from ppe_yolo.data.audit import print_report
     from ppe_yolo.data.class_map import load_class_map
 
-    report = run(data, load_class_map(class_map))
+    mapping = load_class_map(class_map)
+    report = run(data, mapping)
     print_report(report, _out)
+    try:
+        report.check_names(mapping)
+    except UserError as error:  # told as everywhere else, but the other problems were wanted as well
+        _out.print(str(error), markup=False, soft_wrap=True)
     if json is not None:
         report.save(json)
         _out.print(f"all problems: {json}", soft_wrap=True)

@@ -103,7 +103,7 @@ class AuditReport:
             UserError: There are errors.
         """
         if self.errors:
-            class_map.check(Counter(self.statistics["all_names_found"]), self.root, class_map_flag)
+            self.check_names(class_map, class_map_flag)
             first = "; ".join(_in_words(p) for p in self.errors[:5])
             more = f"; and {len(self.errors) - 5} more" if len(self.errors) > 5 else ""
             way_out = f", or leave those photos out with {skip}" if skip else ""
@@ -111,6 +111,10 @@ class AuditReport:
                 f"{self.root}: {len(self.errors)} error(s) in the data: {first}{more}. "
                 f"`ppe-yolo audit {self.root}` lists all; mend them{way_out}"
             )
+
+    def check_names(self, class_map: ClassMap, flag: str = "--class-map") -> None:
+        """Refuses names that the class map does not mention, see `ClassMap.check`."""
+        class_map.check(Counter(self.statistics["all_names_found"]), self.root, flag)
 
     def save(self, path: Path) -> None:
         """Writes problems and statistics as JSON."""

@@ -103,7 +103,7 @@ class DetectionDataModule(pl.LightningDataModule):
         rank_zero_info(f"data: {len(self.train_images)} photos to train on, {len(self.val_images)} to validate on")
 
     def _audit(self, root: str) -> AuditReport:
-        report = audit(root, self.class_map, progress=rank_zero_only.rank == 0)
+        report = audit(root, self.class_map, progress=getattr(rank_zero_only, "rank", 0) == 0)
         if report.errors:
             if self.on_error == "stop":
                 report.raise_on_errors(self.class_map, skip="--data.on_error skip", class_map_flag="--data.class_map")

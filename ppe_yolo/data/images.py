@@ -1,6 +1,7 @@
 """Reading photos, from disk or from a URL through a local cache. Photos are untrusted input."""
 
 import hashlib
+import mimetypes
 import os
 import re
 from pathlib import Path
@@ -86,6 +87,8 @@ def read_image(image: str) -> NDArray[np.uint8]:
     # OpenCV decodes twice as fast as Pillow; it reduces grey, CMYK and 16 bits to 8-bit colour by itself
     pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
     if pixels is None:
+        if (mimetypes.guess_type(path)[0] or "").startswith("video/"):
+            raise ImageError(f"{shown(image)}: expected a photo, got a video: ppe_edge (the box at the gate) reads those")
         raise ImageError(f"{shown(image)}: expected a photo, got {len(data)} bytes that cannot be decoded: replace it")
     return pixels.astype(np.uint8, copy=False)
 

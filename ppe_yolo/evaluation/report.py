@@ -31,6 +31,7 @@ from ppe_yolo.evaluation.training_log import read_training_curves
 from ppe_yolo.evaluation.voc_ap import LOWEST_SCORE, mean_average_precision
 from ppe_yolo.files import atomic_path, write_json, write_text
 
+WIDE = 0.15  # a 95 % interval of recall beyond which a threshold chosen on it is worth a warning
 SUSPECT_SCORE = 0.6  # from here a detection contradicts the annotation with confidence
 PICTURES = 12  # of each kind of mistake
 SUSPECTS_SHOWN = 20
@@ -191,6 +192,13 @@ def _say(console: Console, figures: SplitFigures, plain: Mapping[str, Any], out:
             f"{name}: threshold {figures.operating_point.thresholds[name]:.3f}: recall {percent(at.recall)}, precision "
             f"{percent(at.precision)}, {at.false_alarms_per_1000:.0f} false alarms on 1,000 photos"
         )
+        band = at.recall_interval
+        if choice is not None and band is not None and band[1] - band[0] > WIDE:
+            console.print(
+                f"{name}: chosen on {plain['per_class'][name]['objects']} objects: recall is known only as "
+                f"{100 * band[0]:.0f} to {100 * band[1]:.0f} % (95 % interval): choose again on more validation photos",
+                soft_wrap=True,
+            )
     console.print(f"thresholds: {figures.operating_point.origin}", soft_wrap=True)
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
 

@@ -120,6 +120,23 @@ def test_a_checkpoint_that_does_not_tell(
     assert "--val-fraction, --seed: they say which photos the split val is, got --split test" in error(capsys)
 
 
+def test_thresholds_of_few_objects_come_with_a_warning(
+    measured: dict[str, Path], site: Path, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["report", "--detections", measured["val"] / "detections.json", "--data", site, "--split", "val"]
+    assert run_cli(*command, "--out", tmp_path, "--rule", "recall>=0.5") == 0
+    said = capsys.readouterr().out
+    truth = json.loads((measured["val"] / "ground_truth.json").read_text())
+    for category in truth["categories"]:
+        count = sum(a["category_id"] == category["id"] for a in truth["annotations"])
+        low, high = json.loads((tmp_path / "operating_point.json").read_text())["classes"][category["name"]]["recall_interval"]
+        warning = (
+            f"{category['name']}: chosen on {count} objects: recall is known only as {100 * low:.0f} to {100 * high:.0f} %"
+        )
+        assert (warning in said) == (high - low > 0.15)
+    assert "chosen on" in said.replace("chosen on these validation photos", "")
+
+
 def test_the_page_needs_nothing_else(on_val: Path) -> None:
     text = (on_val / "report.html").read_text()
     page = Page(text)

@@ -190,13 +190,15 @@ def test_the_command_line_writes_all_and_exits_with_one(
     assert saved["statistics"]["all_names_found"]["No Safety Helmet"] == 1
     out = capsys.readouterr().out
     assert f"{len(report.errors)} errors, {len(report.problems) - len(report.errors)} warnings" in out
+    assert "Choose another with --class-map (default, " in out.splitlines()[-2]  # the file that was written comes last
     severities = [p["severity"] for p in saved["problems"]]
     assert severities == sorted(severities)  # errors first
 
 
 def test_a_clean_set_exits_with_zero(tiny_site: Path, run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("audit", tiny_site) == 0
-    assert "0 errors" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "0 errors" in out and "--class-map" not in out
 
 
 def test_statistics_by_hand(make_voc, tmp_path: Path) -> None:

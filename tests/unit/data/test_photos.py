@@ -102,6 +102,12 @@ def test_a_photo_that_only_one_decoder_knows_is_refused_at_the_check(tmp_path: P
         check_image(str(path))
 
 
+def test_a_video_is_no_photo(tmp_path: Path) -> None:
+    (tmp_path / "site.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+    with pytest.raises(ImageError, match=r"site.mp4: expected a photo, got a video: ppe_edge"):
+        read_image(str(tmp_path / "site.mp4"))
+
+
 def test_no_photo(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_bytes(b"<html>404</html>")
     (tmp_path / "empty.jpg").write_bytes(b"")
