@@ -362,7 +362,9 @@ def quantize(
     seed: Annotated[
         int | None, typer.Option(min=0, help="As in fit, where the model does not tell; also of the choice of photos.")
     ] = None,
-    max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of mAP@0.5 that may be lost.")] = 0.5,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", min=0, help="Points that may be lost, of mAP@0.5 and of mAP@0.5:0.95.")
+    ] = 0.5,
     reduce_range: Annotated[
         bool | None,
         typer.Option(

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from ppe_yolo.contract import ModelContract
+from ppe_yolo.data.audit import audit
+from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
 from ppe_yolo.export import quantize
-from ppe_yolo.export.bias_correction import channel_means, correct_biases
 from ppe_yolo.inference.detector import CHECKPOINT_KEY, describe_network, load_detector
 from ppe_yolo.model.yolov3 import YoloV3
 
@@ -64,23 +65,32 @@ def model(checkpoint: Path, run_cli: Callable[..., int]) -> Path:
     return out
 
 
-def test_quantised_channels_keep_their_means(tmp_path: Path, run_cli, monkeypatch, data: Path, model: Path) -> None:
-    errors: list[list[float]] = []
+def test_ranges_leave_out_what_is_rare(tmp_path: Path, run_cli, monkeypatch, data: Path, model: Path) -> None:
+    scales: list[dict[str, float]] = []
+    for percentile, name in ((100.0, "all"), (99.0, "most")):
+        monkeypatch.setattr(quantize, "PERCENTILE", percentile)
+        out = tmp_path / f"{name}.onnx"
+        options = ("--calibration", data, "--out", out, "--photos", 11, "--val-fraction", 0.2, "--seed", 0)
+        assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
+        tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer}
+        scales.append({n: float(t) for n, t in tensors.items() if n.endswith("_scale") and t.ndim == 0})
+    common = scales[0].keys() & scales[1].keys()
+    assert len(common) > 10
+    assert sum(scales[1][n] < 0.9 * scales[0][n] for n in common) > 0.8 * len(common)
 
-    def measured(quantized: onnx.ModelProto, exact: onnx.ModelProto, batches: list, *_: object) -> None:
-        names = [n.output[0] for n in exact.graph.node if n.op_type == "Conv"]
-        for correct in (lambda *_: None, correct_biases):
-            correct(quantized, exact, batches)
-            # one by one: with all of them watched, none is computed in integers
-            pairs = [[channel_means(m, [name], batches)[0] for m in (quantized, exact)] for name in names]
-            errors.append([float(np.abs(a - b).max()) for a, b in pairs])
 
-    monkeypatch.setattr(quantize, "correct_biases", measured)
-    options = ("--calibration", data, "--out", tmp_path / "m.onnx", "--photos", 6, "--val-fraction", 0.3, "--seed", 0)
-    assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
-    before, after = errors
-    assert len(before) == 13 and max(before) > 0.01
-    assert max(after) < 0.01 * max(before)
+def test_every_photo_is_read_once_in_chunks(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    photos = audit(make_voc(tmp_path, PHOTOS), load_class_map()).images["trainval"][:11]
+    count = iter(range(100))
+    reader = quantize._Photos(photos, CONTRACT, lambda: next(count))
+    read = []
+    for start in range(0, len(reader), quantize.CHUNK):  # as onnxruntime does
+        reader.set_range(start, start + quantize.CHUNK)
+        read.append(0)
+        while (batch := reader.get_next()) is not None:
+            assert batch["images"].shape == (1, 64, 96, 3)
+            read[-1] += 1
+    assert read == [8, 3] and next(count) == 11
 
 
 def test_evaluate_and_predict_take_either(tmp_path: Path, run_cli, data: Path, checkpoint: Path, model: Path) -> None:
@@ -133,11 +143,15 @@ def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], m
     assert after.scores[:5] == pytest.approx(before.scores[:5], abs=0.1)
 
     refused = tmp_path / "refused.onnx"
-    figures = iter([0.9, 0.89])
-    monkeypatch.setattr(quantize, "_map_50", lambda *_: next(figures))
     options = ("--calibration", data, "--out", refused, "--photos", 2, "--val-fraction", 0.3, "--seed", 0)
-    assert run_cli("quantize", model, *options) == 2
-    assert "mAP@0.5 falls by 1.00 points (90.00 to 89.00 % on" in capsys.readouterr().err
+    for loose, strict, message in (
+        (0.89, 0.5, "mAP@0.5 falls by 1.00 points (90.00 to 89.00 % on"),
+        (0.9, 0.48, "mAP@0.5:0.95 falls by 2.00 points (50.00 to 48.00 % on"),  # boxes that moved
+    ):
+        figures = iter([{"mAP@0.5": 0.9, "mAP@0.5:0.95": 0.5}, {"mAP@0.5": loose, "mAP@0.5:0.95": strict}])
+        monkeypatch.setattr(quantize, "_maps", lambda *_, figures=figures: next(figures))
+        assert run_cli("quantize", model, *options) == 2
+        assert message in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["model.int8.onnx"]
 
     assert run_cli("quantize", model, "--calibration", data, "--out", refused) == 2
