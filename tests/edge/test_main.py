@@ -169,7 +169,40 @@ def test_a_dry_run_tells_of_a_camera_that_gives_nothing(tmp_path: Path, tiny_mod
     config = configure(tmp_path, tiny_model, f"rtsp://admin:{PASSWORD}@127.0.0.1:9/x")
     done = run("--config", config, "--dry-run")
     assert done.returncode == 2
-    assert "gate: FAILED, no picture within 10 s" in done.stdout and "would run: 0 of 1 cameras" in done.stdout
+    assert "gate: FAILED, no picture within 10 s" in done.stdout and "would run: 0 of 1 cameras, 1 of 1 sinks" in done.stdout
+
+
+def test_a_dry_run_tells_of_a_file_of_alerts_that_cannot_be_written(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    path = tmp_path / "nofolder" / "a.jsonl"
+    done = run("--config", configure(tmp_path, tiny_model, clip, {"sinks": {"jsonl": {"path": str(path)}}}), "--dry-run")
+    assert done.returncode == 2, done.stdout
+    line = f"jsonl: FAILED, sinks.jsonl.path: {path}: expected a file that can be written to, got No such file or directory: "
+    assert line in done.stdout and done.stdout.splitlines()[-1] == "would run: 1 of 1 cameras, 0 of 1 sinks"
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_port_in_use_is_found_before_anything_is_looked_at_or_sent(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], options: tuple[str, ...]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("--config", configure(tmp_path, tiny_model, clip, {"web": {"port": port}}), *options)
+        words = f"web: cannot listen on 127.0.0.1:{port} (Address already in use): choose another web.port, or "
+        words += "end what listens there"
+        assert done.returncode == 2, done.stdout
+        if options:
+            assert f"http://127.0.0.1:{port}: FAILED, {words}" in done.stdout
+            assert done.stdout.splitlines()[-1] == "would not start: its page cannot be served" and not done.stderr
+        else:
+            assert done.stderr == f"error: {words}\n"
+    assert not (tmp_path / "alerts.jsonl").exists()
+    assert not list((tmp_path / "state").rglob("*"))  # nor waits anything for the next start
+    assert run("--config", tmp_path / "edge.yaml", "--dry-run").returncode == 0  # which has let go of the port
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
