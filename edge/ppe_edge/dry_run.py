@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from ppe_edge.camera import CameraEvent, CameraReader
 from ppe_edge.config import EdgeSettings
 from ppe_edge.errors import EdgeError
@@ -11,6 +13,7 @@ from ppe_edge.mailbox import Frame, FrameMailbox
 from ppe_edge.models import ModelStore
 from ppe_edge.runtime import make_folder, require_possible
 from ppe_edge.sinks.jsonl import require_writable
+from ppe_edge.violations import ViolationMonitor
 from ppe_edge.web_config import listen
 
 PATIENCE = 10.0  # seconds for all cameras together
@@ -43,7 +46,10 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
         elif name in first:
             height, width = first[name].image.shape[:2]
             found = detector.detect([first[name].image])[0]
-            what = f"ok, {width}x{height}, {len(found.scores)} detections in the first picture"
+            thresholds = np.array(ViolationMonitor(settings.rule_of(name), contract).thresholds)
+            counted = np.bincount(found.labels[found.scores >= thresholds[found.labels]], minlength=len(thresholds))
+            heads = ", ".join(f"{n} {kind}" for n, kind in zip(counted, contract.class_names, strict=True))
+            what = f"ok, first picture {width}x{height}: {heads} at their alarm thresholds"
         else:
             what = f"FAILED, no picture within {PATIENCE:.0f} s ({last_words.get(name, 'no answer')})"
         print(f"camera         {name}: {what}")

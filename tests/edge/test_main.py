@@ -160,9 +160,20 @@ def test_a_dry_run_says_what_would_run_and_sends_nothing(
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     assert [first for first, _ in lines] == ["configuration", "state", "model", "camera", "sink", "web", "would"]
     assert "tiny.onnx: 96x64, helmet, none; CPUExecutionProvider" in done.stdout
-    assert "gate: ok, 96x64, 1 detections in the first picture" in done.stdout
+    assert "gate: ok, first picture 96x64: 1 helmet, 0 none at their alarm thresholds" in done.stdout
     assert "a token is needed" in done.stdout
     assert not (tmp_path / "alerts.jsonl").exists() and not list((tmp_path / "state").iterdir())
+
+
+def test_a_dry_run_counts_what_reaches_the_alarm_threshold(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+) -> None:
+    """Red beyond blue: a bare head of 0.82. The general rule lets it count, the yard's own does not."""
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 5)])
+    cameras = {"gate": {"source": str(clip)}, "yard": {"source": str(clip), "rule": {"alarm_threshold": 0.95}}}
+    done = run("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run")
+    assert "gate: ok, first picture 96x64: 0 helmet, 1 none at their alarm thresholds" in done.stdout
+    assert "yard: ok, first picture 96x64: 0 helmet, 0 none at their alarm thresholds" in done.stdout
 
 
 def test_a_dry_run_tells_of_a_camera_that_gives_nothing(tmp_path: Path, tiny_model: Path) -> None:
