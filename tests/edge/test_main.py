@@ -21,6 +21,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from mjpeg_server import MjpegServer, noise
 
 from conftest import GREEN, RED  # isort: skip
 
@@ -143,6 +144,7 @@ def test_a_clip_is_analysed_to_its_end(tmp_path: Path, tiny_model: Path, make_cl
     config = configure(tmp_path, tiny_model, clip)
     done = run("--config", config, "--record", tmp_path / "videos")
     assert done.returncode == 0, done.stderr
+    assert re.search("INFO .* gate: ended$", done.stderr, re.MULTILINE)
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
     assert kinds == ["camera_event", "alert", "camera_event", "alert_closed"] or kinds == [
         "camera_event", "alert", "alert_closed", "camera_event",
@@ -252,6 +254,17 @@ def test_sigterm_drains_and_stops(tmp_path: Path, tiny_model: Path, camera: str,
     box.wait_for("stopped; 0 messages wait in the outbox")
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
     assert kinds.count("alert") == kinds.count("alert_closed") == 1
+
+
+def test_a_camera_that_is_lost_is_a_warning_and_its_return_is_none(tmp_path: Path, tiny_model: Path, start: Any) -> None:
+    back = threading.Event()
+    with MjpegServer(lambda number: noise(number) if number < 10 or back.is_set() else None) as camera:
+        cameras = {"gate": {"source": camera.url, "read_timeout_s": 0.5}}
+        box = start(configure(tmp_path, tiny_model, camera.url, {"cameras": cameras}))
+        box.wait_for("INFO ppe_edge.runtime: gate: connected 64x48$")
+        box.wait_for("WARNING ppe_edge.runtime: gate: lost .+")
+        back.set()
+        box.wait_for("INFO ppe_edge.runtime: gate: resumed 64x48$")
 
 
 def ask_page(port: int, path: str, token: str = TOKEN) -> tuple[int, bytes]:
