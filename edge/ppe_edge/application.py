@@ -11,6 +11,7 @@ from ppe_edge.control import Control, read_desired
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import GRACE, Runtime
 from ppe_edge.twin import TwinClient
+from ppe_edge.web_config import listen
 from ppe_edge.window import RuntimeWindow
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ class Application:
         record: A folder for annotated videos; none when None.
 
     Raises:
-        EdgeError: Something that is needed at start cannot be used; `run` raises it too.
+        EdgeError: Something that is needed at start cannot be used.
     """
 
     def __init__(self, config_file: Path, settings: EdgeSettings, record: Path | None) -> None:
+        # before anything is opened, stored or sent: what holds the port is often another box with the same state folder
+        self._door = listen(settings.web) if settings.web.enabled else None
         desired = read_desired(settings.state_dir)
         try:
             self.runtime = Runtime(load_settings(config_file, desired) if desired else settings, record)
@@ -61,12 +64,11 @@ class Application:
         return 1 if self.runtime.failed else 0
 
     def _serve(self) -> "WebServer | None":
-        settings = self.runtime.settings.web
-        if not settings.enabled:
+        if self._door is None:
             return None
         from ppe_edge.web import WebServer  # its library is slow to load, and the cameras need not wait for it
 
-        web = WebServer(settings, RuntimeWindow(self.runtime))
+        web = WebServer(self.runtime.settings.web, RuntimeWindow(self.runtime), self._door)
         web.start()
         return web
 

@@ -4,13 +4,22 @@ What holds: the module twin over environment variables (`PPE_EDGE__WEB__TOKEN`) 
 environment. A mistake is told in one line that never shows what could be a password.
 """
 
-from collections.abc import Mapping
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from ppe_edge.errors import EdgeError
 from ppe_edge.outbox import OutboxConfig
@@ -27,7 +36,17 @@ MAX_BYTES = 1024**2  # of edge.yaml
 # What came is shown only where it cannot be a password: it should have been a number, a switch or one of a few words
 _SHOWN = {"int_parsing", "float_parsing", "bool_parsing", "literal_error", "enum", "int_from_float"}
 
-CameraName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+
+def _camera_name(name: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,31}", name):
+        raise ValueError(
+            "expected a name of small letters a-z, digits, - and _, which begins with a letter or a digit and has at most "
+            "32 characters"
+        )
+    return name
+
+
+CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
 class CameraConfig(SourceConfig):
@@ -135,7 +154,10 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeS
     try:
         return FromFile(**(desired or {}))
     except ValidationError as error:
-        raise EdgeError(f"{source}: {first_mistake(error)}") from None  # its text shows what came, passwords too
+        place, mistake = first_mistake(error)
+        if variable := _variable(place, desired or {}):
+            source = f"environment variable {variable}"
+        raise EdgeError(f"{source}: {mistake}") from None  # the error's own text shows what came, passwords too
     except ValueError as error:  # pydantic-settings: a variable of the environment that should be JSON and is not
         raise EdgeError(f"environment: {str(error).splitlines()[0]}") from None
 
@@ -162,16 +184,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-def first_mistake(error: ValidationError) -> str:
-    """`cameras.gate.fps: expected ..., got ...`, of the first mistake, and how many more there are."""
+def first_mistake(error: ValidationError) -> tuple[Sequence[int | str], str]:
+    """Where the first mistake is, and `cameras.gate.fps: expected ..., got ...` with how many more there are."""
     mistakes = error.errors(include_url=False, include_context=False)
     # a key that nobody knows is often the one that is missing, misspelt
     first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"])
+    place = [part for part in first["loc"] if part != "[key]"]  # pydantic's word for a name that is wrong itself
+    key = ".".join(map(str, place))
     message = first["msg"].removeprefix("Value error, ")
     came = first["input"]
     if first["type"] == "extra_forbidden":
-        message = "no such setting"
+        known = _settings_beside(place)
+        nearest = difflib.get_close_matches(str(place[-1]), known, n=1)
+        message = f"no such setting, {f'did you mean {nearest[0]}?' if nearest else 'expected one of ' + ', '.join(known)}"
     elif first["type"] == "missing":
         message = "is missing"
     elif first["type"] in _SHOWN or isinstance(came, bool | int | float):
@@ -179,4 +204,36 @@ def first_mistake(error: ValidationError) -> str:
     elif not first["type"].startswith("value_error"):
         message += f", got {type(came).__name__}"
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
-    return " ".join(f"{key}: {message}{more}".removeprefix(": ").split())
+    return place, " ".join(f"{key}: {message}{more}".removeprefix(": ").split())
+
+
+def _settings_beside(place: Sequence[int | str]) -> list[str]:
+    """The settings that there are where an unknown one is."""
+    kind: Any = EdgeSettings
+    for part in place[:-1]:
+        kind = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else get_args(kind)[1]  # of dict[str, kind]
+        if type(None) in get_args(kind):  # kind | None
+            kind = get_args(kind)[0]
+    return list(kind.model_fields)
+
+
+def _variable(place: Sequence[int | str], desired: Mapping[str, Any]) -> str | None:
+    """The variable of the environment that a setting comes from; None if that is not it."""
+    if _holds(desired, place) or not _holds(EnvSettingsSource(EdgeSettings)(), place):
+        return None
+    variables = {name.upper(): name for name in os.environ}
+    prefix = EdgeSettings.model_config["env_prefix"]
+    # the setting's own, or one that holds it in JSON
+    names = [prefix + "__".join(map(str, place[:end])).upper() for end in range(len(place), 0, -1)]
+    return next((variables[name] for name in names if name in variables), None)
+
+
+def _holds(values: Any, place: Sequence[int | str]) -> bool:
+    """Whether a part of the configuration says something about a setting."""
+    for part in place:
+        if not isinstance(values, Mapping):  # a list: it came as one
+            return True
+        if part not in values:
+            return False
+        values = values[part]
+    return True

@@ -92,6 +92,8 @@ class DeliveryThread:
             return not self._pause(self._backoff.next())
         self._outbox.ack(delivery)
         self.delivered += 1
+        if self.last_error is not None:
+            _LOG.info("%s: messages are delivered again", self.name)
         self.last_error = None
         self._backoff.reset()
         return True

@@ -117,6 +117,11 @@ def _read(model: Path) -> bytes:
 def _open(content: bytes, model: Path, providers: Sequence[str] | None, threads: int | None) -> "ort.InferenceSession":
     import onnxruntime as ort  # slow to load, and the configuration needs only the names above
 
+    if content.startswith(b"PK"):  # torch writes archives
+        raise EdgeError(
+            f"{model}: expected an ONNX model, got an archive as checkpoints are: export it with "
+            f"`ppe-yolo export {model} --out {model.with_suffix('.onnx').name}`"
+        )
     chosen = choose_providers(providers, ort.get_available_providers())
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -131,7 +136,8 @@ def _open(content: bytes, model: Path, providers: Sequence[str] | None, threads:
     except Exception as error:  # onnxruntime has a kind of its own for every trouble
         reason = " ".join(str(error).split())[:200]
         raise EdgeError(
-            f"{model}: expected an ONNX model that onnxruntime can run, got {len(content)} bytes ({reason})"
+            f"{model}: expected an ONNX model that onnxruntime can run, got {len(content)} bytes ({reason}): copy it again, "
+            "and if that is no help, export it again with `ppe-yolo export`"
         ) from error
     if session.get_providers()[0] != chosen[0]:  # onnxruntime goes on with the next one, and only logs it
         if providers is not None:

@@ -1,13 +1,20 @@
 """`--dry-run`: opens the model and every camera once, and says what would run."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from ppe_edge.camera import CameraEvent, CameraReader
 from ppe_edge.config import EdgeSettings
+from ppe_edge.errors import EdgeError
 from ppe_edge.mailbox import Frame, FrameMailbox
 from ppe_edge.models import ModelStore
 from ppe_edge.runtime import make_folder, require_possible
+from ppe_edge.sinks.jsonl import require_writable
+from ppe_edge.violations import ViolationMonitor
+from ppe_edge.web_config import listen
 
 PATIENCE = 10.0  # seconds for all cameras together
 
@@ -16,7 +23,7 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
     """Prints a line for each part; nothing is sent anywhere.
 
     Returns:
-        0 if everything would run, 2 if a camera gives no picture.
+        0 if everything would run, 2 if a camera gives no picture, alerts cannot be written or the page cannot be served.
 
     Raises:
         EdgeError: The model, the state folder or a rule cannot be used.
@@ -39,19 +46,37 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
         elif name in first:
             height, width = first[name].image.shape[:2]
             found = detector.detect([first[name].image])[0]
-            what = f"ok, {width}x{height}, {len(found.scores)} detections in the first picture"
+            thresholds = np.array(ViolationMonitor(settings.rule_of(name), contract).thresholds)
+            counted = np.bincount(found.labels[found.scores >= thresholds[found.labels]], minlength=len(thresholds))
+            heads = ", ".join(f"{n} {kind}" for n, kind in zip(counted, contract.class_names, strict=True))
+            what = f"ok, first picture {width}x{height}: {heads} at their alarm thresholds"
         else:
             what = f"FAILED, no picture within {PATIENCE:.0f} s ({last_words.get(name, 'no answer')})"
         print(f"camera         {name}: {what}")
-    for sink in type(settings.sinks).model_fields:
-        if getattr(settings.sinks, sink) is not None:
-            print(f"sink           {sink}")
-    if settings.web.enabled:
-        door = "a token is needed" if settings.web.token else "this machine only"
-        print(f"web            http://{settings.web.host}:{settings.web.port}, {door}")
     missing = settings.live_cameras.keys() - first.keys()
-    print(f"would run: {len(settings.live_cameras) - len(missing)} of {len(settings.live_cameras)} cameras")
-    return 2 if missing else 0
+    sinks = [name for name in type(settings.sinks).model_fields if getattr(settings.sinks, name) is not None]
+    jsonl, web = settings.sinks.jsonl, settings.web
+    unwritable = "" if jsonl is None else _failure(lambda: require_writable(jsonl))
+    for sink in sinks:
+        print(f"sink           {sink}{unwritable if sink == 'jsonl' else ''}")
+    closed = ""
+    if web.enabled:
+        closed = _failure(lambda: listen(web).close())
+        door = "a token is needed" if web.token else "this machine only"
+        print(f"web            http://{web.host}:{web.port}{closed or f', {door}'}")
+    cameras = f"{len(settings.live_cameras) - len(missing)} of {len(settings.live_cameras)} cameras"
+    would = f"would run: {cameras}, {len(sinks) - bool(unwritable)} of {len(sinks)} sinks"
+    print("would not start: its page cannot be served" if closed else would)
+    return 2 if missing or unwritable or closed else 0
+
+
+def _failure(check: Callable[[], object]) -> str:
+    """What is wrong, to be put behind the name of what was checked; empty when all is well."""
+    try:
+        check()
+    except EdgeError as error:
+        return f": FAILED, {error}"
+    return ""
 
 
 def first_pictures(settings: EdgeSettings) -> tuple[dict[str, Frame], dict[str, str]]:

@@ -5,15 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ppe_edge.alerts import Alert, AlertClosed, End, Message, ModelReference
 from ppe_edge.camera import Frame
 from ppe_edge.detector import Detections
-from ppe_edge.snapshot import Image, SnapshotConfig, draw, make_snapshot, weak_heads
+from ppe_edge.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, weak_heads
 from ppe_edge.telemetry import Telemetry
-from ppe_edge.tracker import Track, Tracker
+from ppe_edge.tracker import Tracker
 from ppe_edge.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
 from ppe_yolo.contract import ModelContract
 
@@ -26,16 +23,6 @@ class Model:
 
     contract: ModelContract
     reference: ModelReference
-
-
-@dataclass(frozen=True)
-class View:
-    """The last picture that was looked at, and what is in it."""
-
-    frame: Frame
-    tracks: tuple[Track, ...]
-    contract: ModelContract
-    heads_xyxy: NDArray[np.float32]  # [N, 4], all that may be heads
 
 
 class Pipeline:
@@ -73,12 +60,14 @@ class Pipeline:
         self._model = model
         self._put = put
         self._telemetry = telemetry
+        self._alarmed: frozenset[int] = frozenset()  # made anew only when a violation begins or ends
         self._processed = telemetry.processed.labels(camera)  # looked up once, not for every frame
 
     def take_over(self, before: "Pipeline") -> None:
         """Goes on where the camera's pipeline with another rule or model left off; that one may be closed then."""
         self.view = before.view
         self._monitor.take_over(before._monitor, same_tracks=self.tracker is before.tracker)
+        self._alarmed = self._monitor.alarmed()
         for violation in self._monitor.lasting():
             if violation in before.open:
                 self.open[violation] = before.open.pop(violation)
@@ -92,7 +81,11 @@ class Pipeline:
         ruled = time.perf_counter()
         self._telemetry.observe("track", tracked - start)
         self._telemetry.observe("rules", ruled - tracked)
-        self.view = View(frame, tuple(tracks), self._model.contract, weak_heads(detections))
+        if changes:
+            self._alarmed = self._monitor.alarmed()
+        self.view = View(
+            frame, tuple(tracks), self._model.contract, weak_heads(detections), self._monitor.thresholds, self._alarmed
+        )
         if changes:
             self._tell(changes, self.view)
             self._telemetry.observe("alert", time.perf_counter() - ruled)
@@ -100,7 +93,7 @@ class Pipeline:
 
     def annotated(self, view: View) -> Image:
         """A picture with what was found drawn into it."""
-        return draw(view.frame.image, view.tracks, view.contract, self._snapshot, view.heads_xyxy)
+        return draw(view, self._snapshot, view.alarmed)
 
     def close(self) -> None:
         """Ends what goes on: nobody looks any more."""
@@ -120,7 +113,7 @@ class Pipeline:
 
     def _alert(self, change: ViolationStarted, view: View) -> None:
         contract = self._model.contract
-        picture = make_snapshot(view.frame.image, view.tracks, contract, self._snapshot, view.heads_xyxy)
+        picture = make_snapshot(view, self._snapshot, {change.track})
         alert = Alert(
             camera=self.camera,
             time=view.frame.time,

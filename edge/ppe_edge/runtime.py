@@ -191,7 +191,8 @@ class Runtime:
         self.readers[name].start()
 
     def _on_event(self, event: CameraEvent) -> None:
-        _log.info("%s: %s %s", event.camera, event.kind, event.detail)
+        level = logging.WARNING if event.kind in ("lost", "frozen") else logging.INFO
+        _log.log(level, "%s: %s", event.camera, f"{event.kind} {event.detail}".rstrip())
         self.put(CameraEventMessage(camera=event.camera, time=event.time, event=event.kind, detail=event.detail), None)
 
     def _note_lasting(self) -> None:

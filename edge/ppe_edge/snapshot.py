@@ -1,6 +1,7 @@
 """The picture that goes with an alert: everybody's head made unknowable, boxes drawn, as JPEG."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.detector import Detections
+from ppe_edge.mailbox import Frame
 from ppe_edge.tracker import Track
 from ppe_yolo.contract import ModelContract
 
@@ -22,6 +24,7 @@ NO_BOXES = np.empty((0, 4), dtype=np.float32)
 # RGB that colour-blind people tell apart as well (Okabe & Ito 2008)
 _COLOURS = {"none": (213, 40, 40), "helmet": (0, 158, 115)}
 _OTHER = (0, 114, 178)
+_ALARMED = _COLOURS["none"]  # whatever the violation's class is called
 
 
 class SnapshotConfig(BaseModel):
@@ -37,6 +40,18 @@ class SnapshotConfig(BaseModel):
     max_bytes: int = Field(200_000, ge=10_000, le=10_000_000, description="Of the JPEG at most.")
 
 
+@dataclass(frozen=True)
+class View:
+    """A picture that was looked at, and what is in it."""
+
+    frame: Frame
+    tracks: tuple[Track, ...]  # all that are known, found this time or not
+    contract: ModelContract
+    heads_xyxy: NDArray[np.float32]  # [N, 4], pixels of the picture, all that may be heads
+    thresholds: tuple[float, ...]  # by label: the score from which on a head counts
+    alarmed: frozenset[int]  # tracks whose violations were told of and go on
+
+
 def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
     """Replaces each box [N, 4] and a margin by a few squares of its mean colours, in place; that cannot be undone."""
     height, width = image.shape[:2]
@@ -50,46 +65,44 @@ def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
             head[:] = cv2.resize(small, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST)
 
 
-def draw(
-    image: Image,
-    tracks: Sequence[Track],
-    contract: ModelContract,
-    config: SnapshotConfig,
-    heads_xyxy: NDArray[np.floating[Any]] = NO_BOXES,
-) -> Image:
-    """A smaller copy with heads hidden, and the tracks that were found in this very picture framed.
+def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
+    """A smaller copy with heads hidden, and the heads that were found in this very picture and count framed.
 
     Args:
-        image: uint8 [H, W, 3], RGB.
-        tracks: All that are known: those that were not found this time are hidden too.
-        contract: Names of the classes.
+        view: The picture.
         config: How.
-        heads_xyxy: More heads to hide, [N, 4] pixels of the picture: see `weak_heads`.
+        alarmed: Tracks that are marked as those that raised an alarm, however they score in this picture.
     """
+    image = view.frame.image
     height, width = image.shape[:2]
     scale = min(1.0, config.max_side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image.copy(), dtype=np.uint8)
-    boxes = np.stack([t.box_xyxy for t in tracks]) * np.float32(scale) if tracks else NO_BOXES
+    boxes = np.stack([t.box_xyxy for t in view.tracks]) * np.float32(scale) if view.tracks else NO_BOXES
     if config.blur:
-        hide_heads(canvas, np.concatenate((boxes, heads_xyxy * np.float32(scale))))
-    line = max(1, round(max(size) / 400))
-    font_scale = max(0.4, max(size) / 1600)
-    for track, box in zip(tracks, boxes, strict=True):
-        if track.seen:
-            name = contract.class_names[track.label]
-            _frame(canvas, box, f"{name} {track.score:.2f} #{track.id}", _COLOURS.get(name, _OTHER), line, font_scale)
+        hide_heads(canvas, np.concatenate((boxes, view.heads_xyxy * np.float32(scale))))
+    thin = max(1, round(max(size) / 640))
+    # the alarmed ones last, so that nothing covers them
+    for track, box in sorted(zip(view.tracks, boxes, strict=True), key=lambda pair: pair[0].id in alarmed):
+        text = f"{view.contract.class_names[track.label]} {track.score:.2f} #{track.id}"
+        if track.seen and track.id in alarmed:
+            thick = 4 * thin
+            around = box + np.array([-1, -1, 1, 1]) * (thick // 2 + 1)  # what it is about stays free
+            most = np.array([size[0], size[1], size[0], size[1]]) - 1 - thick // 2
+            _frame(canvas, np.clip(around, thick // 2, most), f"ALERT: {text}", _ALARMED, thick)
+        elif track.seen and track.score >= view.thresholds[track.label]:
+            name = view.contract.class_names[track.label]
+            _frame(canvas, box, text, _COLOURS.get(name, _OTHER), thin)
     return canvas
 
 
-def _frame(
-    canvas: Image, box_xyxy: NDArray[np.floating[Any]], text: str, rgb: tuple[int, int, int], line: int, font_scale: float
-) -> None:
+def _frame(canvas: Image, box_xyxy: NDArray[np.floating[Any]], text: str, rgb: tuple[int, int, int], line: int) -> None:
     x1, y1, x2, y2 = np.rint(box_xyxy).astype(int).tolist()
+    font_scale = max(0.4, max(canvas.shape[:2]) / 1600)
     cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line)
     (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)
     left = max(0, min(x1, canvas.shape[1] - text_width - 2))
-    top = max(0, y1 - text_height - below - 1)
+    top = max(0, y1 - line // 2 - text_height - below - 1)
     cv2.rectangle(canvas, (left, top), (left + text_width + 2, top + text_height + below), rgb, cv2.FILLED)
     cv2.putText(
         canvas, text, (left + 1, top + text_height), cv2.FONT_HERSHEY_SIMPLEX, font_scale, (255, 255, 255), 1, cv2.LINE_AA
@@ -110,15 +123,9 @@ def encode(image: Image, config: SnapshotConfig) -> bytes | None:
     return None
 
 
-def make_snapshot(
-    image: Image,
-    tracks: Sequence[Track],
-    contract: ModelContract,
-    config: SnapshotConfig,
-    heads_xyxy: NDArray[np.floating[Any]] = NO_BOXES,
-) -> bytes | None:
+def make_snapshot(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> bytes | None:
     """`draw`, then `encode`."""
-    return encode(draw(image, tracks, contract, config, heads_xyxy), config)
+    return encode(draw(view, config, alarmed), config)
 
 
 def weak_heads(detections: Detections) -> NDArray[np.float32]:

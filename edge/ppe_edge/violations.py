@@ -166,6 +166,10 @@ class ViolationMonitor:
                 "with --alarm-thresholds"
             )
         self.threshold = float(threshold)
+        # of every class, by label; for those that raise no alarm the model need not name one
+        thresholds = {**dict.fromkeys(contract.class_names, threshold), **contract.alarm_thresholds}
+        thresholds[rule.violation_class] = threshold
+        self.thresholds = tuple(float(thresholds[name]) for name in contract.class_names)
         self._rule = rule
         self._label = contract.class_names.index(rule.violation_class)
         self._heads: dict[int, _Head] = {}
@@ -231,6 +235,10 @@ class ViolationMonitor:
     def lasting(self) -> dict[str, float]:
         """Violations that were told of and go on: id -> when last seen, seconds."""
         return {head.started.violation: head.last_yes for head in self._heads.values() if head.started is not None}
+
+    def alarmed(self) -> frozenset[int]:
+        """The heads whose violations were told of and go on, by the tracks' ids."""
+        return frozenset(number for number, head in self._heads.items() if head.started is not None)
 
     def close(self, now: float) -> list[ViolationEnded]:
         """Ends all that last: nobody looks any more. They ended when their heads were last seen, at `now` at the latest."""

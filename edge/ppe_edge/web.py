@@ -10,6 +10,7 @@ import hmac
 import json
 import logging
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -19,9 +20,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ppe_edge.errors import EdgeError
 from ppe_edge.telemetry import CONTENT_TYPE
-from ppe_edge.web_config import WebConfig, is_loopback
+from ppe_edge.web_config import WebConfig, is_loopback, listen
 
 PATIENCE = 10.0  # seconds
 MOST_CONNECTIONS = 64
@@ -85,14 +85,16 @@ class WebServer:
     Args:
         config: Where, and to whom.
         window: What to show.
+        door: What `ppe_edge.web_config.listen` gave; by default that is asked now.
 
     Raises:
-        EdgeError: By `start`: the address cannot be listened on.
+        EdgeError: The address cannot be listened on.
     """
 
-    def __init__(self, config: WebConfig, window: Window) -> None:
+    def __init__(self, config: WebConfig, window: Window, door: socket.socket | None = None) -> None:
         self.config = config
-        self.port = 0  # the real one, after `start`
+        self._door = door or listen(config)
+        self.port: int = self._door.getsockname()[1]
         self._window = window
         folder = files("ppe_edge") / "static"
         self._pages = {name: (folder / name).read_bytes() for name in PAGES}  # no request names a file on the disk
@@ -101,16 +103,12 @@ class WebServer:
         self._loop = asyncio.new_event_loop()
         self._stopping: asyncio.Event | None = None
         self._started: threading.Event = threading.Event()
-        self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     def start(self) -> None:
         """Listens; returns when requests are answered."""
         self._thread.start()
         self._started.wait()
-        if self._error is not None:
-            reason = self._error.strerror or str(self._error)
-            raise EdgeError(f"web: cannot listen on {self.config.host}:{self.config.port} ({reason}): choose another web.port")
 
     def stop(self, timeout: float = 1.0) -> None:
         """Cuts everybody off."""
@@ -144,13 +142,7 @@ class WebServer:
         await runner.setup()
         reaper = None
         try:
-            site = web.TCPSite(runner, self.config.host, self.config.port)
-            try:
-                await site.start()
-            except OSError as error:
-                self._error = error
-                return
-            self.port = runner.addresses[0][1]
+            await web.SockSite(runner, self._door).start()
             self._started.set()
             _log.info("web page on http://%s:%d", self.config.host, self.port)
             reaper = asyncio.create_task(self._cut_off(runner))

@@ -1,8 +1,11 @@
 """Where the page is served: apart from `ppe_edge.web`, whose library is slow to load."""
 
 import ipaddress
+import socket
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from ppe_edge.errors import EdgeError
 
 
 class WebConfig(BaseModel):
@@ -20,6 +23,22 @@ class WebConfig(BaseModel):
         if self.token is None and not is_loopback(self.host):
             raise ValueError(f"host {self.host} can be reached from other machines: set a token (16 characters or more)")
         return self
+
+
+def listen(config: WebConfig) -> socket.socket:
+    """Takes the address, so that nobody else can; whoever connects waits until the page is served.
+
+    Raises:
+        EdgeError: It cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        return socket.create_server((config.host, config.port), family=family)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0]  # which says the address once more
+        raise EdgeError(
+            f"web: cannot listen on {config.host}:{config.port} ({reason}): choose another web.port, or end what listens there"
+        ) from error
 
 
 def is_loopback(host: str) -> bool:

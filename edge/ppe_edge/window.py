@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ppe_edge.pipeline import View
 from ppe_edge.runtime import ALERTS_SHOWN, BEAT, Runtime
-from ppe_edge.snapshot import make_snapshot
+from ppe_edge.snapshot import View, make_snapshot
 
 
 class RuntimeWindow:
@@ -43,7 +42,7 @@ class RuntimeWindow:
             known = self._pictures.get(camera)
             if known is None or known[0] is not view:
                 config = self._runtime.settings.snapshot
-                known = view, make_snapshot(view.frame.image, view.tracks, view.contract, config, view.heads_xyxy)
+                known = view, make_snapshot(view, config, view.alarmed)
                 self._pictures = {k: v for k, v in self._pictures.items() if k in self._runtime.pipelines} | {camera: known}
             return known[1]
 

@@ -80,15 +80,19 @@ def test_a_camera_that_is_not_enabled_is_not_looked_at(tmp_path: Path) -> None:
         ({"cameras": None}, "edge.yaml: cameras: is missing"),
         ({"model": None}, "edge.yaml: model: is missing"),
         ({"cameras": {}}, "edge.yaml: cameras: Dictionary should have at least 1 item"),
-        ({"colour": "red"}, "edge.yaml: colour: no such setting"),
-        ({"cameras": None, "camera": {}}, "edge.yaml: camera: no such setting (and 1 more)"),
+        ({"colour": "red"}, "edge.yaml: colour: no such setting, expected one of model, state_dir, cameras, batch, tracker, "),
+        ({"cameras": None, "camaras": {}}, "edge.yaml: camaras: no such setting, did you mean cameras? (and 1 more)"),
         ({"batch": 0}, "edge.yaml: batch: Input should be greater than or equal to 1, got 0"),
         ({"batch": "many"}, "batch: Input should be a valid integer, unable to parse string as an integer, got 'many'"),
         ({"cameras": {"gate": {"source": ADDRESS, "fps": -1}}}, "cameras.gate.fps: Input should be greater than 0, got -1"),
         ({"cameras": {"gate": {"source": [ADDRESS]}}}, "cameras.gate.source: Input should be a valid string, got list"),
-        ({"cameras": {"gate": {"url": ADDRESS}}}, "edge.yaml: cameras.gate.url: no such setting (and 1 more)"),
+        ({"cameras": {"gate": {"url": ADDRESS}}}, "cameras.gate.url: no such setting, expected one of source, fps, "),
+        ({"cameras": {"gate": {"rule": {"cooldown": 1}}}}, "gate.rule.cooldown: no such setting, did you mean cooldown_s?"),
+        ({"sinks": {"mqtt": {"host": "x", "prot": 1}}}, "edge.yaml: sinks.mqtt.prot: no such setting, did you mean port?"),
         ({"cameras": {"gate": ADDRESS}}, "cameras.gate: Input should be"),
-        ({"cameras": {"../gate": {"source": ADDRESS}}}, "cameras"),
+        ({"cameras": {"../gate": {"source": ADDRESS}}}, "cameras.../gate: expected a name of small letters a-z, digits,"),
+        ({"cameras": {"Gate 1": {"source": ADDRESS}}}, "edge.yaml: cameras.Gate 1: expected a name of small letters a-z,"),
+        ({"cameras": {"g" * 33: {"source": ADDRESS}}}, "at most 32 characters"),
         ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines: set a token"),
         ({"web": {"token": PASSWORD[:10]}}, "web.token: Value should have at least 16 items"),
         ({"model": {"path": "m.onnx", "url": f"https://x:{PASSWORD}@example.net/"}}, "model: url and sha256 belong together"),
@@ -129,6 +133,31 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
 def test_an_environment_variable_that_is_no_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PPE_EDGE__CAMERAS", "{not json")
     assert "environment: " in mistake(write(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("CAMERAS__GATE__SOUCE", ADDRESS, "cameras.gate.souce: no such setting, did you mean source?"),
+        ("BATCH", "many", "batch: Input should be a valid integer, unable to parse string as an integer, got 'many'"),
+        ("CAMERAS", '{"gate": {"fps": -1}}', "cameras.gate.fps: Input should be greater than 0, got -1"),
+        ("RULE__ZONES", '{"door": [[0, 0], [1, "x"], [1, 1]]}', "rule.zones.door.1.1: Input should be a valid number"),
+        ("web__port", "99999", "web.port: Input should be less than or equal to 65535, got str"),
+    ],
+)
+def test_a_variable_is_named_where_it_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"PPE_EDGE__{variable}", value)
+    assert mistake(write(tmp_path)).startswith(f"environment variable PPE_EDGE__{variable}: {words}")
+
+
+def test_a_variable_is_not_blamed_for_what_others_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE__FPS", "3")
+    monkeypatch.setenv("PPE_EDGE__BATCH", "4")
+    cameras = {"gate": {"source": ADDRESS, "transport": "pigeon"}}
+    assert mistake(write(tmp_path, cameras=cameras)).startswith(f"{tmp_path}/edge.yaml: cameras.gate.transport: ")
+    assert mistake(write(tmp_path), {"batch": 0}).startswith("twin: batch: ")
 
 
 def test_the_twin_is_named_where_the_twin_is_wrong(tmp_path: Path) -> None:

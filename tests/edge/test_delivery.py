@@ -75,6 +75,19 @@ def test_failures_are_tried_again_in_order_and_marked_only_if_unsure(make: Any) 
     assert thread.failures == 2 and thread.last_error is None
 
 
+def test_a_failure_and_its_end_are_logged_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ppe_edge.delivery")
+    sink = ScriptedSink(None, *[SinkFailed("down", outcome_unknown=False) for _ in range(3)])
+    outbox, (thread,) = make(mqtt=sink)
+    for n in range(4):
+        outbox.put(an_alert(n))
+    thread.start()
+    wait_until(lambda: thread.delivered == 4)
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "mqtt: down"), ("INFO", "mqtt: messages are delivered again"),
+    ]  # fmt: skip
+
+
 def test_a_refused_message_does_not_hold_up_others(make: Any) -> None:
     sink = ScriptedSink(SinkRefused("too big"))
     outbox, (thread,) = make(hub=sink)

@@ -82,8 +82,13 @@ def test_files_that_are_no_model_of_ours(tiny_model: Path, tmp_path: Path) -> No
         EdgeDetector(tmp_path)
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(tiny_model.read_bytes()[:200])
-    with pytest.raises(EdgeError, match="expected an ONNX model that onnxruntime can run, got 200 bytes"):
+    with pytest.raises(EdgeError, match=r"expected an ONNX model that onnxruntime can run, got 200 bytes .*: copy it again, "):
         EdgeDetector(cut)
+    checkpoint = Path(__file__).parents[2] / "ppe_yolo" / "weights" / "helmet-tiny.ckpt"
+    with pytest.raises(
+        EdgeError, match=r"got an archive .*: export it with `ppe-yolo export \S+\.ckpt --out helmet-tiny\.onnx`"
+    ):
+        EdgeDetector(checkpoint)
     model = onnx.load(tiny_model)
     del model.metadata_props[:]
     onnx.save(model, cut)

@@ -21,6 +21,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from mjpeg_server import MjpegServer, noise
 
 from conftest import GREEN, RED  # isort: skip
 
@@ -143,6 +144,7 @@ def test_a_clip_is_analysed_to_its_end(tmp_path: Path, tiny_model: Path, make_cl
     config = configure(tmp_path, tiny_model, clip)
     done = run("--config", config, "--record", tmp_path / "videos")
     assert done.returncode == 0, done.stderr
+    assert re.search("INFO .* gate: ended$", done.stderr, re.MULTILINE)
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
     assert kinds == ["camera_event", "alert", "camera_event", "alert_closed"] or kinds == [
         "camera_event", "alert", "alert_closed", "camera_event",
@@ -160,16 +162,60 @@ def test_a_dry_run_says_what_would_run_and_sends_nothing(
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     assert [first for first, _ in lines] == ["configuration", "state", "model", "camera", "sink", "web", "would"]
     assert "tiny.onnx: 96x64, helmet, none; CPUExecutionProvider" in done.stdout
-    assert "gate: ok, 96x64, 1 detections in the first picture" in done.stdout
+    assert "gate: ok, first picture 96x64: 1 helmet, 0 none at their alarm thresholds" in done.stdout
     assert "a token is needed" in done.stdout
     assert not (tmp_path / "alerts.jsonl").exists() and not list((tmp_path / "state").iterdir())
+
+
+def test_a_dry_run_counts_what_reaches_the_alarm_threshold(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+) -> None:
+    """Red beyond blue: a bare head of 0.82. The general rule lets it count, the yard's own does not."""
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 5)])
+    cameras = {"gate": {"source": str(clip)}, "yard": {"source": str(clip), "rule": {"alarm_threshold": 0.95}}}
+    done = run("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run")
+    assert "gate: ok, first picture 96x64: 0 helmet, 1 none at their alarm thresholds" in done.stdout
+    assert "yard: ok, first picture 96x64: 0 helmet, 0 none at their alarm thresholds" in done.stdout
 
 
 def test_a_dry_run_tells_of_a_camera_that_gives_nothing(tmp_path: Path, tiny_model: Path) -> None:
     config = configure(tmp_path, tiny_model, f"rtsp://admin:{PASSWORD}@127.0.0.1:9/x")
     done = run("--config", config, "--dry-run")
     assert done.returncode == 2
-    assert "gate: FAILED, no picture within 10 s" in done.stdout and "would run: 0 of 1 cameras" in done.stdout
+    assert "gate: FAILED, no picture within 10 s" in done.stdout and "would run: 0 of 1 cameras, 1 of 1 sinks" in done.stdout
+
+
+def test_a_dry_run_tells_of_a_file_of_alerts_that_cannot_be_written(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    path = tmp_path / "nofolder" / "a.jsonl"
+    done = run("--config", configure(tmp_path, tiny_model, clip, {"sinks": {"jsonl": {"path": str(path)}}}), "--dry-run")
+    assert done.returncode == 2, done.stdout
+    line = f"jsonl: FAILED, sinks.jsonl.path: {path}: expected a file that can be written to, got No such file or directory: "
+    assert line in done.stdout and done.stdout.splitlines()[-1] == "would run: 1 of 1 cameras, 0 of 1 sinks"
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_port_in_use_is_found_before_anything_is_looked_at_or_sent(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], options: tuple[str, ...]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("--config", configure(tmp_path, tiny_model, clip, {"web": {"port": port}}), *options)
+        words = f"web: cannot listen on 127.0.0.1:{port} (Address already in use): choose another web.port, or "
+        words += "end what listens there"
+        assert done.returncode == 2, done.stdout
+        if options:
+            assert f"http://127.0.0.1:{port}: FAILED, {words}" in done.stdout
+            assert done.stdout.splitlines()[-1] == "would not start: its page cannot be served" and not done.stderr
+        else:
+            assert done.stderr == f"error: {words}\n"
+    assert not (tmp_path / "alerts.jsonl").exists()
+    assert not list((tmp_path / "state").rglob("*"))  # nor waits anything for the next start
+    assert run("--config", tmp_path / "edge.yaml", "--dry-run").returncode == 0  # which has let go of the port
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
@@ -208,6 +254,17 @@ def test_sigterm_drains_and_stops(tmp_path: Path, tiny_model: Path, camera: str,
     box.wait_for("stopped; 0 messages wait in the outbox")
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
     assert kinds.count("alert") == kinds.count("alert_closed") == 1
+
+
+def test_a_camera_that_is_lost_is_a_warning_and_its_return_is_none(tmp_path: Path, tiny_model: Path, start: Any) -> None:
+    back = threading.Event()
+    with MjpegServer(lambda number: noise(number) if number < 10 or back.is_set() else None) as camera:
+        cameras = {"gate": {"source": camera.url, "read_timeout_s": 0.5}}
+        box = start(configure(tmp_path, tiny_model, camera.url, {"cameras": cameras}))
+        box.wait_for("INFO ppe_edge.runtime: gate: connected 64x48$")
+        box.wait_for("WARNING ppe_edge.runtime: gate: lost .+")
+        back.set()
+        box.wait_for("INFO ppe_edge.runtime: gate: resumed 64x48$")
 
 
 def ask_page(port: int, path: str, token: str = TOKEN) -> tuple[int, bytes]:

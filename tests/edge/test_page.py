@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from mjpeg_server import PASSWORD, MjpegServer, jpeg
-from ppe_edge.config import load_settings
+from ppe_edge.config import CameraConfig, load_settings
 from ppe_edge.outbox import Outbox
 from ppe_edge.runtime import Runtime
 from ppe_edge.web import WebServer
 from ppe_edge.window import RuntimeWindow
+from pydantic import SecretStr
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
@@ -137,6 +138,7 @@ def test_what_a_person_sees(browser: webdriver.Chrome, site: Site) -> None:
     assert browser.execute_script("return document.cookie") == ""  # no script can take the session
     until(browser, lambda: text_of(browser, "#cameras .state") == "live")
     assert text_of(browser, "#cameras .name") == "gate"
+    assert text_of(browser, "#alerts-title") == "Last alerts and events"  # connects and losses are in it too
     assert "tiny.onnx" in text_of(browser, "#summary")
 
     def colour() -> list[int]:
@@ -177,6 +179,20 @@ def requested(browser: webdriver.Chrome) -> list[str]:
     """Every address that the browser has asked for."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def test_a_camera_that_has_never_given_a_picture_has_none_on_the_page(browser: webdriver.Chrome, site: Site) -> None:
+    settings = site.runtime.settings
+    cameras = {**settings.cameras, "yard": CameraConfig(source=SecretStr("rtsp://127.0.0.1:9/x"))}
+    changed = settings.model_copy(update={"cameras": cameras})
+    site.runtime.between_frames(lambda: site.runtime.switch(changed))
+    browser.get(site.address)
+    enter(browser, TOKEN)
+    shown = """return Object.fromEntries([...document.querySelectorAll("#cameras figure")].map((f) => [f.dataset.name, [
+        f.querySelector(".state").innerText, ...["img", ".no-picture"].map((e) => f.querySelector(e).checkVisibility())]]))"""
+    want = {"gate": ["live", True, False], "yard": ["lost", False, True]}
+    until(browser, lambda: browser.execute_script(shown) == want)
+    assert text_of(browser, "figure[data-name=yard] .no-picture") == "no picture"
 
 
 def test_what_somebody_must_see_to_stands_at_the_top(

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from alert_drawing import an_alert
 from broker import Broker, Receiver, free_port, needs_mosquitto, wait_until
+from ppe_edge.errors import EdgeError
 from ppe_edge.sinks import SinkFailed, SinkRefused, SinksConfig, build_sinks
-from ppe_edge.sinks.jsonl import JsonlSink, JsonlSinkConfig
+from ppe_edge.sinks.jsonl import JsonlSink, JsonlSinkConfig, require_writable
 from ppe_edge.sinks.mqtt import MqttSink, MqttSinkConfig
 from ppe_edge.sinks.webhook import WebhookSink, WebhookSinkConfig
 from pydantic import ValidationError
@@ -63,6 +64,18 @@ def test_a_folder_that_is_missing_is_a_failure_that_names_the_file(tmp_path: Pat
     with pytest.raises(SinkFailed, match=r"nowhere/a\.jsonl: No such file") as failure:
         JsonlSink(JsonlSinkConfig(path=tmp_path / "nowhere" / "a.jsonl")).send(a_body(), None)
     assert not failure.value.outcome_unknown
+
+
+def test_whether_a_file_can_be_written_is_tried_without_a_trace(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.jsonl", tmp_path / "old.jsonl"
+    old.write_text('{"id":"cut')
+    os.utime(old, (1, 1))
+    for path in (new, old):
+        require_writable(JsonlSinkConfig(path=path))
+    assert list(tmp_path.iterdir()) == [old] and old.read_text() == '{"id":"cut' and old.stat().st_mtime == 1
+    for bad, reason in ((tmp_path, "Is a directory"), (tmp_path / "none" / "a.jsonl", "No such file")):
+        with pytest.raises(EdgeError, match=f"sinks.jsonl.path: {bad}: expected a file that can be written to, got {reason}"):
+            require_writable(JsonlSinkConfig(path=bad))
 
 
 def test_a_line_that_does_not_fit_the_disk_leaves_no_half(tmp_path: Path) -> None:

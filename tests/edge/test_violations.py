@@ -77,6 +77,23 @@ def test_a_threshold_of_ones_own_wins():
     assert ViolationMonitor(RuleConfig(alarm_threshold=0.8), CONTRACT).threshold == 0.8
 
 
+def test_every_class_has_a_threshold():
+    """The model's own; the rule's for the violation; and the violation's for a class of which the model says nothing."""
+    assert ViolationMonitor(RuleConfig(), CONTRACT).thresholds == (0.5, 0.5)
+    both = ModelContract(("helmet", "none"), (64, 64), alarm_thresholds={"helmet": 0.3, "none": 0.6})
+    assert ViolationMonitor(RuleConfig(), both).thresholds == (0.3, 0.6)
+    assert ViolationMonitor(RuleConfig(alarm_threshold=0.8), both).thresholds == (0.3, 0.8)
+
+
+def test_who_is_alarmed():
+    monitor = ViolationMonitor(RuleConfig(**TWO), CONTRACT)
+    assert monitor.alarmed() == frozenset()
+    watch(monitor, [NONE, NONE], number=5)
+    assert monitor.alarmed() == {5}
+    watch(monitor, [HELMET, HELMET], start=1.0, number=5)
+    assert monitor.alarmed() == frozenset()
+
+
 def test_a_head_that_is_gone_ends_its_violation_when_it_was_seen_so_last():
     monitor = ViolationMonitor(RuleConfig(seconds=None, frames=2, of=2), CONTRACT)
     watch(monitor, [NONE, NONE, NONE])

@@ -230,9 +230,8 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_port_in_use_is_a_mistake_in_one_line(local: WebServer) -> None:
-    second = WebServer(WebConfig(port=local.port), Box())
     with pytest.raises(EdgeError, match=rf"web: cannot listen on 127.0.0.1:{local.port} .*choose another web.port"):
-        second.start()
+        WebServer(WebConfig(port=local.port), Box())
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gate.example"])

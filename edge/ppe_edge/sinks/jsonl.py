@@ -1,11 +1,13 @@
 """Messages as lines of a file, which is started anew when it has grown."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ppe_edge.errors import EdgeError
 from ppe_edge.sinks.base import SinkFailed
 from ppe_edge.sinks.payload import encode
 
@@ -18,6 +20,24 @@ class JsonlSinkConfig(BaseModel):
     path: Path = Field(description="The file; its folder must exist.")
     max_mb: float = Field(default=10.0, gt=0, description="A longer file is renamed to .1, .2, ... and a new one started.")
     keep_files: int = Field(default=5, ge=1, description="How many renamed files are kept.")
+
+
+def require_writable(config: JsonlSinkConfig) -> None:
+    """Tries whether the file can be appended to, or made, and leaves everything as it was.
+
+    Raises:
+        EdgeError: It cannot.
+    """
+    try:
+        if config.path.exists():
+            config.path.open("a+b").close()
+        else:
+            tempfile.TemporaryFile(dir=config.path.parent).close()  # a box at work may make the file itself at this moment
+    except OSError as error:
+        raise EdgeError(
+            f"sinks.jsonl.path: {config.path}: expected a file that can be written to, got {error.strerror or error}: "
+            "choose another file, or make its folder"
+        ) from error
 
 
 class JsonlSink:

@@ -22,7 +22,15 @@ function figure(name) {
   picture.alt = `Camera ${name}`;
   picture.width = 640;
   picture.height = 360;
-  made.append(picture, element("figcaption"));
+  const nothing = element("p", "no picture", "no-picture");
+  const show = (there) => {
+    picture.hidden = !there;
+    nothing.hidden = there;
+  };
+  picture.onload = () => show(true);
+  picture.onerror = () => show(false);
+  show(false); // a browser draws a broken one until there is one
+  made.append(picture, nothing, element("figcaption"));
   made.dataset.name = name;
   return made;
 }
