@@ -2,6 +2,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -242,6 +243,23 @@ def test_mqtt_confirms_what_the_broker_has(broker: Broker) -> None:
         assert receiver.bodies() == bodies
         assert {topic for topic, _ in receiver.messages} == {"ppe_edge/alert"}
         sink.close()
+
+
+@needs_mosquitto
+def test_a_broker_that_dies_during_a_write_is_a_failure(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = mqtt_sink(broker)
+    sink.send(a_body(1), None)
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise ssl.SSLEOFError(8, "EOF occurred in violation of protocol")  # as paho did, when a kill came at that moment
+
+    monkeypatch.setattr("paho.mqtt.client.Client.publish", cut_off)
+    with pytest.raises(SinkFailed, match=r"the connection was lost: .*EOF") as failure:
+        sink.send(a_body(2), None)
+    assert failure.value.outcome_unknown
+    monkeypatch.undo()
+    sink.send(a_body(2), None)
+    sink.close()
 
 
 @needs_mosquitto

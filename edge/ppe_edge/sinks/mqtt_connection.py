@@ -70,7 +70,10 @@ class MqttConnection:
         Raises:
             SinkFailed: Not confirmed in time; this connection must not be used again.
         """
-        info = self._client.publish(topic, data, qos=1)
+        try:
+            info = self._client.publish(topic, data, qos=1)
+        except OSError as error:  # the broker died just now, and paho writes in this thread
+            raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True) from error
         with self._changed:
             self._changed.wait_for(lambda: self._confirmed == info.mid or not self.alive, self._timeout_s)
             if self._confirmed == info.mid:
