@@ -158,7 +158,8 @@ def test_packing_a_run(tmp_path: Path, run_cli: RunCli, capsys, monkeypatch, tin
         without.setattr("ppe_yolo.export.pack.quantize", refuse)
         assert run_cli(*pack) == 2
     assert "quantised, it finds too little" in capsys.readouterr().err and not out.exists()
-    monkeypatch.setattr("ppe_yolo.export.quantize._map_50", lambda *_: 0.9)  # random weights: 8 bits may lose anything
+    # random weights: 8 bits may lose anything
+    monkeypatch.setattr("ppe_yolo.export.quantize._maps", lambda *_: {"mAP@0.5": 0.9, "mAP@0.5:0.95": 0.5})
     assert run_cli(*pack) == 0
     assert sorted(p.name for p in out.iterdir()) == ["mine.ckpt", "mine.int8.onnx"]
     for file in out.iterdir():
