@@ -75,7 +75,7 @@ def quickstart(
     if drawn:
         console.print("Now with your own photos (Pascal VOC: Annotations, JPEGImages):")
         for line in (
-            "ppe-yolo audit DIR                       # what is wrong with them",
+            "ppe-yolo audit DIR                       # what is wrong with them; other names: --class-map",
             "ppe-yolo quickstart --data DIR           # a first detector",
             "ppe-yolo fit --config yolov3-tiny --data.root DIR",
         ):
