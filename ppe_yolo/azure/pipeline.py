@@ -181,7 +181,8 @@ def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Documen
             raise UserError(f"--set {dotted}: {document.path} has no such key: expected one of {known}")
         if keys[0] == "inputs" and len(keys) == 2 and isinstance(holder.get(keys[1]), dict):
             keys, holder = [*keys, "path"], holder[keys[1]]  # an input with a type: its path
-        elif (path_type := _path_type(document, value, keys)) is not None:  # an input of the step alone: not bound yet
+        elif isinstance(given, str) and parse_binding(given) is None and (path_type := _path_type(document, value, keys)):
+            # files for one step alone
             changed[".".join((*keys, "type"))] = path_type
             holder[keys[-1]] = holder = {"type": path_type}
             keys = [*keys, "path"]

@@ -147,6 +147,7 @@ def _degrade(probability: float, side: int) -> list[A.BasicTransform | A.BaseCom
                 A.GaussianBlur(sigma_limit=(0.001 * side, 0.007 * side), p=1),
                 A.MotionBlur(blur_limit=(3, max(3, int(0.035 * side) | 1)), allow_shifted=False, p=1),
                 A.Sequential([A.RandomGamma(gamma_limit=(80, 350), p=1), A.GaussNoise(std_range=(0.005, 0.08), p=1)], p=1),
+                # takes red for blue (see `spoil.py`), which training need not mind
                 A.ImageCompression(quality_range=(15, 70), p=1),
             ],
             p=probability,

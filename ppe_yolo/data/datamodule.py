@@ -103,6 +103,7 @@ class DetectionDataModule(pl.LightningDataModule):
         rank_zero_info(f"data: {len(self.train_images)} photos to train on, {len(self.val_images)} to validate on")
 
     def _audit(self, root: str) -> AuditReport:
+        # there may be no trainer yet to ask; the type of `rank_zero_only` does not tell of its rank
         report = audit(root, self.class_map, progress=getattr(rank_zero_only, "rank", 0) == 0)
         if report.errors:
             if self.on_error == "stop":

@@ -175,10 +175,10 @@ def quantize_graph(
                     activation_type=QuantType.QUInt8,
                     weight_type=QuantType.QInt8,
                     calibrate_method=CalibrationMethod.Percentile,
-                    # a byte of a pixel is a byte
                     extra_options={
                         "CalibPercentile": PERCENTILE,
-                        "CalibStridedMinMax": CHUNK,
+                        "CalibStridedMinMax": CHUNK,  # for every method, in spite of its name
+                        # a byte of a pixel is a byte
                         "TensorQuantOverrides": {
                             pixels: [
                                 {

@@ -42,7 +42,10 @@ def read_cfg(path: Path) -> CfgFacts:
             anchors_wh += [pairs[int(i)] for i in options["mask"].split(",")]
         codings = {(float(o.get("scale_x_y", 1)), int(o.get("new_coords", 0))) for o in yolo}
     except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
-        raise UserError(f"{path}: expected the cfg of a YOLOv3 with [net] and [yolo] parts ({error!r})") from error
+        raise UserError(
+            f"{path}: expected the cfg of a YOLOv3 with [net] and [yolo] parts ({error!r}): mend it, or move it away and give "
+            "--anchors, --box-coding and --input-size"
+        ) from error
     known: dict[tuple[float, int], BoxCoding] = {(1.0, 0): "darknet", (2.0, 1): "bounded"}
     if len(codings) != 1 or not codings <= known.keys():
         raise UserError(

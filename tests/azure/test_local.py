@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
+
+from ppe_yolo.azure.lint import checked_pipeline
 
 RunCli = Callable[..., int]
 Toy = Callable[..., Path]
@@ -166,6 +169,10 @@ def test_files_can_be_given_to_a_step_alone(toy: Toy, tmp_path: Path, run_cli: R
     assert run_cli("azureml", "run", pipeline, "--local", "--out", "out", "--set", "jobs.second.inputs.more=notes.txt") == 0
     assert (tmp_path / "out/named-outputs/result/notes.txt").read_text() == "notes\n"
     assert run_cli("azureml", "run", pipeline, "--local", "--out", "out", "--set", "jobs.second.inputs.more=none.txt") == 2
+    # what is bound stays bound, and a whole mapping is taken as it is
+    for given in ("${{parent.jobs.first.outputs.made}}", f"{{type: uri_folder, path: {tmp_path / 'data'}}}"):
+        read, _ = checked_pipeline(pipeline, [f"jobs.second.inputs.made={given}"])
+        assert read.jobs["second"].inputs["made"] == yaml.safe_load(given)
 
 
 @pytest.mark.parametrize(
