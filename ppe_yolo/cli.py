@@ -12,8 +12,8 @@ from rich.console import Console
 
 from ppe_yolo import __version__
 from ppe_yolo.azure.cli import azureml_app
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.cli import data_app
-from ppe_yolo.errors import UserError
 from ppe_yolo.weights import find_model
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ class ArchitectureName(StrEnum):
     """A network."""
 
     yolov3 = "yolov3"
+    yolov3_small = "yolov3-small"
     yolov3_tiny = "yolov3-tiny"
 
 
@@ -59,6 +60,7 @@ class DarknetName(StrEnum):
     """What a Darknet file holds: a network, or the backbone of YOLOv3 alone."""
 
     yolov3 = "yolov3"
+    yolov3_small = "yolov3-small"
     yolov3_tiny = "yolov3-tiny"
     darknet53 = "darknet53"
 
@@ -454,8 +456,8 @@ def promote(
     """The gate: a model replaces the champion only where it is better; exit code 1 when it is not."""
     _require_torch()
     from ppe_yolo.evaluation.selection import Demands
-    from ppe_yolo.promotion import promote as run
-    from ppe_yolo.registry import Registry, registry_uri
+    from ppe_yolo.gate.promotion import promote as run
+    from ppe_yolo.gate.registry import Registry, registry_uri
 
     demands = Demands(critical_class, min_recall, margin, max_latency_ms, max_false_alarms)
     if exit_zero and out is None:
@@ -469,8 +471,8 @@ def promote(
 def rollback(registry: RegistryOption = None, name: RegisteredNameOption = "helmet") -> None:
     """Makes the champion before the present one the champion again."""
     _require_torch()
-    from ppe_yolo.promotion import rollback as run
-    from ppe_yolo.registry import Registry, registry_uri
+    from ppe_yolo.gate.promotion import rollback as run
+    from ppe_yolo.gate.registry import Registry, registry_uri
 
     run(Registry(registry_uri(registry), name), _out)
 

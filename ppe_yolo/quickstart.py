@@ -4,10 +4,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.audit import audit, print_report
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.inference.detector import load_detector
 from ppe_yolo.training.fit import RUNS, fit, free_run_dir

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppe_edge.errors import EdgeError
-from ppe_yolo.contract import ContractError
+from ppe_yolo.core.contract import ContractError
 
 if TYPE_CHECKING:
     from ppe_edge.application import Application

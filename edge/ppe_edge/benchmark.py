@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ppe_yolo.contract import ContractError, letterbox
+from ppe_yolo.core.contract import ContractError
+from ppe_yolo.core.letterbox import letterbox
 
 STARTS = 5
 PAUSE = 0.05  # seconds

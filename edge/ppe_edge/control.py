@@ -14,7 +14,7 @@ from ppe_edge.detector import EdgeDetector
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
 from ppe_edge.window import RuntimeWindow
-from ppe_yolo.contract import ContractError
+from ppe_yolo.core.contract import ContractError
 
 # the rest names files, ports and secrets of this machine, or threads that are made once
 LIVE_KEYS = ("cameras", "rule", "tracker", "snapshot", "sampler", "batch", "model")

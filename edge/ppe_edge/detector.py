@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppe_edge.errors import EdgeError
-from ppe_yolo.contract import letterbox, session_contract
+from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.onnx_session import session_contract
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ppe_edge.detector import MAX_BYTES, EdgeDetector
 from ppe_edge.errors import EdgeError
 from ppe_edge.redact import redact_text, redact_url
-from ppe_yolo.contract import ContractError, letterbox
+from ppe_yolo.core.contract import ContractError
+from ppe_yolo.core.letterbox import letterbox
 
 TIMEOUT = 30.0  # seconds without a byte
 _ACTIVE = "active.json"

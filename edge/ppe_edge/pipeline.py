@@ -12,7 +12,7 @@ from ppe_edge.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, 
 from ppe_edge.telemetry import Telemetry
 from ppe_edge.tracker import Tracker
 from ppe_edge.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 _log = logging.getLogger(__name__)
 

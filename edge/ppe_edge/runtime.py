@@ -26,7 +26,7 @@ from ppe_edge.sinks import build_sinks
 from ppe_edge.telemetry import Asked, CameraFigures, Telemetry
 from ppe_edge.tracker import Tracker
 from ppe_edge.violations import ViolationMonitor
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 GRACE = 5.0  # seconds from SIGTERM to the end
 BEAT = 10.0  # a processing loop that has not turned for so many seconds is dead

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ppe_edge.detector import Detections
 from ppe_edge.mailbox import Frame
 from ppe_edge.snapshot import hide_heads
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 QUALITY = 95
 HIDDEN_FROM = 0.05  # a head that may be none is hidden as well

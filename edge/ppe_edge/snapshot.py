@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ppe_edge.detector import Detections
 from ppe_edge.mailbox import Frame
 from ppe_edge.tracker import Track
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 Image = NDArray[np.uint8]
 

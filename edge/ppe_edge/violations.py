@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ppe_edge.errors import EdgeError
 from ppe_edge.geometry import enlarged, is_inside, pairwise_iou
 from ppe_edge.tracker import Track
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 Point = tuple[float, float]
 FEWEST = 3  # pictures that a decision by time rests on

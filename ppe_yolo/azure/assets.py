@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ppe_yolo.azure.document import Document, UnreadableError, read_document
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 SCHEMAS = "azuremlschemas.azureedge.net"
 # the last part of `$schema`, without what all have in common

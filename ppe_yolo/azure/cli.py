@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 azureml_app = typer.Typer(help="Azure ML: run a pipeline here, check its YAML, submit it.", no_args_is_help=True)
 _out = Console(highlight=False, markup=False)

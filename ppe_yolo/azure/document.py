@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 Keys = tuple[str | int, ...]
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where there is one: ten times as fast

@@ -14,7 +14,7 @@ from ppe_yolo.azure.document import Document, Mistake, UnreadableError, read_doc
 from ppe_yolo.azure.keys import SHAPES, check_keys
 from ppe_yolo.azure.official import validate
 from ppe_yolo.azure.pipeline import Pipeline, apply_settings, read_component, read_pipeline
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 _ASSET_CHECKS = {
     "environment": check_environment,

@@ -28,8 +28,8 @@ from ppe_yolo.azure.state import (
     read_record,
     set_aside,
 )
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import write_json
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import write_json
 
 LOG = Path("artifacts/user_logs/std_log.txt")  # where Azure has it
 JOURNAL = Path("artifacts/mini-batches.jsonl")

@@ -15,8 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import write_text
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import write_text
 
 _module: ModuleType | None = None
 

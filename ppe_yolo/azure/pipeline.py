@@ -11,7 +11,7 @@ import yaml
 from ppe_yolo.azure.bindings import Binding, JobOutput, parse_binding
 from ppe_yolo.azure.document import Document, Mistake, read_document
 from ppe_yolo.azure.interface import Port, read_ports
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 ASSET = "azureml:"
 

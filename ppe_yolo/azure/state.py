@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 IGNORE_FILE = ".amlignore"  # which Azure obeys, too, when it takes the code
 

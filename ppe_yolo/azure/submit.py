@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ppe_yolo.azure.official import is_installed
 from ppe_yolo.azure.pipeline import ASSET, Pipeline
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 # name in config.json (as the studio offers it for download) -> variable
 PLACE = {

@@ -17,14 +17,14 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.images import ImageError, check_image, local_path, shown
 from ppe_yolo.data.source import ALL, Entry, Problem, Source, open_source
 from ppe_yolo.data.splits import groups_of, hold_out, near_pairs
 from ppe_yolo.data.voc import AnnotationError
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import write_json
 
 TEST_FRACTION = 0.2  # of a source without splits
 SPLIT_SEED = 0  # one for all commands: what fit does not see, evaluate does
@@ -161,7 +161,8 @@ def audit(root: str | Path, class_map: ClassMap, *, splits: Iterable[str] | None
         larger, held = hold_out([c.key for c in usable], groups, TEST_FRACTION, SPLIT_SEED)
         wanted = {"trainval": [usable[i].key for i in larger], "test": [usable[i].key for i in held]}
     if not any(o for c in usable if c.image for o in c.image.objects):
-        problems.append(Problem("error", "no-objects", str(root), "", "no object is left after the class map"))
+        message = "no object is left after the class map: every image counts as background"
+        problems.append(Problem("warning", "no-objects", str(root), "", message))
     problems += _imbalance(root, class_map, usable)
     problems.sort(key=lambda p: (p.severity, p.code, p.file))
     images = {

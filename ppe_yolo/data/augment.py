@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_yolo.contract import letterbox
+from ppe_yolo.core.letterbox import letterbox
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer release
 import albumentations as A
@@ -15,6 +15,8 @@ import albumentations as A
 Photo = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]  # RGB [H, W, 3], boxes_xyxy [N, 4], labels [N]
 
 MIN_VISIBILITY = 0.25  # an object of which less is left is no longer asked for
+CROP_TRIES = 8
+CROP_VISIBILITY = (0.05, 0.75)  # fractions of an object: a crop shows at most the first, or at least the second
 MIN_SIDE = 2.0  # pixels; smaller boxes teach nothing
 
 
@@ -26,7 +28,8 @@ class AugmentConfig:
         mosaic: Probability that a sample is put together from four photos (Bochkovskiy et al. 2020, section 3.3).
         mosaic_fade: Parts of the training (0..1) at which that probability begins to fall, and has reached 0; the last
             epochs then see photos as they are (Ge et al. 2021, section 2.1).
-        scale: Range of the zoom.
+        scale: (smallest, largest) zoom, drawn on a logarithmic scale. A zoom above 1 crops the image at a random position, so
+            that enlarged heads keep the detail of the original image.
         translate: Most of a shift, as a part of the side.
         rotate: Most degrees of a turn to either side.
         flip: Probability of a mirror image.
@@ -77,7 +80,11 @@ def augment(
         config: What may happen.
         rng: The only source of randomness.
     """
-    pipeline = _pipeline(config, input_size, bool(others))
+    smallest, largest = (float(v) for v in np.log(config.scale))
+    zooms = np.exp(rng.uniform(smallest, largest, 1 + len(others)))
+    photo, *others = (crop(p, zoom, rng) if zoom > 1 else p for p, zoom in zip((photo, *others), zooms, strict=True))
+    reduce = bool(zooms[0] < 1)
+    pipeline = _pipeline(config, input_size, mosaic=bool(others), reduce=reduce)
     pipeline.set_random_seed(int(rng.integers(2**31)))
     if not others:
         photo = fit(photo, input_size)
@@ -95,8 +102,27 @@ def augment(
     )
 
 
+def crop(photo: Photo, zoom: float, rng: np.random.Generator) -> Photo:
+    """Cuts a window of 1 / zoom of the height and width at a random position that cuts through no object.
+
+    A head without its upper half shows no helmet, whatever its label says. If no such position is found, the photo stays whole.
+    """
+    image, boxes_xyxy, labels = photo
+    height, width = (max(1, round(side / zoom)) for side in image.shape[:2])
+    for _ in range(CROP_TRIES):
+        top, left = (int(rng.integers(side - part + 1)) for side, part in zip(image.shape[:2], (height, width), strict=True))
+        moved = boxes_xyxy - np.array([left, top, left, top], dtype=np.float32)
+        inside = moved.clip(0, np.array([width, height, width, height], dtype=np.float32))
+        area, area_inside = ((b[:, 2:] - b[:, :2]).prod(1) for b in (moved, inside))
+        visible = area_inside / np.maximum(area, 1e-6)
+        if ((visible <= CROP_VISIBILITY[0]) | (visible >= CROP_VISIBILITY[1])).all():
+            keep = visible >= CROP_VISIBILITY[1]
+            return image[top : top + height, left : left + width], inside[keep], labels[keep]
+    return photo
+
+
 @functools.lru_cache(maxsize=64)  # one a size and kind, in each worker
-def _pipeline(config: AugmentConfig, input_size: tuple[int, int], mosaic: bool) -> A.Compose:
+def _pipeline(config: AugmentConfig, input_size: tuple[int, int], *, mosaic: bool, reduce: bool) -> A.Compose:
     grey = 114
     steps: list[A.BasicTransform] = []
     if mosaic:
@@ -105,7 +131,7 @@ def _pipeline(config: AugmentConfig, input_size: tuple[int, int], mosaic: bool) 
         )
     steps += [
         A.Affine(
-            scale=config.scale,
+            scale=(config.scale[0], min(config.scale[1], 1.0)) if reduce else (1.0, 1.0),
             translate_percent=(-config.translate, config.translate),
             rotate=(-config.rotate, config.rotate),
             keep_ratio=True,
@@ -120,7 +146,7 @@ def _pipeline(config: AugmentConfig, input_size: tuple[int, int], mosaic: bool) 
             hue=(-config.hue, config.hue),
             p=config.color,
         ),
-        A.ToGray(p=0.01),
+        A.ToGray(p=0.01 if config.color else 0.0),
         *_degrade(config.degrade, max(input_size)),
     ]
     return A.Compose(

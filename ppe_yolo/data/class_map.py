@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.errors import UserError
 
 DEFAULT = "default"
 _PACKAGED = resources.files("ppe_yolo.data") / "class_maps"
@@ -119,9 +119,7 @@ def load_class_map(name_or_file: str | Path | None = None) -> ClassMap:
     for raw, target in mapping.items():
         if target not in names:
             raise UserError(f"class map {name}: {raw!r} is mapped to {target!r}, which is none of class_names {names!r}")
-    unused, both = set(names) - set(mapping.values()), set(mapping) & set(ignored)
-    if unused:
-        raise UserError(f"class map {name}: nothing is mapped to {sorted(unused)!r}: map a name, or remove the class")
+    both = set(mapping) & set(ignored)
     if both:
         raise UserError(f"class map {name}: {sorted(both)!r} cannot be both mapped and ignored")
     return ClassMap(name, tuple(names), dict(mapping), frozenset(ignored))

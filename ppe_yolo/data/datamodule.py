@@ -1,58 +1,62 @@
 """The data of a training: checked, divided, and served in batches."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import cv2
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
-from ppe_yolo.contract import STRIDE
+from ppe_yolo.core.contract import STRIDE
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit import AuditReport, audit
 from ppe_yolo.data.augment import AugmentConfig
 from ppe_yolo.data.class_map import ClassMap, load_class_map
-from ppe_yolo.data.dataset import EvaluationDataset, Sample, TrainingBatchSampler, TrainingDataset, collate
+from ppe_yolo.data.dataset import DomainSampler, EvaluationDataset, Sample, TrainingBatchSampler, TrainingDataset, collate
 from ppe_yolo.data.splits import near_any
 from ppe_yolo.data.validation import describe_validation, divide
-from ppe_yolo.errors import UserError
 
 
 class DetectionDataModule(pl.LightningDataModule):
-    """Serves training and validation batches of one data set, and of more for training alone.
+    """Serves training and validation batches of one data set, or of several together.
 
-    Training uses the split `trainval` (or `train`) and validates on a part held out of it, or on the split `val` where the
-    data set has one. The split `test` is never touched, and more data that looks like it or like the validation is left out.
+    Each data set trains with its split `trainval` (or `train`) and validates on a part held out of it, or on its split `val`
+    if it has one. Splits named `test` are never touched, and training images that look like a test or validation image of any
+    of the data sets are left out.
 
     Args:
-        root: A Pascal VOC folder or annotation lists.
-        extra_roots: More of the kind, for training alone, read with the same class map.
-        class_map: Name of a packaged class map, or a YAML file.
+        root: The data set: a Pascal VOC folder or annotation lists.
+        extra_roots: More data sets: a list of folders that share `class_map`, or a mapping of folder to class map.
+        class_map: Name of a packaged class map, or a YAML file. All class maps must have the same classes.
         input_size: (height, width) of the network's input, multiples of 32.
-        batch_size: Photos a batch and process.
+        batch_size: Images per batch and process.
         num_workers: Loader processes.
-        val_fraction: Part of the training photos held out for validation where there is no split `val`.
+        val_fraction: Fraction of the training images held out for validation in data sets without a split `val`.
         multi_scale: (smallest, largest) longer side for training, drawn for each batch in steps of 32; None: always
             `input_size`.
-        difficult: Whether objects marked difficult are trained on; validation always passes over them.
-        on_error: What happens when the audit finds errors: `stop` with the list, or `skip` those photos and say how many.
-        augment: How training photos are varied.
-        seed: Of order, augmentation and the validation part.
+        sampling_power: An epoch draws from each data set in proportion to its number of images to this power. 1: every image
+            once; 0.5: small data sets count more; 0: all data sets count the same. An epoch has the same length for all.
+        difficult: Whether objects marked difficult are trained on; validation always ignores them.
+        on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images and log how many.
+        augment: Augmentation of the training images.
+        seed: Seed of the order, the augmentation and the validation part.
     """
 
     def __init__(
         self,
         root: str,
-        extra_roots: Sequence[str] = (),
+        extra_roots: Sequence[str] | Mapping[str, str] = (),
         class_map: str = "default",
         input_size: tuple[int, int] = (416, 416),
         batch_size: int = 8,
         num_workers: int = 2,
         val_fraction: float = 0.1,
         multi_scale: tuple[int, int] | None = None,
+        sampling_power: float = 1.0,
         difficult: Literal["keep", "drop"] = "keep",
         on_error: Literal["stop", "skip"] = "stop",
         augment: AugmentConfig = AugmentConfig(),  # noqa: B008 - frozen
@@ -63,35 +67,64 @@ class DetectionDataModule(pl.LightningDataModule):
             raise UserError(f"data.multi_scale: expected (smallest, largest) in multiples of {STRIDE}, got {multi_scale}")
         if not 0.0 < val_fraction < 1.0:
             raise UserError(f"data.val_fraction: expected a part between 0 and 1, got {val_fraction}")
+        if not 0.0 <= sampling_power <= 1.0:
+            raise UserError(f"data.sampling_power: expected 0 to 1, got {sampling_power}")
         for key, number, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if number < least:
                 raise UserError(f"data.{key}: expected {least} or more, got {number}")
-        self.root, self.extra_roots = root, list(extra_roots)
+        self.root = root
         self.class_map: ClassMap = load_class_map(class_map)
+        self.class_maps: dict[str, ClassMap] = {root: self.class_map, **self._load_class_maps(extra_roots)}
         self.input_size = input_size
         self.batch_size, self.num_workers = batch_size, num_workers
         self.val_fraction, self.multi_scale = val_fraction, multi_scale
+        self.sampling_power = sampling_power
         self.difficult, self.on_error = difficult, on_error
         self.augment, self.seed = augment, seed
         self.train_images: list[AnnotatedImage] = []
         self.val_images: list[AnnotatedImage] = []
-        self.validation: dict[str, Any] | None = None  # for the model to remember, see `describe_validation`
+        self.train_counts: list[int] = []  # of the images of each data set, in the order of `train_images`
+        self.validation: list[dict[str, Any]] = []  # for the model to remember, see `describe_validation`
+
+    def _load_class_maps(self, extra_roots: Sequence[str] | Mapping[str, str]) -> dict[str, ClassMap]:
+        if not isinstance(extra_roots, Mapping):
+            return dict.fromkeys(extra_roots, self.class_map)
+        class_maps = {root: load_class_map(class_map) for root, class_map in extra_roots.items()}
+        for root, other in class_maps.items():
+            if other.class_names != self.class_map.class_names:
+                raise UserError(
+                    f"data.extra_roots: {root}: expected a class map with the classes {', '.join(self.class_map.class_names)}, "
+                    f"got {other.name} with {', '.join(other.class_names)}: all data sets must have the same classes in the "
+                    "same order"
+                )
+        return class_maps
 
     def setup(self, stage: str) -> None:
-        """Audits the data and divides it; every process does so for itself and comes to the same end."""
+        """Audits the data and divides it; every process does so for itself and comes to the same result."""
         if self.train_images:
             return
-        report = self._audit(self.root)
-        self.train_images, self.val_images = divide(report, self.val_fraction, self.seed)
-        self.validation = describe_validation(self.val_images, self.val_fraction, self.seed)
-        kept = {report.hashes[i.image] for i in (*self.val_images, *report.images.get("test", ()))}
-        for root in self.extra_roots:
-            extra = self._audit(root)
-            photos = extra.split("trainval" if "trainval" in extra.images else "train")
-            alike = near_any([extra.hashes[i.image] for i in photos], sorted(kept))
-            self.train_images += [photo for photo, is_alike in zip(photos, alike, strict=True) if not is_alike]
+        reports = {root: self._audit(root, class_map) for root, class_map in self.class_maps.items()}
+        parts = {root: divide(report, self.val_fraction, self.seed) for root, report in reports.items()}
+        for root, report in reports.items():
+            training, validation = parts[root]
+            # within a data set, images that look alike are in one group, which is never divided
+            kept = {
+                other.hashes[i.image]
+                for name, other in reports.items()
+                if name != root
+                for i in (*parts[name][1], *other.images.get("test", ()))
+            }
+            kept |= {report.hashes[i.image] for i in report.images.get("test", ())} if root != self.root else set()
+            alike = near_any([report.hashes[i.image] for i in training], sorted(kept))
             if alike.any():
-                rank_zero_warn(f"{root}: {alike.sum()} photos that look like one of validation or test are left out")
+                rank_zero_warn(f"{root}: {alike.sum()} images that look like one of validation or test are left out")
+            training = [image for image, is_alike in zip(training, alike, strict=True) if not is_alike]
+            self.train_images += training
+            self.train_counts.append(len(training))
+            self.val_images += validation
+            self.validation.append(describe_validation(validation, self.val_fraction, self.seed))
+            if len(reports) > 1:
+                rank_zero_info(f"data: {root}: {len(training)} images to train on, {len(validation)} to validate on")
         for part, chosen in (("training", self.train_images), ("validation", self.val_images)):
             if not chosen:
                 raise UserError(f"{self.root}: no photo is left for {part}: give more photos, or another val_fraction")
@@ -102,12 +135,12 @@ class DetectionDataModule(pl.LightningDataModule):
                 )
         rank_zero_info(f"data: {len(self.train_images)} photos to train on, {len(self.val_images)} to validate on")
 
-    def _audit(self, root: str) -> AuditReport:
+    def _audit(self, root: str, class_map: ClassMap) -> AuditReport:
         # there may be no trainer yet to ask; the type of `rank_zero_only` does not tell of its rank
-        report = audit(root, self.class_map, progress=getattr(rank_zero_only, "rank", 0) == 0)
+        report = audit(root, class_map, progress=getattr(rank_zero_only, "rank", 0) == 0)
         if report.errors:
             if self.on_error == "stop":
-                report.raise_on_errors(self.class_map, skip="--data.on_error skip", class_map_flag="--data.class_map")
+                report.raise_on_errors(class_map, skip="--data.on_error skip", class_map_flag="--data.class_map")
             count = report.left_out
             rank_zero_warn(f"{root}: {len(report.errors)} errors, {count} photos are skipped: see `ppe-yolo audit {root}`")
         return report
@@ -123,8 +156,8 @@ class DetectionDataModule(pl.LightningDataModule):
             seed=self.seed,
             keep_difficult=self.difficult == "keep",
         )
-        sampler: DistributedSampler[Sample] = DistributedSampler(
-            dataset, trainer.world_size, trainer.global_rank, shuffle=True, seed=self.seed
+        sampler = DomainSampler(
+            dataset, self.train_counts, self.sampling_power, trainer.world_size, trainer.global_rank, seed=self.seed
         )
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 0
         batches = TrainingBatchSampler(sampler, self.batch_size, self.input_size, self.multi_scale, self.augment, epochs)

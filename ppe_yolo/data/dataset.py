@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -115,6 +115,46 @@ class EvaluationDataset(Dataset[Sample]):
         return _to_sample(fit(self.photos.read(index), self.input_size), self.photos.difficult[index])
 
 
+class DomainSampler(DistributedSampler[int]):
+    """Order of the images in each epoch, shared evenly by all processes; small data sets may count more than their size.
+
+    Args:
+        dataset: The images of all data sets, one data set after the other.
+        counts: Number of images of each data set.
+        power: Each data set gets a share of the epoch in proportion to its count to this power; at 1, every image occurs once.
+        num_replicas: Number of processes.
+        rank: This process.
+        seed: The same seed and epoch give the same order.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], counts: Sequence[int], power: float, num_replicas: int, rank: int, *, seed: int
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
+        self.counts = list(counts)
+        self.power = power
+
+    def __iter__(self) -> Iterator[int]:
+        if self.power == 1:
+            return super().__iter__()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        starts = np.cumsum([0, *self.counts[:-1]])
+        drawn = []
+        for start, count, share in zip(starts, self.counts, self.shares(), strict=True):
+            # whole rounds through the data set and a part of one more, so that no image falls behind the others
+            rounds = [rng.permutation(count) for _ in range(math.ceil(share / max(count, 1)))]
+            drawn.append(start + np.concatenate([np.empty(0, dtype=int), *rounds])[:share])
+        order = rng.permutation(np.concatenate(drawn))
+        order = np.resize(order, self.total_size)  # the same number of images in each process
+        return iter(order[self.rank : self.total_size : self.num_replicas].tolist())
+
+    def shares(self) -> list[int]:
+        """Number of images that an epoch draws from each data set; they sum to the number of all images."""
+        weights = np.array([count**self.power if count else 0.0 for count in self.counts])
+        ends = np.rint(np.cumsum(weights) / weights.sum() * sum(self.counts)).astype(int)
+        return np.diff(ends, prepend=0).tolist()
+
+
 class TrainingBatchSampler(Sampler[list[SampleKey]]):
     """Batches of keys for one epoch; order, sizes and mosaics follow from the seed and the epoch.
 
@@ -129,7 +169,7 @@ class TrainingBatchSampler(Sampler[list[SampleKey]]):
 
     def __init__(
         self,
-        sampler: "DistributedSampler[Sample]",
+        sampler: "DistributedSampler[int]",
         batch_size: int,
         input_size: tuple[int, int],
         multi_scale: tuple[int, int] | None,
@@ -150,7 +190,7 @@ class TrainingBatchSampler(Sampler[list[SampleKey]]):
         epoch = self.sampler.epoch
         probability = self.config.mosaic_probability(epoch, self.epochs)
         sizes = np.random.default_rng([self.sampler.seed, epoch])  # the same in every process, as DDP needs
-        indices: list[int] = list(self.sampler)  # type: ignore[arg-type]
+        indices = list(self.sampler)
         for start in range(0, len(indices), self.batch_size):
             size = self._draw_size(sizes)
             yield [SampleKey(i, epoch, size, probability) for i in indices[start : start + self.batch_size]]

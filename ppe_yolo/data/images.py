@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import atomic_path
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path
 
 MAX_PIXELS = 100_000_000  # beyond any site camera; a decompression bomb
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")

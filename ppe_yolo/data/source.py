@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
 from ppe_yolo.data.annotation_list import read_annotation_line
 from ppe_yolo.data.images import is_url
 from ppe_yolo.data.voc import AnnotationError, read_voc_annotation
-from ppe_yolo.errors import UserError
 
 ALL = "all"  # the one split of a source that names none
 

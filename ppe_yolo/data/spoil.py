@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer release
 import albumentations as A
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 Image = NDArray[np.uint8]
 PAD_VALUE = ModelContract.pad_value

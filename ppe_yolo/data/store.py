@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.images import shown
 from ppe_yolo.data.source import VocFolder, open_source
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import atomic_path
 
 MANIFESTS = "manifests"
 STAGING = ".ppe-yolo"  # beside the files, for those that are not whole yet

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_yolo.core.drawing import save_image
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path, write_text
 from ppe_yolo.data.annotation import AnnotatedObject
 from ppe_yolo.data.voc import write_voc_annotation
-from ppe_yolo.draw import save_image
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import atomic_path, write_text
 
 HELMET, BARE = "helmet", "none"  # the names that the default class map takes as they are
 _HELMETS = ((245, 200, 30), (240, 240, 240), (40, 90, 200), (205, 40, 40), (240, 120, 30), (40, 150, 80))

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit import AuditReport
 from ppe_yolo.data.splits import hold_out
-from ppe_yolo.errors import UserError
 
 VAL = "val"
 VALIDATION_KEY = "validation"  # in a contract's provenance: what `describe_validation` says
@@ -51,16 +51,17 @@ def describe_validation(validation: Sequence[AnnotatedImage], val_fraction: floa
 def validation_photos(
     report: AuditReport,
     model: str,
-    remembered: Mapping[str, Any] | None,
+    remembered: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
     val_fraction: float | None = None,
     seed: int | None = None,
 ) -> list[AnnotatedImage]:
-    """The photos that a model was validated on, and none that it was trained on.
+    """The photos of a data set that a model was validated on, and none that it was trained on.
 
     Args:
         report: Of the whole data set.
         model: The model's name, for messages.
-        remembered: What `describe_validation` said when it was trained; None where the model does not tell.
+        remembered: What `describe_validation` returned in the training for each of its data sets (a single description in
+            files written before 0.2); None if the model does not tell.
         val_fraction: As in the training, for a model that does not tell.
         seed: As in the training, for a model that does not tell.
 
@@ -76,16 +77,19 @@ def validation_photos(
                 "--val-fraction and --seed as they were in its training (val_fraction and seed_everything in its config.yaml)"
             )
         return divide(report, val_fraction, seed)[1]
+    descriptions = [remembered] if isinstance(remembered, Mapping) else list(remembered)
+    first = descriptions[0]  # all data sets of a training share fraction and seed
     for flag, given, kept in (
-        ("--val-fraction", val_fraction, remembered["val_fraction"]),
-        ("--seed", seed, remembered["seed"]),
+        ("--val-fraction", val_fraction, first["val_fraction"]),
+        ("--seed", seed, first["seed"]),
     ):
         if given is not None and given != kept:
             raise UserError(f"{flag}: {model} was validated with {kept}, got {given}: leave the option out")
-    photos = divide(report, remembered["val_fraction"], remembered["seed"])[1]
-    if _hash_of_names(photos) != remembered["names"]:
+    photos = divide(report, first["val_fraction"], first["seed"])[1]
+    if _hash_of_names(photos) not in {description["names"] for description in descriptions}:
+        counts = ", ".join(str(description["photos"]) for description in descriptions)
         raise UserError(
-            f"{report.root}: these are not the photos that {model} was validated on ({remembered['photos']} then, "
+            f"{report.root}: these are not the photos that {model} was validated on ({counts} then, "
             f"{len(photos)} now, or others): some that it was trained on may be among them: use the data of its training"
         )
     return photos

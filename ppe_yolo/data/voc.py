@@ -9,9 +9,9 @@ from xml.etree.ElementTree import Element, ElementTree, ParseError, SubElement, 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import atomic_path
 
 MAX_XML_BYTES = 4 * 1024 * 1024
 

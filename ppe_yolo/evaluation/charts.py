@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ppe_yolo.draw import colour_of
+from ppe_yolo.core.drawing import colour_of
 from ppe_yolo.evaluation.coco_ap import RECALLS
 from ppe_yolo.evaluation.matching import Floats, Ints
 from ppe_yolo.evaluation.mistakes import Calibration

@@ -12,15 +12,16 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from ppe_yolo.boxes import pairwise_iou
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path, write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image, shown
 from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_photos
-from ppe_yolo.draw import GROUND_TRUTH, draw_boxes, save_image
-from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.matching import from_coco_results
 from ppe_yolo.evaluation.material import GROUND_TRUTH_FILE, ROBUSTNESS_FILE, Material
 from ppe_yolo.evaluation.metrics import (
@@ -33,10 +34,10 @@ from ppe_yolo.evaluation.metrics import (
 from ppe_yolo.evaluation.plots import draw_curves
 from ppe_yolo.evaluation.report import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
-from ppe_yolo.files import atomic_path, write_json
-from ppe_yolo.inference.detector import Detections, Detector, training_hash
+from ppe_yolo.inference.detector import Detector, training_hash
 from ppe_yolo.inference.predict import thresholds_of
 from ppe_yolo.inference.tiled import TiledDetector
+from ppe_yolo.model.boxes import pairwise_iou
 
 PICTURE_SCORE = 0.3  # what the original helmet system showed
 

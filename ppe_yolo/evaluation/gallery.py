@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_yolo.draw import GROUND_TRUTH, colour_of, draw_boxes
+from ppe_yolo.core.drawing import GROUND_TRUTH, colour_of, draw_boxes
 from ppe_yolo.evaluation.matching import Floats
 
 SIZE = (270, 360)  # (height, width), pixels

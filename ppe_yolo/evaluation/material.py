@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit import AuditReport, audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.validation import VAL, training_split
-from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.matching import DetectionTable, from_coco_results
 
 GROUND_TRUTH_FILE = "ground_truth.json"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.evaluation.bootstrap import interval, running_sums, total
 from ppe_yolo.evaluation.matching import DetectionTable, Floats, Ints, Outcome, TargetTable
 

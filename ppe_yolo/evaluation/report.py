@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path, write_json, write_text
 from ppe_yolo.data.images import read_image, shown
 from ppe_yolo.data.validation import VAL
-from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation import charts
 from ppe_yolo.evaluation.figures import SplitFigures, measure, operating_point_to_plain, to_plain
 from ppe_yolo.evaluation.gallery import cut_out
@@ -29,7 +30,6 @@ from ppe_yolo.evaluation.operating_point import parse_rules, read_thresholds
 from ppe_yolo.evaluation.robustness import FAILS, robustness_text
 from ppe_yolo.evaluation.training_log import read_training_curves
 from ppe_yolo.evaluation.voc_ap import LOWEST_SCORE, mean_average_precision
-from ppe_yolo.files import atomic_path, write_json, write_text
 
 WIDE = 0.15  # a 95 % interval of recall beyond which a threshold chosen on it is worth a warning
 SUSPECT_SCORE = 0.6  # from here a detection contradicts the annotation with confidence

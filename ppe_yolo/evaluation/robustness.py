@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
+from ppe_yolo.core.files import atomic_path, write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
-from ppe_yolo.draw import GROUND_TRUTH, draw_boxes, save_image
 from ppe_yolo.evaluation.coco_ap import coco_average_precision
 from ppe_yolo.evaluation.matching import DetectionTable, Ints, detection_table, match_at_half, target_table
 from ppe_yolo.evaluation.material import ROBUSTNESS_FILE
 from ppe_yolo.evaluation.mistakes import strong_enough
 from ppe_yolo.evaluation.operating_point import counts_of, figures_at
-from ppe_yolo.files import atomic_path, write_json
 
 FAILS = 0.1  # from so much less mAP@0.5 than on clean photos, a condition is called one in which the detector fails
 PICTURE_SIDE = 640  # pixels

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 Curves = dict[str, tuple[Sequence[int], Sequence[float]]]  # name -> steps, values
 # what goes into which figure, by the beginning of the name

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ppe_yolo.contract import ModelContract, letterbox
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.data.synthetic import draw_site
-from ppe_yolo.errors import UserError
 from ppe_yolo.export.onnx import build_model
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
 from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, Architecture, YoloV3

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ppe_yolo.contract import ModelContract
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import atomic_path, write_text
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path, write_text
 from ppe_yolo.inference.detector import (
     AT_RANDOM_KEY,
     CHECKPOINT_KEY,

@@ -10,7 +10,7 @@ from onnx.compose import merge_models
 from onnx.parser import parse_model
 
 from ppe_yolo import __version__
-from ppe_yolo.contract import ONNX_METADATA_KEY, ModelContract
+from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.inference.postprocess import MAX_CANDIDATES
 
 OPSET = 18

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ppe_yolo.contract import ModelContract, letterbox
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.drawing import tile_images
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.data.synthetic import draw_site
-from ppe_yolo.draw import tile_images
-from ppe_yolo.errors import UserError
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, with_decoded_outputs
-from ppe_yolo.inference.detector import Detections
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector, open_session, read_onnx
 from ppe_yolo.inference.postprocess import postprocess_batch
 from ppe_yolo.model.coding import decode, flatten_maps

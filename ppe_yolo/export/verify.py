@@ -6,13 +6,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
-from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.evaluate import compute
 from ppe_yolo.export.parity import ParityError, Tolerance, compare
-from ppe_yolo.inference.detector import Detections, load_detector
+from ppe_yolo.inference.detector import load_detector
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
 
 IN_PHOTO = Tolerance(boxes=0.1, scores=1e-3)  # in pixels of the photo, which may be larger than the input

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,29 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppe_yolo.contract import ModelContract, letterbox
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.inference.postprocess import postprocess_batch
 from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3
 
 CHECKPOINT_KEY = "ppe_yolo"  # where a checkpoint keeps its contract and what is needed to build its network
 AT_RANDOM_KEY = "at_random"  # in a contract's provenance: names of tensors that no training has touched yet
-
-
-@dataclass(frozen=True)
-class Detections:
-    """What was found in one photo, in falling order of score.
-
-    Attributes:
-        boxes_xyxy: float32 [N, 4], pixels of the photo.
-        scores: float32 [N].
-        labels: int64 [N].
-    """
-
-    boxes_xyxy: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
 
 
 class Detector(Protocol):

@@ -9,9 +9,10 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ppe_yolo.contract import letterbox, session_contract
-from ppe_yolo.errors import UserError
-from ppe_yolo.inference.detector import Detections
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.onnx_session import session_contract
 
 MAX_BYTES = 512 * 1024**2  # twice YOLOv3 in float32
 _STANDARD = ("", "ai.onnx")

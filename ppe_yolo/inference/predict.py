@@ -8,13 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.drawing import draw_boxes, save_image
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path, write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, is_url, read_image, shown
-from ppe_yolo.draw import draw_boxes, save_image
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import atomic_path, write_json
-from ppe_yolo.inference.detector import Detections, Detector
+from ppe_yolo.inference.detector import Detector
 
 DEFAULT_SCORE_THRESHOLD = 0.3  # until alarm thresholds are chosen; what the original helmet system showed
 

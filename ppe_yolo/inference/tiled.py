@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
-from ppe_yolo.inference.detector import Detections, Detector
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.inference.detector import Detector
 
 OVERLAP = 0.2  # of a tile's side; an object larger than that may be cut by every tile, and the whole photo shows it
 EDGE = 2.0  # pixels: what comes as near to a tile's inner edge is cut by it

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ppe_yolo.boxes import cxcywh_to_xyxy
+from ppe_yolo.model.boxes import cxcywh_to_xyxy
 
 BoxCoding = Literal["bounded", "darknet"]
 MAX_LOG_SCALE = math.log(1000.0)  # exp() of more than this is no box of any picture

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppe_yolo.errors import UserError
+from torch import nn
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.model.blocks import Residual
 from ppe_yolo.model.coding import BoxCoding
+from ppe_yolo.model.darknet53 import YoloV3Body
 from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3
 
 
@@ -76,24 +80,46 @@ def cfg_text(network: YoloV3, input_size: tuple[int, int]) -> str:
     """
     height, width = input_size
     net = f"[net]\nbatch=1\nsubdivisions=1\nheight={height}\nwidth={width}\nchannels=3\n"
-    sections = _yolov3(network) if network.architecture == "yolov3" else _tiny(network)
+    sections = _tiny(network) if network.architecture == "yolov3-tiny" else _yolov3(network)
     return "\n".join((net, *sections))
 
 
 def _yolov3(network: YoloV3) -> Iterator[str]:
-    yield _convolution(32, 3)
-    for channels, repeats in ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)):
-        yield _convolution(channels, 3, stride=2)
-        for _ in range(repeats):
-            yield from (_convolution(channels // 2, 1), _convolution(channels, 3), "[shortcut]\nfrom=-3\nactivation=linear\n")
-    for level, channels, shallow in ((2, 512, 61), (1, 256, 36), (0, 128, None)):
-        for _ in range(2):
-            yield from (_convolution(channels, 1), _convolution(channels * 2, 3))
-        yield _convolution(channels, 1)
-        yield _convolution(channels * 2, 3)
+    """The layers of the body, read off the network itself, so that every width and depth is written alike."""
+    body = network.body
+    assert isinstance(body, YoloV3Body)
+    number = 0  # of Darknet's layers so far
+    ends = []  # last layer of each stage
+    yield _convolution(_filters(body.backbone.stem), 3)
+    for stage in body.backbone.stages:
+        downsample, *blocks = stage.children()
+        yield _convolution(_filters(downsample), 3, stride=2)
+        for block in blocks:
+            assert isinstance(block, Residual)
+            yield from (_convolution(_filters(block.reduce), 1), _convolution(_filters(block.expand), 3))
+            yield "[shortcut]\nfrom=-3\nactivation=linear\n"
+        number += 1 + 3 * len(blocks)
+        ends.append(number)
+    for level, neck, lateral, shallow in (
+        (2, body.neck32, body.lateral32, ends[-2]),
+        (1, body.neck16, body.lateral16, ends[-3]),
+        (0, body.neck8, None, None),
+    ):
+        for block in neck:
+            yield _convolution(_filters(block), _kernel_size(block))
+        yield _convolution(_filters(next(body.heads[level].children())), 3)
         yield from _head(network, level)
-        if shallow is not None:
-            yield from _upsample_and_join(channels // 2, shallow)
+        if lateral is not None and shallow is not None:
+            yield from _upsample_and_join(_filters(lateral), shallow)
+
+
+def _filters(block: nn.Module) -> int:
+    """Number of output channels of a `ConvBlock`."""
+    return int(next(m for m in block.modules() if isinstance(m, nn.Conv2d)).out_channels)
+
+
+def _kernel_size(block: nn.Module) -> int:
+    return int(next(m for m in block.modules() if isinstance(m, nn.Conv2d)).kernel_size[0])
 
 
 def _tiny(network: YoloV3) -> Iterator[str]:

@@ -16,24 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import atomic_path
-from ppe_yolo.model.darknet53 import YoloV3Body
-from ppe_yolo.model.tiny import YoloV3TinyBody
-from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path
+from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, Architecture, YoloV3, build_body
 
-DarknetKind = Literal["yolov3", "yolov3-tiny", "darknet53"]
+DarknetKind = Literal["yolov3", "yolov3-small", "yolov3-tiny", "darknet53"]
 _VERSION = struct.Struct("<iii")  # major, minor, revision
 _SEEN = {1: struct.Struct("<i"), 2: struct.Struct("<q")}  # by minor version: photos seen in training
 _NUMBER = np.dtype("<f4")
 # our parts in the order of the file; heads stand at the finest stride first, Darknet begins with the coarsest
-_PARTS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
-    "yolov3": (
-        YoloV3Body,
-        ("backbone", "neck32", "heads.2", "lateral32", "neck16", "heads.1", "lateral16", "neck8", "heads.0"),
-    ),
-    "yolov3-tiny": (YoloV3TinyBody, ("backbone16", "backbone32", "heads.1", "lateral32", "heads.0")),
-    "darknet53": (YoloV3Body, ("backbone",)),
+_YOLOV3 = ("backbone", "neck32", "heads.2", "lateral32", "neck16", "heads.1", "lateral16", "neck8", "heads.0")
+_PARTS: dict[DarknetKind, tuple[Architecture, tuple[str, ...]]] = {
+    "yolov3": ("yolov3", _YOLOV3),
+    "yolov3-small": ("yolov3-small", _YOLOV3),
+    "yolov3-tiny": ("yolov3-tiny", ("backbone16", "backbone32", "heads.1", "lateral32", "heads.0")),
+    "darknet53": ("yolov3", ("backbone",)),
 }
 
 
@@ -56,9 +53,9 @@ class DarknetWeights:
 
 def layout(kind: DarknetKind, num_classes: int) -> dict[str, torch.Size]:
     """Names (in the state of `YoloV3`) and shapes of a file's tensors, in the file's order."""
-    body_class, parts = _PARTS[kind]
+    architecture, parts = _PARTS[kind]
     with torch.device("meta"):
-        body = body_class(ANCHORS_PER_LEVEL * (5 + num_classes))
+        body = build_body(architecture, ANCHORS_PER_LEVEL * (5 + num_classes))
     shapes: dict[str, torch.Size] = {}
     for part in parts:
         convolution, kernels = "", torch.Size()
@@ -167,8 +164,7 @@ def _explain_size(path: Path, kind: DarknetKind, size: int, minor: int, num_clas
     expected = file_size(kind, num_classes, minor)
     each = file_size(kind, num_classes + 1, minor) - expected
     classes = f" for {num_classes} classes ({each:,} for each class more or less)" if each else ""
-    others: tuple[DarknetKind, ...] = ("yolov3", "yolov3-tiny", "darknet53")
-    alike = [other for other in others if _classes_of(other, size, minor) is not None]
+    alike = [other for other in _PARTS if _classes_of(other, size, minor) is not None]
     if alike:
         advice = f"it has the length of {' or '.join(alike)}: choose that --architecture"
     else:

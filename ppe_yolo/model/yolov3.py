@@ -1,7 +1,9 @@
 """The detector network: a body, its anchors, and the raw maps that come out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -9,30 +11,53 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.model import darknet53, tiny
 from ppe_yolo.model.coding import BoxCoding, Grid, Level, make_grid
 
-Architecture = Literal["yolov3", "yolov3-tiny"]
+Architecture = Literal["yolov3", "yolov3-small", "yolov3-tiny"]
 ANCHORS_PER_LEVEL = 3
 OBJECTNESS_PRIOR = 0.01
 
-_BODIES: dict[str, tuple[type[nn.Module], tuple[int, ...], tuple[tuple[tuple[int, int], ...], ...]]] = {
-    "yolov3": (darknet53.YoloV3Body, darknet53.STRIDES, darknet53.DEFAULT_ANCHORS_WH),
-    "yolov3-tiny": (tiny.YoloV3TinyBody, tiny.STRIDES, tiny.DEFAULT_ANCHORS_WH),
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to build an architecture.
+
+    Attributes:
+        body: Number of channels of each raw map -> backbone, neck and heads.
+        strides: Of the raw maps, the finest first.
+        anchors_wh: Default anchors for each stride, (width, height) in pixels at 416.
+    """
+
+    body: Callable[[int], nn.Module]
+    strides: tuple[int, ...]
+    anchors_wh: tuple[tuple[tuple[int, int], ...], ...]
+
+
+_PLANS: dict[str, _Plan] = {
+    "yolov3": _Plan(darknet53.YoloV3Body, darknet53.STRIDES, darknet53.DEFAULT_ANCHORS_WH),
+    "yolov3-small": _Plan(partial(darknet53.YoloV3Body, width=0.5, depth=0.25), darknet53.STRIDES, darknet53.HEAD_ANCHORS_WH),
+    "yolov3-tiny": _Plan(tiny.YoloV3TinyBody, tiny.STRIDES, tiny.DEFAULT_ANCHORS_WH),
 }
+
+
+def build_body(architecture: Architecture, outputs: int) -> nn.Module:
+    """Backbone, neck and heads of an architecture; `outputs` is the number of channels of each raw map."""
+    return _PLANS[architecture].body(outputs)
 
 
 def default_anchors_wh(architecture: Architecture) -> NDArray[np.float64]:
     """The architecture's own anchors: [K, 2] width and height in pixels at 416, the finest stride first."""
-    return np.array(_BODIES[architecture][2], dtype=np.float64).reshape(-1, 2)
+    return np.array(_PLANS[architecture].anchors_wh, dtype=np.float64).reshape(-1, 2)
 
 
 class YoloV3(nn.Module):
-    """YOLOv3 or YOLOv3-tiny, without loss and without post-processing.
+    """YOLOv3 in one of its sizes, without loss and without post-processing.
 
     Args:
-        architecture: `yolov3` (strides 8, 16, 32) or `yolov3-tiny` (strides 16, 32).
+        architecture: `yolov3` and `yolov3-small` (half the width, a quarter of the depth) have strides 8, 16 and 32;
+            `yolov3-tiny` has strides 16 and 32.
         num_classes: Number of classes, C.
         anchors_wh: Three (width, height) a stride in pixels of the input, from the finest stride on, in one row;
             the architecture's own when None.
@@ -52,11 +77,11 @@ class YoloV3(nn.Module):
         box_coding: BoxCoding = "bounded",
     ) -> None:
         super().__init__()
-        if architecture not in _BODIES:
-            raise UserError(f"architecture: expected one of {sorted(_BODIES)}, got {architecture!r}")
+        if architecture not in _PLANS:
+            raise UserError(f"architecture: expected one of {sorted(_PLANS)}, got {architecture!r}")
         if box_coding not in get_args(BoxCoding):
             raise UserError(f"box_coding: expected one of {sorted(get_args(BoxCoding))}, got {box_coding!r}")
-        body, self.strides, _ = _BODIES[architecture]
+        self.strides = _PLANS[architecture].strides
         anchors = torch.tensor(
             default_anchors_wh(architecture) if anchors_wh is None else [list(a) for a in anchors_wh], dtype=torch.float32
         )
@@ -69,7 +94,7 @@ class YoloV3(nn.Module):
         self.architecture = architecture
         self.num_classes = num_classes
         self.box_coding = box_coding
-        self.body = body(ANCHORS_PER_LEVEL * (5 + num_classes))
+        self.body = build_body(architecture, ANCHORS_PER_LEVEL * (5 + num_classes))
         self.register_buffer("anchors_wh", anchors.view(len(self.strides), ANCHORS_PER_LEVEL, 2))
         self._initialise()
 

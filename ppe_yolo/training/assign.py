@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ppe_yolo.boxes import iou_of_sizes
+from ppe_yolo.model.boxes import iou_of_sizes
 from ppe_yolo.model.coding import Grid
 
 Strategy = Literal["iou", "ratio"]

@@ -17,10 +17,10 @@ from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.data.dataset import Batch
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.errors import UserError
 from ppe_yolo.model.blocks import ConvBlock
 from ppe_yolo.model.coding import flatten_maps
 from ppe_yolo.model.yolov3 import Architecture, YoloV3

@@ -13,8 +13,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
+from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, tile_images
 from ppe_yolo.data.dataset import Batch
-from ppe_yolo.draw import GROUND_TRUTH, draw_boxes, tile_images
 from ppe_yolo.evaluation.metrics import RECALLS, PrecisionRecallCurve, precision_recall_curves
 from ppe_yolo.evaluation.plots import draw_curves
 

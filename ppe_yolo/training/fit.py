@@ -16,9 +16,9 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMon
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.datamodule import DetectionDataModule
-from ppe_yolo.errors import UserError
 from ppe_yolo.inference.detector import read_checkpoint
 from ppe_yolo.training.callbacks import EmaWeights, EpochLines, PrecisionRecallCurves, PredictionGrid
 from ppe_yolo.training.mlflow_logger import RecordConfig, tracking_loggers

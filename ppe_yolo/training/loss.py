@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
-from ppe_yolo.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
+from ppe_yolo.model.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
 from ppe_yolo.model.coding import BoxCoding, Grid, decode_cxcywh
 from ppe_yolo.training.assign import Assignment, Strategy, find_candidates, keep_dynamic, one_per_place
 

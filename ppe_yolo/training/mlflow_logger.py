@@ -14,7 +14,7 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from ppe_yolo.files import write_text
+from ppe_yolo.core.files import write_text
 from ppe_yolo.tracking import experiment_id, explained, import_mlflow, without_secrets
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.dataset import Batch
 from ppe_yolo.data.validation import VALIDATION_KEY
-from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.metrics import build_metric, summarise, to_metric_predictions, to_metric_targets
 from ppe_yolo.inference.detector import (
     AT_RANDOM_KEY,
@@ -196,7 +196,7 @@ class DetectorTask(pl.LightningModule):
         if figure is not None:
             provenance["val_map_50"] = round(float(figure), 6)
         validation = getattr(getattr(self.trainer, "datamodule", None), "validation", None)
-        if validation is not None:
+        if validation:
             provenance[VALIDATION_KEY] = validation
         checkpoint[CHECKPOINT_KEY] = describe_network(self.network, replace(self.contract, provenance=provenance))
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 FOLDER = Path(__file__).parent
 SUFFIXES = {"checkpoint": ".ckpt", "onnx": ".int8.onnx"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ppe_yolo.azure.parallel import run_parallel
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 # notes which files it was given; fails for `bad` until a file `mended` is there
 SCRIPT = """
@@ -88,8 +88,8 @@ def test_scoring_opens_archives_and_names_what_cannot_be_read(tiny_site: Path, t
     """With a detector that finds one helmet in the upper left quarter of each photo."""
     import numpy as np
 
-    from ppe_yolo.contract import ModelContract
-    from ppe_yolo.inference.detector import Detections
+    from ppe_yolo.core.contract import ModelContract
+    from ppe_yolo.core.detections import Detections
     from ppe_yolo.inference.score_batch import score_batch
 
     class Stub:

@@ -15,7 +15,7 @@ from rich.console import Console
 from ppe_yolo.azure.lint import checked_pipeline
 from ppe_yolo.azure.official import is_installed
 from ppe_yolo.azure.submit import PLACE, Workspace, connect, find_workspace, submit
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = ROOT / "azureml/pipeline.yml"

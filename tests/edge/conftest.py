@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 from onnx.parser import parse_model
 
-from ppe_yolo.contract import ONNX_METADATA_KEY, ModelContract
+from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 
 RED, GREEN, GREY = (230, 20, 20), (20, 230, 20), (90, 90, 90)  # a bare head, a helmet, nobody
 HEAD_XYXY = (24.0, 16.0, 72.0, 48.0)  # where the model sees every head, in its input of 64 x 96

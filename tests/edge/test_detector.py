@@ -12,7 +12,7 @@ from ppe_edge.detector import EdgeDetector, choose_providers
 from ppe_edge.errors import EdgeError
 from ppe_edge.models import bundled_frame, smoke_test
 
-from ppe_yolo.contract import ContractError
+from ppe_yolo.core.contract import ContractError
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
 
 

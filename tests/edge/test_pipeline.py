@@ -11,7 +11,7 @@ from ppe_edge.telemetry import Asked, Telemetry
 from ppe_edge.tracker import Tracker, TrackerConfig
 from ppe_edge.violations import RuleConfig
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64), alarm_thresholds={"helmet": 0.5, "none": 0.5})
 GREY = np.full((200, 300, 3), 90, np.uint8)

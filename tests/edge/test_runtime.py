@@ -26,7 +26,7 @@ from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
 from ppe_edge.window import RuntimeWindow
 
-from ppe_yolo.contract import ONNX_METADATA_KEY
+from ppe_yolo.core.contract import ONNX_METADATA_KEY
 
 
 def configure(folder: Path, model: Path, cameras: dict[str, Any], **more: Any) -> Path:

@@ -7,7 +7,7 @@ from ppe_edge.detector import Detections
 from ppe_edge.mailbox import Frame
 from ppe_edge.sampler import Sampler, SamplerConfig
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.voc import read_voc_annotation

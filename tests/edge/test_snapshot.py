@@ -7,7 +7,7 @@ from ppe_edge.mailbox import Frame
 from ppe_edge.snapshot import CELLS, NO_BOXES, SnapshotConfig, View, draw, encode, hide_heads, make_snapshot, weak_heads
 from ppe_edge.tracker import Track
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64))
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)

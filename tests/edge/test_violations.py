@@ -11,7 +11,7 @@ from ppe_edge.tracker import Track
 from ppe_edge.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
 from pydantic import ValidationError
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64), alarm_thresholds={"none": 0.5})
 SIZE = (100, 200)  # height, width

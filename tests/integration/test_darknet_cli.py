@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.export.darknet import read_class_names
 from ppe_yolo.inference.detector import (
     CHECKPOINT_KEY,

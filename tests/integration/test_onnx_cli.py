@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image

@@ -18,14 +18,14 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from ppe_yolo.contract import ONNX_METADATA_KEY, ModelContract
+from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.images import read_image
-from ppe_yolo.errors import UserError
 from ppe_yolo.export import benchmark
 from ppe_yolo.export.onnx import build_model
+from ppe_yolo.gate.registry import Registry, registry_uri
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
 from ppe_yolo.model.yolov3 import YoloV3
-from ppe_yolo.registry import Registry, registry_uri
 
 RunCli = Callable[..., int]
 COUNT = 20

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.inference.detector import CHECKPOINT_KEY, load_detector

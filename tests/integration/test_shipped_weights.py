@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.errors import UserError
 from ppe_yolo.inference.detector import CHECKPOINT_KEY, load_detector, read_checkpoint
 from ppe_yolo.weights import FOLDER, find_model, model_names
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppe_yolo.boxes import iou_of_sizes
+from ppe_yolo.model.boxes import iou_of_sizes
 from ppe_yolo.model.coding import Level, make_grid
 from ppe_yolo.training.assign import Candidates, find_candidates, keep_dynamic, one_per_place
 

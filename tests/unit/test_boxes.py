@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import box_convert, box_iou
 
-from ppe_yolo.boxes import cxcywh_to_xyxy, iou_of_sizes, pairwise_iou, xyxy_to_cxcywh
+from ppe_yolo.model.boxes import cxcywh_to_xyxy, iou_of_sizes, pairwise_iou, xyxy_to_cxcywh
 
 
 def random_boxes_xyxy(count, seed):

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ppe_yolo.contract import ContractError, ModelContract, letterbox
+from ppe_yolo.core.contract import ContractError, ModelContract
+from ppe_yolo.core.letterbox import letterbox
 
 GOOD = ModelContract(("helmet", "none"), (416, 416))
 letters = st.characters(codec="utf-8")

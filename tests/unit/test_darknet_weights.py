@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.darknet import parse_anchors, published_anchors_wh, read_class_names
 from ppe_yolo.model.darknet_weights import file_size, layout, load_weights, read_weights, write_weights
 from ppe_yolo.model.yolov3 import YoloV3

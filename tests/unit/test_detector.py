@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ppe_yolo.contract import ContractError, ModelContract, letterbox
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.contract import ContractError, ModelContract
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.inference.detector import (
     CHECKPOINT_KEY,
     TorchDetector,

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ppe_yolo.draw import GROUND_TRUTH, colour_of, draw_boxes, save_image, tile_images
+from ppe_yolo.core.drawing import GROUND_TRUTH, colour_of, draw_boxes, save_image, tile_images
 
 NAMES = ("helmet", "none", "vest")
 

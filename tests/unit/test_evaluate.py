@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from faster_coco_eval import COCO
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedObject
 from ppe_yolo.data.voc import write_voc_annotation
-from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.evaluate import _mistakes, evaluate
-from ppe_yolo.inference.detector import Detections
 
 SIZE = (48, 64)
 HELMET, BARE, HIDDEN = (4.0, 4.0, 20.0, 20.0), (30.0, 10.0, 46.0, 26.0), (40.0, 30.0, 60.0, 46.0)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ppe_yolo.errors import UserError
-from ppe_yolo.files import atomic_path, write_json, write_text
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path, write_json, write_text
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):

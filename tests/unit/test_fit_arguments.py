@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.training import fit
 from ppe_yolo.training.fit import choose_run_dir, expand_recipes, free_run_dir, recipe_names
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ppe_yolo.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from ppe_yolo.model.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from ppe_yolo.model.coding import Level, encode_cxcywh, make_grid
 from ppe_yolo.training.loss import AssignConfig, LossConfig, assign_places, compute_loss
 

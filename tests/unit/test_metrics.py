@@ -6,7 +6,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ppe_yolo.boxes import pairwise_iou
 from ppe_yolo.evaluation.metrics import (
     RECALLS,
     build_metric,
@@ -16,6 +15,7 @@ from ppe_yolo.evaluation.metrics import (
     to_metric_targets,
 )
 from ppe_yolo.evaluation.plots import draw_curves
+from ppe_yolo.model.boxes import pairwise_iou
 
 NAMES = ("helmet", "none")
 

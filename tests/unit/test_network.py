@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.model.blocks import ConvBlock, SamePool, upsample_and_join
 from ppe_yolo.model.yolov3 import OBJECTNESS_PRIOR, YoloV3, default_anchors_wh
 
@@ -140,7 +140,7 @@ def test_upsampled_channels_come_first():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"architecture": "yolov5"}, "architecture: expected one of ['yolov3', 'yolov3-tiny'], got 'yolov5'"),
+        ({"architecture": "yolov5"}, "architecture: expected one of ['yolov3', 'yolov3-small', 'yolov3-tiny'], got 'yolov5'"),
         ({"box_coding": "linear"}, "box_coding: expected one of ['bounded', 'darknet'], got 'linear'"),
         ({"anchors_wh": [(1, 1)] * 9}, "anchors: yolov3-tiny takes 6 pairs"),
         ({"anchors_wh": [(1, 1)] * 5 + [(0, 1)]}, "6 pairs of a positive width and height"),

@@ -12,15 +12,16 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from ppe_yolo.contract import ONNX_METADATA_KEY, ModelContract
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.export import onnx as export_module
 from ppe_yolo.export.graph import with_decoded_outputs
 from ppe_yolo.export.onnx import build_model, export_onnx
 from ppe_yolo.export.parity import ParityError, Tolerance, compare, parity_pictures
 from ppe_yolo.export.quantize import body_nodes, pool_first
 from ppe_yolo.inference.deployable import DeployableNetwork
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, Detections, TorchDetector, describe_network
+from ppe_yolo.inference.detector import CHECKPOINT_KEY, TorchDetector, describe_network
 from ppe_yolo.inference.onnx_detector import OnnxDetector
 from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.export.graph import suppression_model
 from ppe_yolo.inference.postprocess import postprocess_batch
 

@@ -10,8 +10,8 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 from onnx.parser import parse_model
 
-from ppe_yolo.contract import ONNX_METADATA_KEY, ModelContract
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.graph import add_suppression, stamp
 from ppe_yolo.inference import onnx_detector
 from ppe_yolo.inference.detector import is_onnx, load_detector

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.evaluation.bootstrap import draw_again
 from ppe_yolo.evaluation.matching import TargetTable, detection_table, match_at_half
 from ppe_yolo.evaluation.operating_point import (

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from ppe_yolo.contract import ModelContract
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedObject
 from ppe_yolo.data.spoil import CONDITIONS
 from ppe_yolo.data.voc import write_voc_annotation
-from ppe_yolo.errors import UserError
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.report import report
-from ppe_yolo.inference.detector import Detections
 
 BY_NAME = {c.name: c for c in CONDITIONS}
 SIZE = (90, 120)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppe_yolo.contract import ModelContract, letterbox
-from ppe_yolo.inference.detector import Detections
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.inference.tiled import TiledDetector, tile_places, uncut
 
 

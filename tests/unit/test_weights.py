@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ppe_yolo import weights
-from ppe_yolo.contract import ModelContract
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.pack import pack_checkpoint
 from ppe_yolo.inference.detector import build_network, describe_network, read_checkpoint
 from ppe_yolo.model.yolov3 import YoloV3, default_anchors_wh

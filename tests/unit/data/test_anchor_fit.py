@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.anchors import fit_anchors, iou_of_sizes, letterboxed_sizes, mean_best_iou
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.errors import UserError
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,7 +1,6 @@
 """The data of a training: which photos it uses, which it leaves alone, and when it stops."""
 
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.datamodule import DetectionDataModule
-from ppe_yolo.errors import UserError
+from ppe_yolo.data.dataset import DomainSampler
 
 BOX = (8, 8, 30, 30)
 
@@ -85,17 +85,57 @@ def test_skip_does_not_train_on_photos_of_test(make_voc: Callable[..., Path], tm
     assert training | validation == set(letters("bcdef"))
 
 
-def test_more_photos_for_training_alone(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_extra_root_trains_and_validates_without_images_seen_elsewhere(
+    make_voc: Callable[..., Path], tmp_path: Path
+) -> None:
     root = make_voc(tmp_path / "a", letters("abcdef"), {"train": letters("abc"), "val": letters("de"), "test": ["ff"]})
-    more = make_voc(tmp_path / "b", letters("deftuv"), {"trainval": letters("deftu"), "test": ["vv"]})
-    with pytest.warns(UserWarning, match="3 photos that look like one of validation or test are left out"):
+    more = make_voc(tmp_path / "b", letters("deftuv"), {"train": letters("deft"), "val": ["uu"], "test": ["vv"]})
+    with pytest.warns(UserWarning, match="3 images that look like one of validation or test are left out"):
         module = made(root, extra_roots=[str(more)])
-    assert ids(module) == (set(letters("abctu")), set(letters("de")))
-    last = make_voc(tmp_path / "c", letters("xyz"), {"trainval": letters("xyz")})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        module = made(root, extra_roots=[str(last)])
-    assert ids(module) == (set(letters("abcxyz")), set(letters("de")))
+    assert ids(module) == (set(letters("abct")), set(letters("deu")))
+    assert module.train_counts == [3, 1]
+    assert [description["photos"] for description in module.validation] == [2, 1]
+
+
+def test_datamodule_extra_root_has_its_own_class_map(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_voc(tmp_path / "a", letters("ab"), {"train": ["aa"], "val": ["bb"]})
+    heads = {"cc": [("head", BOX)], "dd": [("head", BOX)]}
+    more = make_voc(tmp_path / "b", heads, {"train": ["cc"], "val": ["dd"]})
+    module = made(root, extra_roots={str(more): "hard-hat-workers"})
+    assert [o.class_name for image in module.train_images for o in image.objects] == ["helmet", "none"]
+    persons = tmp_path / "persons.yaml"
+    persons.write_text("class_names: [person]\nmap: {head: person}")
+    with pytest.raises(UserError, match=r"expected a class map with the classes helmet, none, got .* with person"):
+        made(root, extra_roots={str(more): str(persons)})
+
+
+def test_datamodule_data_set_without_objects_serves_background(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_voc(tmp_path / "a", letters("ab"), {"train": ["aa"], "val": ["bb"]})
+    empty = make_voc(tmp_path / "b", {"cc": [], "dd": []}, {"train": ["cc"], "val": ["dd"]})
+    module = made(root, extra_roots=[str(empty)])
+    assert [len(image.objects) for image in module.train_images] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("power", "shares"),
+    # 100 and 4 images: 104 * 10 / 12 = 86.7 at the square root, half each at 0
+    [(1.0, [100, 4]), (0.5, [87, 17]), (0.0, [52, 52])],
+)
+def test_domain_sampler_power_sets_share_of_each_data_set(power: float, shares: list[int]) -> None:
+    dataset: Any = range(104)
+    for rank in range(2):
+        sampler = DomainSampler(dataset, [100, 4], power, 2, rank, seed=0)
+        assert sampler.shares() == shares
+    drawn = [list(DomainSampler(dataset, [100, 4], power, 2, rank, seed=0)) for rank in range(2)]
+    small = [index for part in drawn for index in part if index >= 100]
+    assert len(small) == shares[1]
+    counts = [small.count(index) for index in range(100, 104)]
+    assert max(counts) - min(counts) <= 1
+    assert [len(part) for part in drawn] == [52, 52]
+    again = DomainSampler(dataset, [100, 4], power, 2, 0, seed=0)
+    assert list(again) == drawn[0]
+    again.set_epoch(1)
+    assert list(again) != drawn[0]
 
 
 def test_alike_photos_are_not_divided(make_voc: Callable[..., Path], tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data import images
 from ppe_yolo.data.images import ImageError, check_image, local_path, read_image, shown
-from ppe_yolo.errors import UserError
 
 ORIENTATION = 0x0112
 

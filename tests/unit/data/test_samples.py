@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
-from ppe_yolo.contract import letterbox
+from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.augment import AugmentConfig, Photo, augment, fit
 from ppe_yolo.data.dataset import (

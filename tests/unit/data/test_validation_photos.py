@@ -2,11 +2,11 @@
 
 import pytest
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.data.validation import describe_validation, divide, validation_photos
-from ppe_yolo.errors import UserError
 
 STEMS = [f"p{i:02d}" for i in range(20)]
 

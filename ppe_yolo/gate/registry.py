@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ppe_yolo.errors import UserError
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.tracking import SQLITE, experiment_id, explained, import_mlflow, sqlite_file, without_secrets
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Which model ships: the promotion gate and the model registry."""
