@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ppe_yolo.cli import main
 from ppe_yolo.data.annotation import AnnotatedObject
+from ppe_yolo.data.sources.voc import write_voc_annotation
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.data.voc import write_voc_annotation
 
 hypothesis.settings.register_profile("ppe_yolo", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("ppe_yolo")

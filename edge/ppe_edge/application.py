@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from ppe_edge.config import EdgeSettings, load_settings
 from ppe_edge.control import Control, read_desired
 from ppe_edge.errors import EdgeError
+from ppe_edge.iot.twin import TwinClient
 from ppe_edge.runtime import GRACE, Runtime
-from ppe_edge.twin import TwinClient
-from ppe_edge.web_config import listen
-from ppe_edge.window import RuntimeWindow
+from ppe_edge.web.config import listen
+from ppe_edge.web.window import RuntimeWindow
 
 if TYPE_CHECKING:
-    from ppe_edge.web import WebServer
+    from ppe_edge.web.server import WebServer
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Application:
     def _serve(self) -> "WebServer | None":
         if self._door is None:
             return None
-        from ppe_edge.web import WebServer  # its library is slow to load, and the cameras need not wait for it
+        from ppe_edge.web.server import WebServer  # its library is slow to load, and the cameras need not wait for it
 
         web = WebServer(self.runtime.settings.web, RuntimeWindow(self.runtime), self._door)
         web.start()

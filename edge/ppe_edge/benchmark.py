@@ -107,9 +107,9 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     """Times the whole path and the bare run of the same picture by turns."""
     import onnxruntime
 
+    from ppe_edge.cameras.mailbox import Frame
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_pictures
-    from ppe_edge.mailbox import Frame
     from ppe_edge.memory import give_pictures_back
     from ppe_edge.runtime import Runtime
 
@@ -199,8 +199,8 @@ def draw_clip(folder: Path) -> Path:
     import cv2
     import numpy as np
 
-    from ppe_edge.models import bundled_frame
-    from ppe_edge.record import Recorder
+    from ppe_edge.model.store import bundled_frame
+    from ppe_edge.pictures.recorder import Recorder
 
     picture = cv2.resize(bundled_frame(), (1280, 720))
     recorder = Recorder(folder, "drawn")

@@ -21,16 +21,16 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from ppe_edge.cameras.sources import SourceConfig
+from ppe_edge.delivery.outbox import OutboxConfig
+from ppe_edge.delivery.sinks import SinksConfig
 from ppe_edge.errors import EdgeError
-from ppe_edge.outbox import OutboxConfig
-from ppe_edge.sampler import SamplerConfig
-from ppe_edge.sinks import SinksConfig
-from ppe_edge.snapshot import SnapshotConfig
-from ppe_edge.sources import SourceConfig
-from ppe_edge.tracker import TrackerConfig
-from ppe_edge.twin import TwinConfig
-from ppe_edge.violations import RuleConfig
-from ppe_edge.web_config import WebConfig
+from ppe_edge.iot.twin import TwinConfig
+from ppe_edge.pictures.sampler import SamplerConfig
+from ppe_edge.pictures.snapshot import SnapshotConfig
+from ppe_edge.rules.tracker import TrackerConfig
+from ppe_edge.rules.violations import RuleConfig
+from ppe_edge.web.config import WebConfig
 
 MAX_BYTES = 1024**2  # of edge.yaml
 # What came is shown only where it cannot be a password: it should have been a number, a switch or one of a few words

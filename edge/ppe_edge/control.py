@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ppe_edge.config import EdgeSettings, load_settings
-from ppe_edge.detector import EdgeDetector
 from ppe_edge.errors import EdgeError
+from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.runtime import Runtime
-from ppe_edge.window import RuntimeWindow
+from ppe_edge.web.window import RuntimeWindow
 from ppe_yolo.core.contract import ContractError
 
 # the rest names files, ports and secrets of this machine, or threads that are made once

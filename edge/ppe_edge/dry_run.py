@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ppe_edge.camera import CameraEvent, CameraReader
+from ppe_edge.cameras.camera import CameraEvent, CameraReader
+from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.config import EdgeSettings
+from ppe_edge.delivery.sinks.jsonl import require_writable
 from ppe_edge.errors import EdgeError
-from ppe_edge.mailbox import Frame, FrameMailbox
-from ppe_edge.models import ModelStore
+from ppe_edge.model.store import ModelStore
+from ppe_edge.rules.violations import ViolationMonitor
 from ppe_edge.runtime import make_folder, require_possible
-from ppe_edge.sinks.jsonl import require_writable
-from ppe_edge.violations import ViolationMonitor
-from ppe_edge.web_config import listen
+from ppe_edge.web.config import listen
 
 PATIENCE = 10.0  # seconds for all cameras together
 

@@ -9,23 +9,23 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from ppe_edge.alerts import CameraEventMessage, Message, ModelReference
-from ppe_edge.camera import CameraEvent, CameraReader
+from ppe_edge.cameras.camera import CameraEvent, CameraReader
+from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.config import EdgeSettings
-from ppe_edge.delivery import DeliveryThread, stop_all
-from ppe_edge.detector import EdgeDetector
+from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
+from ppe_edge.delivery.messages import CameraEventMessage, Message, ModelReference
+from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.sinks import build_sinks
 from ppe_edge.errors import EdgeError
-from ppe_edge.hub import HubConnection
-from ppe_edge.mailbox import Frame, FrameMailbox
-from ppe_edge.models import ModelStore
-from ppe_edge.outbox import Outbox
+from ppe_edge.iot.hub import HubConnection
+from ppe_edge.model.detector import EdgeDetector
+from ppe_edge.model.store import ModelStore
+from ppe_edge.pictures.recorder import Recorder
+from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Model, Pipeline
-from ppe_edge.record import Recorder
-from ppe_edge.sampler import Sampler
-from ppe_edge.sinks import build_sinks
+from ppe_edge.rules.tracker import Tracker
+from ppe_edge.rules.violations import ViolationMonitor
 from ppe_edge.telemetry import Asked, CameraFigures, Telemetry
-from ppe_edge.tracker import Tracker
-from ppe_edge.violations import ViolationMonitor
 from ppe_yolo.core.contract import ModelContract
 
 GRACE = 5.0  # seconds from SIGTERM to the end

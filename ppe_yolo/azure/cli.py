@@ -27,8 +27,8 @@ def run(
     settings: SetOption = None,
 ) -> None:
     """Runs a pipeline without Azure: its own commands in order; started again, it goes on where it stopped."""
-    from ppe_yolo.azure.lint import checked_pipeline
-    from ppe_yolo.azure.local import run_local
+    from ppe_yolo.azure.lint.lint import checked_pipeline
+    from ppe_yolo.azure.local.local import run_local
 
     if not local:
         raise UserError("run: runs here with --local; on Azure it is `ppe-yolo azureml submit`")
@@ -42,7 +42,7 @@ def lint(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder with all of it.")] = Path("azureml"),
 ) -> None:
     """Checks Azure ML's YAML with ours and Azure's own validation, offline; exit code 1 when something is wrong."""
-    from ppe_yolo.azure.lint import lint as run
+    from ppe_yolo.azure.lint.lint import lint as run
 
     if run(path, _out):
         raise typer.Exit(1)
@@ -62,7 +62,7 @@ def submit(
     settings: SetOption = None,
 ) -> None:
     """Submits a pipeline to Azure, follows it and fetches its outputs; exit code 1 when it fails."""
-    from ppe_yolo.azure.lint import checked_pipeline
+    from ppe_yolo.azure.lint.lint import checked_pipeline
     from ppe_yolo.azure.submit import connect, find_workspace
     from ppe_yolo.azure.submit import submit as run
 

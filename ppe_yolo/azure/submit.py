@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ppe_yolo.azure.official import is_installed
-from ppe_yolo.azure.pipeline import ASSET, Pipeline
+from ppe_yolo.azure.lint.official import is_installed
+from ppe_yolo.azure.yaml.pipeline import ASSET, Pipeline
 from ppe_yolo.core.errors import UserError
 
 # name in config.json (as the studio offers it for download) -> variable

@@ -32,6 +32,8 @@ class ModelContract:
         alarm_thresholds: Class name -> score from which a detection counts as an alarm; empty until chosen.
         provenance: Where the model comes from: recipe, data-set hash, metrics, date.
         schema_version: Version of this list of promises.
+        display_names: Class name -> the name that people read, such as `none` -> bare head. Files written before 0.2 have none;
+            a class without one is shown by its class name.
     """
 
     class_names: tuple[str, ...]
@@ -44,6 +46,7 @@ class ModelContract:
     alarm_thresholds: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    display_names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses promises that cannot be kept."""
@@ -67,10 +70,19 @@ class ModelContract:
             raise ContractError(f"model contract: pad_value must be within 0..255, got {self.pad_value!r}")
         if self.pixel_format != "RGB":
             raise ContractError(f"model contract: pixel_format must be 'RGB', got {self.pixel_format!r}")
+        for name, shown in self.display_names.items():
+            if name not in names or not isinstance(shown, str) or not shown:
+                raise ContractError(
+                    f"model contract: display_names must map some of {list(names)!r} to names, got {name!r}: {shown!r}"
+                )
         for name, threshold in self.alarm_thresholds.items():
             if name not in names:
                 raise ContractError(f"model contract: alarm_thresholds names {name!r}, which is none of {list(names)!r}")
             _check_fraction(f"alarm_thresholds[{name}]", threshold)
+
+    def display_name(self, class_name: str) -> str:
+        """The name of a class that people read."""
+        return self.display_names.get(class_name, class_name)
 
     def to_json(self) -> str:
         """The contract as one line of JSON."""
@@ -95,11 +107,18 @@ class ModelContract:
                 "update ppe_yolo, or export the model again"
             )
         expected = {f.name for f in dataclasses.fields(cls)}
+        values.setdefault("display_names", {})  # added in 0.2
         if set(values) != expected:
             raise ContractError(
                 f"model contract: missing keys {sorted(expected - set(values))}, unknown keys {sorted(set(values) - expected)}"
             )
-        for key, kind in (("class_names", list), ("input_size", list), ("alarm_thresholds", dict), ("provenance", dict)):
+        for key, kind in (
+            ("class_names", list),
+            ("input_size", list),
+            ("alarm_thresholds", dict),
+            ("provenance", dict),
+            ("display_names", dict),
+        ):
             if not isinstance(values[key], kind):
                 raise ContractError(f"model contract: {key} must be a {kind.__name__}, got {values[key]!r}")
         values["class_names"] = tuple(values["class_names"])

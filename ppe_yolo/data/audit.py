@@ -22,9 +22,9 @@ from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.images import ImageError, check_image, local_path, shown
-from ppe_yolo.data.source import ALL, Entry, Problem, Source, open_source
+from ppe_yolo.data.sources.source import ALL, Entry, Problem, Source, open_source
+from ppe_yolo.data.sources.voc import AnnotationError
 from ppe_yolo.data.splits import groups_of, hold_out, near_pairs
-from ppe_yolo.data.voc import AnnotationError
 
 TEST_FRACTION = 0.2  # of a source without splits
 SPLIT_SEED = 0  # one for all commands: what fit does not see, evaluate does

@@ -28,7 +28,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.images import shown
-from ppe_yolo.data.source import VocFolder, open_source
+from ppe_yolo.data.sources.source import VocFolder, open_source
 
 MANIFESTS = "manifests"
 STAGING = ".ppe-yolo"  # beside the files, for those that are not whole yet

@@ -22,17 +22,17 @@ from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image, shown
 from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_photos
-from ppe_yolo.evaluation.matching import from_coco_results
-from ppe_yolo.evaluation.material import GROUND_TRUTH_FILE, ROBUSTNESS_FILE, Material
-from ppe_yolo.evaluation.metrics import (
+from ppe_yolo.evaluation.metrics.matching import from_coco_results
+from ppe_yolo.evaluation.metrics.mean_ap import (
     build_metric,
     precision_recall_curves,
     summarise,
     to_metric_predictions,
     to_metric_targets,
 )
-from ppe_yolo.evaluation.plots import draw_curves
-from ppe_yolo.evaluation.report import write_report
+from ppe_yolo.evaluation.metrics.plots import draw_curves
+from ppe_yolo.evaluation.report.material import GROUND_TRUTH_FILE, ROBUSTNESS_FILE, Material
+from ppe_yolo.evaluation.report.report import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.inference.detector import Detector, training_hash
 from ppe_yolo.inference.predict import thresholds_of

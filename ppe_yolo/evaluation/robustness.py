@@ -16,11 +16,11 @@ from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
 from ppe_yolo.core.files import atomic_path, write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.coco_ap import coco_average_precision
-from ppe_yolo.evaluation.matching import DetectionTable, Ints, detection_table, match_at_half, target_table
-from ppe_yolo.evaluation.material import ROBUSTNESS_FILE
-from ppe_yolo.evaluation.mistakes import strong_enough
-from ppe_yolo.evaluation.operating_point import counts_of, figures_at
+from ppe_yolo.evaluation.decisions.operating_point import counts_of, figures_at
+from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision
+from ppe_yolo.evaluation.metrics.matching import DetectionTable, Ints, detection_table, match_at_half, target_table
+from ppe_yolo.evaluation.metrics.mistakes import strong_enough
+from ppe_yolo.evaluation.report.material import ROBUSTNESS_FILE
 
 FAILS = 0.1  # from so much less mAP@0.5 than on clean photos, a condition is called one in which the detector fails
 PICTURE_SIDE = 640  # pixels
@@ -66,7 +66,7 @@ def measure_robustness(
     Returns:
         What robustness.json holds: the figures on clean photos, and those of each condition, worst first.
     """
-    from ppe_yolo.data.spoil import CONDITIONS  # albumentations: none but those who ask for this wait for it or need it
+    from ppe_yolo.data.corruptions import CONDITIONS  # albumentations: none but those who ask for this wait for it or need it
 
     found: list[list[Found]] = [[] for _ in CONDITIONS]
     shifts: list[list[tuple[int, int]]] = [[] for _ in CONDITIONS]

@@ -418,7 +418,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for script in (ROOT / "scripts").glob("*.py"):
         (tmp_path / "scripts" / script.name).touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ppe_yolo.azure.lint.validate", lambda files: None)
+    monkeypatch.setattr("ppe_yolo.azure.lint.lint.validate", lambda files: None)
     return tmp_path
 
 

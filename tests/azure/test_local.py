@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppe_yolo.azure.lint import checked_pipeline
+from ppe_yolo.azure.lint.lint import checked_pipeline
 
 RunCli = Callable[..., int]
 Toy = Callable[..., Path]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ppe_yolo.azure.assets import kind_of, yaml_files
-from ppe_yolo.azure.document import read_document
-from ppe_yolo.azure.lint import lint
-from ppe_yolo.azure.official import is_installed, validate
+from ppe_yolo.azure.lint.lint import lint
+from ppe_yolo.azure.lint.official import is_installed, validate
+from ppe_yolo.azure.yaml.assets import kind_of, yaml_files
+from ppe_yolo.azure.yaml.document import read_document
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not is_installed(), reason="azure-ai-ml is not installed: pip install '.[azureml]'")

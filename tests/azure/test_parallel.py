@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ppe_yolo.azure.parallel import run_parallel
+from ppe_yolo.azure.local.parallel import run_parallel
 from ppe_yolo.core.errors import UserError
 
 # notes which files it was given; fails for `bad` until a file `mended` is there

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ppe_yolo.azure.lint import checked_pipeline
-from ppe_yolo.azure.official import is_installed
+from ppe_yolo.azure.lint.lint import checked_pipeline
+from ppe_yolo.azure.lint.official import is_installed
 from ppe_yolo.azure.submit import PLACE, Workspace, connect, find_workspace, submit
 from ppe_yolo.core.errors import UserError
 

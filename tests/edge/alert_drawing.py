@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ppe_edge.alerts import Alert, AlertClosed, ModelReference, utc
+from ppe_edge.delivery.messages import Alert, AlertClosed, ModelReference, utc
 
 MODEL = ModelReference(name="tiny.onnx", sha256="0" * 64, provenance={"recipe": "tiny"})
 NOON = 1_800_000_000.0  # 2027-01-15T08:00:00Z

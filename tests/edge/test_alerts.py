@@ -5,7 +5,7 @@ import pytest
 from alert_drawing import MODEL, NOON, an_alert
 from hypothesis import given
 from hypothesis import strategies as st
-from ppe_edge.alerts import SCHEMA_FILE, AlertClosed, CameraEventMessage, parse_message, schema_text, utc
+from ppe_edge.delivery.messages import SCHEMA_FILE, AlertClosed, CameraEventMessage, parse_message, schema_text, utc
 from pydantic import ValidationError
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import ppe_edge.camera as camera_module
+import ppe_edge.cameras.camera as camera_module
 import pytest
 import rtsp_server
 from conftest import GREEN, RED
 from mjpeg_server import PASSWORD, MjpegServer, noise
-from ppe_edge.camera import CameraEvent, CameraReader
-from ppe_edge.mailbox import Frame, FrameMailbox
-from ppe_edge.sources import Picture, SourceConfig
+from ppe_edge.cameras.camera import CameraEvent, CameraReader
+from ppe_edge.cameras.mailbox import Frame, FrameMailbox
+from ppe_edge.cameras.sources import Picture, SourceConfig
 
 SOON = 60.0  # seconds: a busy machine may need them; a well one does not
 needs_rtsp = pytest.mark.skipif(rtsp_server.missing() is not None, reason=str(rtsp_server.missing()))

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from ppe_edge.config import load_settings
-from ppe_edge.web_config import WebConfig
+from ppe_edge.web.config import WebConfig
 
 ROOT = Path(__file__).parents[2]
 EDGE = ROOT / "edge"
@@ -155,7 +155,7 @@ def photos(image: Image, picture: Callable[..., Any]) -> Path:
 @pytest.mark.slow
 def test_the_tree_holds_the_box_and_nothing_of_training(image: Image) -> None:
     library = sorted(p.name for p in (image.root / "app/ppe_yolo").iterdir())
-    assert library == ["__init__.py", "contract.py", "errors.py"]
+    assert library == ["__init__.py", "core"]
     packages = {p.name.lower() for p in next(image.root.glob("opt/ppe_edge/lib/*/site-packages")).iterdir()}
     assert not packages & {"torch", "torchvision", "pytorch_lightning", "albumentations", "matplotlib", "pip"}
     assert {"onnxruntime", "cv2", "av", "numpy", "scipy"} <= packages
@@ -221,7 +221,7 @@ def test_the_image_is_no_roots_and_carries_the_contract_alone() -> None:
     _, final = dockerfile()
     assert last(final, "USER") == f"{USER}:{USER}"
     sources = [s for group, _ in copies(final) for s in group]
-    assert [s for s in sources if s.startswith("ppe_yolo")] == [f"ppe_yolo/{n}.py" for n in ("__init__", "contract", "errors")]
+    assert [s for s in sources if s.startswith("ppe_yolo")] == ["ppe_yolo/__init__.py", "ppe_yolo/core"]
     assert not [rest for stage in dockerfile() for name, rest in stage if name == "ADD"]
 
 

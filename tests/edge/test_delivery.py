@@ -10,9 +10,9 @@ from broker import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from ppe_edge.backoff import Backoff
-from ppe_edge.delivery import DeliveryThread, stop_all
-from ppe_edge.outbox import Outbox, OutboxConfig
-from ppe_edge.sinks import SinkFailed, SinkRefused
+from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
+from ppe_edge.delivery.outbox import Outbox, OutboxConfig
+from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
 
 
 class ScriptedSink:
@@ -76,7 +76,7 @@ def test_failures_are_tried_again_in_order_and_marked_only_if_unsure(make: Any) 
 
 
 def test_a_failure_and_its_end_are_logged_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "ppe_edge.delivery")
+    caplog.set_level("INFO", "ppe_edge.delivery.dispatcher")
     sink = ScriptedSink(None, *[SinkFailed("down", outcome_unknown=False) for _ in range(3)])
     outbox, (thread,) = make(mqtt=sink)
     for n in range(4):

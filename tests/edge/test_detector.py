@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from conftest import GREEN, GREY, HEAD_XYXY, RED  # isort: skip
-from ppe_edge.detector import EdgeDetector, choose_providers
 from ppe_edge.errors import EdgeError
-from ppe_edge.models import bundled_frame, smoke_test
+from ppe_edge.model.detector import EdgeDetector, choose_providers
+from ppe_edge.model.store import bundled_frame, smoke_test
 
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.inference.onnx_detector import load_onnx_detector

@@ -12,11 +12,11 @@ from alert_drawing import an_alert
 from broker import HUB_PORT, Broker, Hub, needs_mosquitto, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
 from ppe_edge.errors import EdgeError
-from ppe_edge.hub import HubConnection
-from ppe_edge.sinks import SinkFailed, SinkRefused
-from ppe_edge.sinks.iothub import IotHubSink, IotHubSinkConfig
-from ppe_edge.twin import TwinClient, merge_patch
+from ppe_edge.iot.hub import HubConnection
+from ppe_edge.iot.twin import TwinClient, merge_patch
 
 THRESHOLDS = {"rule": {"alarm_threshold": 0.4}}
 

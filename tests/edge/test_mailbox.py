@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ppe_edge.mailbox import Frame, FrameMailbox
+from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 
 IMAGE = np.zeros((2, 2, 3), dtype=np.uint8)
 SOON = 10.0  # seconds that a thread may need on a busy machine

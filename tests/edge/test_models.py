@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
-import ppe_edge.models as models
+import ppe_edge.model.store as models
 import pytest
 from onnx import numpy_helper
 from ppe_edge.errors import EdgeError
-from ppe_edge.models import ModelStore
+from ppe_edge.model.store import ModelStore
 
 
 class Server(ThreadingHTTPServer):

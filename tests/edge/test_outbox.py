@@ -15,8 +15,8 @@ from alert_drawing import NOON, a_closing, an_alert
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from ppe_edge.delivery.outbox import Delivery, Outbox, OutboxConfig
 from ppe_edge.errors import EdgeError
-from ppe_edge.outbox import Delivery, Outbox, OutboxConfig
 from pydantic import ValidationError
 
 DAY = 86400.0
@@ -228,7 +228,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from alert_drawing import NOON, a_closing, an_alert
-from ppe_edge.outbox import Outbox, OutboxConfig
+from ppe_edge.delivery.outbox import Outbox, OutboxConfig
 outbox = Outbox(OutboxConfig(), Path(sys.argv[1]), ["hub", "file"])
 for n in (1, 2, 3):
     print(outbox.put(an_alert(n, zone="lane"), b"picture"))
@@ -282,7 +282,7 @@ import sys
 import tempfile
 from pathlib import Path
 from alert_drawing import an_alert
-from ppe_edge.outbox import Outbox, OutboxConfig
+from ppe_edge.delivery.outbox import Outbox, OutboxConfig
 outbox = Outbox(OutboxConfig(), Path(sys.argv[1]), ["hub"])
 n = 0
 while True:
@@ -358,7 +358,7 @@ FULL_DISK = """
 import json, sys
 from pathlib import Path
 from alert_drawing import a_closing, an_alert
-from ppe_edge.outbox import Outbox, OutboxConfig
+from ppe_edge.delivery.outbox import Outbox, OutboxConfig
 
 folder = Path(sys.argv[1])
 filler, now = folder / "filler", [1_800_000_000.0]
@@ -442,7 +442,7 @@ FULL_FROM_THE_START = """
 import json, os, sys
 from pathlib import Path
 from alert_drawing import a_closing, an_alert
-from ppe_edge.outbox import Outbox, OutboxConfig
+from ppe_edge.delivery.outbox import Outbox, OutboxConfig
 
 folder, now = Path(sys.argv[1]), [1_800_000_000.0]
 result = {}

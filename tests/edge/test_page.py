@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from mjpeg_server import PASSWORD, MjpegServer, jpeg
 from ppe_edge.config import CameraConfig, load_settings
-from ppe_edge.outbox import Outbox
+from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.runtime import Runtime
-from ppe_edge.web import WebServer
-from ppe_edge.window import RuntimeWindow
+from ppe_edge.web.server import WebServer
+from ppe_edge.web.window import RuntimeWindow
 from pydantic import SecretStr
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException

@@ -2,14 +2,14 @@
 
 import cv2
 import numpy as np
-from ppe_edge.alerts import Alert, ModelReference
-from ppe_edge.detector import Detections
-from ppe_edge.mailbox import Frame
+from ppe_edge.cameras.mailbox import Frame
+from ppe_edge.delivery.messages import Alert, ModelReference
+from ppe_edge.model.detector import Detections
+from ppe_edge.pictures.snapshot import SnapshotConfig, make_snapshot
 from ppe_edge.pipeline import Model, Pipeline
-from ppe_edge.snapshot import SnapshotConfig, make_snapshot
+from ppe_edge.rules.tracker import Tracker, TrackerConfig
+from ppe_edge.rules.violations import RuleConfig
 from ppe_edge.telemetry import Asked, Telemetry
-from ppe_edge.tracker import Tracker, TrackerConfig
-from ppe_edge.violations import RuleConfig
 
 from ppe_yolo.core.contract import ModelContract
 

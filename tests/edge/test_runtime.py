@@ -24,7 +24,7 @@ from ppe_edge.config import load_settings
 from ppe_edge.control import Control, read_desired
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
-from ppe_edge.window import RuntimeWindow
+from ppe_edge.web.window import RuntimeWindow
 
 from ppe_yolo.core.contract import ONNX_METADATA_KEY
 
@@ -390,7 +390,7 @@ def test_a_model_that_always_fails_ends_the_process(tmp_path: Path, tiny_model: 
 def test_a_loop_that_hangs_is_not_alive(
     tmp_path: Path, tiny_model: Path, endless: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ppe_edge.window.BEAT", 0.5)
+    monkeypatch.setattr("ppe_edge.web.window.BEAT", 0.5)
     monkeypatch.setattr(runtime_module, "GRACE", 2.0)
     runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": endless})))
     release, window = threading.Event(), RuntimeWindow(runtime)

@@ -3,14 +3,14 @@
 import cv2
 import numpy as np
 import pytest
-from ppe_edge.detector import Detections
-from ppe_edge.mailbox import Frame
-from ppe_edge.sampler import Sampler, SamplerConfig
+from ppe_edge.cameras.mailbox import Frame
+from ppe_edge.model.detector import Detections
+from ppe_edge.pictures.sampler import Sampler, SamplerConfig
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
-from ppe_yolo.data.voc import read_voc_annotation
+from ppe_yolo.data.sources.voc import read_voc_annotation
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64))
 NOISE = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)

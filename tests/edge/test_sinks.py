@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from alert_drawing import an_alert
 from broker import Broker, Receiver, free_port, needs_mosquitto, wait_until
+from ppe_edge.delivery.sinks import SinkFailed, SinkRefused, SinksConfig, build_sinks
+from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig, require_writable
+from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
+from ppe_edge.delivery.sinks.webhook import WebhookSink, WebhookSinkConfig
 from ppe_edge.errors import EdgeError
-from ppe_edge.sinks import SinkFailed, SinkRefused, SinksConfig, build_sinks
-from ppe_edge.sinks.jsonl import JsonlSink, JsonlSinkConfig, require_writable
-from ppe_edge.sinks.mqtt import MqttSink, MqttSinkConfig
-from ppe_edge.sinks.webhook import WebhookSink, WebhookSinkConfig
 from pydantic import ValidationError
 
 
@@ -82,7 +82,7 @@ def test_whether_a_file_can_be_written_is_tried_without_a_trace(tmp_path: Path) 
 def test_a_line_that_does_not_fit_the_disk_leaves_no_half(tmp_path: Path) -> None:
     script = (
         "import resource, sys\nfrom pathlib import Path\n"
-        "from ppe_edge.sinks.jsonl import *\nfrom ppe_edge.sinks import SinkFailed\n"
+        "from ppe_edge.delivery.sinks.jsonl import *\nfrom ppe_edge.delivery.sinks import SinkFailed\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\nsink = JsonlSink(JsonlSinkConfig(path=Path(sys.argv[1])))\n"
         "n = 0\ntry:\n    while n < 100:\n        sink.send({'id': 'x' * 91}, None)\n        n += 1\n"
         "except SinkFailed as error:\n    print(n, error.outcome_unknown)\n"

@@ -2,10 +2,20 @@
 
 import cv2
 import numpy as np
-from ppe_edge.detector import Detections
-from ppe_edge.mailbox import Frame
-from ppe_edge.snapshot import CELLS, NO_BOXES, SnapshotConfig, View, draw, encode, hide_heads, make_snapshot, weak_heads
-from ppe_edge.tracker import Track
+from ppe_edge.cameras.mailbox import Frame
+from ppe_edge.model.detector import Detections
+from ppe_edge.pictures.snapshot import (
+    CELLS,
+    NO_BOXES,
+    SnapshotConfig,
+    View,
+    draw,
+    encode,
+    hide_heads,
+    make_snapshot,
+    weak_heads,
+)
+from ppe_edge.rules.tracker import Track
 
 from ppe_yolo.core.contract import ModelContract
 

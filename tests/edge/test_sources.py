@@ -15,8 +15,8 @@ import pytest
 from conftest import GREEN, RED
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
 from ppe_edge.redact import redact_text, redact_url
-from ppe_edge.sources import Kind, SourceConfig, SourceError, open_source
 from pydantic import ValidationError
 
 PASSWORD = "hunter2-geheim"
@@ -104,7 +104,7 @@ def test_a_password_is_nowhere_to_be_seen(address: str, capfd: pytest.CaptureFix
 
 def test_libav_writes_nothing_to_standard_error(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom ppe_edge.sources import *\n"
+        "import sys\nfrom ppe_edge.cameras.sources import *\n"
         "for source in sys.argv[1:]:\n"
         "    try: next(open_source(SourceConfig(source=source), print))\n"
         "    except SourceError: pass\n"

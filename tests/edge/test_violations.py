@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.errors import EdgeError
-from ppe_edge.tracker import Track
-from ppe_edge.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
+from ppe_edge.rules.tracker import Track
+from ppe_edge.rules.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
 from pydantic import ValidationError
 
 from ppe_yolo.core.contract import ModelContract

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ppe_edge import web
 from ppe_edge.errors import EdgeError
 from ppe_edge.telemetry import Asked, CameraFigures, Telemetry
-from ppe_edge.web import WebServer
-from ppe_edge.web_config import WebConfig
+from ppe_edge.web import server as web
+from ppe_edge.web.config import WebConfig
+from ppe_edge.web.server import WebServer
 from pydantic import ValidationError
 
 TOKEN = "a-token-of-the-gate-0123456789"

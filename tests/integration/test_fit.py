@@ -203,7 +203,7 @@ def test_start_from_weights_of_another_number_of_classes(
 
 
 MISTAKES = [
-    (("--config", "nope"), "expected a recipe (quickstart, yolov3, yolov3-tiny) or a YAML file, got 'nope'"),
+    (("--config", "nope"), "expected a recipe (quickstart, yolov3, yolov3-small, yolov3-tiny) or a YAML file, got 'nope'"),
     (("--data.root", "nowhere"), "nowhere: expected a Pascal VOC folder"),
     (("--data.class_map", "nope"), "class map: expected one of default, gdut-hwd"),
     (("--data.class_map", "hard-hat-workers"), "does not mention the name 'none'"),

@@ -88,8 +88,8 @@ def test_quickstart_on_own_photos_needs_a_known_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
 ) -> None:
     from ppe_yolo.data.annotation import AnnotatedObject
+    from ppe_yolo.data.sources.voc import write_voc_annotation
     from ppe_yolo.data.synthetic import draw_site_dataset
-    from ppe_yolo.data.voc import write_voc_annotation
 
     data = tmp_path / "data"
     draw_site_dataset(data, trainval=6, test=2, size=(96, 128))

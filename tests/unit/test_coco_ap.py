@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ppe_yolo.evaluation.coco_ap import AREA_RANGES, coco_average_precision
-from ppe_yolo.evaluation.matching import (
+from ppe_yolo.evaluation.metrics.coco_ap import AREA_RANGES, coco_average_precision
+from ppe_yolo.evaluation.metrics.matching import (
     TargetTable,
     detection_table,
     match_at_half,

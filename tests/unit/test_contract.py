@@ -181,3 +181,15 @@ def test_a_canvas_used_again_holds_nothing_of_the_last_photo(height, width, rows
     canvas, again = letterbox(photo, size, out=used)
     assert canvas is used and again == placement
     assert (canvas == fresh).all()
+
+
+def test_contract_file_without_display_names_is_read_and_shows_class_names() -> None:
+    values = json.loads(ModelContract(class_names=("helmet", "none"), input_size=(64, 64)).to_json())
+    del values["display_names"]
+    old = ModelContract.from_json(json.dumps(values))
+    assert old.display_name("none") == "none"
+    values["display_names"] = {"none": "bare head"}
+    assert ModelContract.from_json(json.dumps(values)).display_name("none") == "bare head"
+    values["display_names"] = {"vest": "vest"}
+    with pytest.raises(ContractError, match="display_names must map some of"):
+        ModelContract.from_json(json.dumps(values))

@@ -11,7 +11,7 @@ from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.voc import write_voc_annotation
+from ppe_yolo.data.sources.voc import write_voc_annotation
 from ppe_yolo.evaluation.evaluate import _mistakes, evaluate
 
 SIZE = (48, 64)

@@ -31,7 +31,7 @@ def begun(folder, age=0):
 
 
 def test_recipes_that_come_with_the_package():
-    assert recipe_names() == ["quickstart", "yolov3", "yolov3-tiny"]
+    assert recipe_names() == ["quickstart", "yolov3", "yolov3-small", "yolov3-tiny"]
 
 
 def test_a_bare_name_is_a_packaged_recipe():
@@ -58,7 +58,7 @@ def test_without_a_recipe_the_run_is_called_run():
 
 @pytest.mark.parametrize("arguments", [["--config", "yolov4"], ["--config=yolov4"], ["-c", "."]])
 def test_neither_recipe_nor_file_is_refused(arguments):
-    expected = "--config: expected a recipe (quickstart, yolov3, yolov3-tiny) or a YAML file, got "
+    expected = "--config: expected a recipe (quickstart, yolov3, yolov3-small, yolov3-tiny) or a YAML file, got "
     with pytest.raises(UserError, match=re.escape(expected)):
         expand_recipes(arguments)
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ppe_yolo.evaluation.metrics import (
+from ppe_yolo.evaluation.metrics.mean_ap import (
     RECALLS,
     build_metric,
     precision_recall_curves,
@@ -14,7 +14,7 @@ from ppe_yolo.evaluation.metrics import (
     to_metric_predictions,
     to_metric_targets,
 )
-from ppe_yolo.evaluation.plots import draw_curves
+from ppe_yolo.evaluation.metrics.plots import draw_curves
 from ppe_yolo.model.boxes import pairwise_iou
 
 NAMES = ("helmet", "none")

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.evaluation.bootstrap import draw_again
-from ppe_yolo.evaluation.matching import TargetTable, detection_table, match_at_half
-from ppe_yolo.evaluation.operating_point import (
+from ppe_yolo.evaluation.decisions.operating_point import (
     ClassCounts,
     Rule,
     choose,
@@ -19,6 +17,8 @@ from ppe_yolo.evaluation.operating_point import (
     parse_rules,
     read_thresholds,
 )
+from ppe_yolo.evaluation.metrics.bootstrap import draw_again
+from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table, match_at_half
 
 NAMES = ("helmet", "none")
 PHOTOS = 4

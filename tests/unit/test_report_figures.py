@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.evaluation.bootstrap import draw_again, interval, resampled_map, running_sums
-from ppe_yolo.evaluation.coco_ap import coco_average_precision, judge
-from ppe_yolo.evaluation.figures import measure, operating_point_to_plain, to_plain
-from ppe_yolo.evaluation.gallery import SIZE, cut_out
-from ppe_yolo.evaluation.matching import TargetTable, detection_table, match_at_half, target_table
-from ppe_yolo.evaluation.material import Material
-from ppe_yolo.evaluation.mistakes import calibration, confusion_matrix, false_alarms, misses, strong_enough
-from ppe_yolo.evaluation.operating_point import Rule
-from ppe_yolo.evaluation.report import results_text
+from ppe_yolo.evaluation.decisions.operating_point import Rule
+from ppe_yolo.evaluation.metrics.bootstrap import draw_again, interval, resampled_map, running_sums
+from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision, judge
+from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table, match_at_half, target_table
+from ppe_yolo.evaluation.metrics.mistakes import calibration, confusion_matrix, false_alarms, misses, strong_enough
+from ppe_yolo.evaluation.report.figures import measure, operating_point_to_plain, to_plain
+from ppe_yolo.evaluation.report.gallery import SIZE, cut_out
+from ppe_yolo.evaluation.report.material import Material
+from ppe_yolo.evaluation.report.report import results_text
 
 NAMES = ("helmet", "none")
 A, B, C, D = (0, 0, 20, 20), (40, 0, 60, 20), (0, 40, 30, 70), (60, 60, 90, 90)

@@ -10,10 +10,10 @@ from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.spoil import CONDITIONS
-from ppe_yolo.data.voc import write_voc_annotation
+from ppe_yolo.data.corruptions import CONDITIONS
+from ppe_yolo.data.sources.voc import write_voc_annotation
 from ppe_yolo.evaluation.evaluate import evaluate
-from ppe_yolo.evaluation.report import report
+from ppe_yolo.evaluation.report.report import report
 
 BY_NAME = {c.name: c for c in CONDITIONS}
 SIZE = (90, 120)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ppe_yolo.evaluation.matching import TargetTable, detection_table
-from ppe_yolo.evaluation.selection import Contender, Demands, Latency, Photos, decide
+from ppe_yolo.evaluation.decisions.selection import Contender, Demands, Latency, Photos, decide
+from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table
 
 COUNT = 20
 # each photo has one helmet (label 0) and one bare head (label 1), side by side

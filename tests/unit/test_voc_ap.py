@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppe_yolo.evaluation.matching import TargetTable, detection_table
-from ppe_yolo.evaluation.voc_ap import mean_average_precision, voc_average_precision
+from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table
+from ppe_yolo.evaluation.metrics.voc_ap import mean_average_precision, voc_average_precision
 
 A, B, C = (0, 0, 19, 19), (40, 0, 59, 19), (0, 40, 19, 59)
 NOWHERE = (80, 80, 99, 99)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.annotation_list import read_annotation_line, write_annotation_list
-from ppe_yolo.data.source import open_source
-from ppe_yolo.data.voc import AnnotationError
+from ppe_yolo.data.sources.annotation_list import read_annotation_line, write_annotation_list
+from ppe_yolo.data.sources.source import open_source
+from ppe_yolo.data.sources.voc import AnnotationError
 
 LIST = Path("/lists/voc_train.txt")
 

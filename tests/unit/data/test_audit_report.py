@@ -13,7 +13,7 @@ from PIL import Image
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.audit import AuditReport, audit
 from ppe_yolo.data.class_map import load_class_map
-from ppe_yolo.data.source import Problem
+from ppe_yolo.data.sources.source import Problem
 
 DEFAULT = load_class_map("default")
 BOX = (8, 8, 30, 30)

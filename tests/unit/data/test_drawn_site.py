@@ -8,8 +8,8 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
+from ppe_yolo.data.sources.voc import read_voc_annotation
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.data.voc import read_voc_annotation
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -1,0 +1,1 @@
+"""Cameras: where frames come from, and the reader of each camera."""

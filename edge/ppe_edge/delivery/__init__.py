@@ -1,0 +1,1 @@
+"""From a message to the sinks: schema, outbox, delivery."""

@@ -1,0 +1,44 @@
+"""Where messages go: IoT Hub, MQTT, a webhook, a file."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ppe_edge.delivery.sinks.base import Sink, SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
+from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig
+from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
+from ppe_edge.delivery.sinks.webhook import WebhookSink, WebhookSinkConfig
+from ppe_edge.iot.hub import HubConnection
+
+__all__ = ["Sink", "SinkFailed", "SinkRefused", "SinksConfig", "build_sinks"]
+
+
+class SinksConfig(BaseModel):
+    """The sinks that are given are used, each gets every message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    iothub: IotHubSinkConfig | None = Field(default=None, description="IoT Hub, through IoT Edge.")
+    mqtt: MqttSinkConfig | None = Field(default=None, description="Any MQTT broker.")
+    webhook: WebhookSinkConfig | None = Field(default=None, description="HTTP POST.")
+    jsonl: JsonlSinkConfig | None = Field(default=None, description="A file of JSON lines.")
+
+
+def build_sinks(config: SinksConfig, hub: HubConnection | None) -> dict[str, Sink]:
+    """The sinks by name.
+
+    Args:
+        config: Which.
+        hub: The connection to IoT Edge; needed for `iothub` only.
+    """
+    sinks: dict[str, Sink] = {}
+    if config.iothub is not None:
+        if hub is None:
+            raise ValueError("the iothub sink needs a HubConnection")
+        sinks["iothub"] = IotHubSink(config.iothub, hub)
+    if config.mqtt is not None:
+        sinks["mqtt"] = MqttSink(config.mqtt)
+    if config.webhook is not None:
+        sinks["webhook"] = WebhookSink(config.webhook)
+    if config.jsonl is not None:
+        sinks["jsonl"] = JsonlSink(config.jsonl)
+    return sinks

@@ -1,0 +1,116 @@
+"""One connection to an MQTT broker for its whole life; when it breaks, it stays broken.
+
+paho would send what is under way again after a reconnection, and a receiver could not tell that copy from the first.
+"""
+
+import ssl
+import threading
+import time
+from typing import Any
+
+import paho.mqtt.client as paho
+
+from ppe_edge.delivery.sinks.base import SinkFailed
+
+_KEEP_ALIVE_S = 10  # also the longest TLS handshake with a frozen broker
+
+
+class MqttConnection:
+    """Connects at once; used by one thread.
+
+    Args:
+        address: Host and port.
+        client_id: Empty lets the broker choose.
+        login: User name and password, None without.
+        tls: None without encryption.
+        timeout_s: For the broker's answer, and for each confirmation.
+
+    Raises:
+        SinkFailed: It cannot be reached, or does not let us in.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        client_id: str,
+        login: tuple[str, str | None] | None,
+        tls: ssl.SSLContext | None,
+        timeout_s: float,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._changed = threading.Condition()
+        self._answer: int | None = None  # of the broker to our connecting
+        self._confirmed = 0
+        self._closing = False
+        self.alive = True
+        self._client = paho.Client(client_id=client_id, protocol=paho.MQTTv311)
+        self._client.on_connect = self._on_connect
+        self._client.on_publish = self._on_publish
+        if tls is not None:
+            self._client.tls_set_context(tls)
+        if login is not None:
+            self._client.username_pw_set(*login)
+        self._thread = threading.Thread(target=self._loop, name="mqtt", daemon=True)
+        try:
+            self._client.connect(*address, keepalive=_KEEP_ALIVE_S)
+        except OSError as error:  # TLS errors are among them
+            self.close()
+            raise SinkFailed(f"cannot connect to {address[0]}:{address[1]}: {error}", outcome_unknown=False) from error
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._answer is not None or not self.alive, self._timeout_s)
+        if self._answer != 0:
+            reason = "no answer" if self._answer is None else paho.connack_string(self._answer)
+            self.close()
+            raise SinkFailed(f"{address[0]}:{address[1]} did not let us in: {reason}", outcome_unknown=False)
+
+    def publish(self, topic: str, data: bytes) -> None:
+        """Publishes with quality of service 1.
+
+        Raises:
+            SinkFailed: Not confirmed in time; this connection must not be used again.
+        """
+        try:
+            info = self._client.publish(topic, data, qos=1)
+        except OSError as error:  # the broker died just now, and paho writes in this thread
+            raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True) from error
+        with self._changed:
+            self._changed.wait_for(lambda: self._confirmed == info.mid or not self.alive, self._timeout_s)
+            if self._confirmed == info.mid:
+                return
+        reason = f"no confirmation within {self._timeout_s:g} s" if self.alive else "the connection was lost"
+        raise SinkFailed(reason, outcome_unknown=True)
+
+    def close(self) -> None:
+        """Disconnects, within some seconds even from a broker that is frozen."""
+        self._closing = True
+        self._client.disconnect()
+        if self._thread.is_alive():
+            self._thread.join(2.0)
+        socket = self._client.socket()
+        if socket is not None:
+            socket.close()
+        # paho lets go of its last two sockets when it is deleted, which these references would put off
+        self._client.on_connect = self._client.on_publish = None
+
+    def _loop(self) -> None:
+        """Instead of paho's own loop, which would reconnect behind our back."""
+        deadline = None
+        while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
+            if self._closing:
+                deadline = deadline or time.monotonic() + 1.0
+                if time.monotonic() > deadline:
+                    break
+        with self._changed:
+            self.alive = False
+            self._changed.notify_all()
+
+    def _on_connect(self, client: paho.Client, userdata: Any, flags: dict[str, int], answer: int) -> None:
+        with self._changed:
+            self._answer = answer
+            self._changed.notify_all()
+
+    def _on_publish(self, client: paho.Client, userdata: Any, number: int) -> None:
+        with self._changed:
+            self._confirmed = number
+            self._changed.notify_all()

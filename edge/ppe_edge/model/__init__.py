@@ -1,0 +1,1 @@
+"""The model: the ONNX file that runs, and where models are stored."""

@@ -1,0 +1,1 @@
+"""Images that the box writes: snapshots, samples for training, annotated videos."""

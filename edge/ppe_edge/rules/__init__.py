@@ -1,0 +1,1 @@
+"""The alert rule: from detections to tracks, and from tracks to violations."""

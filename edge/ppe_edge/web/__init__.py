@@ -1,0 +1,1 @@
+"""The web page of the box, its health checks and its metrics."""

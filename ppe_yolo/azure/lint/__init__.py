@@ -1,0 +1,1 @@
+"""Checks of Azure ML's YAML files."""

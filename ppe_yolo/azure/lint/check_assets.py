@@ -1,0 +1,109 @@
+"""What can be wrong with environments, clusters, data and schedules."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
+from ppe_yolo.azure.yaml.interface import PATH_TYPES
+
+_TIERS = ("dedicated", "low_priority", "lowpriority")
+# minute, hour, day, month, day of the week: lowest and highest number, and names
+_CRON = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day", 1, 31, ()),
+    ("month", 1, 12, ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")),
+    ("day of the week", 0, 6, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
+)
+_FREQUENCIES = ("minute", "hour", "day", "week", "month")
+
+
+def check_environment(document: Document) -> list[Mistake]:
+    """An image, and a conda file that is there and is one; or a Dockerfile that is there."""
+    value, mistakes = document.value, []
+    conda, build = value.get("conda_file"), value.get("build")
+    if value.get("version") is None:
+        what = "expected version: without it Azure counts one up each time, and no component could name it"
+        mistakes.append(document.mistake("missing-version", what))
+    if (value.get("image") is None) == (build is None):
+        got = "neither" if build is None else "both"
+        mistakes.append(document.mistake("missing-key", f"expected either image or build, got {got}"))
+    if isinstance(conda, str):
+        path = document.path.parent / conda
+        if not path.is_file():
+            return [*mistakes, document.mistake("missing-file", f"conda_file: no such file {conda}", "conda_file")]
+        try:
+            content = read_document(path).value
+        except UnreadableError as error:
+            return [*mistakes, error.mistake]
+        if not isinstance(content, Mapping) or not isinstance(content.get("dependencies"), list):
+            mistakes.append(document.mistake("missing-file", f"conda_file: {conda} has no dependencies", "conda_file"))
+    if isinstance(build, Mapping) and build.get("path") is not None:
+        dockerfile = document.path.parent / str(build["path"]) / str(build.get("dockerfile_path", "Dockerfile"))
+        if not dockerfile.is_file():
+            mistakes.append(document.mistake("missing-file", f"build: no such file {dockerfile}", "build", "path"))
+    return mistakes
+
+
+def check_compute(document: Document) -> list[Mistake]:
+    """Numbers of nodes that fit one another, and a tier that there is."""
+    value, mistakes = document.value, []
+    least, most = value.get("min_instances", 0), value.get("max_instances", 1)
+    for key, number in (("min_instances", least), ("max_instances", most)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            mistakes.append(document.mistake("wrong-count", f"{key}: expected 0 or more, got {number!r}", key))
+    if not mistakes and least > most:
+        what = f"min_instances: expected at most max_instances, {most}, got {least}"
+        mistakes.append(document.mistake("wrong-count", what, "min_instances"))
+    tier = value.get("tier")
+    if tier is not None and str(tier).lower() not in _TIERS:
+        mistakes.append(document.mistake("unknown-type", f"tier: expected dedicated or low_priority, got {tier!r}", "tier"))
+    return mistakes
+
+
+def check_data(document: Document) -> list[Mistake]:
+    """A type that there is. The path may be on another machine, so it is not looked for."""
+    kind = document.value.get("type")
+    if kind in PATH_TYPES or kind is None:
+        return []
+    return [document.mistake("unknown-type", f"type: expected one of {', '.join(PATH_TYPES[:3])}, got {kind!r}", "type")]
+
+
+def check_schedule(document: Document) -> list[Mistake]:
+    """A cron expression or a recurrence that there is, and a job that is there."""
+    mistakes = []
+    trigger, job = document.value.get("trigger"), document.value.get("create_job")
+    if isinstance(trigger, Mapping):
+        kind = trigger.get("type")
+        if kind == "cron":
+            if reason := refuse_cron(str(trigger.get("expression", ""))):
+                mistakes.append(document.mistake("wrong-schedule", f"expression: {reason}", "trigger", "expression"))
+        elif kind == "recurrence":
+            if trigger.get("frequency") not in _FREQUENCIES:
+                what = f"frequency: expected one of {', '.join(_FREQUENCIES)}, got {trigger.get('frequency')!r}"
+                mistakes.append(document.mistake("wrong-schedule", what, "trigger", "frequency"))
+        else:
+            what = f"trigger: expected the type cron or recurrence, got {kind!r}"
+            mistakes.append(document.mistake("wrong-schedule", what, "trigger", "type"))
+    path: Any = job.get("job") if isinstance(job, Mapping) else job
+    is_file = isinstance(path, str) and not path.startswith("azureml:")
+    if is_file and not (document.path.parent / path.removeprefix("file:")).is_file():
+        mistakes.append(document.mistake("missing-file", f"create_job: no such file {path}", "create_job"))
+    return mistakes
+
+
+def refuse_cron(expression: str) -> str | None:
+    """Why an expression is none of Azure's five-field ones; None where it is one."""
+    parts = expression.split()
+    if len(parts) != len(_CRON):
+        return f"expected five fields (minute hour day month day-of-week), got {len(parts)} in {expression!r}"
+    for part, (name, least, most, words) in zip(parts, _CRON, strict=True):
+        for piece in part.split(","):
+            base, slash, step = piece.partition("/")
+            ends = [] if base == "*" else base.split("-")
+            numbers = [words.index(e.upper()) + least if e.upper() in words else e for e in ends]
+            good = len(ends) <= 2 and all(re.fullmatch(r"\d+", str(n)) and least <= int(n) <= most for n in numbers)
+            if not good or (slash and not re.fullmatch(r"[1-9]\d*", step)):
+                return f"{name}: expected numbers from {least} to {most}, * or */N, got {piece!r} in {expression!r}"
+    return None

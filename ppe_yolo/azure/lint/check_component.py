@@ -1,0 +1,184 @@
+"""What can be wrong with a component: its name, its command, its script, what it declares and does not use."""
+
+import difflib
+import re
+import shlex
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ppe_yolo.azure.yaml.assets import Asset
+from ppe_yolo.azure.yaml.bindings import expressions, optional_parts, without_optional_parts
+from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
+from ppe_yolo.azure.yaml.pipeline import ASSET, Component
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,254}")
+_DISTRIBUTIONS = ("pytorch", "mpi", "tensorflow", "ray")
+_MODES = ("ro_mount", "rw_mount", "download", "upload", "direct", "eval_mount", "eval_download")
+_SCRIPT = re.compile(r"[\w./-]+\.py")
+
+
+def check_component(component: Component, assets: list[Asset]) -> list[Mistake]:
+    """Mistakes of one component, without those of its keys and of the types of its inputs and outputs."""
+    document, value = component.document, component.value
+    mistakes = []
+    name = value.get("name")
+    if name is not None and not _NAME.fullmatch(str(name)):
+        what = f"expected lower-case letters, digits and _ with no digit first, got {name!r}"
+        mistakes.append(document.mistake("illegal-name", f"name: {what}", "name"))
+    if value.get("type") == "parallel":
+        mistakes += _check_parallel(component, assets)
+    elif value.get("type") == "command":
+        for key in ("command", "environment"):
+            if value.get(key) is None:
+                mistakes.append(document.mistake("missing-key", f"expected {key}, which a command component must have"))
+        mistakes += check_reference(document, value.get("environment"), "environment", assets, "environment")
+        mistakes += _check_code(component, ("code",), _scripts(str(value.get("command", ""))), ("command",))
+        mistakes += _check_texts(component, {("command",): str(value.get("command", ""))}, ())
+    elif value.get("type") is not None:
+        mistakes.append(document.mistake("unknown-type", f"type: expected command or parallel, got {value['type']!r}", "type"))
+    mistakes += check_settings(document, value, ())
+    return mistakes
+
+
+def _check_parallel(component: Component, assets: list[Asset]) -> list[Mistake]:
+    document, value = component.document, component.value
+    mistakes = []
+    task = value.get("task")
+    if not isinstance(task, Mapping):
+        return [document.mistake("missing-key", "expected task, which a parallel component must have")]
+    for keys in (("input_data",), ("mini_batch_size",), ("task", "entry_script"), ("task", "append_row_to")):
+        holder: Any = value if len(keys) == 1 else task
+        if holder.get(keys[-1]) is None:
+            what = f"expected {'.'.join(keys)}, which a parallel component must have"
+            mistakes.append(document.mistake("missing-key", what, *keys[:-1]))
+    mistakes += check_reference(document, task.get("environment"), "environment", assets, "task", "environment")
+    script = task.get("entry_script")
+    mistakes += _check_code(component, ("task", "code"), [str(script)] if script else [], ("task", "entry_script"))
+    texts: dict[Keys, str] = {
+        ("input_data",): str(value.get("input_data", "")),
+        ("task", "program_arguments"): str(task.get("program_arguments", "")),
+        ("task", "append_row_to"): str(task.get("append_row_to", "")),
+    }
+    return mistakes + _check_texts(component, texts, ())
+
+
+def _check_texts(component: Component, texts: Mapping[Keys, str], keys: Keys) -> list[Mistake]:
+    """Expressions that stand for nothing, and inputs and outputs that no expression stands for."""
+    document, mistakes, used = component.document, [], set()
+    for place, text in texts.items():
+        for written, own in expressions(text):
+            ports = {"inputs": component.inputs, "outputs": component.outputs}[own.side] if own else {}
+            if own is None:
+                what = f"expected ${{{{inputs.NAME}}}} or ${{{{outputs.NAME}}}}, got {written}"
+                mistakes.append(document.mistake("unknown-binding", what, *place, needle=written))
+            elif own.name not in ports:
+                known = ", ".join(ports) or "none"
+                what = f"{written}: no such {own.side[:-1]} is declared, only {known}"
+                mistakes.append(document.mistake("undeclared-in-command", what, *place, needle=written))
+            used.add(own)
+        for written, own in expressions(without_optional_parts(text)):
+            if own and own.side == "inputs" and own.name in component.inputs and component.inputs[own.name].optional:
+                what = f"{written} is optional: put what needs it into $[[ ]]"
+                mistakes.append(document.mistake("optional-not-bracketed", what, *place, needle=written))
+        for part in optional_parts(text):
+            owns = [own for _, own in expressions(part) if own and own.side == "inputs" and own.name in component.inputs]
+            if not any(component.inputs[own.name].optional for own in owns):
+                what = f"$[[{part}]]: nothing in it is optional"
+                mistakes.append(document.mistake("optional-not-bracketed", what, *place, needle=f"$[[{part}"))
+    for side, ports in (("inputs", component.inputs), ("outputs", component.outputs)):
+        names = {own.name for own in used if own and own.side == side}
+        for name in ports.keys() - names:
+            what = f"{side[:-1]} {name} is declared, but nothing in the command uses it"
+            mistakes.append(document.mistake("unused-port", what, side, name))
+    return mistakes
+
+
+def _check_code(component: Component, code_keys: Keys, scripts: list[str], keys: Keys) -> list[Mistake]:
+    document, code = component.document, component.code
+    if code is None:
+        return [document.mistake("missing-script", f"{s}: there is no code folder to find it in", *keys) for s in scripts]
+    if not code.is_dir():
+        return [document.mistake("missing-code", f"code: no such folder {code}", *code_keys)]
+    return [
+        document.mistake("missing-script", f"{script}: no such file in the code folder {code}", *keys, needle=script)
+        for script in dict.fromkeys(scripts)
+        if not (code / script).is_file()
+    ]
+
+
+def _scripts(command: str) -> list[str]:
+    """Python files that a command starts."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an open quotation mark; bash will say so
+        words = command.split()
+    return [
+        word
+        for before, word in pairwise(words)
+        if before.startswith("python") and _SCRIPT.fullmatch(word) and not Path(word).is_absolute()
+    ]
+
+
+def check_settings(document: Document, value: Mapping[str, Any], keys: Keys) -> list[Mistake]:
+    """Distribution, resources and modes of a component, or of a job in a pipeline."""
+    mistakes = []
+    distribution = value.get("distribution")
+    if isinstance(distribution, Mapping):
+        kind = distribution.get("type")
+        if str(kind).lower() not in _DISTRIBUTIONS:
+            what = f"distribution: expected one of {', '.join(_DISTRIBUTIONS)}, got {kind!r}"
+            mistakes.append(document.mistake("unknown-distribution", what, *keys, "distribution", "type"))
+    counts = {
+        ("resources", "instance_count"): 1,
+        ("distribution", "process_count_per_instance"): 1,
+        ("retry_settings", "max_retries"): 0,
+        ("max_concurrency_per_instance",): 1,
+    }
+    for place, least in counts.items():
+        number: Any = value
+        for key in place:
+            number = number.get(key) if isinstance(number, Mapping) else None
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
+            what = f"{'.'.join(place)}: expected a whole number of {least} or more, got {number!r}"
+            mistakes.append(document.mistake("wrong-count", what, *keys, *place))
+    for side in ("inputs", "outputs"):
+        ports = value.get(side)
+        for name, given in ports.items() if isinstance(ports, Mapping) else ():
+            mode = given.get("mode") if isinstance(given, Mapping) else None
+            wrong_side = ("rw_mount", "upload") if side == "inputs" else ("ro_mount", "download", "eval_mount", "eval_download")
+            if mode is not None and (mode not in _MODES or mode in wrong_side):
+                allowed = ", ".join(m for m in _MODES if m not in wrong_side)
+                what = f"{side[:-1]} {name}: expected one of the modes {allowed}, got {mode!r}"
+                mistakes.append(document.mistake("unknown-mode", what, *keys, side, name, "mode"))
+    return mistakes
+
+
+def check_reference(document: Document, given: Any, kind: str, assets: list[Asset], *keys: str | int) -> list[Mistake]:
+    """A reference such as azureml:NAME:VERSION: is its version there, and does a file of the folder declare it?"""
+    if not isinstance(given, str):
+        return []
+    if not given.startswith(ASSET):
+        return (
+            []
+            if kind != "compute" or given in ("serverless", "local")
+            else [document.mistake("unknown-reference", f"compute: expected azureml:NAME or serverless, got {given!r}", *keys)]
+        )
+    rest = given.removeprefix(ASSET)
+    if "/" in rest or "@" in rest:  # a registry, a datastore, or a label such as @latest
+        return []
+    name, _, version = rest.partition(":")
+    if kind != "compute" and not version:
+        return [document.mistake("missing-version", f"{given}: expected {ASSET}{name}:VERSION or {ASSET}{name}@latest", *keys)]
+    names = sorted({a.name for a in assets if a.kind == kind})
+    near = difflib.get_close_matches(name, names, n=1)
+    if name not in names and names and (kind == "compute" or near):
+        hint = f": did you mean {near[0]}?" if near else f", only {', '.join(names)}"
+        return [document.mistake("unknown-reference", f"{given}: no file here declares such {kind}{hint}", *keys)]
+    versions = [a for a in assets if a.kind == kind and a.name == name]
+    # data gets new versions without a file, so that a version of data may well be there
+    if kind == "environment" and versions and version not in {a.version for a in versions}:
+        known = ", ".join(f"{a.version} ({a.document.path.name})" for a in versions)
+        return [document.mistake("unknown-reference", f"{given}: the files here declare version {known}", *keys)]
+    return []

@@ -1,0 +1,1 @@
+"""Running Azure ML pipelines on this machine."""

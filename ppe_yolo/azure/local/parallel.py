@@ -1,0 +1,152 @@
+"""A parallel job on this machine: an entry script's `init` and `run`, mini-batches over processes, rows appended to a file.
+
+Started again, it goes on: mini-batches whose rows are in the journal are not run again.
+"""
+
+import argparse
+import importlib.util
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from types import ModuleType
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import write_text
+
+_module: ModuleType | None = None
+
+
+def run_parallel(
+    entry_script: Path,
+    data: Path,
+    rows: Path,
+    journal: Path,
+    *,
+    mini_batch_size: int,
+    workers: int = 1,
+    retries: int = 0,
+    threshold: int = -1,
+    arguments: Sequence[str] = (),
+) -> int:
+    """Runs every mini-batch and writes their rows, in the order of the files.
+
+    Args:
+        entry_script: A file with `init()` and `run(mini_batch)`, which returns a row for each thing that it dealt with.
+        data: A folder; its files, however deep, are what is to be done.
+        rows: The file to write.
+        journal: Where finished mini-batches are noted until all are.
+        mini_batch_size: Files in a mini-batch.
+        workers: Processes.
+        retries: How often a mini-batch that fails is tried again.
+        threshold: Mini-batches that may fail in the end, -1 for all of them; their files are missing among the rows.
+        arguments: What the script finds in `sys.argv`.
+
+    Returns:
+        How many mini-batches failed.
+
+    Raises:
+        UserError: There is nothing to do, or more of them failed than may.
+    """
+    files = sorted(str(p) for p in data.rglob("*") if p.is_file())
+    if not files:
+        raise UserError(f"{data}: expected files to work on, got none")
+    batches = [files[start : start + mini_batch_size] for start in range(0, len(files), mini_batch_size)]
+    done = _read_journal(journal, batches)
+    waiting = [n for n in range(len(batches)) if n not in done]
+    print(f"{len(files)} files, {len(batches)} mini-batches, {len(done)} done before", flush=True)
+    failed: list[int] = []
+    # a fresh process each: what the script holds must not be shared by a fork
+    with (
+        ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(entry_script), list(arguments))) as pool,
+        journal.open("a", encoding="utf-8") as log,
+    ):
+        futures = {pool.submit(_work, batches[n], retries): n for n in waiting}
+        for future in as_completed(futures):
+            number = futures[future]
+            if (error := future.exception()) is not None:
+                failed.append(number)
+                print(f"mini-batch {number} failed: {error!r}", file=sys.stderr, flush=True)
+                continue
+            done[number] = future.result()
+            log.write(json.dumps({"files": batches[number], "rows": done[number]}) + "\n")
+            log.flush()
+            print(f"mini-batch {number}: {len(done[number])} rows", flush=True)
+    if 0 <= threshold < len(failed):
+        raise UserError(f"{len(failed)} of {len(batches)} mini-batches failed, at most {threshold} may: see above")
+    write_text(rows, "".join(f"{row}\n" for number in sorted(done) for row in done[number]))
+    journal.unlink()
+    return len(failed)
+
+
+def _read_journal(journal: Path, batches: Sequence[Sequence[str]]) -> dict[int, list[str]]:
+    """Rows of the mini-batches that an interrupted run had finished; its last line may have been cut off."""
+    numbers = {tuple(files): n for n, files in enumerate(batches)}
+    done: dict[int, list[str]] = {}
+    lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.is_file() else []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:  # cut off, and another run went on behind it
+            continue
+        number = numbers.get(tuple(entry["files"]))
+        if number is not None:
+            done[number] = entry["rows"]
+    return done
+
+
+def _start(entry_script: str, arguments: list[str]) -> None:
+    """Loads the script in a worker and lets it get ready."""
+    global _module
+    sys.argv = [entry_script, *arguments]
+    spec = importlib.util.spec_from_file_location("entry_script", entry_script)
+    assert spec is not None and spec.loader is not None
+    _module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(_module)
+    if hasattr(_module, "init"):
+        _module.init()
+
+
+def _work(files: list[str], retries: int) -> list[str]:
+    assert _module is not None
+    for attempt in range(retries + 1):
+        try:
+            return [str(row) for row in _module.run(files)]
+        except Exception:
+            if attempt == retries:
+                raise
+            time.sleep(0.1)
+    raise AssertionError("not reached")
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="ppe_yolo.azure.local.parallel")
+    for option in ("--entry-script", "--input", "--rows", "--journal"):
+        parser.add_argument(option, type=Path, required=True)
+    for option in ("--mini-batch-size", "--workers", "--retries", "--threshold"):
+        parser.add_argument(option, type=int, required=True)
+    parser.add_argument("--arguments", default="")
+    given = parser.parse_args()
+    try:
+        run_parallel(
+            given.entry_script,
+            given.input,
+            given.rows,
+            given.journal,
+            mini_batch_size=given.mini_batch_size,
+            workers=given.workers,
+            retries=given.retries,
+            threshold=given.threshold,
+            arguments=shlex.split(given.arguments),
+        )
+    except UserError as error:
+        print(f"ppe-yolo: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,1 @@
+"""Reading Azure ML's YAML files."""

@@ -1,0 +1,204 @@
+"""A pipeline and its components as read from YAML, with what their parts are bound to."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ppe_yolo.azure.yaml.bindings import Binding, JobOutput, parse_binding
+from ppe_yolo.azure.yaml.document import Document, Mistake, read_document
+from ppe_yolo.azure.yaml.interface import Port, read_ports
+from ppe_yolo.core.errors import UserError
+
+ASSET = "azureml:"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component: its file, its inputs and outputs; everything else is in `document.value`."""
+
+    document: Document
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.document.path
+
+    @property
+    def value(self) -> Mapping[str, Any]:
+        """What its file holds."""
+        return self.document.value
+
+    @property
+    def code(self) -> Path | None:
+        """The folder that its command runs in, or None."""
+        code = self.value.get("code") or (self.value.get("task") or {}).get("code")
+        return None if code is None else (self.path.parent / str(code)).resolve()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step of a pipeline.
+
+    Attributes:
+        name: Its name in the pipeline.
+        component: What it runs; None where it cannot be read here.
+        value: What the pipeline's file says of it.
+    """
+
+    name: str
+    component: Component | None
+    value: Mapping[str, Any]
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """Values and bindings, as written."""
+        return self.value.get("inputs") or {}
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """Bindings, as written."""
+        return self.value.get("outputs") or {}
+
+    def needs(self) -> list[str]:
+        """Jobs whose outputs it is given."""
+        bindings = (binding_of(v) for v in self.inputs.values())
+        return list(dict.fromkeys(b.job for b in bindings if isinstance(b, JobOutput)))
+
+    def setting(self, *keys: str) -> Any:
+        """A setting of the pipeline's, or else of the component's own; None where neither has it."""
+        for holder in (self.value, self.component.value if self.component else {}):
+            value: Any = holder
+            for key in keys:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if value is not None:
+                return value
+        return None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline: its file, inputs, outputs and jobs in the order of the file."""
+
+    document: Document
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+    jobs: Mapping[str, Job]
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.document.path
+
+    @property
+    def value(self) -> Mapping[str, Any]:
+        """What its file holds."""
+        return self.document.value
+
+
+def binding_of(given: Any) -> Binding | None:
+    """What an input or output of a job is bound to, written alone or as `path` of a mapping; None: a value, or nonsense."""
+    if isinstance(given, Mapping):
+        given = given.get("path")
+    return parse_binding(given) if isinstance(given, str) else None
+
+
+def read_component(path: Path, mistakes: list[Mistake]) -> Component:
+    """Reads a component, noting what is wrong with its inputs and outputs."""
+    document = read_document(path)
+    if not isinstance(document.value, Mapping):
+        mistakes.append(document.mistake("wrong-shape", "expected keys and values"))
+        document = replace(document, value={})
+    return Component(document, read_ports(document, "inputs", mistakes), read_ports(document, "outputs", mistakes))
+
+
+def read_pipeline(document: Document, mistakes: list[Mistake]) -> Pipeline:
+    """Reads a pipeline with its components, noting what cannot be read."""
+    jobs = {}
+    listed = document.value.get("jobs")
+    if not isinstance(listed, Mapping) or not listed:
+        mistakes.append(document.mistake("missing-key", "expected jobs, got none", "jobs"))
+        listed = {}
+    seen: dict[Path, Component] = {}
+    for name, value in listed.items():
+        if not isinstance(value, Mapping):
+            mistakes.append(document.mistake("wrong-shape", f"job {name}: expected keys and values", "jobs", name))
+            continue
+        component = value.get("component")
+        read = None
+        if component is None:
+            mistakes.append(document.mistake("missing-key", f"job {name}: expected a component", "jobs", name))
+        elif isinstance(component, str) and not component.startswith(ASSET):
+            path = document.path.parent / component.removeprefix("file:")
+            if path not in seen and path.is_file():
+                seen[path] = read_component(path, mistakes)
+            read = seen.get(path)
+            if read is None:
+                what = f"job {name}: no such component file {component}"
+                mistakes.append(document.mistake("missing-component", what, "jobs", name, "component"))
+        jobs[str(name)] = Job(str(name), read, value)
+    return Pipeline(document, read_ports(document, "inputs", mistakes), read_ports(document, "outputs", mistakes), jobs)
+
+
+def in_order(jobs: Mapping[str, Job]) -> list[Job]:
+    """Every job after those whose outputs it needs, else in the order of the file; jobs of a cycle are left out."""
+    done: dict[str, Job] = {}
+    waiting = dict(jobs)
+    while ready := [name for name, job in waiting.items() if all(n in done or n not in jobs for n in job.needs())]:
+        done[ready[0]] = waiting.pop(ready[0])
+    return list(done.values())
+
+
+def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Document, dict[str, Any]]:
+    """The document with `--set inputs.max_epochs=3` and the like, and the same as a mapping from dotted keys to values.
+
+    A path on this machine counts from the folder that the command is given in, not from the file's.
+
+    Raises:
+        UserError: Not of that form, or there is nothing of that name.
+    """
+    value = deepcopy(document.value)
+    changed: dict[str, Any] = {}
+    for setting in settings:
+        dotted, equals, text = setting.partition("=")
+        keys = dotted.split(".")
+        if not equals or not all(keys):
+            raise UserError(f"--set: expected KEY=VALUE such as inputs.max_epochs=3, got {setting!r}")
+        try:
+            given = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {dotted}: expected a value in YAML, got {text!r}") from error
+        holder = value
+        for key in keys[:-1]:
+            holder = holder.get(key) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or (keys[0] == "inputs" and keys[1:2] and keys[-1] not in (*holder, "path", "mode")):
+            known = ", ".join(value.get(keys[0]) or {}) if keys[0] in ("inputs", "jobs") else ", ".join(value)
+            raise UserError(f"--set {dotted}: {document.path} has no such key: expected one of {known}")
+        if keys[0] == "inputs" and len(keys) == 2 and isinstance(holder.get(keys[1]), dict):
+            keys, holder = [*keys, "path"], holder[keys[1]]  # an input with a type: its path
+        elif isinstance(given, str) and parse_binding(given) is None and (path_type := _path_type(document, value, keys)):
+            # files for one step alone
+            changed[".".join((*keys, "type"))] = path_type
+            holder[keys[-1]] = holder = {"type": path_type}
+            keys = [*keys, "path"]
+        if keys[-1] == "path" and "://" not in str(given) and not str(given).startswith(ASSET):
+            given = str(Path(str(given)).resolve())
+        holder[keys[-1]] = given
+        changed[".".join(keys)] = given
+    return replace(document, value=value), changed
+
+
+def _path_type(document: Document, value: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """The type of `jobs.NAME.inputs.KEY` where its component asks for files there, else None."""
+    match keys:
+        case ["jobs", name, "inputs", key]:
+            component = value["jobs"][name].get("component")
+            path = document.path.parent / str(component).removeprefix("file:")
+            port = read_component(path, []).inputs.get(key) if path.is_file() else None
+            return port.type if port is not None and port.is_path else None
+    return None

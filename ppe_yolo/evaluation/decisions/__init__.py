@@ -1,0 +1,1 @@
+"""Decisions: the alarm thresholds, and which of two models ships."""

@@ -1,0 +1,1 @@
+"""Metrics: matching detections to objects, average precision, intervals."""

@@ -1,0 +1,1 @@
+"""The evaluation report: figures, charts and the HTML page."""
