@@ -10,7 +10,7 @@ import torch
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.darknet import parse_anchors, published_anchors_wh, read_class_names
 from ppe_yolo.model.darknet_weights import file_size, layout, load_weights, read_weights, write_weights
-from ppe_yolo.model.yolov3 import YoloV3
+from ppe_yolo.model.yolov3 import Architecture, YoloV3
 
 CLASSES = 2  # of yolov3-tiny; 35_434_956 bytes with 80, and 9,240 fewer for each class that is missing
 TINY_SIZE = 35_434_956 - 78 * 9_240
@@ -104,13 +104,14 @@ def test_read_weights_accepts_header_0_1(tmp_path: Path) -> None:
     assert torch.equal(row, torch.from_numpy(numbers.astype(np.float32)))
 
 
-def test_write_then_read_weights_is_exact_to_the_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["yolov3-tiny", "yolov3-small"])
+def test_write_then_read_weights_is_exact_to_the_bit(architecture: Architecture, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    network = YoloV3("yolov3-tiny", 3)
+    network = YoloV3(architecture, 3)
     weight = network.body.heads[0][1].weight.data.view(-1)
     weight[:4] = torch.tensor([-0.0, 1e-45, -3e-39, 3.4e38])
     write_weights(tmp_path / "a.weights", network, images_seen=2**40)
-    read = read_weights(tmp_path / "a.weights", "yolov3-tiny", 3)
+    read = read_weights(tmp_path / "a.weights", architecture, 3)
     assert (read.images_seen, read.num_classes) == (2**40, 3)
     for name, tensor in read.tensors.items():
         assert tensor.numpy().tobytes() == network.state_dict()[name].contiguous().numpy().tobytes(), name
