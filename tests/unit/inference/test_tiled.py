@@ -4,13 +4,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.ops import batched_nms
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.letterbox import letterbox
-from ppe_yolo.inference.tiled import TiledDetector, drop_cut, tile_windows
+from ppe_yolo.inference.tiled import TiledDetector, drop_cut, suppress, tile_windows
 
 
 def test_tile_windows_match_hand_calculation():
@@ -89,3 +91,16 @@ def test_tiled_detector_keeps_max_detections():
         image[20:40, x : x + 20] = 255
     [after] = TiledDetector(SeesLargeSpots(), 2).detect([image])
     assert len(after.scores) == 3
+
+
+def test_suppress_equals_torchvision() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 60, (300, 2)).astype(np.float32)
+    boxes = np.concatenate((corners, corners + rng.uniform(5, 40, (300, 2)).astype(np.float32)), axis=1)
+    scores = rng.permutation(300).astype(np.float32) / 300
+    detections = Detections(boxes, scores, rng.integers(0, 2, 300))
+    kept = batched_nms(*map(torch.from_numpy, (boxes, scores, detections.labels)), 0.5).numpy()
+    expected, actual = detections.select(kept), suppress(detections, 0.5)
+    assert 20 < len(actual) < 280
+    assert np.array_equal(actual.scores, expected.scores) and np.array_equal(actual.boxes_xyxy, expected.boxes_xyxy)
+    assert len(suppress(detections.select(slice(0)), 0.5)) == 0
