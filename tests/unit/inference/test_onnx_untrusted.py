@@ -1,4 +1,4 @@
-"""ONNX files from anywhere: what is refused, in one line each, and what a good one does."""
+"""Untrusted ONNX files: errors of one line, and the detections of a valid file."""
 
 import json
 from collections.abc import Callable
@@ -6,19 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 from onnx.parser import parse_model
 
+from ppe_yolo.core import onnx_session
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.graph import add_suppression, stamp
 from ppe_yolo.inference import onnx_detector
-from ppe_yolo.inference.detector import is_onnx, load_detector
+from ppe_yolo.inference.loading import is_onnx, load_detector
 from ppe_yolo.inference.onnx_detector import OnnxDetector
 
 CONTRACT = ModelContract(("helmet", "none"), (32, 64), max_detections=10)
-# one place in fifteen speaks: the box (8, 4, 24, 28) as `none`, whose score is the brightness of the picture
+# one of fifteen grid locations predicts something: the box (8, 4, 24, 28) as `none`, with the image's brightness as score
 NETWORK = """
 <ir_version: 10, opset_import: ["": 18]>
 network (uint8[batch, 32, 64, 3] images) => (float[batch, 15, 4] decoded_xyxy, float[batch, 15, 2] decoded_scores)
@@ -40,7 +42,7 @@ def make_model(contract: ModelContract = CONTRACT) -> ModelProto:
     boxes, scores = np.zeros((15, 4), np.float32), np.zeros((15, 2), np.float32)
     boxes[6], scores[6, 1] = (8, 4, 24, 28), 1
     network.graph.initializer.extend([numpy_helper.from_array(boxes, "boxes"), numpy_helper.from_array(scores, "scores")])
-    # the initializer and the suppression's output share a name
+    # the initializer must not share a name with an output of the suppression
     network.graph.initializer[-1].name = network.graph.node[-1].input[1] = "weights"
     model = add_suppression(network, contract)
     stamp(model, contract)
@@ -57,26 +59,26 @@ def save(tmp_path: Path) -> Callable[[ModelProto], Path]:
     return write
 
 
-def test_boxes_come_back_to_the_photo(save) -> None:
+def test_onnx_detector_returns_boxes_in_image_pixels(save) -> None:
     detector = load_detector(save(make_model()), device="cpu")
     assert isinstance(detector, OnnxDetector) and detector.contract == CONTRACT
     wide, high = np.full((64, 128, 3), 255, np.uint8), np.full((64, 32, 3), 255, np.uint8)
     first, second = detector.detect([wide, high])
     assert first.boxes_xyxy.tolist() == [[16, 8, 48, 56]] and first.labels.tolist() == [1]  # half the size in the input
     assert first.scores.tolist() == [1.0] and first.boxes_xyxy.dtype == np.float32 and first.labels.dtype == np.int64
-    # 16 wide in the middle, from x = 24 on: the box ends where the photo begins, so nothing of it is a detection
+    # 16 wide in the middle, from x = 24 on: the box ends where the image starts, so it is dropped
     assert len(second.boxes_xyxy) == len(second.scores) == len(second.labels) == 0
     assert detector.detect([np.zeros((32, 64, 3), np.uint8)])[0].scores.tolist() == []  # black: below the floor
     assert detector.detect([]) == []
 
 
-def test_canvases_are_used_again(save) -> None:
+def test_onnx_detector_reuses_canvases_without_changing_results(save) -> None:
     detector = OnnxDetector(make_model().SerializeToString(), "m", "cpu")
-    photo = np.full((40, 80, 3), 200, np.uint8)
-    detector.detect([photo] * 3)
+    image = np.full((40, 80, 3), 200, np.uint8)
+    detector.detect([image] * 3)
     canvases = detector._canvases
-    kept = detector.detect([photo])
-    detector.detect([np.zeros_like(photo)])
+    kept = detector.detect([image])
+    detector.detect([np.zeros_like(image)])
     assert detector._canvases is canvases and len(canvases) == 3
     assert kept[0].scores.tolist() == pytest.approx([200 / 255])  # earlier results do not change
 
@@ -157,7 +159,7 @@ def before_suppression() -> ModelProto:
         (lambda: with_metadata(schema_version=2), "expected schema_version 1, got 2: update ppe_yolo"),
         (lambda: with_metadata(input_size=[64, 64]), r"promises images tensor\(uint8\) \[batch, 64, 64, 3\], the graph has"),
         (lambda: with_metadata(max_detections=300), r"promises boxes_xyxy .*300, 4\], the graph has .*10, 4\]"),
-        (lambda: with_metadata(max_detections="many"), "max_detections must be a number"),
+        (lambda: with_metadata(max_detections="many"), "max_detections must be a whole number"),
         (lambda: with_metadata(class_names=[]), "class_names must be"),
         (lambda: with_metadata(surprise=1), "unknown keys"),
         (with_external_data, "expected all weights in this file"),
@@ -165,11 +167,11 @@ def before_suppression() -> ModelProto:
         (with_foreign_operator, "expected standard ONNX operators, got those of com.example"),
         (with_function, "expected standard ONNX operators, got those of Hidden"),
         (with_unknown_standard_operator, "NoSuchOperator"),
-        (with_one_more_output, "the graph has decoded_xyz, of which the contract knows nothing"),
+        (with_one_more_output, "the graph has decoded_xyz, which the contract does not mention"),
         (before_suppression, "exported with --without-nms"),
     ],
 )
-def test_refused(save, make: Callable[[], ModelProto], message: str) -> None:
+def test_load_detector_of_untrusted_onnx_raises_user_error(save, make: Callable[[], ModelProto], message: str) -> None:
     path = save(make())
     with pytest.raises(UserError, match=message) as caught:
         load_detector(path, device="cpu")
@@ -177,28 +179,28 @@ def test_refused(save, make: Callable[[], ModelProto], message: str) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 1500, -1])
-def test_truncated(save, keep: int) -> None:
+def test_load_detector_of_truncated_onnx_raises_user_error(save, keep: int) -> None:
     path = save(make_model())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"model\.onnx: expected an ONNX model, got \d+ bytes that are none or not all of one"):
+    with pytest.raises(UserError, match=r"model\.onnx: expected an ONNX model, got \d+ bytes that are not a complete one"):
         load_detector(path, device="cpu")
 
 
-def test_too_large(save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_detector_of_too_large_onnx_raises_user_error(save, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(make_model())
-    monkeypatch.setattr(onnx_detector, "MAX_BYTES", 1000)
+    monkeypatch.setattr(onnx_session, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match=rf"at most 1000 bytes, got {path.stat().st_size}"):
         load_detector(path, device="cpu")
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
+def test_load_detector_of_missing_onnx_or_folder_raises_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected an ONNX model, got no such file"):
         load_detector(tmp_path / "no.onnx")
     with pytest.raises(UserError, match="expected an ONNX model, got a folder"):
         onnx_detector.read_onnx(tmp_path)
 
 
-def test_kind_is_seen_from_the_content(tmp_path: Path, save) -> None:
+def test_is_onnx_decides_by_content(tmp_path: Path, save) -> None:
     onnx_file = save(make_model())
     renamed = tmp_path / "model.bin"
     renamed.write_bytes(onnx_file.read_bytes())
@@ -211,8 +213,8 @@ def test_kind_is_seen_from_the_content(tmp_path: Path, save) -> None:
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:1", "cuda"])
-def test_device(save, device: str) -> None:
-    if device == "cuda" and "CUDAExecutionProvider" in onnx_detector.ort.get_available_providers():
+def test_onnx_detector_with_unavailable_device_raises_user_error(save, device: str) -> None:
+    if device == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match=f"device: '{device}' cannot be used"):
         load_detector(save(make_model()), device=device)

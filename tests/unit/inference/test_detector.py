@@ -1,4 +1,4 @@
-"""From a checkpoint to detections; every file that is no checkpoint of ours is refused in one line."""
+"""From a checkpoint to detections. Every file that is not written by ppe-yolo gives an error of one line."""
 
 import json
 import pickle
@@ -10,15 +10,9 @@ import torch
 from ppe_yolo.core.contract import ContractError, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.letterbox import letterbox
-from ppe_yolo.inference.detector import (
-    CHECKPOINT_KEY,
-    TorchDetector,
-    build_network,
-    choose_device,
-    detect_batch,
-    load_detector,
-    read_checkpoint,
-)
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, read_checkpoint
+from ppe_yolo.inference.loading import load_detector
+from ppe_yolo.inference.torch_detector import TorchDetector, choose_device, detect_batch
 from ppe_yolo.model.coding import encode_cxcywh
 from ppe_yolo.model.yolov3 import YoloV3
 
@@ -44,7 +38,7 @@ def checkpoint(network):
     }
 
 
-def refusal(call, *arguments, **options):
+def error_of(call, *arguments, **options):
     with pytest.raises(UserError) as error:
         call(*arguments, **options)
     message = str(error.value)
@@ -52,7 +46,7 @@ def refusal(call, *arguments, **options):
     return message
 
 
-def test_a_checkpoint_gives_back_the_network(tmp_path, network, checkpoint):
+def test_load_detector_of_checkpoint_restores_network_and_contract(tmp_path, network, checkpoint):
     path = tmp_path / "best.ckpt"
     torch.save(checkpoint, path)
     detector = load_detector(path, device="cpu")
@@ -62,7 +56,7 @@ def test_a_checkpoint_gives_back_the_network(tmp_path, network, checkpoint):
 
 
 class RunsCode:
-    """What a pickle may do when it is read."""
+    """Runs code when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -72,7 +66,7 @@ class RunsCode:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+def test_read_checkpoint_of_other_file_raises_user_error(tmp_path):
     (tmp_path / "garbage.ckpt").write_bytes(b"no checkpoint" * 100)
     (tmp_path / "empty.ckpt").touch()
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.ckpt")
@@ -80,7 +74,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     torch.save({CHECKPOINT_KEY: {}}, tmp_path / "weightless.ckpt")
     whole = (tmp_path / "other.ckpt").read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
-    for name, says in {
+    for name, message_part in {
         "missing.ckpt": "expected a checkpoint, got no such file",
         ".": "expected a checkpoint, got a folder",
         "garbage.ckpt": "cannot be read as one (damaged, or it holds more than tensors and plain values)",
@@ -90,21 +84,21 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         "list.ckpt": "got one without a model contract",
         "weightless.ckpt": "got one without a model contract",
     }.items():
-        message = refusal(read_checkpoint, tmp_path / name)
-        assert message.startswith(f"{tmp_path / name}: ") and says in message
+        message = error_of(read_checkpoint, tmp_path / name)
+        assert message.startswith(f"{tmp_path / name}: ") and message_part in message
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_code_in_a_checkpoint_is_not_run(tmp_path, checkpoint, save):
+def test_load_detector_does_not_run_code_in_checkpoint(tmp_path, checkpoint, save):
     trace = tmp_path / "trace"
     save({**checkpoint, "extra": RunsCode(trace)}, tmp_path / "evil.ckpt")
-    assert "cannot be read as one" in refusal(load_detector, tmp_path / "evil.ckpt", device="cpu")
+    assert "cannot be read as one" in error_of(load_detector, tmp_path / "evil.ckpt", device="cpu")
     assert not trace.exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message_part"),
     [
         ({"architecture": "yolov9"}, "architecture: expected one of"),
         ({"architecture": "yolov3"}, "anchors: yolov3 takes 9 pairs"),
@@ -120,38 +114,38 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, checkpoint, save):
     ],
     ids=str,
 )
-def test_a_checkpoint_that_contradicts_itself_is_refused(checkpoint, change, says):
+def test_build_network_of_contradictory_checkpoint_raises_user_error(checkpoint, change, message_part):
     checkpoint[CHECKPOINT_KEY].update(change)
-    message = refusal(build_network, checkpoint, "best.ckpt")
-    assert message.startswith("best.ckpt: ") and says in message
+    message = error_of(build_network, checkpoint, "best.ckpt")
+    assert message.startswith("best.ckpt: ") and message_part in message
 
 
-def test_missing_parts_of_a_checkpoint_are_refused(checkpoint):
+def test_build_network_of_incomplete_checkpoint_raises_user_error(checkpoint):
     del checkpoint["state_dict"]["network.body.heads.0.1.bias"]
-    assert "body.heads.0.1.bias" in refusal(build_network, checkpoint, "best.ckpt")
-    assert "contradicts itself" in refusal(build_network, {**checkpoint, "state_dict": [1]}, "best.ckpt")
-    assert "contradicts itself" in refusal(build_network, {**checkpoint, CHECKPOINT_KEY: []}, "best.ckpt")
+    assert "body.heads.0.1.bias" in error_of(build_network, checkpoint, "best.ckpt")
+    assert "contradicts itself" in error_of(build_network, {**checkpoint, "state_dict": [1]}, "best.ckpt")
+    assert "contradicts itself" in error_of(build_network, {**checkpoint, CHECKPOINT_KEY: []}, "best.ckpt")
     del checkpoint[CHECKPOINT_KEY]["anchors_wh"]
-    assert "anchors_wh" in refusal(build_network, checkpoint, "best.ckpt")
+    assert "anchors_wh" in error_of(build_network, checkpoint, "best.ckpt")
 
 
-def test_an_unknown_contract_stays_a_contract_error(checkpoint):
+def test_build_network_with_unknown_contract_version_raises_contract_error(checkpoint):
     values = json.loads(CONTRACT.to_json())
     checkpoint[CHECKPOINT_KEY]["contract"] = json.dumps({**values, "schema_version": 2})
     with pytest.raises(ContractError, match=r"^best\.ckpt: model contract: expected schema_version 1, got 2"):
         build_network(checkpoint, "best.ckpt")
 
 
-def test_devices():
+def test_choose_device_accepts_available_devices_only():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     for name in ("nonsense", "", "cuda:99", "meta", "hpu"):
-        message = refusal(choose_device, name)
+        message = error_of(choose_device, name)
         assert message.startswith(f"device: {name!r} cannot be used here (") and message.endswith("): try auto or cpu")
 
 
-def planted(network, place, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
-    """A network whose head says the same of every picture: one object at one place."""
+def planted(network, location, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
+    """A network that predicts the same for every image: one object at one grid location."""
 
     class Planted(torch.nn.Module):
         def forward(self, images):
@@ -160,7 +154,7 @@ def planted(network, place, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
                 for s in network.strides
             ]
             grid = network.grid(maps)
-            level, anchor, row, column = place
+            level, anchor, row, column = location
             at = (torch.tensor([column, row]), network.anchors_wh[level, anchor], torch.tensor([network.strides[level]]))
             logits = encode_cxcywh(torch.tensor(box_cxcywh), *at, "bounded")
             maps[level][:, anchor, row, column] = torch.cat((logits, torch.tensor([8.0, *scores_logit])))
@@ -173,39 +167,39 @@ def planted(network, place, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
     return Planted()
 
 
-def test_detections_come_back_in_pixels_of_the_photo(network):
-    # a photo of 192 x 64 lies in 96 x 64 at half its size, 16 rows of grey above
-    photo = np.zeros((64, 192, 3), dtype=np.uint8)
+def test_torch_detector_returns_boxes_in_image_pixels(network):
+    # an image of 192 x 64 is scaled to half its size in 96 x 64, with 16 rows of padding above
+    image = np.zeros((64, 192, 3), dtype=np.uint8)
     fake = planted(network, (0, 2, 2, 3), [50.0, 36.0, 20.0, 30.0], (64, 96))
-    (found,) = TorchDetector(fake, CONTRACT, torch.device("cpu")).detect([photo])
-    # (40, 21, 60, 51) in the input; minus 16 rows, times two; the lower end lies in the grey, and is clipped
-    np.testing.assert_allclose(found.boxes_xyxy, [[80, 10, 120, 64]], atol=1e-3)
-    assert found.labels.tolist() == [0] and found.labels.dtype == np.int64
-    np.testing.assert_allclose(found.scores, [(1 / (1 + np.exp(-8))) ** 2], rtol=1e-5)
-    assert found.boxes_xyxy.dtype == found.scores.dtype == np.float32
+    (detections,) = TorchDetector(fake, CONTRACT, torch.device("cpu")).detect([image])
+    # (40, 21, 60, 51) in the input; minus 16 rows, times two; the lower end is in the padding, and is clipped
+    np.testing.assert_allclose(detections.boxes_xyxy, [[80, 10, 120, 64]], atol=1e-3)
+    assert detections.labels.tolist() == [0] and detections.labels.dtype == np.int64
+    np.testing.assert_allclose(detections.scores, [(1 / (1 + np.exp(-8))) ** 2], rtol=1e-5)
+    assert detections.boxes_xyxy.dtype == detections.scores.dtype == np.float32
 
 
-def test_photos_of_several_sizes_in_one_call_are_as_each_alone(network):
+def test_torch_detector_batch_of_several_sizes_equals_single_images(network):
     rng = np.random.default_rng(0)
-    photos = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 96), (200, 50), (33, 77))]
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 96), (200, 50), (33, 77))]
     contract = ModelContract(("helmet", "none"), (64, 96), score_floor=0.0, max_detections=5)
     detector = TorchDetector(network, contract, torch.device("cpu"))
-    together = detector.detect(photos)
+    together = detector.detect(images)
     assert len(together) == 3
-    for photo, found in zip(photos, together, strict=True):
-        (alone,) = detector.detect([photo])
-        np.testing.assert_allclose(found.scores, alone.scores, rtol=1e-4)
-        # of the five that the network gives, those that lie in the border are gone
-        assert 1 <= len(found.scores) <= 5 and (np.diff(found.scores) <= 0).all()
-        height, width = photo.shape[:2]
-        assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= [width, height, width, height]).all()
+    for image, detections in zip(images, together, strict=True):
+        (alone,) = detector.detect([image])
+        np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-4)
+        # the network returns five; those in the padding are dropped
+        assert 1 <= len(detections.scores) <= 5 and (np.diff(detections.scores) <= 0).all()
+        height, width = image.shape[:2]
+        assert (detections.boxes_xyxy >= 0).all() and (detections.boxes_xyxy <= [width, height, width, height]).all()
 
 
-def test_what_the_network_sees_is_the_letterboxed_photo_in_parts_of_one(network):
-    photo = np.random.default_rng(1).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+def test_torch_detector_feeds_letterboxed_image_scaled_to_one(network):
+    image = np.random.default_rng(1).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     seen = []
 
-    class Looks(torch.nn.Module):
+    class Recorder(torch.nn.Module):
         box_coding = "bounded"
         grid = staticmethod(network.grid)
 
@@ -213,15 +207,15 @@ def test_what_the_network_sees_is_the_letterboxed_photo_in_parts_of_one(network)
             seen.append(images)
             return network(images)
 
-    TorchDetector(Looks(), CONTRACT, torch.device("cpu")).detect([photo])
-    canvas, _ = letterbox(photo, (64, 96))
+    TorchDetector(Recorder(), CONTRACT, torch.device("cpu")).detect([image])
+    canvas, _ = letterbox(image, (64, 96))
     torch.testing.assert_close(seen[0], torch.from_numpy(canvas).permute(2, 0, 1)[None] / 255)
 
 
-def test_detections_are_the_same_for_a_batch_of_bytes_and_for_photos(network):
+def test_torch_detector_equals_detect_batch_on_the_same_image(network):
     contract = ModelContract(("helmet", "none"), (64, 64), score_floor=0.0, max_detections=3)
-    photo = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    (found,) = TorchDetector(network, contract, torch.device("cpu")).detect([photo])
+    image = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    (detections,) = TorchDetector(network, contract, torch.device("cpu")).detect([image])
     with torch.no_grad():
-        (direct,) = detect_batch(network, torch.from_numpy(photo).permute(2, 0, 1)[None] / 255, contract)
-    np.testing.assert_allclose(found.boxes_xyxy, direct["boxes_xyxy"], atol=1e-3)
+        (direct,) = detect_batch(network, torch.from_numpy(image).permute(2, 0, 1)[None] / 255, contract)
+    np.testing.assert_allclose(detections.boxes_xyxy, direct["boxes_xyxy"], atol=1e-3)
