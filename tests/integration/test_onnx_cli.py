@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from ppe_yolo.core.contract import ModelContract
-from ppe_yolo.data.audit import audit
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
 from ppe_yolo.export import quantize
 from ppe_yolo.inference.detector import CHECKPOINT_KEY, describe_network, load_detector
@@ -80,7 +79,7 @@ def test_ranges_leave_out_what_is_rare(tmp_path: Path, run_cli, monkeypatch, dat
 
 
 def test_every_photo_is_read_once_in_chunks(make_voc: Callable[..., Path], tmp_path: Path) -> None:
-    photos = audit(make_voc(tmp_path, PHOTOS), load_class_map()).images["trainval"][:11]
+    photos = AnnotatedDataset.open(make_voc(tmp_path, PHOTOS)).splits["trainval"][:11]
     count = iter(range(100))
     reader = quantize._Photos(photos, CONTRACT, lambda: next(count))
     read = []
