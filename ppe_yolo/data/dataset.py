@@ -212,7 +212,10 @@ def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> d
     missing = [split for split in wanted if split not in source.splits]
     if missing:
         raise UserError(
-            f"there is no split {', '.join(missing)}", file=root, hint=f"it has the splits {', '.join(source.splits)}"
+            file=root,
+            expected=f"a split {missing[0]}",
+            got=", ".join(source.splits),
+            hint="add it to the data set",
         )
     return {split: source.splits[split] for split in wanted}
 

@@ -154,7 +154,7 @@ def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], m
     assert [p.name for p in tmp_path.iterdir()] == ["model.int8.onnx"]
 
     assert run_cli("quantize", model, "--calibration", data, "--out", refused) == 2
-    assert "does not tell which photos it was validated on" in capsys.readouterr().err
+    assert "does not record its validation images" in capsys.readouterr().err
     assert run_cli("quantize", out, "--calibration", data, "--out", refused) == 2
     assert "quantised already" in capsys.readouterr().err
     assert run_cli("quantize", model, "--calibration", data, "--out", model) == 2

@@ -315,7 +315,7 @@ def test_audit_reports_images_in_no_split(make_voc, tmp_path: Path) -> None:
     }
     assert [i.image_id for i in dataset.splits["test"]] == ["b"]
     assert not [p for p in opened(root, splits=["test"]).problems if p.code == "in-no-split"]
-    with pytest.raises(UserError, match=r"there is no split val: it has the splits test, trainval"):
+    with pytest.raises(UserError, match=r"expected a split val, got test, trainval: add it"):
         opened(root, splits=["val"])
 
 
