@@ -3,22 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppe_yolo.core.voc_xml import AnnotatedObject as AnnotatedObject
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatedObject:
-    """One annotated object.
-
-    Attributes:
-        class_name: The name in the annotation or, after a class map is applied, the class of the model.
-        box_xyxy: (x1, y1, x2, y2) in pixels of the image, exactly as annotated.
-        difficult: Whether the annotator marked the object as hard to see.
-    """
-
-    class_name: str
-    box_xyxy: tuple[float, float, float, float]
-    difficult: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

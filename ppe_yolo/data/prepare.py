@@ -8,12 +8,12 @@ import yaml
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.images import is_url, local_path, shown
 from ppe_yolo.data.sources.annotation_list import write_annotation_list
-from ppe_yolo.data.sources.voc import write_voc_annotation
 
 AUDIT_FILE = "audit.json"
 CLASS_MAP_FILE = "class_map.yaml"

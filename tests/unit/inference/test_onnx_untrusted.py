@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 from onnx.parser import parse_model
 
+from ppe_yolo.core import onnx_session
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.graph import add_suppression, stamp
 from ppe_yolo.inference import onnx_detector
-from ppe_yolo.inference.detector import is_onnx, load_detector
+from ppe_yolo.inference.loading import is_onnx, load_detector
 from ppe_yolo.inference.onnx_detector import OnnxDetector
 
 CONTRACT = ModelContract(("helmet", "none"), (32, 64), max_detections=10)
@@ -57,7 +59,7 @@ def save(tmp_path: Path) -> Callable[[ModelProto], Path]:
     return write
 
 
-def test_boxes_come_back_to_the_photo(save) -> None:
+def test_onnx_detector_returns_boxes_in_image_pixels(save) -> None:
     detector = load_detector(save(make_model()), device="cpu")
     assert isinstance(detector, OnnxDetector) and detector.contract == CONTRACT
     wide, high = np.full((64, 128, 3), 255, np.uint8), np.full((64, 32, 3), 255, np.uint8)
@@ -70,7 +72,7 @@ def test_boxes_come_back_to_the_photo(save) -> None:
     assert detector.detect([]) == []
 
 
-def test_canvases_are_used_again(save) -> None:
+def test_onnx_detector_reuses_canvases_without_changing_results(save) -> None:
     detector = OnnxDetector(make_model().SerializeToString(), "m", "cpu")
     photo = np.full((40, 80, 3), 200, np.uint8)
     detector.detect([photo] * 3)
@@ -157,7 +159,7 @@ def before_suppression() -> ModelProto:
         (lambda: with_metadata(schema_version=2), "expected schema_version 1, got 2: update ppe_yolo"),
         (lambda: with_metadata(input_size=[64, 64]), r"promises images tensor\(uint8\) \[batch, 64, 64, 3\], the graph has"),
         (lambda: with_metadata(max_detections=300), r"promises boxes_xyxy .*300, 4\], the graph has .*10, 4\]"),
-        (lambda: with_metadata(max_detections="many"), "max_detections must be a number"),
+        (lambda: with_metadata(max_detections="many"), "max_detections must be a whole number"),
         (lambda: with_metadata(class_names=[]), "class_names must be"),
         (lambda: with_metadata(surprise=1), "unknown keys"),
         (with_external_data, "expected all weights in this file"),
@@ -165,11 +167,11 @@ def before_suppression() -> ModelProto:
         (with_foreign_operator, "expected standard ONNX operators, got those of com.example"),
         (with_function, "expected standard ONNX operators, got those of Hidden"),
         (with_unknown_standard_operator, "NoSuchOperator"),
-        (with_one_more_output, "the graph has decoded_xyz, of which the contract knows nothing"),
+        (with_one_more_output, "the graph has decoded_xyz, which the contract does not mention"),
         (before_suppression, "exported with --without-nms"),
     ],
 )
-def test_refused(save, make: Callable[[], ModelProto], message: str) -> None:
+def test_load_detector_of_untrusted_onnx_raises_user_error(save, make: Callable[[], ModelProto], message: str) -> None:
     path = save(make())
     with pytest.raises(UserError, match=message) as caught:
         load_detector(path, device="cpu")
@@ -177,28 +179,28 @@ def test_refused(save, make: Callable[[], ModelProto], message: str) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 1500, -1])
-def test_truncated(save, keep: int) -> None:
+def test_load_detector_of_truncated_onnx_raises_user_error(save, keep: int) -> None:
     path = save(make_model())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"model\.onnx: expected an ONNX model, got \d+ bytes that are none or not all of one"):
+    with pytest.raises(UserError, match=r"model\.onnx: expected an ONNX model, got \d+ bytes that are not a complete one"):
         load_detector(path, device="cpu")
 
 
-def test_too_large(save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_detector_of_too_large_onnx_raises_user_error(save, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(make_model())
-    monkeypatch.setattr(onnx_detector, "MAX_BYTES", 1000)
+    monkeypatch.setattr(onnx_session, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match=rf"at most 1000 bytes, got {path.stat().st_size}"):
         load_detector(path, device="cpu")
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
+def test_load_detector_of_missing_onnx_or_folder_raises_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected an ONNX model, got no such file"):
         load_detector(tmp_path / "no.onnx")
     with pytest.raises(UserError, match="expected an ONNX model, got a folder"):
         onnx_detector.read_onnx(tmp_path)
 
 
-def test_kind_is_seen_from_the_content(tmp_path: Path, save) -> None:
+def test_is_onnx_decides_by_content(tmp_path: Path, save) -> None:
     onnx_file = save(make_model())
     renamed = tmp_path / "model.bin"
     renamed.write_bytes(onnx_file.read_bytes())
@@ -211,8 +213,8 @@ def test_kind_is_seen_from_the_content(tmp_path: Path, save) -> None:
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:1", "cuda"])
-def test_device(save, device: str) -> None:
-    if device == "cuda" and "CUDAExecutionProvider" in onnx_detector.ort.get_available_providers():
+def test_onnx_detector_with_unavailable_device_raises_user_error(save, device: str) -> None:
+    if device == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match=f"device: '{device}' cannot be used"):
         load_detector(save(make_model()), device=device)
