@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ STARTS = 5
 PAUSE = 0.05  # seconds
 RUNS_PER_TURN = 5
 MEMORY_AFTER = 200  # frames
-LATENCY_FRAMES = 100  # per camera
+LATENCY_FRAMES, LATENCY_FPS = 60, 1.0  # per camera
 
 COMMON_RULE: Mapping[str, Any] = {"rule": {"alarm_threshold": 0.5}}  # the model need not name a threshold
 # Every frame starts new tracks, each bare head is a violation at once, and the cool-down sets the pace of the alerts.
@@ -84,7 +85,9 @@ def _print_cost(config: Path, rounds: int) -> None:
 def _print_latency(config: Path, cameras: int) -> None:
     figures = _child("latency", config, 0)
     print(f"from frame to decision {1e3 * figures['p50']:8.2f} ms (p50) {1e3 * figures['p99']:8.2f} ms (p99)")
-    print(f"  {cameras} cameras, {figures['frames']} frames, {figures['alerts']} alerts")
+    print(
+        f"  {cameras} cameras, {LATENCY_FPS:g} frames per second each, {figures['frames']} frames, {figures['alerts']} alerts"
+    )
 
 
 def _child(what: str, config: Path, rounds: int) -> dict[str, Any]:
@@ -127,21 +130,28 @@ def _start(config: Path, _rounds: int) -> dict[str, Any]:
 
 
 def _latency(config: Path, _rounds: int) -> dict[str, Any]:
-    """Times each frame from its decoding until its batch is decided. A reader waits until its last frame was taken."""
+    """Times each frame from its arrival until its batch is decided. The cameras' frames arrive in turn, as live ones do."""
     from ppe_edge.__main__ import prepare
+    from ppe_edge.cameras.mailbox import Frame
 
     application = prepare(config, None)
     runtime = application.runtime
-    look, seconds = runtime.look, list[float]()
-    limit = LATENCY_FRAMES * len(runtime.settings.cameras)
+    cameras = list(runtime.settings.cameras)
+    look, put, seconds = runtime.look, runtime.mailbox.put, list[float]()
+    begin = time.monotonic()
+
+    def put_in_time(frame: Frame, *arguments: Any, **more: Any) -> bool:
+        due = begin + (frame.number + cameras.index(frame.camera) / len(cameras)) / LATENCY_FPS
+        time.sleep(max(0.0, due - time.monotonic()))
+        return put(replace(frame, monotonic=time.monotonic()), *arguments, **more)
 
     def timed(frames: Any) -> None:
         look(frames)
         seconds.extend(time.monotonic() - frame.monotonic for frame in frames)
-        if len(seconds) >= limit:
+        if len(seconds) >= LATENCY_FRAMES * len(cameras):
             runtime.stop_soon()
 
-    runtime.look = timed  # type: ignore[method-assign]
+    runtime.mailbox.put, runtime.look = put_in_time, timed  # type: ignore[method-assign]
     application.run()
     sink = runtime.settings.sinks.jsonl
     assert sink is not None
