@@ -10,17 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.timing import time_interleaved
 
 STARTS = 5
-PAUSE = 0.05  # seconds
-RUNS_PER_TURN = 5
 MEMORY_AFTER = 200  # frames
 LATENCY_FRAMES, LATENCY_FPS = 60, 1.0  # per camera
 
@@ -193,7 +192,7 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     for _ in range(3):  # the first frames load what only they need
         whole()
     before, begin = stages(), number
-    times = interleaved({"bare": bare, "whole": whole}, rounds)
+    times = time_interleaved({"bare": bare, "whole": whole}, rounds)
     return {
         "bare": statistics.median(times["bare"]),
         "whole": statistics.median(times["whole"]),
@@ -204,26 +203,6 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
         "onnxruntime": onnxruntime.__version__,
         "provider": runtime.detector.provider,
     }
-
-
-def interleaved(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds per case and round. The cases alternate within a round, so that a busy moment affects all of them.
-
-    The model's threads spin for a while after a run and would take a core from the next case. Each turn therefore starts with a
-    pause and an untimed run, followed by the median of a few timed ones. Each case is first as often as last.
-    """
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds):
-        for name, run in list(cases.items())[:: 1 if number % 2 else -1]:
-            time.sleep(PAUSE)
-            run()
-            turn = []
-            for _ in range(RUNS_PER_TURN):
-                start = time.perf_counter()
-                run()
-                turn.append(time.perf_counter() - start)
-            times[name].append(statistics.median(turn))
-    return times
 
 
 def memory() -> dict[str, float]:
