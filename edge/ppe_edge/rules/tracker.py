@@ -7,6 +7,7 @@ by their velocity. Classes play no part: whoever takes the helmet off stays who 
 
 from dataclasses import dataclass, replace
 
+import lap
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -123,17 +124,18 @@ class Tracker:
         found: dict[int, int] = {}
         if not len(expected) or not len(boxes):
             return found
-        from scipy.optimize import linear_sum_assignment  # half a second to import: not before the first head
-
         both = enlarged(np.concatenate((expected, boxes)), self._config.enlarge)
         overlap = pairwise_iou(both[: len(expected)], both[len(expected) :])
+        if not np.isfinite(overlap).all():  # the solver might not return
+            raise ValueError("expected finite boxes, got NaN or infinity")
         for columns in (range(strong), range(strong, len(boxes))):
             rows = [i for i in range(len(expected)) if i not in found]
             if not rows or not columns:
                 continue
             candidates = overlap[rows, columns.start : columns.stop]
-            for i, j in zip(*(a.tolist() for a in linear_sum_assignment(candidates, maximize=True)), strict=True):
-                if candidates[i, j] >= self._config.min_overlap:
+            _, column_of_row, _ = lap.lapjv(1.0 - candidates, extend_cost=True)  # -1 for a row without a column
+            for i, j in enumerate(column_of_row.tolist()):
+                if j >= 0 and candidates[i, j] >= self._config.min_overlap:
                     found[rows[i]] = columns[j]
         return found
 
