@@ -110,20 +110,20 @@ def _start(config: Path, _rounds: int) -> dict[str, Any]:
     application = prepare(config, None)
     runtime = application.runtime
     processed, first = 0, 0.0
-    look = runtime.look
+    process_batch = runtime.process_batch
 
     def watched(frames: Any) -> None:
         nonlocal processed, first
-        look(frames)
+        process_batch(frames)
         processed += len(frames)
         if not first and runtime.first_detection_at is not None:
             first, figures["cpu"] = runtime.first_detection_at, time.process_time()
         if processed >= MEMORY_AFTER:
             figures.update(memory())
-            runtime.stop_soon()
+            runtime.request_stop()
 
     figures: dict[str, Any] = {}
-    runtime.look = watched  # type: ignore[method-assign]
+    runtime.process_batch = watched  # type: ignore[method-assign]
     application.run()
     return {"first_detection_at": first, **memory(), **figures}
 
@@ -131,26 +131,27 @@ def _start(config: Path, _rounds: int) -> dict[str, Any]:
 def _latency(config: Path, _rounds: int) -> dict[str, Any]:
     """Times each frame from its arrival until its batch is decided. The cameras' frames arrive in turn, as live ones do."""
     from ppe_edge.__main__ import prepare
-    from ppe_edge.cameras.mailbox import Frame
+    from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 
     application = prepare(config, None)
     runtime = application.runtime
     cameras = list(runtime.settings.cameras)
-    look, put, seconds = runtime.look, runtime.mailbox.put, list[float]()
+    process_batch, put, seconds = runtime.process_batch, FrameMailbox.put, list[float]()
     begin = time.monotonic()
 
-    def put_in_time(frame: Frame, *arguments: Any, **more: Any) -> bool:
+    def put_in_time(mailbox: FrameMailbox, frame: Frame, *arguments: Any, **more: Any) -> bool:
         due = begin + (frame.number + cameras.index(frame.camera) / len(cameras)) / LATENCY_FPS
         time.sleep(max(0.0, due - time.monotonic()))
-        return put(replace(frame, monotonic=time.monotonic()), *arguments, **more)
+        return put(mailbox, replace(frame, monotonic=time.monotonic()), *arguments, **more)
 
     def timed(frames: Any) -> None:
-        look(frames)
+        process_batch(frames)
         seconds.extend(time.monotonic() - frame.monotonic for frame in frames)
         if len(seconds) >= LATENCY_FRAMES * len(cameras):
-            runtime.stop_soon()
+            runtime.request_stop()
 
-    runtime.mailbox.put, runtime.look = put_in_time, timed  # type: ignore[method-assign]
+    FrameMailbox.put = put_in_time  # type: ignore[method-assign, assignment]
+    runtime.process_batch = timed  # type: ignore[method-assign]
     application.run()
     sink = runtime.settings.sinks.jsonl
     assert sink is not None
@@ -163,15 +164,14 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     """Times the whole path and the bare run of the same frame alternately."""
     import onnxruntime
 
-    from ppe_edge.cameras.mailbox import Frame
     from ppe_edge.config import load_settings
-    from ppe_edge.dry_run import first_pictures
-    from ppe_edge.memory import give_pictures_back
+    from ppe_edge.dry_run import first_frames
+    from ppe_edge.memory import return_freed_images
     from ppe_edge.runtime import Runtime
 
-    give_pictures_back()  # as the box does: it costs page faults
+    return_freed_images()  # as the box does: it costs page faults
     settings = load_settings(config)
-    frame = next(iter(first_pictures(settings)[0].values()))
+    frame = next(iter(first_frames(settings)[0].values()))
     runtime = Runtime(settings)
     contract = runtime.detector.contract
     canvas = letterbox(frame.image, contract.input_size, contract.pad_value)[0][None]
@@ -180,7 +180,8 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     def whole() -> None:
         nonlocal number
         number += 1
-        runtime.look([Frame(frame.camera, number, frame.time + number / 25, time.monotonic(), frame.image)])
+        next_frame = replace(frame, number=number, time=frame.time + number / 25, monotonic=time.monotonic())
+        runtime.process_batch([next_frame])
 
     def bare() -> None:
         runtime.detector.run(canvas)

@@ -100,12 +100,16 @@ class EdgeSettings(BaseSettings):
     tracker: TrackerConfig = Field(default_factory=TrackerConfig, description="How heads are tracked.")
     rule: RuleConfig = Field(default_factory=RuleConfig, description="What counts as a violation, for every camera.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
-    sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Frames that are kept for training, because the model was unsure.")
+    sampler: SamplerConfig = Field(
+        default_factory=SamplerConfig, description="Frames that are kept for training, because the model was unsure."
+    )
     outbox: OutboxConfig = Field(default_factory=OutboxConfig, description="Storage of messages until they are delivered.")
     sinks: SinksConfig = Field(default_factory=SinksConfig, description="Destinations of alerts.")
     twin: TwinConfig = Field(default_factory=TwinConfig, description="Remote control through IoT Hub.")
     web: WebConfig = Field(default_factory=WebConfig, description="The local web page.")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Minimum level of log messages, written to standard error.")
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Minimum level of log messages, written to standard error."
+    )
 
     @model_validator(mode="after")
     def _at_least_one_camera(self) -> "EdgeSettings":

@@ -38,7 +38,7 @@ def test_the_picture_of_an_alert_marks_the_head_that_raised_it_and_the_live_one_
     # one comes with the first picture, the other with the fourth; each is told of with its second
     for number, boxes in enumerate([[LEFT], [LEFT], [LEFT], [LEFT, RIGHT], [LEFT, RIGHT]]):
         found = Detections(np.array(boxes, np.float32), np.full(len(boxes), 0.9, np.float32), np.ones(len(boxes), np.int64))
-        pipeline.process(Frame("gate", number, number / 10, number / 10, GREY), found)
+        pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=GREY), found)
     assert [(type(m), m.track, is_marked(p, LEFT), is_marked(p, RIGHT)) for m, p in told] == [
         (Alert, 1, True, False), (Alert, 2, False, True),
     ]  # fmt: skip
@@ -46,5 +46,5 @@ def test_the_picture_of_an_alert_marks_the_head_that_raised_it_and_the_live_one_
     assert is_marked(live, LEFT) and is_marked(live, RIGHT)
     helmets = Detections(np.array([LEFT, RIGHT], np.float32), np.full(2, 0.9, np.float32), np.zeros(2, np.int64))
     for number in (5, 6):
-        pipeline.process(Frame("gate", number, number / 10, number / 10, GREY), helmets)
+        pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=GREY), helmets)
     assert pipeline.view.alarmed == frozenset()
