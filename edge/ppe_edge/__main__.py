@@ -26,12 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for a user error (printed in one line), 1 for a failure after which a supervisor should restart
         the box.
     """
-    parser = argparse.ArgumentParser(
-        "ppe-edge", description="Monitors cameras for heads without a helmet, and raises alerts."
-    )
+    parser = argparse.ArgumentParser("ppe-edge", description="Monitors cameras for heads without a helmet, and raises alerts.")
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, edge.yaml")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check configuration, model, cameras and sinks, then exit without sending anything"
+        "--dry-run",
+        action="store_true",
+        help="check configuration, model, cameras and sinks, then exit; sends nothing",
     )
     parser.add_argument("--record", type=Path, metavar="DIR", help="write annotated videos of all cameras to DIR/CAMERA.mp4")
     options = parser.parse_args(arguments)

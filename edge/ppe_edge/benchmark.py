@@ -108,7 +108,7 @@ def _start(config: Path, _rounds: int) -> dict[str, Any]:
     application = prepare(config, None)
     runtime = application.runtime
     processed, first = 0, 0.0
-    look = runtime.look
+    look = runtime.process_batch
 
     def watched(frames: Any) -> None:
         nonlocal processed, first
@@ -118,10 +118,10 @@ def _start(config: Path, _rounds: int) -> dict[str, Any]:
             first, figures["cpu"] = runtime.first_detection_at, time.process_time()
         if processed >= MEMORY_AFTER:
             figures.update(memory())
-            runtime.stop_soon()
+            runtime.request_stop()
 
     figures: dict[str, Any] = {}
-    runtime.look = watched  # type: ignore[method-assign]
+    runtime.process_batch = watched  # type: ignore[method-assign]
     application.run()
     return {"first_detection_at": first, **memory(), **figures}
 
@@ -132,16 +132,16 @@ def _latency(config: Path, _rounds: int) -> dict[str, Any]:
 
     application = prepare(config, None)
     runtime = application.runtime
-    look, seconds = runtime.look, list[float]()
+    look, seconds = runtime.process_batch, list[float]()
     limit = LATENCY_FRAMES * len(runtime.settings.cameras)
 
     def timed(frames: Any) -> None:
         look(frames)
         seconds.extend(time.monotonic() - frame.monotonic for frame in frames)
         if len(seconds) >= limit:
-            runtime.stop_soon()
+            runtime.request_stop()
 
-    runtime.look = timed  # type: ignore[method-assign]
+    runtime.process_batch = timed  # type: ignore[method-assign]
     application.run()
     sink = runtime.settings.sinks.jsonl
     assert sink is not None
@@ -156,13 +156,13 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
 
     from ppe_edge.cameras.mailbox import Frame
     from ppe_edge.config import load_settings
-    from ppe_edge.dry_run import first_pictures
+    from ppe_edge.dry_run import first_frames
     from ppe_edge.memory import give_pictures_back
     from ppe_edge.runtime import Runtime
 
     give_pictures_back()  # as the box does: it costs page faults
     settings = load_settings(config)
-    frame = next(iter(first_pictures(settings)[0].values()))
+    frame = next(iter(first_frames(settings)[0].values()))
     runtime = Runtime(settings)
     contract = runtime.detector.contract
     canvas = letterbox(frame.image, contract.input_size, contract.pad_value)[0][None]
@@ -171,7 +171,7 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     def whole() -> None:
         nonlocal number
         number += 1
-        runtime.look([Frame(frame.camera, number, frame.time + number / 25, time.monotonic(), frame.image)])
+        runtime.process_batch([Frame(frame.camera, number, frame.time + number / 25, time.monotonic(), frame.image)])
 
     def bare() -> None:
         runtime.detector.run(canvas)

@@ -35,6 +35,7 @@ class SnapshotWriter:
     def __init__(self, on_fault: Callable[[], None] = lambda: None, capacity: int = CAPACITY) -> None:
         self._on_fault = on_fault
         self._jobs: queue.Queue[_Job | None] = queue.Queue(capacity)
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
 
     def start(self) -> None:
@@ -49,6 +50,11 @@ class SnapshotWriter:
             render: Returns the JPEG, or None if there is none.
         """
         self._jobs.put(_Job(store, render))
+
+    def busy_for(self) -> float:
+        """Returns how long the current job has been running, in seconds; 0 if the thread is idle."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def flush(self, timeout: float) -> bool:
         """Waits until every job that was submitted before is stored; returns whether that happened within `timeout` seconds."""
@@ -77,6 +83,7 @@ class SnapshotWriter:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
+            self._busy_since = time.monotonic()
             snapshot = None
             if job.render is not None:
                 try:
@@ -89,3 +96,4 @@ class SnapshotWriter:
             except Exception:
                 _log.exception("a message could not be stored")
                 self._on_fault()
+            self._busy_since = None

@@ -22,7 +22,10 @@ class MqttSinkConfig(BaseModel):
     host: str = Field(min_length=1, description="Name or address of the broker.")
     port: int = Field(default=8883, ge=1, le=65535, description="TCP port of the broker.")
     topic: str = Field(
-        default="ppe_edge", min_length=1, pattern=r"^[^#+\x00]+$", description="Topic prefix; the kind of the message is appended."
+        default="ppe_edge",
+        min_length=1,
+        pattern=r"^[^#+\x00]+$",
+        description="Topic prefix; the message kind is appended.",
     )
     client_id: str = Field(default="", description="MQTT client id; if empty, the broker chooses one.")
     tls: bool = Field(
