@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check configuration, model, cameras and sinks, then exit without sending anything",
+        help="check configuration, model, cameras and sinks, then exit; sends nothing",
     )
     parser.add_argument("--record", type=Path, metavar="DIR", help="write annotated videos of all cameras to DIR/CAMERA.mp4")
     options = parser.parse_args(arguments)

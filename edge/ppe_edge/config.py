@@ -100,15 +100,13 @@ class EdgeSettings(BaseSettings):
     tracker: TrackerConfig = Field(default_factory=TrackerConfig, description="How heads are tracked.")
     rule: RuleConfig = Field(default_factory=RuleConfig, description="What counts as a violation, for every camera.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
-    sampler: SamplerConfig = Field(
-        default_factory=SamplerConfig, description="Frames that are kept for training, because the model was unsure."
-    )
+    sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
     outbox: OutboxConfig = Field(default_factory=OutboxConfig, description="Storage of messages until they are delivered.")
     sinks: SinksConfig = Field(default_factory=SinksConfig, description="Destinations of alerts.")
     twin: TwinConfig = Field(default_factory=TwinConfig, description="Remote control through IoT Hub.")
     web: WebConfig = Field(default_factory=WebConfig, description="The local web page.")
     log_level: str = Field(
-        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Minimum level of log messages, written to standard error."
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Minimum level of the log on standard error."
     )
 
     @model_validator(mode="after")
@@ -141,7 +139,6 @@ class EdgeSettings(BaseSettings):
         return [name for name in fixed if getattr(self, name) != getattr(other, name)]
 
     @classmethod
-    @override
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -150,7 +147,7 @@ class EdgeSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # the twin's desired values (given as arguments), then the environment, then the file
+        """Orders the sources: the twin's desired values (given as arguments), the environment, the file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_))
 
 

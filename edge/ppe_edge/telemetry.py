@@ -51,13 +51,9 @@ class Collected(Collector):
         """Builds the metrics; called at each scrape."""
         totals = {
             "frames": CounterMetricFamily("ppe_edge_camera_frames", "Frames read from the camera", labels=["camera"]),
-            "dropped": CounterMetricFamily(
-                "ppe_edge_camera_dropped", "Frames replaced by a newer one before they were processed", labels=["camera"]
-            ),
+            "dropped": CounterMetricFamily("ppe_edge_camera_dropped", "Frames replaced by a newer one", labels=["camera"]),
             "reconnects": CounterMetricFamily("ppe_edge_camera_reconnects", "Reconnections to the camera", labels=["camera"]),
-            "errors": CounterMetricFamily(
-                "ppe_edge_camera_errors", "Failed connections and frames that could not be decoded", labels=["camera"]
-            ),
+            "errors": CounterMetricFamily("ppe_edge_camera_errors", "Failed connections and frames", labels=["camera"]),
         }
         state = GaugeMetricFamily("ppe_edge_camera_state", "1 for the current state of the camera", labels=["camera", "state"])
         age = GaugeMetricFamily("ppe_edge_camera_frame_age_seconds", "Seconds since the last frame", labels=["camera"])
@@ -73,7 +69,7 @@ class Collected(Collector):
             depth.add_metric([sink], count)
         durable = GaugeMetricFamily(
             "ppe_edge_outbox_durable",
-            "0 while messages are in memory only, because the disk is full",
+            "0 while messages are in memory only: disk full",
             value=float(self.durable()),
         )
         return [*totals.values(), state, age, depth, durable]
@@ -90,25 +86,21 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.registry.register(collected)
         self.processed = Counter("ppe_edge_frames_processed", "Frames processed", ["camera"], registry=self.registry)
-        self.alerts = Counter(
-            "ppe_edge_alerts", "Alerts and closing messages stored in the outbox", ["camera", "kind"], registry=self.registry
-        )
-        self.faults = Counter("ppe_edge_faults", "Internal errors that the box survived", ["where"], registry=self.registry)
+        self.alerts = Counter("ppe_edge_alerts", "Alerts and closings stored", ["camera", "kind"], registry=self.registry)
+        self.faults = Counter("ppe_edge_faults", "Internal errors survived", ["where"], registry=self.registry)
         self.changes = Counter(
             "ppe_edge_configuration_changes",
-            "Desired values of the twin, applied or rejected",
+            "Requests of the twin",
             ["outcome"],
             registry=self.registry,
         )
         self._model = Gauge("ppe_edge_model", "The active model", ["name", "sha256"], registry=self.registry)
-        stage = Histogram(
-            "ppe_edge_stage_seconds", "Duration of a processing stage", ["stage"], buckets=SECONDS, registry=self.registry
-        )
+        stage = Histogram("ppe_edge_stage_seconds", "Duration of a stage", ["stage"], buckets=SECONDS, registry=self.registry)
         # labels() takes a lock and a look-up: once, not for every frame
         self._stages = {name: stage.labels(name) for name in ("detect", "track", "rules", "alert", "record")}
         self.latency = Histogram(
             "ppe_edge_latency_seconds",
-            "Time from decoding a frame to the decision of the rules",
+            "From decoding a frame to the rules",
             buckets=SECONDS,
             registry=self.registry,
         )

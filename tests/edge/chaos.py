@@ -26,8 +26,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broker import HUB_PORT, Broker, Hub, free_port, wait_until
+from broker import HUB_PORT, Broker, Hub
 from conftest import GREEN, RED, write_clip, write_tiny_model
+from helpers import free_port, wait_until
 from rtsp_server import RtspServer, start_rtsp_server
 
 BACK_WITHIN_S = 15.0  # from the moment that a camera's server is well again, or the box was started

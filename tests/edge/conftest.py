@@ -19,6 +19,7 @@ CONTRACT = ModelContract(
     (64, 96),
     max_detections=2,
     alarm_thresholds={"helmet": 0.5, "none": 0.5},
+    display_names={"none": "bare head"},
     provenance={"made_by": "test"},
 )
 

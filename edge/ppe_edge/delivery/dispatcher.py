@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 
 from ppe_edge.backoff import Backoff
-from ppe_edge.delivery.outbox import Delivery, Outbox
+from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.records import Delivery
 from ppe_edge.delivery.sinks.base import Sink, SinkFailed, SinkRefused
 
 _IDLE_S = 1.0  # how often an idle thread checks for messages whose next attempt is due

@@ -121,11 +121,6 @@ class Outbox:
             self.wake()
         return message.id
 
-    def report_missing_snapshot(self) -> None:
-        """Counts an alert that is stored without snapshot although it should have one."""
-        with self._lock:
-            self._report.count("snapshot_not_stored")
-
     def claim(self, sink: str) -> Delivery | None:
         """Returns the oldest message that the sink has not confirmed, or None; marks it on the disk as being tried."""
         now = self._clock()

@@ -26,9 +26,7 @@ class TwinConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    enabled: bool = Field(
-        default=False, description="Whether to apply desired properties and answer direct methods; requires IoT Edge."
-    )
+    enabled: bool = Field(default=False, description="Whether the module twin controls the box; requires IoT Edge.")
 
 
 def merge_patch(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

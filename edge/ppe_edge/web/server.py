@@ -113,11 +113,12 @@ class WebServer:
         self._thread.start()
         self._started.wait()
 
-    def stop(self, timeout: float = 1.0) -> None:
-        """Closes all connections and ends the thread."""
+    def stop(self, timeout: float = 1.0) -> bool:
+        """Closes all connections and ends the thread; returns False if that takes longer than `timeout` seconds."""
         if self._thread.is_alive() and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     @property
     def connections(self) -> int:

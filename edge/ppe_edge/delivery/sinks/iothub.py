@@ -17,9 +17,7 @@ class IotHubSinkConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    alerts_output: str = Field(
-        default="alerts", min_length=1, description="Output for alerts and the messages that close them."
-    )
+    alerts_output: str = Field(default="alerts", min_length=1, description="Output for alerts and closing messages.")
     events_output: str = Field(default="events", min_length=1, description="Output for all other messages.")
     timeout_s: float = Field(
         default=15.0, gt=0, le=120, description="How long to wait for the hub to confirm a message, in seconds."

@@ -22,7 +22,7 @@ class JsonlSinkConfig(BaseModel):
     max_mb: float = Field(
         default=10.0,
         gt=0,
-        description="Maximum size in megabytes; a full file is renamed to .1, .2, ..., and a new one started.",
+        description="Maximum size in megabytes; a full file is renamed to .1, .2, ...",
     )
     keep_files: int = Field(default=5, ge=1, description="Number of renamed files that are kept.")
 
@@ -37,9 +37,8 @@ def require_writable(config: JsonlSinkConfig) -> None:
         if config.path.exists():
             config.path.open("a+b").close()
         else:
-            tempfile.TemporaryFile(
-                dir=config.path.parent
-            ).close()  # does not create the file: a running box may do that at this moment
+            # not the file itself: a running box may create it at this moment
+            tempfile.TemporaryFile(dir=config.path.parent).close()
     except OSError as error:
         raise EdgeError(
             setting="sinks.jsonl.path",

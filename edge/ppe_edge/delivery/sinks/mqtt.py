@@ -25,7 +25,7 @@ class MqttSinkConfig(BaseModel):
         default="ppe_edge",
         min_length=1,
         pattern=r"^[^#+\x00]+$",
-        description="Topic prefix; the kind of the message is appended.",
+        description="Topic prefix; the message kind is appended.",
     )
     client_id: str = Field(default="", description="MQTT client id; if empty, the broker chooses one.")
     tls: bool = Field(

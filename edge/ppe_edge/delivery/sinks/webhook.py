@@ -23,16 +23,12 @@ class WebhookSinkConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: SecretStr = Field(description="Address (http or https). May contain a token, so it is never shown.")
-    headers: dict[str, SecretStr] = Field(
-        default_factory=dict, description="Headers to add to each request, such as Authorization."
-    )
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Headers to add, such as Authorization.")
     timeout_s: float = Field(
         default=10.0, gt=0, le=120, description="Timeout of the whole request, from connecting to the answer, in seconds."
     )
     attach_snapshot: bool = Field(default=False, description="Whether to include the snapshot as snapshot_base64, if it fits.")
-    max_bytes: int = Field(
-        default=1_000_000, ge=1024, description="Maximum size of a request body with its snapshot, in bytes."
-    )
+    max_bytes: int = Field(default=1_000_000, ge=1024, description="Maximum size of a body with its snapshot, in bytes.")
 
     @field_validator("url")
     @classmethod

@@ -54,16 +54,16 @@ function showCamera(made, camera) {
 
 function showCameras(cameras) {
   const grid = byId("cameras");
-  const there = new Map([...grid.children].map((f) => [f.dataset.name, f]));
+  const shown = new Map([...grid.children].map((f) => [f.dataset.name, f]));
   for (const camera of cameras) {
-    if (!there.has(camera.name)) {
-      there.set(camera.name, figure(camera.name));
-      grid.append(there.get(camera.name));
+    if (!shown.has(camera.name)) {
+      shown.set(camera.name, figure(camera.name));
+      grid.append(shown.get(camera.name));
     }
-    showCamera(there.get(camera.name), camera);
+    showCamera(shown.get(camera.name), camera);
   }
   const names = new Set(cameras.map((c) => c.name));
-  for (const [name, made] of there) if (!names.has(name)) made.remove();
+  for (const [name, made] of shown) if (!names.has(name)) made.remove();
 }
 
 function when(seconds) {
