@@ -21,7 +21,7 @@ from ppe_yolo.core.timing import time_interleaved
 
 STARTS = 5
 MEMORY_AFTER = 200  # frames
-LATENCY_FRAMES, LATENCY_FPS = 60, 1.0  # per camera
+LATENCY_FRAMES = 60  # per camera
 
 COMMON_RULE: Mapping[str, Any] = {"rule": {"alarm_threshold": 0.5}}  # the model need not name a threshold
 # Every frame starts new tracks, each bare head is a violation at once, and the cool-down sets the pace of the alerts.
@@ -43,19 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="measure only the latency of N cameras that raise alerts; the clip must show bare heads",
     )
+    parser.add_argument("--fps", type=float, default=1.0, help="with --cameras: frames per second of each camera")
     parser.add_argument("--child", choices=tuple(_MEASUREMENTS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     from ppe_edge.errors import EdgeError
 
     try:
         if options.child is not None:
-            print(json.dumps(_MEASUREMENTS[options.child](options.model, options.rounds)))
+            print(json.dumps(_MEASUREMENTS[options.child](options.model, options)))
             return 0
         with tempfile.TemporaryDirectory(prefix="ppe_edge_benchmark_") as name:
             folder = Path(name)
             clip = options.clip or draw_clip(folder)
             if options.cameras is not None:
-                _print_latency(write_configuration(folder, options.model, clip, options.cameras, ALERTING), options.cameras)
+                _print_latency(
+                    write_configuration(folder, options.model, clip, options.cameras, ALERTING), options.cameras, options.fps
+                )
             else:
                 _print_cost(write_configuration(folder, options.model, clip), options.rounds)
     except (EdgeError, ContractError) as error:
@@ -65,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_cost(config: Path, rounds: int) -> None:
-    starts = [_child("start", config, rounds) for _ in range(STARTS)]
-    frame = _child("frame", config, rounds)
+    starts = [_child("start", config) for _ in range(STARTS)]
+    frame = _child("frame", config, "--rounds", str(rounds))
     print(f"bare session.run       {1e3 * frame['bare']:8.2f} ms")
     print(
         f"whole path of a frame  {1e3 * frame['whole']:8.2f} ms   {frame['ratio']:.3f} x the bare run, {frame['rounds']} rounds"
@@ -81,18 +84,16 @@ def _print_cost(config: Path, rounds: int) -> None:
     print(f"onnxruntime {frame['onnxruntime']}, {frame['provider']}, frames {frame['size']}")
 
 
-def _print_latency(config: Path, cameras: int) -> None:
-    figures = _child("latency", config, 0)
+def _print_latency(config: Path, cameras: int, fps: float) -> None:
+    figures = _child("latency", config, "--fps", str(fps))
     print(f"from frame to decision {1e3 * figures['p50']:8.2f} ms (p50) {1e3 * figures['p99']:8.2f} ms (p99)")
-    print(
-        f"  {cameras} cameras, {LATENCY_FPS:g} frames per second each, {figures['frames']} frames, {figures['alerts']} alerts"
-    )
+    print(f"  {cameras} cameras, {fps:g} frames per second each, {figures['frames']} frames, {figures['alerts']} alerts")
 
 
-def _child(what: str, config: Path, rounds: int) -> dict[str, Any]:
+def _child(what: str, config: Path, *options: str) -> dict[str, Any]:
     from ppe_edge.errors import EdgeError
 
-    command = [sys.executable, "-m", "ppe_edge.benchmark", str(config), "--child", what, "--rounds", str(rounds)]
+    command = [sys.executable, "-m", "ppe_edge.benchmark", str(config), "--child", what, *options]
     begin = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -103,7 +104,7 @@ def _child(what: str, config: Path, rounds: int) -> dict[str, Any]:
     return figures
 
 
-def _start(config: Path, _rounds: int) -> dict[str, Any]:
+def _start(config: Path, _: argparse.Namespace) -> dict[str, Any]:
     """Runs the box until it has processed `MEMORY_AFTER` frames."""
     from ppe_edge.__main__ import prepare
 
@@ -128,7 +129,7 @@ def _start(config: Path, _rounds: int) -> dict[str, Any]:
     return {"first_detection_at": first, **memory(), **figures}
 
 
-def _latency(config: Path, _rounds: int) -> dict[str, Any]:
+def _latency(config: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Times each frame from its arrival until its batch is decided. The cameras' frames arrive in turn, as live ones do."""
     from ppe_edge.__main__ import prepare
     from ppe_edge.cameras.mailbox import Frame, FrameMailbox
@@ -140,7 +141,7 @@ def _latency(config: Path, _rounds: int) -> dict[str, Any]:
     begin = time.monotonic()
 
     def put_in_time(mailbox: FrameMailbox, frame: Frame, *arguments: Any, **more: Any) -> bool:
-        due = begin + (frame.number + cameras.index(frame.camera) / len(cameras)) / LATENCY_FPS
+        due = begin + (frame.number + cameras.index(frame.camera) / len(cameras)) / options.fps
         time.sleep(max(0.0, due - time.monotonic()))
         return put(mailbox, replace(frame, monotonic=time.monotonic()), *arguments, **more)
 
@@ -160,7 +161,7 @@ def _latency(config: Path, _rounds: int) -> dict[str, Any]:
     return {"p50": percentiles[49], "p99": percentiles[98], "frames": len(seconds), "alerts": kinds.count("alert")}
 
 
-def _frame(config: Path, rounds: int) -> dict[str, Any]:
+def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Times the whole path and the bare run of the same frame alternately."""
     import onnxruntime
 
@@ -193,13 +194,13 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     for _ in range(3):  # the first frames load what only they need
         whole()
     before, begin = stages(), number
-    times = time_interleaved({"bare": bare, "whole": whole}, rounds)
+    times = time_interleaved({"bare": bare, "whole": whole}, options.rounds)
     return {
         "bare": statistics.median(times["bare"]),
         "whole": statistics.median(times["whole"]),
         "ratio": statistics.median(w / b for w, b in zip(times["whole"], times["bare"], strict=True)),
         "stages": {k: (v - before[k]) / (number - begin) for k, v in stages().items() if v > before[k]},
-        "rounds": rounds,
+        "rounds": options.rounds,
         "size": f"{frame.image.shape[1]}x{frame.image.shape[0]}",
         "onnxruntime": onnxruntime.__version__,
         "provider": runtime.detector.provider,

@@ -32,30 +32,25 @@ class Cooldown:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._tracked: dict[int, _ReportedHead] = {}  # by track
-        self._lost: list[_ReportedHead] = []  # whose track ended
+        self._heads: dict[int, _ReportedHead] = {}  # by track; tracks that ended included
+        self._untracked: list[_ReportedHead] = []  # with a track id of another tracker
 
     def take_over(self, before: "Cooldown", same_tracks: bool) -> None:
         """Copies the heads of another cool-down. They are recognised by their place alone unless tracks are the same."""
-        self._lost += before._lost
+        self._untracked += before._untracked
         if same_tracks:
-            self._tracked |= before._tracked
+            self._heads |= before._heads
         else:
-            self._lost += before._tracked.values()
+            self._untracked += before._heads.values()
 
     def start(self, track: int, box_xyxy: NDArray[np.float32], now: float) -> None:
         """Starts the cool-down of a head."""
-        self._tracked[track] = _ReportedHead(alert_time=now, box_xyxy=box_xyxy, last_seen=now)
+        self._heads[track] = _ReportedHead(alert_time=now, box_xyxy=box_xyxy, last_seen=now)
 
     def observe(self, track: int, box_xyxy: NDArray[np.float32], now: float) -> None:
         """Notes where a head is, if it is in its cool-down."""
-        if track in self._tracked:
-            self._tracked[track] = replace(self._tracked[track], box_xyxy=box_xyxy, last_seen=now)
-
-    def lose(self, track: int) -> None:
-        """Notes that a track ended."""
-        if track in self._tracked:
-            self._lost.append(self._tracked.pop(track))
+        if track in self._heads:
+            self._heads[track] = replace(self._heads[track], box_xyxy=box_xyxy, last_seen=now)
 
     def covers(self, track: int, first_xyxy: NDArray[np.float32], first_seen: float, now: float) -> bool:
         """Returns whether a head is in its cool-down: by its track, or since it appeared where a reported head was lost.
@@ -66,17 +61,18 @@ class Cooldown:
             first_seen: When it was first seen, seconds.
             now: Current time, seconds.
         """
-        if track in self._tracked and self._is_active(self._tracked[track], now):
+        if track in self._heads and self._is_active(self._heads[track], now):
             return True
-        others = [head for other, head in self._tracked.items() if other != track]
+        others = [head for other, head in self._heads.items() if other != track]
         return any(
-            self._is_active(head, now) and _may_be_same_head(head, first_xyxy, first_seen) for head in (*others, *self._lost)
+            self._is_active(head, now) and _may_be_same_head(head, first_xyxy, first_seen)
+            for head in (*others, *self._untracked)
         )
 
     def expire(self, now: float) -> None:
         """Drops the heads whose cool-down is over."""
-        self._tracked = {track: head for track, head in self._tracked.items() if now - head.alert_time < self._seconds}
-        self._lost = [head for head in self._lost if now - head.alert_time < self._seconds]
+        self._heads = {track: head for track, head in self._heads.items() if now - head.alert_time < self._seconds}
+        self._untracked = [head for head in self._untracked if now - head.alert_time < self._seconds]
 
     def _is_active(self, head: _ReportedHead, now: float) -> bool:
         return 0 <= now - head.alert_time < self._seconds  # negative: the clock was set back

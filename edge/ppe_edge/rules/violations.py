@@ -186,11 +186,8 @@ class ViolationMonitor:
 
     def _end_lost(self, present: set[int]) -> list[ViolationEnded]:
         """Ends the violations of tracks that are no longer present."""
-        lost = [track for track in self._heads if track not in present]
-        for track in lost:
-            self._cooldown.lose(track)
-        heads = [self._heads.pop(track) for track in lost]
-        return [self._end(head) for head in heads if head.open is not None]
+        lost = [self._heads.pop(track) for track in list(self._heads) if track not in present]
+        return [self._end(head) for head in lost if head.open is not None]
 
     def _vote(self, track: Track, frame_size: tuple[int, int], now: float) -> _Head:
         """Adds the vote of this frame; returns the head."""
