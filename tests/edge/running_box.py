@@ -23,7 +23,7 @@ def configure(folder: Path, model: Path, cameras: dict[str, Any], **more: Any) -
         "web": {"enabled": False},
         **more,
     }
-    config.write_text(json.dumps(document))  # which is YAML too
+    config.write_text(json.dumps(document))  # JSON is valid YAML
     return config
 
 
