@@ -9,7 +9,7 @@ from ppe_yolo.data.audit import audit, print_report
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.evaluation.evaluate import evaluate
-from ppe_yolo.inference.detector import load_detector
+from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.training.fit import RUNS, fit, free_run_dir
 
 PHOTOS_SHOWN = 12_000  # how many photos a first training on the user's own folder looks at: about a quarter of an hour

@@ -77,9 +77,9 @@ def prepare(config: Path, record: Path | None) -> "Application":
         UserError: The configuration is invalid, or something that it names cannot be used.
     """
     from ppe_edge.config import load_settings
-    from ppe_edge.memory import give_pictures_back
+    from ppe_edge.memory import return_freed_images
 
-    give_pictures_back()
+    return_freed_images()
     settings = load_settings(config)
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True

@@ -10,18 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.timing import time_interleaved
 
 STARTS = 5
-PAUSE = 0.05  # seconds
-RUNS_PER_TURN = 5
 MEMORY_AFTER = 200  # frames
-LATENCY_FRAMES = 100  # per camera
+LATENCY_FRAMES, LATENCY_FPS = 60, 1.0  # per camera
 
 COMMON_RULE: Mapping[str, Any] = {"rule": {"alarm_threshold": 0.5}}  # the model need not name a threshold
 # Every frame starts new tracks, each bare head is a violation at once, and the cool-down sets the pace of the alerts.
@@ -84,7 +84,9 @@ def _print_cost(config: Path, rounds: int) -> None:
 def _print_latency(config: Path, cameras: int) -> None:
     figures = _child("latency", config, 0)
     print(f"from frame to decision {1e3 * figures['p50']:8.2f} ms (p50) {1e3 * figures['p99']:8.2f} ms (p99)")
-    print(f"  {cameras} cameras, {figures['frames']} frames, {figures['alerts']} alerts")
+    print(
+        f"  {cameras} cameras, {LATENCY_FPS:g} frames per second each, {figures['frames']} frames, {figures['alerts']} alerts"
+    )
 
 
 def _child(what: str, config: Path, rounds: int) -> dict[str, Any]:
@@ -108,11 +110,11 @@ def _start(config: Path, _rounds: int) -> dict[str, Any]:
     application = prepare(config, None)
     runtime = application.runtime
     processed, first = 0, 0.0
-    look = runtime.process_batch
+    process_batch = runtime.process_batch
 
     def watched(frames: Any) -> None:
         nonlocal processed, first
-        look(frames)
+        process_batch(frames)
         processed += len(frames)
         if not first and runtime.first_detection_at is not None:
             first, figures["cpu"] = runtime.first_detection_at, time.process_time()
@@ -127,20 +129,28 @@ def _start(config: Path, _rounds: int) -> dict[str, Any]:
 
 
 def _latency(config: Path, _rounds: int) -> dict[str, Any]:
-    """Times each frame from its decoding until its batch is decided. A reader waits until its last frame was taken."""
+    """Times each frame from its arrival until its batch is decided. The cameras' frames arrive in turn, as live ones do."""
     from ppe_edge.__main__ import prepare
+    from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 
     application = prepare(config, None)
     runtime = application.runtime
-    look, seconds = runtime.process_batch, list[float]()
-    limit = LATENCY_FRAMES * len(runtime.settings.cameras)
+    cameras = list(runtime.settings.cameras)
+    process_batch, put, seconds = runtime.process_batch, FrameMailbox.put, list[float]()
+    begin = time.monotonic()
+
+    def put_in_time(mailbox: FrameMailbox, frame: Frame, *arguments: Any, **more: Any) -> bool:
+        due = begin + (frame.number + cameras.index(frame.camera) / len(cameras)) / LATENCY_FPS
+        time.sleep(max(0.0, due - time.monotonic()))
+        return put(mailbox, replace(frame, monotonic=time.monotonic()), *arguments, **more)
 
     def timed(frames: Any) -> None:
-        look(frames)
+        process_batch(frames)
         seconds.extend(time.monotonic() - frame.monotonic for frame in frames)
-        if len(seconds) >= limit:
+        if len(seconds) >= LATENCY_FRAMES * len(cameras):
             runtime.request_stop()
 
+    FrameMailbox.put = put_in_time  # type: ignore[method-assign, assignment]
     runtime.process_batch = timed  # type: ignore[method-assign]
     application.run()
     sink = runtime.settings.sinks.jsonl
@@ -154,13 +164,12 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     """Times the whole path and the bare run of the same frame alternately."""
     import onnxruntime
 
-    from ppe_edge.cameras.mailbox import Frame
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_frames
-    from ppe_edge.memory import give_pictures_back
+    from ppe_edge.memory import return_freed_images
     from ppe_edge.runtime import Runtime
 
-    give_pictures_back()  # as the box does: it costs page faults
+    return_freed_images()  # as the box does: it costs page faults
     settings = load_settings(config)
     frame = next(iter(first_frames(settings)[0].values()))
     runtime = Runtime(settings)
@@ -171,7 +180,8 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     def whole() -> None:
         nonlocal number
         number += 1
-        runtime.process_batch([Frame(frame.camera, number, frame.time + number / 25, time.monotonic(), frame.image)])
+        next_frame = replace(frame, number=number, time=frame.time + number / 25, monotonic=time.monotonic())
+        runtime.process_batch([next_frame])
 
     def bare() -> None:
         runtime.detector.run(canvas)
@@ -183,7 +193,7 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     for _ in range(3):  # the first frames load what only they need
         whole()
     before, begin = stages(), number
-    times = interleaved({"bare": bare, "whole": whole}, rounds)
+    times = time_interleaved({"bare": bare, "whole": whole}, rounds)
     return {
         "bare": statistics.median(times["bare"]),
         "whole": statistics.median(times["whole"]),
@@ -194,26 +204,6 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
         "onnxruntime": onnxruntime.__version__,
         "provider": runtime.detector.provider,
     }
-
-
-def interleaved(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds per case and round. The cases alternate within a round, so that a busy moment affects all of them.
-
-    The model's threads spin for a while after a run and would take a core from the next case. Each turn therefore starts with a
-    pause and an untimed run, followed by the median of a few timed ones. Each case is first as often as last.
-    """
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds):
-        for name, run in list(cases.items())[:: 1 if number % 2 else -1]:
-            time.sleep(PAUSE)
-            run()
-            turn = []
-            for _ in range(RUNS_PER_TURN):
-                start = time.perf_counter()
-                run()
-                turn.append(time.perf_counter() - start)
-            times[name].append(statistics.median(turn))
-    return times
 
 
 def memory() -> dict[str, float]:

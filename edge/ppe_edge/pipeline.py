@@ -9,12 +9,12 @@ from typing import Protocol
 from ppe_edge.cameras.camera import Frame
 from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, utc
-from ppe_edge.model.detector import Detections
-from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, weak_heads
+from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, possible_heads
 from ppe_edge.rules.tracker import Tracker
 from ppe_edge.rules.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
 from ppe_edge.telemetry import Telemetry
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Pipeline:
         """
         self.view = before.view
         self._monitor.take_over(before._monitor, same_tracks=self.tracker is before.tracker)
-        self._alarmed = self._monitor.alarmed()
-        for violation in self._monitor.lasting():
+        self._alarmed = self._monitor.alarmed_tracks()
+        for violation in self._monitor.open_violations():
             if violation in before.open:
                 self.open[violation] = before.open.pop(violation)
 
@@ -96,9 +96,14 @@ class Pipeline:
         self._telemetry.observe("track", tracked - start)
         self._telemetry.observe("rules", time.perf_counter() - tracked)
         if changes:
-            self._alarmed = self._monitor.alarmed()
+            self._alarmed = self._monitor.alarmed_tracks()
         self.view = View(
-            frame, tuple(tracks), self._model.contract, weak_heads(detections), self._monitor.thresholds, self._alarmed
+            frame=frame,
+            tracks=tuple(tracks),
+            contract=self._model.contract,
+            heads_xyxy=possible_heads(detections),
+            thresholds=self._monitor.thresholds,
+            alarmed=self._alarmed,
         )
         self._report(changes, self.view)
         self._processed.inc()
@@ -110,15 +115,15 @@ class Pipeline:
     def close(self) -> None:
         """Closes all open alerts: the camera is no longer monitored."""
         if self.view is not None:
-            self._report(self._monitor.close(self.view.frame.time), self.view, "stopped")
+            self._report(self._monitor.close(), self.view, "stopped")
 
     def open_violations(self) -> dict[str, float]:
         """Returns when each open violation was last seen, in seconds."""
-        return self._monitor.lasting()
+        return self._monitor.open_violations()
 
     def _report(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View, end: End = "seen") -> None:
         for change in changes:
-            if isinstance(change, ViolationEnded):  # a subclass of ViolationStarted
+            if isinstance(change, ViolationEnded):
                 self._close_alert(change, end)
             else:
                 self._raise_alert(change, view)

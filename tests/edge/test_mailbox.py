@@ -13,7 +13,7 @@ SOON = 10.0  # seconds that a thread may need on a busy machine
 
 
 def frame(camera: str, number: int = 0) -> Frame:
-    return Frame(camera, number, 0.0, 0.0, IMAGE)
+    return Frame(camera=camera, number=number, time=0.0, monotonic=0.0, image=IMAGE)
 
 
 def named(frames: list[Frame]) -> list[tuple[str, int]]:

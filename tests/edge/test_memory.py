@@ -13,13 +13,13 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
-from ppe_edge.memory import give_pictures_back
+from ppe_edge.memory import return_freed_images
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 if sys.argv[1] == "back":
-    give_pictures_back()
+    return_freed_images()
 first = np.ones(1_200_000, np.uint8)
 del first  # from now on, glibc takes pictures of this size from its heap
 before = resident()

@@ -47,7 +47,7 @@ def test_snapshot_marks_alarmed_head_and_live_view_all_alarmed_heads():
     # one head appears in the first frame, the other in the fourth; each raises its alert in its second frame
     for number, boxes in enumerate([[LEFT], [LEFT], [LEFT], [LEFT, RIGHT], [LEFT, RIGHT]]):
         found = Detections(np.array(boxes, np.float32), np.full(len(boxes), 0.9, np.float32), np.ones(len(boxes), np.int64))
-        pipeline.process(Frame("gate", number, number / 10, number / 10, GREY), found)
+        pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=GREY), found)
     assert [(type(m), m.track, is_marked(p, LEFT), is_marked(p, RIGHT), label) for m, p, label in submitted] == [
         (Alert, 1, True, False, "bare head"), (Alert, 2, False, True, "bare head"),
     ]  # fmt: skip
@@ -55,5 +55,5 @@ def test_snapshot_marks_alarmed_head_and_live_view_all_alarmed_heads():
     assert is_marked(live, LEFT) and is_marked(live, RIGHT)
     helmets = Detections(np.array([LEFT, RIGHT], np.float32), np.full(2, 0.9, np.float32), np.zeros(2, np.int64))
     for number in (5, 6):
-        pipeline.process(Frame("gate", number, number / 10, number / 10, GREY), helmets)
+        pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=GREY), helmets)
     assert pipeline.view.alarmed == frozenset()

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.model.detector import Detections
 from ppe_edge.pictures.sampler import Sampler, SamplerConfig
 
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.sources.voc import read_voc_annotation
@@ -21,7 +21,7 @@ SURE = Detections(UNSURE.boxes_xyxy[:1], UNSURE.scores[:1], UNSURE.labels[:1])
 
 
 def frame(time, camera="gate"):
-    return Frame(camera, 0, time, 0.0, NOISE)
+    return Frame(camera=camera, number=0, time=time, monotonic=0.0, image=NOISE)
 
 
 def test_it_is_off_unless_switched_on(tmp_path):
@@ -47,7 +47,10 @@ def test_what_is_kept_is_a_data_set_without_errors_slivers_left_out(tmp_path):
     sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600), tmp_path, CONTRACT)
     for number, found in enumerate((UNSURE, sliver)):
         picture = np.random.default_rng(number).integers(0, 256, NOISE.shape, dtype=np.uint8)
-        assert sampler.offer(Frame("gate", number, 10.0 * number, 0.0, picture), found) is not None
+        assert (
+            sampler.offer(Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=picture), found)
+            is not None
+        )
     report = audit(tmp_path / "samples", load_class_map("default"), progress=False)
     assert [p for p in report.problems if p.severity == "error"] == [] and report.left_out == 0
     boxes = sorted(o.box_xyxy for images in report.images.values() for i in images for o in i.objects)

@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.model.detector import Detections
 from ppe_edge.pictures.snapshot import (
     CELLS,
     NO_BOXES,
@@ -13,11 +12,12 @@ from ppe_edge.pictures.snapshot import (
     encode,
     hide_heads,
     make_snapshot,
-    weak_heads,
+    possible_heads,
 )
 from ppe_edge.rules.tracker import Track
 
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64))
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
@@ -27,11 +27,27 @@ RED, GREEN = [213, 40, 40], [0, 158, 115]
 
 
 def head(box, label=1, seen=True, number=7, score=0.87):
-    return Track(number, np.array(box, np.float32), score, label, seen, 3, 0.0, 0.0)
+    return Track(
+        id=number,
+        box_xyxy=np.array(box, np.float32),
+        score=score,
+        label=label,
+        seen=seen,
+        hits=3,
+        first_time=0.0,
+        last_time=0.0,
+    )
 
 
 def view(tracks, heads_xyxy=NO_BOXES, image=NOISE):
-    return View(Frame("gate", 0, 0.0, 0.0, image), tuple(tracks), CONTRACT, heads_xyxy, (0.4, 0.5), frozenset())
+    return View(
+        frame=Frame(camera="gate", number=0, time=0.0, monotonic=0.0, image=image),
+        tracks=tuple(tracks),
+        contract=CONTRACT,
+        heads_xyxy=heads_xyxy,
+        thresholds=(0.4, 0.5),
+        alarmed=frozenset(),
+    )
 
 
 def test_a_hidden_head_is_a_few_squares_of_mean_colours():
@@ -105,10 +121,10 @@ def test_a_weak_detection_that_is_no_track_is_hidden_too():
     found = Detections(
         np.array([[200, 100, 240, 140], [20, 20, 40, 40]], np.float32), np.array([0.1, 0.09], np.float32), np.array([0, 1])
     )
-    picture = draw(view([], weak_heads(found)), SnapshotConfig(), ())
+    picture = draw(view([], possible_heads(found)), SnapshotConfig(), ())
     assert len(np.unique(picture[95:145, 195:245].reshape(-1, 3), axis=0)) <= CELLS**2
     assert (picture[20:40, 20:40] == NOISE[20:40, 20:40]).all()  # below that it is nobody
-    half = draw(view([], weak_heads(found)), SnapshotConfig(max_side=150), ())
+    half = draw(view([], possible_heads(found)), SnapshotConfig(max_side=150), ())
     assert len(np.unique(half[50:70, 100:120].reshape(-1, 3), axis=0)) <= CELLS**2
 
 

@@ -20,7 +20,16 @@ TWO = {"seconds": None, "frames": 2, "of": 2}
 
 
 def head(label, score=0.9, number=1, box=(10, 10, 30, 30), seen=True, first=0.0, now=0.0):
-    return Track(number, np.array(box, np.float32), score, label, seen, 1, first, now)
+    return Track(
+        id=number,
+        box_xyxy=np.array(box, np.float32),
+        score=score,
+        label=label,
+        seen=seen,
+        hits=1,
+        first_time=first,
+        last_time=now,
+    )
 
 
 def watch(monitor, labels, start=0.0, step=0.1, **kinds):
