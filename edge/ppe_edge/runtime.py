@@ -48,6 +48,7 @@ class Runtime:
         deployment: The running configuration. It is replaced as a whole, see `deploy`.
         readers: Camera -> its reader.
         pipelines: Camera -> its pipeline.
+        sampler: Keeps uncertain frames for training.
         failed: Whether the process must exit with code 1.
         started_at: Monotonic time of the start.
         first_detection_at: Monotonic time of the first detection; None before it.
@@ -78,7 +79,7 @@ class Runtime:
         self._mailbox = FrameMailbox()
         self._record = None if record is None else make_folder(record)
         self._recorders: dict[str, Recorder] = {}
-        self._sampler = self._make_sampler(self.deployment)
+        self.sampler = self._make_sampler(self.deployment)
         self._actions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
@@ -194,7 +195,7 @@ class Runtime:
                 made[name].continue_from(before)
             before.close()
         if new.detector is not old.detector or new.settings.sampler != old.settings.sampler:
-            self._sampler = self._make_sampler(new)
+            self.sampler = self._make_sampler(new)
         self.deployment = new
         self.pipelines.update(made)
         self._show_model()
@@ -228,7 +229,7 @@ class Runtime:
             if pipeline is None:  # the camera was removed while the frame was waiting
                 continue
             pipeline.process(frame, detections)
-            self._sampler.offer(frame, detections)
+            self.sampler.offer(frame, detections)
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
             if self._record is not None and pipeline.view is not None:
                 start = time.perf_counter()

@@ -83,3 +83,9 @@ def write_clip(
 def make_clip() -> Callable[..., Path]:
     """`make_clip(path, [(RED, 20), (GREEN, 20)], fps=10, size=(64, 96))`."""
     return write_clip
+
+
+@pytest.fixture
+def endless(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
+    """A video that is longer than any test."""
+    return make_clip(tmp_path / "endless.mp4", [(GREY, 1500)])

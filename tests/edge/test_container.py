@@ -146,9 +146,9 @@ def image(tiny_model: Path) -> Iterator[Image]:
 
 
 @pytest.fixture(scope="module")
-def photos(image: Image, picture: Callable[..., Any]) -> Path:
+def images(image: Image, picture: Callable[..., Any]) -> Path:
     """A folder of three images that the user of the image can read."""
-    folder = image.root.parent / "photos"
+    folder = image.root.parent / "images"
     folder.mkdir()
     for name in ("a", "b", "c"):
         cv2.imwrite(str(folder / f"{name}.jpg"), picture(name, (240, 320)))
@@ -186,10 +186,10 @@ def test_image_can_import_every_module_of_box(image: Image) -> None:
 
 
 @pytest.mark.slow
-def test_image_passes_dry_run_and_processes_images(image: Image, photos: Path) -> None:
+def test_image_passes_dry_run_and_processes_images(image: Image, images: Path) -> None:
     code, output = image.run([*image.entrypoint, "--help"])
     assert code == 0 and "--config" in output
-    configured = image.configured(photos, web={"enabled": False}, sinks={"jsonl": {"path": str(image.state / "alerts.jsonl")}})
+    configured = image.configured(images, web={"enabled": False}, sinks={"jsonl": {"path": str(image.state / "alerts.jsonl")}})
     code, output = image.run([*image.entrypoint, *configured, "--dry-run"])
     assert code == 0, output
     assert "would run: 1 of 1 cameras" in output

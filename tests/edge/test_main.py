@@ -109,8 +109,8 @@ def camera() -> Iterator[str]:
             self.end_headers()
             with contextlib.suppress(OSError):
                 while not ending.wait(0.1):
-                    picture = np.clip(np.array(RED) + rng.integers(-12, 13, (64, 96, 1)), 0, 255).astype(np.uint8)
-                    jpeg = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
+                    frame = np.clip(np.array(RED) + rng.integers(-12, 13, (64, 96, 1)), 0, 255).astype(np.uint8)
+                    jpeg = cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes()
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
                     self.wfile.write(head + jpeg + b"\r\n")
 

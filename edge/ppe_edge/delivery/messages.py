@@ -121,7 +121,7 @@ def parse_message(text: str | bytes) -> Message:
 
 
 def close_unseen(alert: Alert, last_seen: float) -> AlertClosed:
-    """Closes an alert of which nobody saw the end.
+    """Closes an alert whose end is unknown.
 
     The id derives from the alert's id: if this is repeated, the second message is a copy of the first.
 

@@ -1,6 +1,6 @@
 """The connection to the hub of IoT Edge, shared by the IoT Hub sink and the module twin.
 
-A module identity may be connected only once. azure-iot-device loses messages in flight when the hub disconnects, waits for ever
+A module identity may be connected only once. azure-iot-device loses messages in flight when the hub disconnects, waits forever
 when the hub freezes, and may report a connection although patches no longer arrive. Therefore its own retries are off: at the
 first problem the client is discarded, and a new one is created.
 """

@@ -96,13 +96,13 @@ def test_nack_with_delay_lets_later_messages_overtake(outbox: Outbox, clock: Clo
 
 
 def test_put_writes_snapshot_file_and_refers_to_it(outbox: Outbox, tmp_path: Path) -> None:
-    message = outbox.put(an_alert(), b"picture")
+    message = outbox.put(an_alert(), b"jpeg")
     delivery = outbox.claim("hub")
     assert delivery is not None and delivery.snapshot == tmp_path / "snapshots" / f"{message}.jpg"
-    assert delivery.snapshot.read_bytes() == b"picture"
+    assert delivery.snapshot.read_bytes() == b"jpeg"
     assert isinstance(delivery.message, Alert) and delivery.message.snapshot is not None
     assert delivery.message.snapshot.file == f"{message}.jpg"
-    assert delivery.message.snapshot.sha256 == hashlib.sha256(b"picture").hexdigest()
+    assert delivery.message.snapshot.sha256 == hashlib.sha256(b"jpeg").hexdigest()
     assert outbox.snapshot_path("../outbox.db") is None
 
 
@@ -178,7 +178,7 @@ def test_size_limit_drops_alerts_only_without_snapshots_and_reports_it(tmp_path:
 
 def test_age_limit_drops_snapshots_before_messages(tmp_path: Path, clock: Clock) -> None:
     outbox = Outbox(OutboxConfig(max_snapshot_days=1, max_message_days=3), tmp_path, ["hub"], clock)
-    message = outbox.put(an_alert(), b"picture")
+    message = outbox.put(an_alert(), b"jpeg")
     clock.now += DAY + 1
     delivery = outbox.claim("hub")
     assert delivery is not None and delivery.id == message and delivery.snapshot is None
@@ -240,7 +240,7 @@ from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
 outbox = Outbox(OutboxConfig(), Path(sys.argv[1]), ["hub", "file"])
 for n in (1, 2, 3):
-    print(outbox.put(an_alert(n, zone="lane"), b"picture"))
+    print(outbox.put(an_alert(n, zone="lane"), b"jpeg"))
 outbox.put(a_closing(2))
 outbox.note_seen({"gate-3": NOON + 63.5, "gate-2": NOON + 99, "gate-9": NOON})
 sys.stdout.flush()
@@ -298,7 +298,7 @@ from ppe_edge.delivery.outbox_config import OutboxConfig
 outbox = Outbox(OutboxConfig(), Path(sys.argv[1]), ["hub"])
 n = 0
 while True:
-    print(outbox.put(an_alert(n), b"picture"), flush=True)
+    print(outbox.put(an_alert(n), b"jpeg"), flush=True)
     if n % 3 == 2:
         delivery = outbox.claim("hub")
         print("sent", delivery.id, delivery.redelivered, flush=True)
@@ -377,9 +377,9 @@ folder = Path(sys.argv[1])
 filler, now = folder / "filler", [1_800_000_000.0]
 outbox = Outbox(OutboxConfig(max_held=1000), folder / "state", ["hub", "file"], lambda: now[0])
 
-def put(n, picture=None):
+def put(n, snapshot=None):
     now[0] += 1
-    return outbox.put(an_alert(n), picture)
+    return outbox.put(an_alert(n), snapshot)
 
 def drain(sink):
     got = []
@@ -474,7 +474,7 @@ def drain(outbox, sink):
     return got
 
 outbox = open_outbox()
-result["before"] = outbox.put(an_alert(1), b"picture")
+result["before"] = outbox.put(an_alert(1), b"jpeg")
 outbox.close()  # the alert is still open, as after a kill; SQLite's own files are gone, as after a power cut
 with (folder / "filler").open("wb", buffering=0) as stream:
     try:
@@ -484,13 +484,13 @@ with (folder / "filler").open("wb", buffering=0) as stream:
         pass
 outbox = open_outbox()
 result["trouble"] = [outbox.trouble]
-result["put"] = [outbox.put(an_alert(n), b"picture") for n in (2, 3)] + [outbox.put(a_closing(2))]
+result["put"] = [outbox.put(an_alert(n), b"jpeg") for n in (2, 3)] + [outbox.put(a_closing(2))]
 now[0] += 100
 result["while_full"] = drain(outbox, "hub")
 result["trouble"].append(outbox.trouble)
 result["held"] = outbox.stats().held
 (folder / "filler").unlink()
-result["put"].append(outbox.put(an_alert(4), b"picture"))  # there is room for the snapshot before the disk is checked again
+result["put"].append(outbox.put(an_alert(4), b"jpeg"))  # there is room for the snapshot before the disk is checked again
 now[0] += 100
 result["hub"] = drain(outbox, "hub")
 result["trouble"].append(outbox.trouble)
@@ -585,10 +585,10 @@ class OutboxMachine(RuleBasedStateMachine):
         self.outbox.close()
         shutil.rmtree(self.folder)
 
-    @rule(picture=st.none() | st.binary(max_size=10))
-    def put(self, picture: bytes | None) -> None:
+    @rule(snapshot=st.none() | st.binary(max_size=10))
+    def put(self, snapshot: bytes | None) -> None:
         self.count += 1
-        self.waiting.append(self.outbox.put(an_alert(self.count), picture))
+        self.waiting.append(self.outbox.put(an_alert(self.count), snapshot))
         self.unclosed.append(self.count)
 
     @precondition(lambda self: self.unclosed)

@@ -33,11 +33,11 @@ pytestmark = pytest.mark.skipif(
 )
 QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 MEAN_COLOUR = """
-const picture = document.querySelector("#cameras img");
-if (!picture || !picture.complete || !picture.naturalWidth) return null;
+const image = document.querySelector("#cameras img");
+if (!image || !image.complete || !image.naturalWidth) return null;
 const canvas = document.createElement("canvas");
 canvas.width = canvas.height = 1;
-canvas.getContext("2d").drawImage(picture, 0, 0, 1, 1);
+canvas.getContext("2d").drawImage(image, 0, 0, 1, 1);
 return Array.from(canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0, 3));
 """
 
@@ -75,11 +75,11 @@ def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
     colour = [GREEN]
     rng = np.random.default_rng(0)
 
-    def picture(_: int) -> bytes:
+    def frame(_: int) -> bytes:
         grain = rng.integers(-12, 13, (64, 96, 1))
         return jpeg(np.clip(np.array(colour[0]) + grain, 0, 255).astype(np.uint8)[..., ::-1])
 
-    with MjpegServer(picture) as camera:
+    with MjpegServer(frame) as camera:
         config = tmp_path / "edge.yaml"
         document = {
             "model": {"path": str(tiny_model), "threads": 1},
