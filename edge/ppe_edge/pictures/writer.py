@@ -56,23 +56,15 @@ class SnapshotWriter:
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def flush(self, timeout: float) -> bool:
-        """Waits until every job that was submitted before is stored; returns whether that happened within `timeout` seconds."""
-        reached = threading.Event()
-        end = time.monotonic() + timeout
-        try:
-            self._jobs.put(_Job(lambda _: reached.set(), None), timeout=max(0.0, timeout))
-        except queue.Full:
-            return False
-        return reached.wait(max(0.0, end - time.monotonic()))
-
     def stop(self, timeout: float) -> bool:
         """Stores what was submitted and ends the thread; returns whether that took no longer than `timeout` seconds.
 
-        Nothing may be submitted afterwards.
+        Nothing may be submitted afterwards. Another call does no harm.
         """
         if self._thread.ident is None:  # jobs may have been submitted already
             self._thread.start()
+        elif not self._thread.is_alive():
+            return True
         end = time.monotonic() + timeout
         try:
             self._jobs.put(None, timeout=max(0.0, timeout))

@@ -89,7 +89,7 @@ class Tracker:
 
         Args:
             detections: Detections in pixels of the frame.
-            now: Time of the frame, seconds. If the clock was set back by more than `keep_s`, all tracks start anew.
+            now: Time of the frame, seconds. If the clock was set back by more than `keep_s`, all heads get new tracks.
 
         Returns:
             All tracks: those with a detection in this frame, and those that have not ended yet.

@@ -145,9 +145,9 @@ def test_reader_with_unchanged_image_reports_frozen_once_and_resumes_on_change()
 
 def test_reader_with_small_image_change_stays_live() -> None:
     def clock(n: int) -> bytes:
-        picture = np.full((480, 640, 3), 90, np.uint8)
-        cv2.putText(picture, str(n // 10), (500, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255))
-        return cv2.imencode(".jpg", picture)[1].tobytes()
+        image = np.full((480, 640, 3), 90, np.uint8)
+        cv2.putText(image, str(n // 10), (500, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255))
+        return cv2.imencode(".jpg", image)[1].tobytes()
 
     with MjpegServer(clock) as server, Watched(server.url, frozen_after_s=3.0) as gate:
         gate.until(lambda: server.sent > 150)  # 7 s at least
@@ -163,10 +163,10 @@ def test_reader_with_silent_stream_reports_lost_and_resumes() -> None:
 
 
 def test_reader_with_corrupt_frames_reports_them_once_and_stays_live() -> None:
-    def picture(n: int) -> bytes:
-        return b"\xff\xd8rubbish" * 9 if n > 5 and n % 3 == 0 else noise(n)
+    def frame(n: int) -> bytes:
+        return b"\xff\xd8corrupt" * 9 if n > 5 and n % 3 == 0 else noise(n)
 
-    with MjpegServer(picture) as server, Watched(server.url) as gate:
+    with MjpegServer(frame) as server, Watched(server.url) as gate:
         gate.until(lambda: gate.reader.errors >= 5)
         gate.until_more_frames()
         assert gate.kinds == ["connected", "decode_errors"]
@@ -174,7 +174,7 @@ def test_reader_with_corrupt_frames_reports_them_once_and_stays_live() -> None:
 
 
 def test_reader_with_only_corrupt_data_reports_lost() -> None:
-    with MjpegServer(lambda n: b"\x00\x01rubbish" * 9) as server, Watched(server.url) as gate:
+    with MjpegServer(lambda n: b"\x00\x01corrupt" * 9) as server, Watched(server.url) as gate:
         gate.until(lambda: "lost" in gate.kinds)
         gate.until(lambda: server.connections >= 3)
         assert gate.kinds.count("lost") == 1 and not gate.seen

@@ -109,7 +109,7 @@ def test_failing_source_writes_nothing_to_standard_error(tmp_path: Path) -> None
         "    try: next(open_source(SourceConfig(source=source), print))\n"
         "    except SourceError: pass\n"
     )
-    (tmp_path / "x.mp4").write_bytes(b"rubbish" * 999)
+    (tmp_path / "x.mp4").write_bytes(b"corrupt" * 999)
     run = [sys.executable, "-c", program, LEAKY[0], LEAKY[2], str(tmp_path / "x.mp4")]
     done = subprocess.run(run, capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parents[3] / "edge")})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -134,7 +134,7 @@ def test_file_with_corrupt_frame_reports_it_and_continues(tmp_path: Path) -> Non
         stream.height, stream.width, stream.pix_fmt = 64, 96, "yuvj420p"
         for n in range(8):
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 * n, np.uint8), format="rgb24")):
-                broken = av.Packet(b"\xff\xd8rubbish" * 9)
+                broken = av.Packet(b"\xff\xd8corrupt" * 9)
                 broken.pts, broken.dts, broken.time_base, broken.stream = packet.pts, packet.dts, packet.time_base, stream
                 container.mux(broken if n == 3 else packet)
     frames, corrupt = read(clip)
@@ -211,7 +211,7 @@ def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[st
 def test_folder_yields_images_in_order_and_reports_corrupt_ones(tmp_path: Path) -> None:
     for name, value in (("b.PNG", 100), ("a.jpg", 50), ("d.jpeg", 200)):
         cv2.imwrite(str(tmp_path / name), np.full((8, 12 + value, 3), (0, 0, value), np.uint8))  # red, in OpenCV's BGR
-    (tmp_path / "c.jpg").write_bytes(b"rubbish")
+    (tmp_path / "c.jpg").write_bytes(b"corrupt")
     (tmp_path / "notes.txt").write_text("no image")
     frames, corrupt = read(tmp_path, fps=2)
     assert [(seconds, image.shape) for seconds, image in frames] == [

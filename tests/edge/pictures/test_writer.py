@@ -24,10 +24,11 @@ def test_submit_with_slow_disk_returns_before_message_is_stored() -> None:
     writer = SnapshotWriter()
     writer.start()
     writer.submit(store, lambda: b"jpeg")
-    assert not stored and not writer.flush(0.05)
+    assert not stored and not writer.stop(0.05)
+    assert writer.busy_for() > 0
     disk.set()
-    assert writer.flush(5.0) and stored == [b"jpeg"]
-    assert writer.stop(5.0)
+    assert writer.stop(5.0) and stored == [b"jpeg"]
+    assert writer.busy_for() == 0
 
 
 def test_writer_with_failing_snapshot_stores_alert_without_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -71,11 +72,9 @@ def test_submit_with_full_queue_waits_for_room() -> None:
     submitting.start()
     submitting.join(0.2)
     assert submitting.is_alive() and not stored
-    assert not writer.stop(0.05)
     disk.set()
     submitting.join(5.0)
-    assert writer.flush(5.0) and stored == [0, 1, 2, 3]
-    assert writer.stop(5.0)
+    assert writer.stop(5.0) and stored == [0, 1, 2, 3]
 
 
 def test_stop_before_start_stores_submitted_jobs() -> None:
@@ -83,3 +82,11 @@ def test_stop_before_start_stores_submitted_jobs() -> None:
     writer = SnapshotWriter()
     writer.submit(stored.append)
     assert writer.stop(5.0) and stored == [None]
+
+
+def test_stop_twice_with_full_queue_of_stopped_writer_returns_true() -> None:
+    writer = SnapshotWriter(capacity=1)
+    writer.start()
+    assert writer.stop(5.0)
+    writer.submit(lambda _: None)  # nobody takes it any more
+    assert writer.stop(0.05)

@@ -32,24 +32,24 @@ def head(label, score=0.9, number=1, box=(10, 10, 30, 30), seen=True, first=0.0,
 
 def watch(monitor, labels, start=0.0, step=0.1, **kinds):
     """Feeds the labels of a head, one per frame (None: not detected); returns the changes as (frame index, change)."""
-    changes_seen = []
+    changes = []
     for i, label in enumerate(labels):
         now = start + i * step
         track = head(NONE, seen=False, now=now, **kinds) if label is None else head(label, now=now, **kinds)
-        changes_seen += [(i, change) for change in monitor.update([track], SIZE, now)]
-    return changes_seen
+        changes += [(i, change) for change in monitor.update([track], SIZE, now)]
+    return changes
 
 
-def kinds_of(changes_seen):
-    return [(i, "ended" if isinstance(c, ViolationEnded) else "started") for i, c in changes_seen]
+def kinds_of(changes):
+    return [(i, "ended" if isinstance(c, ViolationEnded) else "started") for i, c in changes]
 
 
 def test_violation_starts_and_ends_with_k_of_n_votes():
     monitor = ViolationMonitor(RuleConfig(seconds=None, frames=3, of=4), CONTRACT)
-    changes_seen = watch(monitor, [HELMET, NONE, NONE, HELMET, NONE, HELMET, HELMET, NONE, HELMET])
+    changes = watch(monitor, [HELMET, NONE, NONE, HELMET, NONE, HELMET, HELMET, NONE, HELMET])
     # frame 4 is the third positive vote of the last four; frame 6 is the third negative one
-    assert kinds_of(changes_seen) == [(4, "started"), (6, "ended")]
-    started, ended = changes_seen[0][1], changes_seen[1][1]
+    assert kinds_of(changes) == [(4, "started"), (6, "ended")]
+    started, ended = changes[0][1], changes[1][1]
     assert isinstance(started, ViolationStarted) and started.violation == ended.violation
     assert started.started == pytest.approx(0.1) and ended.ended == pytest.approx(0.4)
     assert ended.duration == pytest.approx(0.3)
@@ -59,14 +59,14 @@ def test_violation_starts_and_ends_with_k_of_n_votes():
 def test_violation_with_single_uncertain_frame_does_not_change():
     monitor = ViolationMonitor(RuleConfig(seconds=None, frames=3, of=4), CONTRACT)
     assert watch(monitor, [HELMET, HELMET, NONE, HELMET, HELMET, HELMET]) == []
-    changes_seen = watch(monitor, [NONE, NONE, NONE, HELMET, NONE, NONE, None, None, NONE], start=1.0)
-    assert kinds_of(changes_seen) == [(2, "started")]
+    changes = watch(monitor, [NONE, NONE, NONE, HELMET, NONE, NONE, None, None, NONE], start=1.0)
+    assert kinds_of(changes) == [(2, "started")]
 
 
 def test_violation_by_time_needs_full_window_of_observation():
     monitor = ViolationMonitor(RuleConfig(seconds=1.0, frames=3, of=4), CONTRACT)
-    changes_seen = watch(monitor, [NONE] * 20, step=0.25)
-    assert kinds_of(changes_seen) == [(4, "started")] and changes_seen[0][1].started == 0.0
+    changes = watch(monitor, [NONE] * 20, step=0.25)
+    assert kinds_of(changes) == [(4, "started")] and changes[0][1].started == 0.0
     slow = ViolationMonitor(RuleConfig(seconds=1.0, frames=3, of=4), CONTRACT)
     assert kinds_of(watch(slow, [NONE] * 8, step=0.8)) == []  # never three frames within a second
 
@@ -113,9 +113,9 @@ def test_cooldown_counts_from_last_alert_and_lasting_violation_starts_after_it()
     off_on = [NONE, NONE, HELMET, HELMET]
     assert kinds_of(watch(monitor, off_on, start=0)) == [(1, "started"), (3, "ended")]  # alert at 0.1
     assert watch(monitor, off_on, start=5) == []
-    changes_seen = watch(monitor, [NONE] * 30, start=9.05)  # nothing is lost: it starts after the cool-down
-    assert kinds_of(changes_seen) == [(11, "started")]  # 9.05 + 11 * 0.1 = 10.15, the first beyond 0.1 + 10
-    assert changes_seen[0][1].started == pytest.approx(9.05)
+    changes = watch(monitor, [NONE] * 30, start=9.05)  # nothing is lost: it starts after the cool-down
+    assert kinds_of(changes) == [(11, "started")]  # 9.05 + 11 * 0.1 = 10.15, the first beyond 0.1 + 10
+    assert changes[0][1].started == pytest.approx(9.05)
 
 
 def test_cooldown_covers_new_track_at_place_of_lost_one():
@@ -142,8 +142,8 @@ def test_cooldown_covers_jump_within_walking_distance(left, after, same):
     monitor = ViolationMonitor(RuleConfig(**TWO, cooldown_s=10), CONTRACT)
     watch(monitor, [NONE, NONE])  # last seen at 0.1
     start = 0.1 + after
-    changes_seen = watch(monitor, [NONE] * 5, start=start, first=start, number=2, box=(left, 10, left + 20, 30))
-    assert [i for i, change in changes_seen if not isinstance(change, ViolationEnded)] == ([] if same else [1])
+    changes = watch(monitor, [NONE] * 5, start=start, first=start, number=2, box=(left, 10, left + 20, 30))
+    assert [i for i, change in changes if not isinstance(change, ViolationEnded)] == ([] if same else [1])
 
 
 def test_cooldown_compares_place_where_new_track_started():
@@ -159,8 +159,8 @@ def test_cooldown_ignores_head_seen_next_to_reported_one():
     for i, label in enumerate((HELMET, HELMET, NONE)):
         now = 0.2 + i / 10
         old = [head(NONE, now=now)] if i == 0 else []  # disappears when the other one appears
-        changes_seen = monitor.update([*old, head(label, number=2, box=(12, 10, 32, 30), first=0.2, now=now)], SIZE, now)
-    assert kinds_of([(0, c) for c in changes_seen]) == []
+        changes = monitor.update([*old, head(label, number=2, box=(12, 10, 32, 30), first=0.2, now=now)], SIZE, now)
+    assert kinds_of([(0, c) for c in changes]) == []
     [started] = monitor.update([head(NONE, number=2, box=(12, 10, 32, 30), first=0.2, now=0.5)], SIZE, 0.5)
     assert started.track == 2
 
@@ -255,17 +255,17 @@ def test_close_ends_open_violations():
 @given(st.lists(st.sampled_from([HELMET, NONE, None, "gone"]), max_size=60), st.integers(1, 4), st.floats(0, 5), st.booleans())
 def test_starts_and_ends_alternate_and_alerts_respect_cooldown(story, frames, cooldown, by_time):
     rule = RuleConfig(frames=frames, of=frames, cooldown_s=cooldown, seconds=0.3 if by_time else None)
-    monitor, changes_seen = ViolationMonitor(rule, CONTRACT), []
+    monitor, changes = ViolationMonitor(rule, CONTRACT), []
     for i, label in enumerate(story):
         now = i / 10
         tracks = [] if label == "gone" else [head(NONE if label is None else label, seen=label is not None, now=now)]
-        changes_seen += [(now, c) for c in monitor.update(tracks, SIZE, now)]
-    changes_seen += [(len(story) / 10, c) for c in monitor.close()]
-    kinds = [isinstance(c, ViolationEnded) for _, c in changes_seen]
+        changes += [(now, c) for c in monitor.update(tracks, SIZE, now)]
+    changes += [(len(story) / 10, c) for c in monitor.close()]
+    kinds = [isinstance(c, ViolationEnded) for _, c in changes]
     assert kinds == [i % 2 == 1 for i in range(len(kinds))] and len(kinds) % 2 == 0
-    alerts = [now for (now, _), is_end in zip(changes_seen, kinds, strict=True) if not is_end]
+    alerts = [now for (now, _), is_end in zip(changes, kinds, strict=True) if not is_end]
     assert all(b - a >= cooldown - 1e-9 for a, b in itertools.pairwise(alerts))
-    for _, change in changes_seen:
+    for _, change in changes:
         if isinstance(change, ViolationEnded):
             assert change.ended >= change.started and change.duration >= 0
 
