@@ -18,6 +18,7 @@ from conftest import GREEN, GREY, HEAD_XYXY, RED  # isort: skip
 from helpers import wait_until
 from ppe_edge import runtime as runtime_module
 from ppe_edge.config import load_settings
+from ppe_edge.delivery.messages import Message
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.status import RuntimeStatus
@@ -168,3 +169,71 @@ def test_unreadable_file_makes_runtime_fail(tmp_path: Path, tiny_model: Path, ma
     assert runtime.failed
     events = [(m["camera"], m["event"]) for m in delivered(tmp_path, "camera_event")]
     assert [kind for camera, kind in events if camera == "broken"] == ["lost", "ended"]
+
+
+class SlowDisk:
+    """Makes the outbox of a runtime block while it stores an alert, as a disk does that does not respond."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.blocked, self.released = threading.Event(), threading.Event()
+        put = runtime.outbox.put
+
+        def slow(message: Message, snapshot: bytes | None = None) -> str:
+            if message.kind == "alert":
+                self.blocked.set()
+                self.released.wait(60.0)
+            return put(message, snapshot)
+
+        runtime.outbox.put = slow  # type: ignore[method-assign]
+
+
+def test_frames_are_processed_while_alert_is_stored(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], endless: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 40), (GREEN, 1500)])
+    with running(configure(tmp_path, tiny_model, {"gate": clip, "yard": endless})) as (runtime, _):
+        disk = SlowDisk(runtime)
+        wait_until(disk.blocked.is_set)
+        views = {name: pipeline.view for name, pipeline in runtime.pipelines.items()}
+        for name, view in views.items():
+            assert view is not None
+            wait_until(lambda name=name, view=view: runtime.pipelines[name].view.frame.number > view.frame.number + 40)
+        assert runtime.pipelines["gate"].open == {}  # the violation has ended meanwhile
+        assert delivered(tmp_path, "alert") == delivered(tmp_path, "alert_closed") == []
+        disk.released.set()
+        wait_until(lambda: delivered(tmp_path, "alert_closed"))
+        [alert], [closed] = delivered(tmp_path, "alert"), delivered(tmp_path, "alert_closed")
+        assert closed["alert"] == alert["id"] and alert["snapshot"] is not None
+        assert [m.kind for m in reversed(runtime.outbox.recent(10)) if m.kind != "camera_event"] == ["alert", "alert_closed"]
+
+
+def test_hanging_disk_makes_runtime_not_alive(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "HEARTBEAT_TIMEOUT", 1.0)
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 1500)])
+    with running(configure(tmp_path, tiny_model, {"gate": clip})) as (runtime, _):
+        disk = SlowDisk(runtime)
+        wait_until(disk.blocked.is_set)
+        wait_until(lambda: not runtime.alive)
+        disk.released.set()
+        wait_until(lambda: runtime.alive)
+
+
+def test_between_frames_runs_no_action_after_its_timeout(tmp_path: Path, tiny_model: Path, endless: Path) -> None:
+    with running(configure(tmp_path, tiny_model, {"gate": endless})) as (runtime, _):
+        detect, entered, release = runtime.detector.detect, threading.Event(), threading.Event()
+
+        def hangs(images: Any) -> Any:
+            entered.set()
+            release.wait(60.0)
+            return detect(images)
+
+        runtime.detector.detect = hangs  # type: ignore[method-assign]
+        wait_until(entered.is_set)
+        late: list[str] = []
+        with pytest.raises(TimeoutError, match="the processing loop does not respond"):
+            runtime.between_frames(lambda: late.append("late"), timeout=0.1)
+        release.set()
+        assert runtime.between_frames(lambda: "in time") == "in time"  # actions run in order
+        assert late == []
