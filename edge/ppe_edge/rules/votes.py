@@ -23,8 +23,7 @@ class VoteWindow:
         """Adds the vote of a frame, and drops votes that leave the window."""
         self._votes.append((time, vote))
         self.positive += vote
-        seconds = self._rule.seconds
-        while len(self._votes) > self._rule.of if seconds is None else time - self._votes[0][0] > seconds:
+        while self._oldest_left_window(time):
             self.positive -= self._votes.popleft()[1]
 
     def decides(self, vote: bool, observed_s: float) -> bool:
@@ -40,3 +39,8 @@ class VoteWindow:
         if self._rule.seconds is None:
             return votes >= self._rule.frames
         return observed_s >= self._rule.seconds and count >= MIN_VOTES and votes * self._rule.of >= self._rule.frames * count
+
+    def _oldest_left_window(self, now: float) -> bool:
+        if self._rule.seconds is None:
+            return len(self._votes) > self._rule.of
+        return now - self._votes[0][0] > self._rule.seconds
