@@ -90,7 +90,8 @@ class TwinClient:
                 task()
             except HubUnavailable as error:  # the next connection fetches the whole twin again
                 self._version = None
-                _log.warning("twin: %s", error)
+                # as text: a handler that keeps records would keep the traceback, and with it the discarded client
+                _log.warning("twin: %s", str(error))
 
     def _fetch(self) -> None:
         desired: dict[str, Any] = self._hub.call(lambda client: client.get_twin(), _TIMEOUT_S)["desired"]
