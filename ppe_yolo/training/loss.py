@@ -1,8 +1,8 @@
 """The detection loss: box, objectness and class terms. Independent of Lightning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,11 @@ class LossConfig:
     objectness_weight: float = 5.0
     class_weight: float = 1.0
     assign: AssignConfig = field(default_factory=AssignConfig)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "LossConfig":
+        """Reads what `dataclasses.asdict` made of a configuration."""
+        return cls(**{**values, "assign": AssignConfig(**values["assign"])})
 
 
 class LossTerms(NamedTuple):

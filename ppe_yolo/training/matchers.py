@@ -146,9 +146,7 @@ class AnchorMatcher(Matcher):
             first_location += count * level.height * level.width
             first_anchor += count
         target = torch.cat(targets)
-        return Candidates(
-            image=objects.image[target], location=torch.cat(locations), target=target, cost=1 - torch.cat(ious)
-        )
+        return Candidates(image=objects.image[target], location=torch.cat(locations), target=target, cost=1 - torch.cat(ious))
 
 
 @dataclass(frozen=True)

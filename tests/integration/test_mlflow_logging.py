@@ -105,7 +105,7 @@ def test_the_run_of_a_job_is_logged_to_and_left_open(
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     (tmp_path / "mlflow_run_id").write_text("of an earlier job\n")
-    [logger] = tracking_loggers(tmp_path, go_on=True)
+    [logger] = tracking_loggers(tmp_path, resume=True)
     logger.log_metrics({"val/map_50": 0.5}, 7)
     logger.log_metrics({"val/ap_50_каска": 0.25, "val/ap_50_a<b": 0.125}, 7)  # waits for the next call, or the end
     logger.log_parameters({"data.root": "somewhere"})
@@ -120,7 +120,7 @@ def test_an_interrupted_run_is_marked_and_opened_again(tmp_path: Path, database:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "interrupted")
     client, statuses = MlflowClient(database), []
     for status in ("failed", "success"):
-        logger = RunLogger(database, tmp_path / "run", go_on=True)
+        logger = RunLogger(database, tmp_path / "run", resume=True)
         logger.log_metrics({"train/loss": 1.0}, 1)
         [run] = runs(client, "interrupted")
         statuses.append(run.info.status)
@@ -128,15 +128,15 @@ def test_an_interrupted_run_is_marked_and_opened_again(tmp_path: Path, database:
         [run] = runs(client, "interrupted")
         statuses.append(run.info.status)
     assert statuses == ["RUNNING", "FAILED", "RUNNING", "FINISHED"]
-    fresh = RunLogger(database, tmp_path / "run", go_on=False)
+    fresh = RunLogger(database, tmp_path / "run", resume=False)
     assert fresh.run_id != run.info.run_id
 
 
 def test_only_the_first_process_logs(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking_loggers(tmp_path, go_on=False) == []
+    assert tracking_loggers(tmp_path, resume=False) == []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert tracking_loggers(tmp_path, go_on=False) == []
+    assert tracking_loggers(tmp_path, resume=False) == []
 
 
 MISTAKES = {

@@ -60,7 +60,7 @@ def test_a_server_that_dies_costs_neither_training_nor_figures(
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "dies")
     monkeypatch.setattr(mlflow_logger, "SEND_EVERY", 0.0)
-    logger = RunLogger(mlflow_server.uri, tmp_path, go_on=False)
+    logger = RunLogger(mlflow_server.uri, tmp_path, resume=False)
     logger.log_metrics({"train/loss": 3.0}, 1)
     mlflow_server.kill()
     try:
@@ -68,8 +68,8 @@ def test_a_server_that_dies_costs_neither_training_nor_figures(
         logger.log_metrics({"train/loss": 1.0}, 3)  # is not even tried
     finally:
         mlflow_server.start()
-    [warning] = [str(w.message) for w in recwarn if "MLflow took no figures" in str(w.message)]
-    assert "1 wait until it does" in warning
+    [warning] = [str(w.message) for w in recwarn if "MLflow accepts no metrics" in str(w.message)]
+    assert "1 are queued" in warning
     logger.finalize("success")
     client = MlflowClient(mlflow_server.uri)
     [run] = client.search_runs([client.get_experiment_by_name("dies").experiment_id])
@@ -82,7 +82,7 @@ def test_a_server_that_dies_costs_neither_training_nor_figures(
 
 
 def test_a_server_that_stays_dead_is_told_of(mlflow_server: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    logger = RunLogger(mlflow_server.uri, tmp_path, go_on=False)
+    logger = RunLogger(mlflow_server.uri, tmp_path, resume=False)
     logger.log_metrics({"train/loss": 3.0}, 1)
     mlflow_server.kill()
     try:
@@ -90,4 +90,4 @@ def test_a_server_that_stays_dead_is_told_of(mlflow_server: Any, tmp_path: Path,
         logger.finalize("failed")
     finally:
         mlflow_server.start()
-    assert "2 figures could not be sent to MLflow; TensorBoard has all of them" in [str(w.message) for w in recwarn]
+    assert "2 metrics could not be sent to MLflow; TensorBoard has all of them" in [str(w.message) for w in recwarn]

@@ -37,13 +37,21 @@ def test_iou_matcher_picks_anchors_above_threshold():
     assert assigned([[24, 40, 24, 24]]) == {(0, 2 * 4 + 1): 0, (0, 16 + 2 * 4 + 1): 0}
     assert assigned([[24, 40, 24, 24]], IoUMatcher(neighbours=False, iou_threshold=0.5)) == {(0, 16 + 9): 0}
     # centre (40, 40) lies in cell (1, 1) of the coarse level
-    assert assigned([[40, 40, 24, 24]], IoUMatcher(neighbours=False, iou_threshold=0.1)) == {(0, 10): 0, (0, 16 + 10): 0, (0, 32 + 3): 0}
+    assert assigned([[40, 40, 24, 24]], IoUMatcher(neighbours=False, iou_threshold=0.1)) == {
+        (0, 10): 0,
+        (0, 16 + 10): 0,
+        (0, 32 + 3): 0,
+    }
 
 
 def test_ratio_matcher_picks_anchors_with_similar_sides():
     # sides of 16x16 against the anchors: 1, 2 and 4 times; 4 is not below 4
     assert assigned([[24, 40, 16, 16]], RATIO) == {(0, 9): 0, (0, 16 + 9): 0}
-    assert assigned([[24, 40, 16, 16]], RatioMatcher(neighbours=False, max_ratio=4.01)) == {(0, 9): 0, (0, 16 + 9): 0, (0, 32 + 2): 0}
+    assert assigned([[24, 40, 16, 16]], RatioMatcher(neighbours=False, max_ratio=4.01)) == {
+        (0, 9): 0,
+        (0, 16 + 9): 0,
+        (0, 32 + 2): 0,
+    }
     # one side too different is enough: 16 / 100
     assert assigned([[24, 40, 16, 100]], RATIO) == {(0, 16 + 9): 0}
 
