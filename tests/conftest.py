@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ppe_yolo.cli import main
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.sources.voc import write_voc_annotation
 from ppe_yolo.data.synthetic import draw_site_dataset
 
 hypothesis.settings.register_profile("ppe_yolo", deadline=None)  # a busy machine is no failure

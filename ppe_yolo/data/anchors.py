@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_yolo.core.boxes import iou_of_sizes
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 
@@ -25,12 +26,6 @@ def letterboxed_sizes(
         scale = min(input_size[0] / height, input_size[1] / width)
         rows += [((o.box_xyxy[2] - o.box_xyxy[0]) * scale, (o.box_xyxy[3] - o.box_xyxy[1]) * scale) for o in image.objects]
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
-
-
-def iou_of_sizes(a_wh: NDArray[np.float64], b_wh: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of boxes that share their centre: [N, 2], [K, 2] -> [N, K]."""
-    intersection = np.minimum(a_wh[:, None], b_wh[None]).prod(-1)
-    return intersection / (a_wh.prod(-1)[:, None] + b_wh.prod(-1)[None] - intersection)
 
 
 def fit_anchors(boxes_wh: NDArray[np.float64], k: int, *, seed: int = 0, rounds: int = 300) -> NDArray[np.float64]:

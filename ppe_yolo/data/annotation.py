@@ -3,22 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppe_yolo.core.voc_xml import AnnotatedObject as AnnotatedObject
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatedObject:
-    """One marked object.
-
-    Attributes:
-        class_name: The name, as the annotator wrote it or, after a class map, as the model calls it.
-        box_xyxy: (x1, y1, x2, y2) in pixels of the photo, kept exactly as annotated.
-        difficult: True for an object that the annotator marked as hard to see.
-    """
-
-    class_name: str
-    box_xyxy: tuple[float, float, float, float]
-    difficult: bool = False
 
 
 @dataclass(frozen=True, slots=True)

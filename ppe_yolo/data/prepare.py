@@ -9,12 +9,12 @@ from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import local_path, shown
 from ppe_yolo.data.sources.annotation_list import write_annotation_list
-from ppe_yolo.data.sources.voc import write_voc_annotation
 
 AUDIT_FILE = "audit.json"
 CLASS_MAP_FILE = "class_map.yaml"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ppe_yolo.core.drawing import save_image
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.sources.voc import write_voc_annotation
 
 HELMET, BARE = "helmet", "none"  # the names that the default class map takes as they are
 _HELMETS = ((245, 200, 30), (240, 240, 240), (40, 90, 200), (205, 40, 40), (240, 120, 30), (40, 150, 80))

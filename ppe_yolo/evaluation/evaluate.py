@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
@@ -34,10 +35,10 @@ from ppe_yolo.evaluation.metrics.plots import draw_curves
 from ppe_yolo.evaluation.report.material import GROUND_TRUTH_FILE, ROBUSTNESS_FILE, Material
 from ppe_yolo.evaluation.report.report import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
-from ppe_yolo.inference.detector import Detector, training_hash
+from ppe_yolo.inference.checkpoint import training_hash
+from ppe_yolo.inference.detector import Detector
 from ppe_yolo.inference.predict import thresholds_of
 from ppe_yolo.inference.tiled import TiledDetector
-from ppe_yolo.model.boxes import pairwise_iou
 
 PICTURE_SCORE = 0.3  # what the original helmet system showed
 
@@ -263,7 +264,7 @@ def _mistakes(
 
     A difficult object is no miss, and what finds it is no false detection.
     """
-    iou = pairwise_iou(torch.from_numpy(found_xyxy), torch.from_numpy(marked_xyxy)).numpy()
+    iou = pairwise_iou(found_xyxy, marked_xyxy)
     iou = np.where(found_labels[:, None] == marked_labels[None], iou, 0.0)
     missed, false = ~marked_difficult, 0
     for row in range(len(iou)):

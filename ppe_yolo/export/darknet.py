@@ -10,7 +10,7 @@ import torch
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
-from ppe_yolo.inference.detector import (
+from ppe_yolo.inference.checkpoint import (
     AT_RANDOM_KEY,
     CHECKPOINT_KEY,
     build_network,
@@ -18,10 +18,10 @@ from ppe_yolo.inference.detector import (
     read_checkpoint,
     require_trained,
 )
-from ppe_yolo.model.coding import BoxCoding
 from ppe_yolo.model.darknet_cfg import CfgFacts, cfg_text, read_cfg
-from ppe_yolo.model.darknet_weights import DarknetKind, DarknetWeights, load_weights, read_weights, write_weights
-from ppe_yolo.model.yolov3 import Architecture, YoloV3, default_anchors_wh
+from ppe_yolo.model.darknet_weights import DarknetWeights, load_weights, read_weights, write_weights
+from ppe_yolo.model.names import Architecture, BoxCoding, DarknetKind
+from ppe_yolo.model.yolov3 import YoloV3, default_anchors_wh
 
 COCO = "coco"
 PAD_VALUE = 127  # the grey that Darknet pads with, half of white

@@ -25,13 +25,13 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
 from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_photos
 from ppe_yolo.evaluation.evaluate import compute
-from ppe_yolo.export.benchmark import time_interleaved
 from ppe_yolo.export.graph import stamp
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector, read_onnx
 

@@ -13,7 +13,7 @@ from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.evaluate import compute
 from ppe_yolo.export.parity import ParityError, Tolerance, compare
-from ppe_yolo.inference.detector import load_detector
+from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
 
 IN_PHOTO = Tolerance(boxes=0.1, scores=1e-3)  # in pixels of the photo, which may be larger than the input

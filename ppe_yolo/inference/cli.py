@@ -27,7 +27,7 @@ def predict(
     require_torch()
     from collections import Counter
 
-    from ppe_yolo.inference.detector import load_detector
+    from ppe_yolo.inference.loading import load_detector
     from ppe_yolo.inference.predict import find_images
     from ppe_yolo.inference.predict import predict as run
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from ppe_yolo.model.boxes import cxcywh_to_xyxy, pairwise_iou
-from ppe_yolo.model.coding import BoxCoding, Grid, decode_cxcywh
+from ppe_yolo.model.coding import Grid, decode_cxcywh
+from ppe_yolo.model.names import BoxCoding
 from ppe_yolo.training.matchers import AnchorMatcher, IoUMatcher, Matcher, Objects, Predictions, RatioMatcher, SimOTAMatcher
 from ppe_yolo.training.pairs import corners, paired_iou
 

@@ -16,9 +16,11 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.dataset import Batch
 from ppe_yolo.data.validation import VALIDATION_KEY
 from ppe_yolo.evaluation.metrics.mean_ap import build_metric, summarise, to_metric_predictions, to_metric_targets
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, describe_network, detect_batch
-from ppe_yolo.model.coding import BoxCoding, flatten_maps
-from ppe_yolo.model.yolov3 import Architecture, YoloV3
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
+from ppe_yolo.inference.torch_detector import detect_batch
+from ppe_yolo.model.coding import flatten_maps
+from ppe_yolo.model.names import Architecture, BoxCoding
+from ppe_yolo.model.yolov3 import YoloV3
 from ppe_yolo.training.loss import LossConfig, compute_loss
 from ppe_yolo.training.transfer import load_pretrained, transfer_weights
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.inference.detector import AT_RANDOM_KEY, build_network, read_checkpoint
+from ppe_yolo.inference.checkpoint import AT_RANDOM_KEY, build_network, read_checkpoint
 from ppe_yolo.model.yolov3 import YoloV3
 from ppe_yolo.weights import find_model
 

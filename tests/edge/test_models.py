@@ -133,11 +133,11 @@ def test_what_is_here_already_is_not_fetched_again_unless_it_is_damaged(tiny_mod
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/missing", r"cannot be had \(Not Found\)"),
+        ("/missing", r"cannot be downloaded \(Not Found\)"),
         ("/other", r"expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}"),
         ("/cut", "model.url: http"),
-        ("/chunks", "cannot be had"),
-        ("/rubbish", "cannot be had"),
+        ("/chunks", "cannot be downloaded"),
+        ("/rubbish", "cannot be downloaded"),
     ],
 )
 def test_what_does_not_arrive_whole_changes_nothing(path, says, tiny_model, tmp_path, store, server):

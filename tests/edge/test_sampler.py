@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.model.detector import Detections
 from ppe_edge.pictures.sampler import Sampler, SamplerConfig
 
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.sources.voc import read_voc_annotation

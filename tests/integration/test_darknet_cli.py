@@ -17,14 +17,9 @@ from numpy.typing import NDArray
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.export.darknet import read_class_names
-from ppe_yolo.inference.detector import (
-    CHECKPOINT_KEY,
-    TorchDetector,
-    build_network,
-    describe_network,
-    load_detector,
-    read_checkpoint,
-)
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint
+from ppe_yolo.inference.loading import load_detector
+from ppe_yolo.inference.torch_detector import TorchDetector
 from ppe_yolo.model.yolov3 import YoloV3
 
 HEIGHT, WIDTH = 64, 96

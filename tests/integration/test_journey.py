@@ -87,8 +87,8 @@ def test_scripts_run_from_a_bare_checkout(run_dir: Path, tmp_path: Path) -> None
 def test_quickstart_on_own_photos_needs_a_known_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
 ) -> None:
+    from ppe_yolo.core.voc_xml import write_voc_annotation
     from ppe_yolo.data.annotation import AnnotatedObject
-    from ppe_yolo.data.sources.voc import write_voc_annotation
     from ppe_yolo.data.synthetic import draw_site_dataset
 
     data = tmp_path / "data"

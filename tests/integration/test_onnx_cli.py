@@ -15,7 +15,8 @@ from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
 from ppe_yolo.export import quantize
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, describe_network, load_detector
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
+from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.model.yolov3 import YoloV3
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 96), max_detections=30)

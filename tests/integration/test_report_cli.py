@@ -16,7 +16,8 @@ import torch
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, load_detector
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY
+from ppe_yolo.inference.loading import load_detector
 
 RunCli = Callable[..., int]
 

@@ -9,9 +9,9 @@ import pytest
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
 from ppe_yolo.data.corruptions import CONDITIONS
-from ppe_yolo.data.sources.voc import write_voc_annotation
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.report.report import report
 

@@ -1,16 +1,14 @@
 """Pascal VOC annotation files: one XML a photo. XML is untrusted input."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import Element, ElementTree, ParseError, SubElement, indent
+from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedObject
 
 MAX_XML_BYTES = 4 * 1024 * 1024
@@ -94,33 +92,3 @@ def _read_size(root: Element) -> tuple[int, int, int] | None:
     except (ValueError, OverflowError):
         return None  # the audit warns; the photo itself tells its size
     return height, width, depth
-
-
-def write_voc_annotation(
-    path: Path, *, image_name: str, image_size: tuple[int, int, int], objects: Sequence[AnnotatedObject]
-) -> None:
-    """Writes one XML.
-
-    Args:
-        path: Where to.
-        image_name: The photo's file name.
-        image_size: (height, width, channels).
-        objects: The marked objects.
-    """
-    root = Element("annotation")
-    SubElement(root, "folder").text = "JPEGImages"
-    SubElement(root, "filename").text = image_name
-    size = SubElement(root, "size")
-    for key, value in zip(("height", "width", "depth"), image_size, strict=True):
-        SubElement(size, key).text = str(value)
-    SubElement(root, "segmented").text = "0"
-    for item in objects:
-        node = SubElement(root, "object")
-        SubElement(node, "name").text = item.class_name
-        SubElement(node, "difficult").text = str(int(item.difficult))
-        box = SubElement(node, "bndbox")
-        for key, number in zip(("xmin", "ymin", "xmax", "ymax"), item.box_xyxy, strict=True):
-            SubElement(box, key).text = f"{number:.10g}"
-    indent(root)
-    with atomic_path(path) as temporary:
-        ElementTree(root).write(temporary, encoding="utf-8")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.sources.voc import MAX_XML_BYTES, AnnotationError, read_voc_annotation, write_voc_annotation
+from ppe_yolo.data.sources.voc import MAX_XML_BYTES, AnnotationError, read_voc_annotation
 
 GOOD = """<?xml version="1.0" encoding="utf-8"?>
 <annotation>

@@ -69,11 +69,11 @@ def test_json_is_sorted_and_complete():
         ({"score_floor": True}, "score_floor must be within 0..1, got True"),
         ({"nms_iou_threshold": 1.5}, "nms_iou_threshold must be within 0..1, got 1.5"),
         ({"nms_iou_threshold": "0.5"}, "nms_iou_threshold must be within 0..1, got '0.5'"),
-        ({"max_detections": 0}, "max_detections must be a number from 1, got 0"),
-        ({"max_detections": 2.5}, "max_detections must be a number from 1, got 2.5"),
+        ({"max_detections": 0}, "max_detections must be a whole number of at least 1, got 0"),
+        ({"max_detections": 2.5}, "max_detections must be a whole number of at least 1, got 2.5"),
         ({"pad_value": 256}, "pad_value must be within 0..255, got 256"),
         ({"pixel_format": "BGR"}, "pixel_format must be 'RGB', got 'BGR'"),
-        ({"alarm_thresholds": {"hat": 0.5}}, "alarm_thresholds names 'hat', which is none of ['helmet', 'none']"),
+        ({"alarm_thresholds": {"hat": 0.5}}, "alarm_thresholds names 'hat', which is not one of ['helmet', 'none']"),
         ({"alarm_thresholds": {"none": 2}}, "alarm_thresholds[none] must be within 0..1, got 2"),
     ],
 )
@@ -149,9 +149,9 @@ def test_detections_that_lie_in_the_border_alone_are_no_detections():
     # 100 x 200 into 64 x 64: the photo takes the rows 16 to 48
     _, placement = letterbox(np.zeros((100, 200, 3), np.uint8), (64, 64))
     boxes = np.array([[0, 0, 20, 16], [0, 10, 32, 32], [0, 48, 64, 64]], np.float32)
-    found, scores, labels = placement.restore_detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0]))
-    np.testing.assert_allclose(found, [[0, 0, 100, 50]], atol=1e-4)
-    assert scores.tolist() == [np.float32(0.8)] and labels.tolist() == [1]
+    restored = placement.restore_detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0]))
+    np.testing.assert_allclose(restored.boxes_xyxy, [[0, 0, 100, 50]], atol=1e-4)
+    assert restored.scores.tolist() == [np.float32(0.8)] and restored.labels.tolist() == [1]
 
 
 @settings(max_examples=60, deadline=None)

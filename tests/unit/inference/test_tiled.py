@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.letterbox import letterbox
-from ppe_yolo.inference.tiled import TiledDetector, tile_places, uncut
+from ppe_yolo.inference.tiled import TiledDetector, drop_cut, tile_windows
 
 
 def test_places_by_hand():
     # two tiles that share a fifth of their side make 1.8 sides: 100 / 1.8 = 55.6, 180 / 1.8 = 100
-    assert tile_places(100, 180, 2) == [(0, 0, 100, 56), (80, 0, 180, 56), (0, 44, 100, 100), (80, 44, 180, 100)]
+    assert tile_windows(100, 180, 2) == [(0, 0, 100, 56), (80, 0, 180, 56), (0, 44, 100, 100), (80, 44, 180, 100)]
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(2, 5))
 def test_tiles_cover_the_photo_and_overlap(height, width, tiles):
-    places = tile_places(height, width, tiles)
+    places = tile_windows(height, width, tiles)
     assert len(places) == tiles**2 and places[0][:2] == (0, 0) and places[-1][2:] == (width, height)
     for x1, y1, x2, y2 in places:
         assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
@@ -38,7 +38,7 @@ def found(*boxes):
 def test_what_a_tile_cuts_is_left_to_others():
     # a tile in the photo's upper right corner: its left and lower edges cut, its upper and right ones are the photo's own
     in_tile = found((10, 0, 30, 20), (1, 10, 20, 30), (40, 20, 60, 55.5), (80, 5, 100, 25))
-    kept = uncut(in_tile, (80, 0, 180, 56), (100, 180))
+    kept = drop_cut(in_tile, (80, 0, 180, 56), (100, 180))
     assert kept.boxes_xyxy.tolist() == [[90, 0, 110, 20], [160, 5, 180, 25]]
     assert kept.labels.tolist() == [0, 1] and kept.scores.tolist() == pytest.approx([0.9, 0.5])
 

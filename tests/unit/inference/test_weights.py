@@ -9,7 +9,7 @@ from ppe_yolo import weights
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.pack import pack_checkpoint
-from ppe_yolo.inference.detector import build_network, describe_network, read_checkpoint
+from ppe_yolo.inference.checkpoint import build_network, describe_network, read_checkpoint
 from ppe_yolo.model.yolov3 import YoloV3, default_anchors_wh
 from ppe_yolo.training.task import DetectorTask
 from ppe_yolo.weights import find_model, model_names

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 from onnx.parser import parse_model
 
+from ppe_yolo.core import onnx_session
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.graph import add_suppression, stamp
 from ppe_yolo.inference import onnx_detector
-from ppe_yolo.inference.detector import is_onnx, load_detector
+from ppe_yolo.inference.loading import is_onnx, load_detector
 from ppe_yolo.inference.onnx_detector import OnnxDetector
 
 CONTRACT = ModelContract(("helmet", "none"), (32, 64), max_detections=10)
@@ -157,7 +159,7 @@ def before_suppression() -> ModelProto:
         (lambda: with_metadata(schema_version=2), "expected schema_version 1, got 2: update ppe_yolo"),
         (lambda: with_metadata(input_size=[64, 64]), r"promises images tensor\(uint8\) \[batch, 64, 64, 3\], the graph has"),
         (lambda: with_metadata(max_detections=300), r"promises boxes_xyxy .*300, 4\], the graph has .*10, 4\]"),
-        (lambda: with_metadata(max_detections="many"), "max_detections must be a number"),
+        (lambda: with_metadata(max_detections="many"), "max_detections must be a whole number"),
         (lambda: with_metadata(class_names=[]), "class_names must be"),
         (lambda: with_metadata(surprise=1), "unknown keys"),
         (with_external_data, "expected all weights in this file"),
@@ -165,7 +167,7 @@ def before_suppression() -> ModelProto:
         (with_foreign_operator, "expected standard ONNX operators, got those of com.example"),
         (with_function, "expected standard ONNX operators, got those of Hidden"),
         (with_unknown_standard_operator, "NoSuchOperator"),
-        (with_one_more_output, "the graph has decoded_xyz, of which the contract knows nothing"),
+        (with_one_more_output, "the graph has decoded_xyz, which the contract does not mention"),
         (before_suppression, "exported with --without-nms"),
     ],
 )
@@ -180,13 +182,13 @@ def test_refused(save, make: Callable[[], ModelProto], message: str) -> None:
 def test_truncated(save, keep: int) -> None:
     path = save(make_model())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"model\.onnx: expected an ONNX model, got \d+ bytes that are none or not all of one"):
+    with pytest.raises(UserError, match=r"model\.onnx: expected an ONNX model, got \d+ bytes that are not a complete one"):
         load_detector(path, device="cpu")
 
 
 def test_too_large(save, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(make_model())
-    monkeypatch.setattr(onnx_detector, "MAX_BYTES", 1000)
+    monkeypatch.setattr(onnx_session, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match=rf"at most 1000 bytes, got {path.stat().st_size}"):
         load_detector(path, device="cpu")
 
@@ -212,7 +214,7 @@ def test_kind_is_seen_from_the_content(tmp_path: Path, save) -> None:
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:1", "cuda"])
 def test_device(save, device: str) -> None:
-    if device == "cuda" and "CUDAExecutionProvider" in onnx_detector.ort.get_available_providers():
+    if device == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match=f"device: '{device}' cannot be used"):
         load_detector(save(make_model()), device=device)

@@ -10,15 +10,9 @@ import torch
 from ppe_yolo.core.contract import ContractError, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.letterbox import letterbox
-from ppe_yolo.inference.detector import (
-    CHECKPOINT_KEY,
-    TorchDetector,
-    build_network,
-    choose_device,
-    detect_batch,
-    load_detector,
-    read_checkpoint,
-)
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, read_checkpoint
+from ppe_yolo.inference.loading import load_detector
+from ppe_yolo.inference.torch_detector import TorchDetector, choose_device, detect_batch
 from ppe_yolo.model.coding import encode_cxcywh
 from ppe_yolo.model.yolov3 import YoloV3
 
