@@ -70,7 +70,7 @@ OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder fo
 TilesOption = Annotated[
     int,
     typer.Option(
-        "--tiles", min=1, help="For distant cameras and small heads: also search N x N overlapping tiles; N x N + 1 times the work."
+        "--tiles", min=1, help="For small, distant heads: also search N x N overlapping tiles; N x N + 1 times the work."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]

@@ -115,9 +115,7 @@ def print_benchmark(result: TrainBenchmark, console: Console) -> None:
     table.add_row(f"the loader delivers ({result.workers} workers)", f"{result.loader_rate:.1f} images/s")
     table.add_row("loader / step", f"{result.loader_rate / result.step_rate:.2f}")
     console.print(table)
-    console.print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, {result.pairs} pairs"
-    )
+    console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, {result.pairs} pairs")
 
 
 class _Plain:

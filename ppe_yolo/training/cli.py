@@ -43,9 +43,7 @@ def anchors(
     from ppe_yolo.model.yolov3 import default_anchors_wh
 
     if min(input_size) < 1:
-        raise UserError(
-            setting="input_size", expected="a positive height and width", got=f"{input_size[0]} {input_size[1]}"
-        )
+        raise UserError(setting="input_size", expected="a positive height and width", got=f"{input_size[0]} {input_size[1]}")
     mapping = load_class_map(class_map)
     report = run(data, mapping)
     report.raise_on_errors(mapping, skip=None)

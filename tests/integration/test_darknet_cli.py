@@ -1,7 +1,7 @@
 """`import-darknet` and `export-darknet` against OpenCV's reader of Darknet networks.
 
-The networks are composed and their weights drawn by this file alone, which follows the published cfg files and knows nothing
-of ours: whatever it and OpenCV agree on, we must find too.
+This file builds the networks from the published cfg files and draws their weights without any code of ppe_yolo, so what it and
+OpenCV agree on is an independent reference.
 """
 
 from collections.abc import Callable, Iterator
@@ -203,7 +203,7 @@ def _assert_same_detections(network: YoloV3, contract: ModelContract, expected: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("published", [YOLOV3, TINY], ids=lambda p: p.architecture)
-def test_coco_weights_there_and_back(published: Published, tmp_path: Path, run_cli: RunCli, capsys) -> None:
+def test_import_and_export_coco_weights_round_trip(published: Published, tmp_path: Path, run_cli: RunCli, capsys) -> None:
     cfg, weights = _write_network(tmp_path, published, classes=80, seed=1)
     assert weights.stat().st_size == published.size
     image, head_layers = _picture(3), [f"conv_{n}" for n in published.heads]
@@ -211,13 +211,13 @@ def test_coco_weights_there_and_back(published: Published, tmp_path: Path, run_c
     size = ("--input-size", HEIGHT, WIDTH)
     assert run_cli("import-darknet", weights, "--architecture", published.architecture, "--out", checkpoint, *size) == 0
     said = capsys.readouterr().out
-    assert "80 classes, 32,013,312 photos seen" in said and "at random" not in said
+    assert "80 classes, 32,013,312 images seen" in said and "at random" not in said
 
     network, contract = _load(checkpoint)
     assert contract.class_names == read_class_names("coco") and contract.input_size == (HEIGHT, WIDTH)
     expected = _run_opencv(cfg, weights, image, head_layers)
     for ours, theirs in zip(_raw_maps(network, image), expected, strict=True):
-        assert 0.5 < theirs.std() < 3  # of order 1, so that the tolerance means something
+        assert 0.5 < theirs.std() < 3  # of order 1, so that the tolerance is meaningful
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
     assert run_cli("export-darknet", checkpoint, "--out", exported) == 0
@@ -242,7 +242,7 @@ def _import(few_classes: tuple[Path, Path, Path], out: Path, *more: object) -> l
     return ["import-darknet", weights, "--architecture", "yolov3-tiny", "--out", out, *size, "--class-names", names, *more]
 
 
-def test_detections_are_those_of_opencv(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli) -> None:
+def test_import_detects_what_opencv_detects(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli) -> None:
     cfg, weights, _ = few_classes
     assert run_cli(*_import(few_classes, tmp_path / "a.ckpt")) == 0
     network, contract = _load(tmp_path / "a.ckpt")
@@ -251,7 +251,7 @@ def test_detections_are_those_of_opencv(few_classes: tuple[Path, Path, Path], tm
 
 
 @pytest.mark.parametrize("box_coding", ["bounded", "darknet"])
-def test_a_network_of_ours_runs_in_opencv(box_coding: str, tmp_path: Path, run_cli: RunCli) -> None:
+def test_export_runs_in_opencv(box_coding: str, tmp_path: Path, run_cli: RunCli) -> None:
     torch.manual_seed(0)
     anchors = [[9.25, 12], [13, 16], [17, 21], [23, 28], [33, 40], [54, 63]]
     network = YoloV3("yolov3-tiny", 2, anchors, box_coding)
@@ -274,7 +274,7 @@ def test_a_network_of_ours_runs_in_opencv(box_coding: str, tmp_path: Path, run_c
     cfg.write_text(cfg.read_text().replace("[yolo]\n", f"[yolo]\nthresh={SCORE_FLOOR}\n"))
     _assert_same_detections(network, contract, _opencv_detections(cfg, exported, _picture(5)), _picture(5))
 
-    # what the weights do not say is read from the cfg and the names beside them
+    # the cfg and the names next to the weights supply the rest
     again = ["import-darknet", exported, "--architecture", "yolov3-tiny", "--out"]
     assert run_cli(*again, tmp_path / "again.ckpt") == 0
     back, promised = _load(tmp_path / "again.ckpt")
@@ -285,7 +285,7 @@ def test_a_network_of_ours_runs_in_opencv(box_coding: str, tmp_path: Path, run_c
 
 
 @pytest.mark.parametrize(("classes", "first"), [(80, [23, 27]), (2, [10, 14])])
-def test_the_cfg_of_tiny_that_was_mended_after_its_weights(
+def test_import_tiny_with_fixed_cfg_uses_anchors_of_weights(
     classes: int, first: list[int], tmp_path: Path, run_cli: RunCli
 ) -> None:
     cfg, weights = _write_network(tmp_path, TINY, classes=classes, seed=6)
@@ -295,7 +295,7 @@ def test_the_cfg_of_tiny_that_was_mended_after_its_weights(
     out = tmp_path / "a.ckpt"
     assert run_cli("import-darknet", weights, "--architecture", "yolov3-tiny", "--out", out) == 0
     network, contract = _load(out)
-    assert network.anchors_wh.reshape(-1, 2).tolist()[0] == first  # one's own network was trained as its cfg says
+    assert network.anchors_wh.reshape(-1, 2).tolist()[0] == first  # an own network was trained as its cfg says
     assert network.anchors_wh.reshape(-1, 2).tolist()[3] == [81, 82]
     assert contract.input_size == (HEIGHT, WIDTH)
 
@@ -308,7 +308,7 @@ def _fit(site: Path, checkpoint: Path, run_dir: Path, *more: str) -> list[object
     ]
 
 
-def test_fine_tuning_says_what_starts_at_random(
+def test_fine_tuning_logs_tensors_that_start_at_random(
     few_classes: tuple[Path, Path, Path], tiny_site: Path, tmp_path: Path, run_cli: RunCli, caplog, capsys
 ) -> None:
     caplog.set_level("INFO")
@@ -317,9 +317,9 @@ def test_fine_tuning_says_what_starts_at_random(
     line = next(m for m in caplog.messages if "tensors from" in m)
     heads = "body.heads.0.1.bias, body.heads.0.1.weight, body.heads.1.1.bias, body.heads.1.1.weight"
     assert line.endswith(f"at random: {heads}")
-    assert not any("box_coding" in m for m in caplog.messages)  # heads that are new spoke of no boxes before
+    assert not any("box_coding" in m for m in caplog.messages)  # new heads had no coding before
 
-    # an import that drops the heads says so, refuses to detect, and trains as well
+    # an import without the heads reports that, refuses to detect, and can be trained
     caplog.clear()
     two = tmp_path / "two.names"
     two.write_text("helmet\nnone\n")
@@ -332,7 +332,7 @@ def test_fine_tuning_says_what_starts_at_random(
     assert next(m for m in caplog.messages if "tensors from" in m).endswith(f"at random: {heads}")
 
 
-def test_heads_of_another_coding_are_announced(
+def test_fine_tuning_logs_heads_of_another_coding(
     few_classes: tuple[Path, Path, Path], tiny_site: Path, tmp_path: Path, run_cli: RunCli, caplog
 ) -> None:
     caplog.set_level("INFO")
@@ -341,11 +341,11 @@ def test_heads_of_another_coding_are_announced(
     two.write_text("helmet\nnone\n")
     assert run_cli(*_import((tmp_path, weights, two), tmp_path / "a.ckpt")) == 0
     assert run_cli(*_fit(tiny_site, tmp_path / "a.ckpt", tmp_path / "run")) == 0
-    assert any("by box_coding darknet" in m and "learned anew" in m for m in caplog.messages)
+    assert any("use box_coding darknet" in m and "learned again" in m for m in caplog.messages)
     assert next(m for m in caplog.messages if "tensors from" in m).endswith("a.ckpt")  # none at random
 
 
-def test_mistakes_are_one_line(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli, capsys) -> None:
+def test_import_mistakes_print_one_line(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli, capsys) -> None:
     _, weights, names = few_classes
     out = tmp_path / "a.ckpt"
     cut = tmp_path / "cut.weights"
@@ -353,7 +353,7 @@ def test_mistakes_are_one_line(few_classes: tuple[Path, Path, Path], tmp_path: P
     plain = ["import-darknet", weights, "--architecture", "yolov3-tiny", "--out"]
     for arguments, expected in (
         ([*plain, out], "expected the 80 classes of COCO, got 4: name them with --class-names"),
-        ([*plain, weights, "--class-names", names], "is the file to read"),
+        ([*plain, weights, "--class-names", names], "expected another file than the weights"),
         (_import((names, cut, names), out), f"expected {weights.stat().st_size:,} bytes"),
         (_import(few_classes, out, "--anchors", "[[1,2]]"), "6 pairs"),
         (_import(few_classes, out, "--anchors", "[1,2]"), "expected [[width,height],...]"),
@@ -381,7 +381,31 @@ def test_mistakes_are_one_line(few_classes: tuple[Path, Path, Path], tmp_path: P
     assert run_cli(*_import(few_classes, out)) == 0
     before = names.read_bytes(), names.with_suffix(".cfg")
     assert run_cli("export-darknet", out, "--out", names.with_suffix(".weights")) == 2
-    assert "is already there" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert names.read_bytes() == before[0] and not before[1].exists()
     assert run_cli("export-darknet", out, "--out", tmp_path / "a.bin") == 2
     assert "ends in .weights" in capsys.readouterr().err
+
+
+def test_import_small_without_cfg_is_refused_in_one_line(tmp_path: Path, run_cli: RunCli, capsys) -> None:
+    torch.manual_seed(0)
+    network = YoloV3("yolov3-small", 2)
+    contract = ModelContract(class_names=("helmet", "none"), input_size=(HEIGHT, WIDTH))
+    state = {f"network.{k}": v for k, v in network.state_dict().items()}
+    torch.save({"state_dict": state, CHECKPOINT_KEY: describe_network(network, contract)}, tmp_path / "small.ckpt")
+    weights = tmp_path / "small.weights"
+    assert run_cli("export-darknet", tmp_path / "small.ckpt", "--out", weights) == 0
+    command = ["import-darknet", weights, "--architecture", "yolov3-small", "--out", tmp_path / "again.ckpt"]
+    assert run_cli(*command) == 0
+    again, _ = _load(tmp_path / "again.ckpt")
+    assert torch.equal(again.anchors_wh, network.anchors_wh) and again.box_coding == "bounded"
+
+    weights.with_suffix(".cfg").unlink()
+    (tmp_path / "again.ckpt").unlink()
+    capsys.readouterr()
+    assert run_cli(*command) == 2
+    error = capsys.readouterr().err
+    assert "small.weights: expected its cfg next to it, small.cfg, got no such file" in error and error.count("\n") == 1
+    assert not (tmp_path / "again.ckpt").exists()
+    anchors = "[" + ",".join(f"[{8 + 4 * i},{10 + 5 * i}]" for i in range(9)) + "]"
+    assert run_cli(*command, "--anchors", anchors, "--box-coding", "bounded") == 0

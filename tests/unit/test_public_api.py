@@ -24,7 +24,9 @@ print(detections.select(detections.scores >= 0.4))
 
 def run_python(code: str, folder: Path) -> str:
     environment = {"PYTHONPATH": str(Path(ppe_yolo.__file__).parents[1]), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

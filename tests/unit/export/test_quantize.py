@@ -1,4 +1,4 @@
-"""Quantisation: ranges, choices and refusals; the file itself is made by the command line's tests."""
+"""Quantisation: the processor, the data sets and the choice of images; tests of the command line make files."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import pytest
 
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.export import quantize
-from ppe_yolo.export.quantize import choose_photos, needs_reduced_range
+from ppe_yolo.export.calibration import DataSpec, choose_images, parse_data
+from ppe_yolo.export.quantize import needs_reduced_range
 
 
 @pytest.mark.parametrize(
@@ -17,24 +18,37 @@ from ppe_yolo.export.quantize import choose_photos, needs_reduced_range
         ("avx512_vnni avx_vnni", False, "this processor has avx512_vnni, avx_vnni"),
     ],
 )
-def test_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, reduced: bool, reason: str) -> None:
+def test_needs_reduced_range_depends_on_vnni(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, reduced: bool, reason: str
+) -> None:
     monkeypatch.setattr(quantize.platform, "machine", lambda: "x86_64")
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"model name\t: some processor\nflags\t\t: {flags}\nbugs\t: none\n")
     assert needs_reduced_range(cpuinfo) == (reduced, reason)
 
 
-def test_unknown_processor_keeps_to_the_safe_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_needs_reduced_range_unknown_processor_is_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize.platform, "machine", lambda: "AMD64")
     reduced, reason = needs_reduced_range(tmp_path / "missing")
-    assert reduced and "no " in reason and "amd64" in reason
+    assert reduced and "without " in reason and "amd64" in reason
     monkeypatch.setattr(quantize.platform, "machine", lambda: "aarch64")
-    assert needs_reduced_range(tmp_path / "missing") == (False, "aarch64 adds in 32 bits")
+    assert needs_reduced_range(tmp_path / "missing") == (False, "aarch64 accumulates in 32 bits")
 
 
-def test_choice_of_photos_follows_from_the_seed() -> None:
+def test_choose_images_same_seed_same_images() -> None:
     images = [AnnotatedImage(f"{i}.jpg", (), None, str(i)) for i in range(50)]
-    chosen = choose_photos(images, 10, seed=3)
-    assert chosen == choose_photos(images, 10, seed=3) != choose_photos(images, 10, seed=4)
+    chosen = choose_images(images, 10, seed=3)
+    assert chosen == choose_images(images, 10, seed=3) != choose_images(images, 10, seed=4)
     assert len({c.image for c in chosen}) == 10 and set(chosen) <= set(images)
-    assert choose_photos(images, 80, seed=0) == images
+    assert choose_images(images, 80, seed=0) == images
+
+
+def test_parse_data_pairs_data_sets_with_class_maps(tmp_path: Path) -> None:
+    folder = tmp_path / "a=b"
+    folder.mkdir()
+    assert parse_data(["site", "other=shwd", str(folder), f"{folder}=gdut-hwd"], "default") == [
+        DataSpec("site", "default"),
+        DataSpec("other", "shwd"),
+        DataSpec(str(folder), "default"),  # an existing folder, whatever its name
+        DataSpec(str(folder), "gdut-hwd"),
+    ]
