@@ -26,6 +26,7 @@ HEIGHT, WIDTH = 64, 96
 SCORE_FLOOR = 0.01  # of a contract, when nothing else is said
 RunCli = Callable[..., int]
 YOLOV3_ANCHORS = "10,13, 16,30, 33,23, 30,61, 62,45, 59,119, 116,90, 156,198, 373,326"
+HEAD_ANCHORS = "8,10, 11,14, 15,19, 20,25, 28,34, 38,46, 54,65, 90,108, 180,216"
 TINY_ANCHORS = "10,14, 23,27, 37,58, 81,82, 135,169, 344,319"
 
 
@@ -68,27 +69,43 @@ def _head(classes: int, mask: str, anchors: str) -> list[dict[str, Any]]:
     return [last, yolo]
 
 
-def _yolov3(classes: int) -> list[dict[str, Any]]:
-    """cfg/yolov3.cfg."""
-    layers = [_conv(32, 3)]
-    for filters, count in ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)):
+def _darknet53(
+    classes: int, stages: tuple[tuple[int, int], ...], repeats: int, routes: tuple[int, int], anchors: str
+) -> list[dict[str, Any]]:
+    """Layers as in cfg/yolov3.cfg.
+
+    Args:
+        classes: Number of classes.
+        stages: (filters, residual blocks) of the backbone's stages.
+        repeats: Pairs of a 1x1 and a 3x3 convolution before each head.
+        routes: Last layers of the fourth and the third stage.
+        anchors: Nine pairs.
+    """
+    layers = [_conv(stages[0][0] // 2, 3)]
+    for filters, count in stages:
         layers.append(_conv(filters, 3, 2))
         shortcut = {"name": "shortcut", "from": -3, "activation": "linear"}
         layers += [_conv(filters // 2, 1), _conv(filters, 3), shortcut] * count
-    layers += [_conv(512, 1), _conv(1024, 3)] * 3 + _head(classes, "6,7,8", YOLOV3_ANCHORS)
-    layers += [{"name": "route", "layers": "-4"}, _conv(256, 1), {"name": "upsample", "stride": 2}]
-    layers += [
-        {"name": "route", "layers": "-1, 61"},
-        *[_conv(256, 1), _conv(512, 3)] * 3,
-        *_head(classes, "3,4,5", YOLOV3_ANCHORS),
-    ]
-    layers += [{"name": "route", "layers": "-4"}, _conv(128, 1), {"name": "upsample", "stride": 2}]
-    layers += [
-        {"name": "route", "layers": "-1, 36"},
-        *[_conv(128, 1), _conv(256, 3)] * 3,
-        *_head(classes, "0,1,2", YOLOV3_ANCHORS),
-    ]
+    filters = stages[-1][0] // 2
+    layers += [_conv(filters, 1), _conv(2 * filters, 3)] * repeats + _head(classes, "6,7,8", anchors)
+    for route, mask in zip(routes, ("3,4,5", "0,1,2"), strict=True):
+        filters //= 2
+        layers += [{"name": "route", "layers": "-4"}, _conv(filters, 1), {"name": "upsample", "stride": 2}]
+        layers += [{"name": "route", "layers": f"-1, {route}"}, *[_conv(filters, 1), _conv(2 * filters, 3)] * repeats]
+        layers += _head(classes, mask, anchors)
     return layers
+
+
+def _yolov3(classes: int) -> list[dict[str, Any]]:
+    """cfg/yolov3.cfg."""
+    stages = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
+    return _darknet53(classes, stages, repeats=3, routes=(61, 36), anchors=YOLOV3_ANCHORS)
+
+
+def _small(classes: int) -> list[dict[str, Any]]:
+    """Half the width of cfg/yolov3.cfg, and a quarter of its depth."""
+    stages = ((32, 1), (64, 1), (128, 2), (256, 2), (512, 1))
+    return _darknet53(classes, stages, repeats=2, routes=(22, 15), anchors=HEAD_ANCHORS)
 
 
 def _tiny(classes: int) -> list[dict[str, Any]]:
@@ -103,6 +120,7 @@ def _tiny(classes: int) -> list[dict[str, Any]]:
 
 
 YOLOV3 = Published("yolov3", _yolov3, (105, 93, 81), 248_007_048)
+SMALL = Published("yolov3-small", _small, (51, 41, 31), 29_929_672)
 TINY = Published("yolov3-tiny", _tiny, (22, 15), 35_434_956)
 
 
@@ -202,8 +220,10 @@ def _assert_same_detections(network: YoloV3, contract: ModelContract, expected: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("published", [YOLOV3, TINY], ids=lambda p: p.architecture)
-def test_import_and_export_coco_weights_round_trip(published: Published, tmp_path: Path, run_cli: RunCli, capsys) -> None:
+@pytest.mark.parametrize("published", [YOLOV3, SMALL, TINY], ids=lambda p: p.architecture)
+def test_import_and_export_of_coco_weights_matches_opencv(
+    published: Published, tmp_path: Path, run_cli: RunCli, capsys
+) -> None:
     cfg, weights = _write_network(tmp_path, published, classes=80, seed=1)
     assert weights.stat().st_size == published.size
     image, head_layers = _picture(3), [f"conv_{n}" for n in published.heads]
@@ -242,7 +262,7 @@ def _import(few_classes: tuple[Path, Path, Path], out: Path, *more: object) -> l
     return ["import-darknet", weights, "--architecture", "yolov3-tiny", "--out", out, *size, "--class-names", names, *more]
 
 
-def test_import_detects_what_opencv_detects(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli) -> None:
+def test_imported_network_detects_like_opencv(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli) -> None:
     cfg, weights, _ = few_classes
     assert run_cli(*_import(few_classes, tmp_path / "a.ckpt")) == 0
     network, contract = _load(tmp_path / "a.ckpt")
@@ -251,7 +271,7 @@ def test_import_detects_what_opencv_detects(few_classes: tuple[Path, Path, Path]
 
 
 @pytest.mark.parametrize("box_coding", ["bounded", "darknet"])
-def test_export_runs_in_opencv(box_coding: str, tmp_path: Path, run_cli: RunCli) -> None:
+def test_exported_network_runs_in_opencv_and_imports_again(box_coding: str, tmp_path: Path, run_cli: RunCli) -> None:
     torch.manual_seed(0)
     anchors = [[9.25, 12], [13, 16], [17, 21], [23, 28], [33, 40], [54, 63]]
     network = YoloV3("yolov3-tiny", 2, anchors, box_coding)
@@ -285,7 +305,7 @@ def test_export_runs_in_opencv(box_coding: str, tmp_path: Path, run_cli: RunCli)
 
 
 @pytest.mark.parametrize(("classes", "first"), [(80, [23, 27]), (2, [10, 14])])
-def test_import_tiny_with_fixed_cfg_uses_anchors_of_weights(
+def test_import_of_published_tiny_uses_anchors_of_its_training(
     classes: int, first: list[int], tmp_path: Path, run_cli: RunCli
 ) -> None:
     cfg, weights = _write_network(tmp_path, TINY, classes=classes, seed=6)
@@ -332,7 +352,7 @@ def test_fine_tuning_logs_tensors_that_start_at_random(
     assert next(m for m in caplog.messages if "tensors from" in m).endswith(f"at random: {heads}")
 
 
-def test_fine_tuning_logs_heads_of_another_coding(
+def test_fine_tuning_logs_heads_with_another_box_coding(
     few_classes: tuple[Path, Path, Path], tiny_site: Path, tmp_path: Path, run_cli: RunCli, caplog
 ) -> None:
     caplog.set_level("INFO")
@@ -345,7 +365,9 @@ def test_fine_tuning_logs_heads_of_another_coding(
     assert next(m for m in caplog.messages if "tensors from" in m).endswith("a.ckpt")  # none at random
 
 
-def test_import_mistakes_print_one_line(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli, capsys) -> None:
+def test_darknet_commands_report_user_errors_in_one_line(
+    few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli, capsys
+) -> None:
     _, weights, names = few_classes
     out = tmp_path / "a.ckpt"
     cut = tmp_path / "cut.weights"
@@ -367,7 +389,7 @@ def test_import_mistakes_print_one_line(few_classes: tuple[Path, Path, Path], tm
     bad.write_bytes(weights.read_bytes())
     text = weights.with_suffix(".cfg").read_text()
     for cfg, expected in (
-        (text.replace("[yolo]", "[yolo]\nscale_x_y=1.05"), "[(1.05, 0)]: such a network cannot be taken over"),
+        (text.replace("[yolo]", "[yolo]\nscale_x_y=1.05"), "[(1.05, 0)]: other box codings cannot be imported"),
         (text.replace("mask=3,4,5", "mask=3,4,9"), "bad.cfg: expected the cfg of a YOLOv3"),
         ("", "bad.cfg: expected the cfg of a YOLOv3"),
     ):

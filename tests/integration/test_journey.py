@@ -56,7 +56,7 @@ def test_predict_draws_and_tells(run_dir: Path, tmp_path: Path, capsys: pytest.C
     out = tmp_path / "out"
     command = ["predict", str(run_dir / "checkpoints/best.ckpt"), *map(str, photos), str(broken), "--out", str(out)]
     assert run_cli(*command) == 2
-    assert "1 of 4 photos failed" in capsys.readouterr().err
+    assert "1 of 4 images failed" in capsys.readouterr().err
     rows = json.loads((out / "predictions.json").read_text())
     assert [Path(r["image"]).name for r in rows] == [p.name for p in photos]
     for row, photo in zip(rows, photos, strict=True):

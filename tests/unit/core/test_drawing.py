@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ppe_yolo.core.drawing import GROUND_TRUTH, colour_of, draw_boxes, save_image, tile_images
+from ppe_yolo.core.drawing import BARE_HEAD, GROUND_TRUTH, HELMET, colour_of, draw_boxes, save_image, tile_images
 
 NAMES = ("helmet", "none", "vest")
 
@@ -13,7 +13,7 @@ def grey(height, width):
     return np.full((height, width, 3), 114, dtype=np.uint8)
 
 
-def test_annotated_boxes_are_lines_and_nothing_else():
+def test_draw_boxes_without_scores_draws_outlines_only():
     photo = grey(100, 200)
     drawn = draw_boxes(photo, np.array([[20.4, 30, 59.6, 70]]), np.array([0]), NAMES, colour=GROUND_TRUTH)
     white = (drawn == 255).all(-1)
@@ -24,7 +24,7 @@ def test_annotated_boxes_are_lines_and_nothing_else():
     assert (photo == 114).all(), "the photo itself is left alone"
 
 
-def test_each_class_has_its_colour_and_its_text():
+def test_draw_boxes_with_scores_uses_class_colour_and_writes_text():
     boxes = np.array([[10, 60, 50, 90], [120, 60, 160, 90]], dtype=np.float32)
     drawn = draw_boxes(grey(100, 200), boxes, np.array([0, 1]), NAMES, np.array([0.9, 0.5]))
     assert (drawn[75, 10] == colour_of("helmet", 0)).all() and (drawn[75, 120] == colour_of("none", 1)).all()
@@ -33,24 +33,26 @@ def test_each_class_has_its_colour_and_its_text():
     assert (above[:, :60] > 200).all(-1).any(), "and is written in white on it"
 
 
-def test_a_text_that_has_no_room_above_stands_below_and_within():
+def test_draw_boxes_at_upper_right_corner_writes_text_below_and_inside():
     drawn = draw_boxes(grey(60, 60), np.array([[50, 0, 59, 20]]), np.array([1]), NAMES, np.array([0.25]))
     coloured = (drawn == colour_of("none", 1)).all(-1)
     assert coloured[22:30, :50].any() and not coloured[:20, :45].any()
 
 
-def test_colours_differ():
+def test_colour_of_gives_different_classes_different_colours():
     colours = [colour_of(n, i) for i, n in enumerate(("helmet", "none", "a", "b", "c", "d"))]
     assert len(set(colours)) == len(colours)
-    assert colour_of("none", 0) == colour_of("none", 5), "what people look for looks the same in every model"
+    # a bare head looks the same in every model, also in one whose contract has no display names
+    assert colour_of("bare head", 0) == colour_of("bare head", 5) == colour_of("none", 0) == BARE_HEAD
+    assert colour_of("none", 0) != colour_of("helmet", 0) == HELMET
 
 
-def test_no_boxes_draw_nothing():
+def test_draw_boxes_without_boxes_returns_the_same_image():
     photo = grey(10, 10)[:, ::-1]  # also one whose memory is not in order
     assert (draw_boxes(photo, np.zeros((0, 4)), np.zeros(0, dtype=int), NAMES, np.zeros(0)) == photo).all()
 
 
-def test_photos_are_fitted_into_their_cells():
+def test_tile_images_fits_each_image_into_its_cell():
     photos = [np.full((20, 40, 3), 10, np.uint8), np.full((40, 20, 3), 20, np.uint8), np.full((5, 5, 3), 30, np.uint8)]
     sheet = tile_images(photos, columns=2, cell_size=(20, 20))
     assert sheet.shape == (40, 40, 3)
@@ -59,7 +61,7 @@ def test_photos_are_fitted_into_their_cells():
     assert (sheet[20:, :20] == 30).all() and (sheet[20:, 20:] == 114).all()
 
 
-def test_a_saved_photo_has_its_colours(tmp_path):
+def test_save_image_keeps_rgb_order(tmp_path):
     photo = np.zeros((4, 4, 3), dtype=np.uint8)
     photo[..., 0] = 255
     save_image(tmp_path / "red.png", photo)

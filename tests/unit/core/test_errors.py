@@ -11,11 +11,11 @@ def test_user_error_message_names_file_item_expected_got_and_hint_in_that_order(
     assert (error.file, error.item) == ("a.xml", "object 2 (hat)")
 
 
-def test_user_error_with_free_text_keeps_it_as_it_is() -> None:
+def test_user_error_with_problem_only_shows_it_unchanged() -> None:
     assert str(UserError("a.xml: cannot be read")) == "a.xml: cannot be read"
 
 
-def test_user_error_setting_is_shown_as_the_flag_of_the_command_line() -> None:
+def test_user_error_describe_shows_setting_as_given_flag() -> None:
     error = UserError(setting="class_map", expected="a name", got="'x'")
     assert str(error) == "class_map: expected a name, got 'x'"
     assert error.describe("--data.class_map") == "--data.class_map: expected a name, got 'x'"

@@ -1,14 +1,14 @@
-"""Files are whole or not there."""
+"""Atomic writes and hashes of files."""
 
 import json
 
 import pytest
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path, write_json, write_text
+from ppe_yolo.core.files import atomic_path, replacing, sha256_file, write_json, write_text
 
 
-def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+def test_atomic_path_keeps_old_file_until_block_ends(tmp_path):
     path = tmp_path / "new" / "report.json"
     write_text(path, "old")
     with atomic_path(path) as temporary:
@@ -21,7 +21,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+def test_atomic_path_after_failure_leaves_old_file_only(tmp_path, failure):
     path = tmp_path / "report.json"
     write_text(path, "old")
     with pytest.raises(failure), atomic_path(path) as temporary:
@@ -30,7 +30,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_what_cannot_be_written_is_named(tmp_path):
+def test_atomic_path_without_write_access_raises_user_error_with_path_and_reason(tmp_path):
     write_text(tmp_path / "file", "")
     for path, reason in (
         (tmp_path / "file" / "report.json", "File exists"),
@@ -43,7 +43,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_json_is_for_every_reader(tmp_path):
+def test_write_json_writes_utf8_and_rejects_nan(tmp_path):
     path = tmp_path / "metrics.json"
     write_json(path, {"class": "Schutzhelm ü", "ap": None})
     assert "Schutzhelm ü" in path.read_text(encoding="utf-8") and path.read_text(encoding="utf-8").endswith("}\n")
@@ -51,3 +51,18 @@ def test_json_is_for_every_reader(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"ap": float("nan")})
     assert json.loads(path.read_text(encoding="utf-8"))["ap"] is None
+
+
+def test_replacing_without_write_access_raises_os_error_and_sets_mode(tmp_path):
+    path = tmp_path / "secret"
+    with replacing(path, 0o600) as temporary:
+        temporary.write_bytes(b"content")
+    assert path.read_bytes() == b"content" and path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(NotADirectoryError), replacing(path / "deeper" / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sha256_file_matches_known_hash(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -46,7 +46,7 @@ def refusal(call, *arguments, **options):
     return message
 
 
-def test_a_checkpoint_gives_back_the_network(tmp_path, network, checkpoint):
+def test_load_detector_of_checkpoint_restores_network_and_contract(tmp_path, network, checkpoint):
     path = tmp_path / "best.ckpt"
     torch.save(checkpoint, path)
     detector = load_detector(path, device="cpu")
@@ -66,7 +66,7 @@ class RunsCode:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+def test_read_checkpoint_of_other_file_raises_user_error(tmp_path):
     (tmp_path / "garbage.ckpt").write_bytes(b"no checkpoint" * 100)
     (tmp_path / "empty.ckpt").touch()
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.ckpt")
@@ -90,7 +90,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_code_in_a_checkpoint_is_not_run(tmp_path, checkpoint, save):
+def test_load_detector_does_not_run_code_in_checkpoint(tmp_path, checkpoint, save):
     trace = tmp_path / "trace"
     save({**checkpoint, "extra": RunsCode(trace)}, tmp_path / "evil.ckpt")
     assert "cannot be read as one" in refusal(load_detector, tmp_path / "evil.ckpt", device="cpu")
@@ -114,13 +114,13 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, checkpoint, save):
     ],
     ids=str,
 )
-def test_a_checkpoint_that_contradicts_itself_is_refused(checkpoint, change, says):
+def test_build_network_of_contradictory_checkpoint_raises_user_error(checkpoint, change, says):
     checkpoint[CHECKPOINT_KEY].update(change)
     message = refusal(build_network, checkpoint, "best.ckpt")
     assert message.startswith("best.ckpt: ") and says in message
 
 
-def test_missing_parts_of_a_checkpoint_are_refused(checkpoint):
+def test_build_network_of_incomplete_checkpoint_raises_user_error(checkpoint):
     del checkpoint["state_dict"]["network.body.heads.0.1.bias"]
     assert "body.heads.0.1.bias" in refusal(build_network, checkpoint, "best.ckpt")
     assert "contradicts itself" in refusal(build_network, {**checkpoint, "state_dict": [1]}, "best.ckpt")
@@ -129,14 +129,14 @@ def test_missing_parts_of_a_checkpoint_are_refused(checkpoint):
     assert "anchors_wh" in refusal(build_network, checkpoint, "best.ckpt")
 
 
-def test_an_unknown_contract_stays_a_contract_error(checkpoint):
+def test_build_network_with_unknown_contract_version_raises_contract_error(checkpoint):
     values = json.loads(CONTRACT.to_json())
     checkpoint[CHECKPOINT_KEY]["contract"] = json.dumps({**values, "schema_version": 2})
     with pytest.raises(ContractError, match=r"^best\.ckpt: model contract: expected schema_version 1, got 2"):
         build_network(checkpoint, "best.ckpt")
 
 
-def test_devices():
+def test_choose_device_accepts_available_devices_only():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     for name in ("nonsense", "", "cuda:99", "meta", "hpu"):
@@ -167,7 +167,7 @@ def planted(network, place, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
     return Planted()
 
 
-def test_detections_come_back_in_pixels_of_the_photo(network):
+def test_torch_detector_returns_boxes_in_image_pixels(network):
     # a photo of 192 x 64 lies in 96 x 64 at half its size, 16 rows of grey above
     photo = np.zeros((64, 192, 3), dtype=np.uint8)
     fake = planted(network, (0, 2, 2, 3), [50.0, 36.0, 20.0, 30.0], (64, 96))
@@ -179,7 +179,7 @@ def test_detections_come_back_in_pixels_of_the_photo(network):
     assert found.boxes_xyxy.dtype == found.scores.dtype == np.float32
 
 
-def test_photos_of_several_sizes_in_one_call_are_as_each_alone(network):
+def test_torch_detector_batch_of_several_sizes_equals_single_images(network):
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 96), (200, 50), (33, 77))]
     contract = ModelContract(("helmet", "none"), (64, 96), score_floor=0.0, max_detections=5)
@@ -195,7 +195,7 @@ def test_photos_of_several_sizes_in_one_call_are_as_each_alone(network):
         assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= [width, height, width, height]).all()
 
 
-def test_what_the_network_sees_is_the_letterboxed_photo_in_parts_of_one(network):
+def test_torch_detector_feeds_letterboxed_image_scaled_to_one(network):
     photo = np.random.default_rng(1).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     seen = []
 
@@ -212,7 +212,7 @@ def test_what_the_network_sees_is_the_letterboxed_photo_in_parts_of_one(network)
     torch.testing.assert_close(seen[0], torch.from_numpy(canvas).permute(2, 0, 1)[None] / 255)
 
 
-def test_detections_are_the_same_for_a_batch_of_bytes_and_for_photos(network):
+def test_torch_detector_equals_detect_batch_on_the_same_image(network):
     contract = ModelContract(("helmet", "none"), (64, 64), score_floor=0.0, max_detections=3)
     photo = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     (found,) = TorchDetector(network, contract, torch.device("cpu")).detect([photo])

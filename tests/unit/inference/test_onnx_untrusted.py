@@ -59,7 +59,7 @@ def save(tmp_path: Path) -> Callable[[ModelProto], Path]:
     return write
 
 
-def test_boxes_come_back_to_the_photo(save) -> None:
+def test_onnx_detector_returns_boxes_in_image_pixels(save) -> None:
     detector = load_detector(save(make_model()), device="cpu")
     assert isinstance(detector, OnnxDetector) and detector.contract == CONTRACT
     wide, high = np.full((64, 128, 3), 255, np.uint8), np.full((64, 32, 3), 255, np.uint8)
@@ -72,7 +72,7 @@ def test_boxes_come_back_to_the_photo(save) -> None:
     assert detector.detect([]) == []
 
 
-def test_canvases_are_used_again(save) -> None:
+def test_onnx_detector_reuses_canvases_without_changing_results(save) -> None:
     detector = OnnxDetector(make_model().SerializeToString(), "m", "cpu")
     photo = np.full((40, 80, 3), 200, np.uint8)
     detector.detect([photo] * 3)
@@ -171,7 +171,7 @@ def before_suppression() -> ModelProto:
         (before_suppression, "exported with --without-nms"),
     ],
 )
-def test_refused(save, make: Callable[[], ModelProto], message: str) -> None:
+def test_load_detector_of_untrusted_onnx_raises_user_error(save, make: Callable[[], ModelProto], message: str) -> None:
     path = save(make())
     with pytest.raises(UserError, match=message) as caught:
         load_detector(path, device="cpu")
@@ -179,28 +179,28 @@ def test_refused(save, make: Callable[[], ModelProto], message: str) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 1500, -1])
-def test_truncated(save, keep: int) -> None:
+def test_load_detector_of_truncated_onnx_raises_user_error(save, keep: int) -> None:
     path = save(make_model())
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"model\.onnx: expected an ONNX model, got \d+ bytes that are not a complete one"):
         load_detector(path, device="cpu")
 
 
-def test_too_large(save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_detector_of_too_large_onnx_raises_user_error(save, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(make_model())
     monkeypatch.setattr(onnx_session, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match=rf"at most 1000 bytes, got {path.stat().st_size}"):
         load_detector(path, device="cpu")
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
+def test_load_detector_of_missing_onnx_or_folder_raises_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected an ONNX model, got no such file"):
         load_detector(tmp_path / "no.onnx")
     with pytest.raises(UserError, match="expected an ONNX model, got a folder"):
         onnx_detector.read_onnx(tmp_path)
 
 
-def test_kind_is_seen_from_the_content(tmp_path: Path, save) -> None:
+def test_is_onnx_decides_by_content(tmp_path: Path, save) -> None:
     onnx_file = save(make_model())
     renamed = tmp_path / "model.bin"
     renamed.write_bytes(onnx_file.read_bytes())
@@ -213,7 +213,7 @@ def test_kind_is_seen_from_the_content(tmp_path: Path, save) -> None:
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:1", "cuda"])
-def test_device(save, device: str) -> None:
+def test_onnx_detector_with_unavailable_device_raises_user_error(save, device: str) -> None:
     if device == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match=f"device: '{device}' cannot be used"):

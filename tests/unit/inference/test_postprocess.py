@@ -17,7 +17,7 @@ def found(boxes_xyxy, scores, **changed):
     return [(label, round(score, 4), box) for box, score, label in zip(boxes, scores, labels, strict=True)]
 
 
-def test_the_weaker_of_two_that_overlap_is_dropped():
+def test_postprocess_drops_the_weaker_of_two_overlapping_boxes():
     # 10x10 and the same moved by 3: 70 of 130 in common; moved by 4: 60 of 140
     boxes = [[0, 0, 10, 10], [3, 0, 13, 10], [14, 20, 24, 30], [18, 20, 28, 30]]
     assert found(boxes, [[0.6], [0.9], [0.5], [0.4]]) == [
@@ -27,44 +27,44 @@ def test_the_weaker_of_two_that_overlap_is_dropped():
     ]
 
 
-def test_exactly_the_threshold_is_kept():
+def test_postprocess_keeps_overlap_of_exactly_the_threshold():
     # 10x20 within 10x10: IoU 0.5, which is not more than 0.5
     assert len(found([[0, 0, 10, 20], [0, 0, 10, 10]], [[0.9], [0.8]])) == 2
 
 
-def test_classes_are_kept_apart_and_one_place_may_have_both():
+def test_postprocess_suppresses_each_class_on_its_own():
     assert found([[0, 0, 10, 10]], [[0.3, 0.8]]) == [(1, 0.8, [0, 0, 10, 10]), (0, 0.3, [0, 0, 10, 10])]
     # class 1 lies 97 pixels further where suppression works: unclipped, the first box would be the second's
     assert len(found([[97, 97, 193, 161], [0, 0, 96, 64]], [[0.9, 0.0], [0.0, 0.8]])) == 2
 
 
-def test_boxes_are_clipped_to_the_input():
+def test_postprocess_clips_boxes_to_the_input():
     assert found([[-5, -5, 200, 30]], [[0.9]]) == [(0, 0.9, [0, 0, 96, 30])]
 
 
-def test_floor_is_included_and_what_is_below_is_dropped():
+def test_postprocess_keeps_scores_from_the_floor_on():
     boxes = [[0, 0, 10, 10], [20, 20, 30, 30]]
     assert found(boxes, [[0.5], [0.49999]], score_floor=0.5) == [(0, 0.5, [0, 0, 10, 10])]
 
 
-def test_nothing_found_has_the_right_shapes():
+def test_postprocess_without_detections_returns_empty_tensors():
     result = postprocess(torch.rand(5, 4), torch.zeros(5, 2), **LIMITS)
     assert result["boxes_xyxy"].shape == (0, 4) and result["scores"].shape == result["labels"].shape == (0,)
     assert result["labels"].dtype == torch.long
 
 
-def test_scores_that_are_no_numbers_are_dropped():
+def test_postprocess_drops_nan_scores():
     assert found([[0, 0, 10, 10], [20, 20, 30, 30]], [[float("nan")], [0.5]]) == [(0, 0.5, [20, 20, 30, 30])]
 
 
-def test_the_strongest_of_too_many_stay():
+def test_postprocess_keeps_the_strongest_up_to_max_detections():
     boxes = [[10 * (i % 9), 10 * (i // 9), 10 * (i % 9) + 8, 10 * (i // 9) + 6] for i in range(40)]
     scores = [[0.2 + 0.01 * ((7 * i) % 40)] for i in range(40)]
     kept = found(boxes, scores, max_detections=5)
     assert [score for _, score, _ in kept] == [0.59, 0.58, 0.57, 0.56, 0.55]
 
 
-def test_the_best_candidates_are_never_cut_away():
+def test_postprocess_with_too_many_candidates_keeps_the_best():
     count = 3 * MAX_CANDIDATES
     boxes = torch.rand(count, 4, generator=torch.Generator().manual_seed(0)) * 20
     boxes[:, 2:] += boxes[:, :2]
@@ -74,7 +74,7 @@ def test_the_best_candidates_are_never_cut_away():
     assert result["scores"][0] == scores[-1] and torch.equal(result["boxes_xyxy"][0], boxes[-1])
 
 
-def test_pictures_of_a_batch_are_independent():
+def test_postprocess_batch_treats_images_independently():
     boxes = torch.rand(3, 20, 4, generator=torch.Generator().manual_seed(1)) * 40
     boxes[..., 2:] += boxes[..., :2]
     scores = torch.rand(3, 20, 2, generator=torch.Generator().manual_seed(2))
@@ -107,7 +107,7 @@ spans = st.tuples(st.integers(0, 40), st.integers(1, 20))
 @pytest.mark.parametrize("threshold", [0.31, 0.47, 0.71])  # no quotient of small areas, so that rounding decides nothing
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(spans, spans), max_size=12), st.integers(1, 8), st.integers(0, 10_000))
-def test_suppression_as_the_reference_has_it(threshold, sides, most, seed):
+def test_postprocess_equals_brute_force_suppression(threshold, sides, most, seed):
     boxes = [[x, y, x + w, y + h] for (x, w), (y, h) in sides]
     scores = np.random.default_rng(seed).permutation(2 * len(boxes)).reshape(-1, 2) / 32 + 0.01  # all different
     kept = found(boxes, scores.astype(np.float32), nms_iou_threshold=threshold, score_floor=0.1, max_detections=most)

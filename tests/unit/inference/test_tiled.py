@@ -13,13 +13,13 @@ from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.inference.tiled import TiledDetector, drop_cut, tile_windows
 
 
-def test_places_by_hand():
+def test_tile_windows_match_hand_calculation():
     # two tiles that share a fifth of their side make 1.8 sides: 100 / 1.8 = 55.6, 180 / 1.8 = 100
     assert tile_windows(100, 180, 2) == [(0, 0, 100, 56), (80, 0, 180, 56), (0, 44, 100, 100), (80, 44, 180, 100)]
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(2, 5))
-def test_tiles_cover_the_photo_and_overlap(height, width, tiles):
+def test_tile_windows_cover_the_image_and_overlap(height, width, tiles):
     places = tile_windows(height, width, tiles)
     assert len(places) == tiles**2 and places[0][:2] == (0, 0) and places[-1][2:] == (width, height)
     for x1, y1, x2, y2 in places:
@@ -35,7 +35,7 @@ def found(*boxes):
     return Detections(np.array(boxes, dtype=np.float32).reshape(-1, 4), scores, np.arange(count) % 2)
 
 
-def test_what_a_tile_cuts_is_left_to_others():
+def test_drop_cut_drops_boxes_at_inner_edges_only():
     # a tile in the photo's upper right corner: its left and lower edges cut, its upper and right ones are the photo's own
     in_tile = found((10, 0, 30, 20), (1, 10, 20, 30), (40, 20, 60, 55.5), (80, 5, 100, 25))
     kept = drop_cut(in_tile, (80, 0, 180, 56), (100, 180))
@@ -66,7 +66,7 @@ class SeesLargeSpots:
         return result
 
 
-def test_small_heads_are_found_and_none_twice():
+def test_tiled_detector_finds_small_heads_once():
     photo = np.zeros((192, 256, 3), dtype=np.uint8)  # the network sees it at half its size
     photo[20:32, 30:42] = 255  # 12 pixels: 6 in the whole, 10.8 in a tile
     photo[60:100, 60:100] = 255  # large, seen by the whole and by one tile
@@ -83,7 +83,7 @@ def test_small_heads_are_found_and_none_twice():
     assert tiled.detect([np.zeros((1, 1, 3), dtype=np.uint8)])[0].scores.size == 0
 
 
-def test_no_more_than_the_contract_promises():
+def test_tiled_detector_keeps_max_detections():
     photo = np.zeros((192, 256, 3), dtype=np.uint8)
     for x in range(10, 250, 40):
         photo[20:40, x : x + 20] = 255

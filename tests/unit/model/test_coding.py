@@ -16,7 +16,7 @@ LEVELS = (
 )
 
 
-def test_grid_runs_by_level_anchor_row_column():
+def test_make_grid_orders_by_level_anchor_row_column():
     grid = make_grid(LEVELS)
     place = 0
     for level in LEVELS:
@@ -30,7 +30,7 @@ def test_grid_runs_by_level_anchor_row_column():
     assert place == len(grid.cells_xy) == len(grid.anchors_wh) == len(grid.strides) == 16
 
 
-def test_raw_maps_are_flattened_in_the_grids_order():
+def test_flatten_maps_uses_the_order_of_the_grid():
     # each number of a map tells where it stands: level, anchor, row, column
     maps = []
     for number, level in enumerate(LEVELS):
@@ -43,7 +43,7 @@ def test_raw_maps_are_flattened_in_the_grids_order():
     assert flat[0, :, 0].tolist() == flat[0, :, 5].tolist() == expected
 
 
-def test_decode_at_logits_of_zero_by_hand():
+def test_decode_of_zero_logits_gives_anchors_at_cell_centres():
     # sigmoid(0) = 1/2: both codings put the centre into the middle of the cell; exp(0) = (2 / 2)^2 = 1
     grid = make_grid(LEVELS)
     zeros = torch.zeros(1, 16, 7)
@@ -54,7 +54,7 @@ def test_decode_at_logits_of_zero_by_hand():
         assert scores.shape == (1, 16, 2) and (scores == 0.25).all()
 
 
-def test_decode_by_hand():
+def test_decode_cxcywh_matches_hand_calculation():
     place = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
     logit_of_3_4 = math.log(3.0)
     logits = torch.tensor([[logit_of_3_4, -logit_of_3_4, math.log(2.0), logit_of_3_4]])
@@ -64,7 +64,7 @@ def test_decode_by_hand():
     torch.testing.assert_close(decode_cxcywh(logits, *place, "bounded"), torch.tensor([[32.0, 40, 160 / 9, 45]]))
 
 
-def test_score_is_objectness_times_class():
+def test_decode_score_is_objectness_times_class():
     grid = make_grid((Level(1, 1, 32, torch.tensor([[10.0, 10]])),))
     logits = torch.tensor([[[0, 0, 0, 0, math.log(4.0), math.log(1 / 3), 50.0]]])
     torch.testing.assert_close(decode(logits, grid, "bounded")[1], torch.tensor([[[0.8 * 0.25, 0.8]]]))
@@ -79,7 +79,7 @@ def test_score_is_objectness_times_class():
     anchor=st.tuples(*[st.floats(2, 400)] * 2),
     stride=st.sampled_from([8, 16, 32]),
 )
-def test_encode_and_decode_are_inverse(coding, offset, ratio, cell, anchor, stride):
+def test_encode_and_decode_cxcywh_are_inverse(coding, offset, ratio, cell, anchor, stride):
     place = (torch.tensor([cell], dtype=torch.float64), torch.tensor([anchor]).double(), torch.tensor([[stride]]).double())
     spread = torch.tensor([offset], dtype=torch.float64)
     if coding == "bounded":
@@ -92,20 +92,20 @@ def test_encode_and_decode_are_inverse(coding, offset, ratio, cell, anchor, stri
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_extreme_logits_give_finite_boxes(coding):
+def test_decode_of_extreme_logits_is_finite(coding):
     grid = make_grid(LEVELS)
     for value in (-1e4, 1e4):
         boxes_xyxy, scores = decode(torch.full((1, 16, 6), value), grid, coding)
         assert boxes_xyxy.isfinite().all() and scores.isfinite().all()
 
 
-def test_bounded_boxes_are_at_most_four_anchors_large_and_reach_into_neighbours():
+def test_decode_bounded_is_limited_to_four_anchors_and_neighbour_cells():
     place = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
     assert decode_cxcywh(torch.full((1, 4), 1e4), *place, "bounded").tolist() == [[4.5 * 8, 6.5 * 8, 40, 80]]
     assert decode_cxcywh(torch.full((1, 4), -1e4), *place, "bounded").tolist() == [[2.5 * 8, 4.5 * 8, 0, 0]]
 
 
-def test_what_a_coding_cannot_express_has_infinite_logits():
+def test_encode_bounded_of_inexpressible_box_is_infinite():
     place = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
     logits = encode_cxcywh(torch.tensor([[4.5 * 8, 5.5 * 8, 40.0, 20]]), *place, "bounded")
     assert logits[0, 0] == math.inf and logits[0, 2] == math.inf and logits[0, [1, 3]].isfinite().all()

@@ -29,14 +29,14 @@ def folder(tmp_path, monkeypatch):
     return own
 
 
-def test_a_name_stands_for_the_file_of_its_kind(folder):
+def test_find_model_by_name_returns_file_of_requested_kind(folder):
     assert model_names() == ["helmet-tiny", "vest"]
     assert find_model("helmet-tiny", "checkpoint") == folder / "helmet-tiny.ckpt"
     assert find_model("helmet-tiny", "onnx") == folder / "helmet-tiny.int8.onnx"
     assert find_model("helmet-tiny.ckpt", "onnx") == folder / "helmet-tiny.ckpt"
 
 
-def test_the_users_own_files_come_first(folder, tmp_path):
+def test_find_model_prefers_files_of_the_user(folder, tmp_path):
     (tmp_path / "vest").touch()
     (tmp_path / "helmet-tiny.ckpt").touch()
     for name in ("vest", "helmet-tiny.ckpt"):
@@ -46,7 +46,7 @@ def test_the_users_own_files_come_first(folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["helmet-tyni", "helmet-tiny.int8", "README.md"])
-def test_a_wrong_name_lists_the_names(folder, name):
+def test_find_model_of_unknown_name_lists_bundled_models(folder, name):
     with pytest.raises(UserError, match=f"^{name}: expected a model file or one of the names helmet-tiny, vest, got no such"):
         find_model(name, "onnx")
 
@@ -62,7 +62,7 @@ def packed(network):
     return pack_checkpoint(network, describe_network(network, CONTRACT))
 
 
-def test_a_packed_checkpoint_is_small_and_reads_like_any_other(network, packed, tmp_path):
+def test_packed_checkpoint_is_small_and_reads_like_any_other(network, packed, tmp_path):
     whole = io.BytesIO()
     torch.save({"state_dict": network.state_dict()}, whole)
     assert len(packed) < 0.45 * len(whole.getvalue())
@@ -77,11 +77,11 @@ def test_a_packed_checkpoint_is_small_and_reads_like_any_other(network, packed, 
             assert torch.equal(now, was), key
 
 
-def test_the_same_weights_make_the_same_bytes(network, packed):
+def test_pack_checkpoint_is_deterministic(network, packed):
     assert pack_checkpoint(network, describe_network(network, CONTRACT)) == packed
 
 
-def test_a_training_takes_the_anchors_of_its_weights(packed, tmp_path, caplog):
+def test_detector_task_takes_anchors_of_its_weights(packed, tmp_path, caplog):
     path = tmp_path / "small.ckpt"
     path.write_bytes(packed)
     with caplog.at_level("INFO"):
