@@ -77,10 +77,10 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cu
 
 
 def describe(error: UserError) -> str:
-    """One line about a user's mistake; its setting is shown as an option, `class_map` as --class-map."""
+    """One line about a user's mistake; its setting is shown as an option: `class_map` as --class-map."""
     setting = error.setting
     if setting is not None and not setting.startswith("-"):
-        setting = f"--{setting.replace('_', '-')}"
+        setting = f"--{setting if '.' in setting else setting.replace('_', '-')}"
     return " ".join(error.describe(setting).split())
 
 

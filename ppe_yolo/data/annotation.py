@@ -1,4 +1,4 @@
-"""What is known about one photo: where it is, and which objects somebody marked in it."""
+"""Annotated images and objects, whatever format they come from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +9,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatedImage:
-    """One photo with its objects.
+    """One image with its objects.
 
     Attributes:
-        image: Path or URL of the photo.
-        objects: The marked objects; empty for a photo of background.
-        source: The file that holds the annotation (an XML file, or an annotation list), for messages.
-        image_id: Its name within the data set, the same wherever that lies: for VOC the stem of the XML, else the path or
-            URL as the list has it, without secrets.
+        image: Path or URL of the image.
+        objects: The annotated objects; empty for a background image.
+        source: The file with the annotation (an XML file or an annotation list), for messages.
+        image_id: Name of the image within the data set, independent of where the data set is stored. For VOC it is the stem of
+            the XML file; for lists it is the path or URL in the list, without secrets.
     """
 
     image: str

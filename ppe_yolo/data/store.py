@@ -1,8 +1,8 @@
-"""Versions of a data set in a blob store, behind any address of fsspec: az://, file://, memory://, ...
+"""Immutable versions of a data set in a blob store, at any URL that fsspec supports: az://, file://, memory://, ...
 
-Below the address lie `<version>/`, the folder as it is, so that a job can mount it, and `manifests/<version>.json` with the
-hash of every file. A version is named after these hashes, so it never changes; its manifest is written last, so a push that was
-stopped is not seen, and goes on with what is missing when it is started again. What comes from a store is not trusted.
+At the URL, `<version>/` is a copy of the folder that a job can mount, and `manifests/<version>.json` holds the hash of every
+file. A version is named after these hashes, so it never changes. Its manifest is written last, so an interrupted push is
+invisible, and a second push uploads what is missing. The content of a store is untrusted input.
 """
 
 import hashlib
@@ -28,20 +28,21 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.images import shown
-from ppe_yolo.data.sources.source import VocFolder, open_source
+from ppe_yolo.data.sources.open_source import open_source
+from ppe_yolo.data.sources.voc_folder import VocFolder
 
 MANIFESTS = "manifests"
-STAGING = ".ppe-yolo"  # beside the files, for those that are not whole yet
+STAGING = ".ppe-yolo"  # folder next to the files, for incomplete ones
 SCHEMA = 1
 TRIES = 5
-AT_ONCE = 8  # transfers; each holds one file in memory
+AT_ONCE = 8  # parallel transfers; each holds one file in memory
 _VERSION = re.compile(r"[0-9a-f]{16}")
-_PASSING = (408, 429)  # of HTTP's 4xx, those that go away by themselves
+_TRANSIENT = (408, 429)  # HTTP 4xx codes that are worth a retry
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class StoredFile:
-    """One file: its path with slashes, below the folder; size in bytes; SHA-256 in hexadecimal."""
+    """One file: path relative to the folder, with slashes; size in bytes; SHA-256 in hexadecimal."""
 
     path: str
     size: int
@@ -50,12 +51,12 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A version, all of whose files are in the store.
+    """A version that is completely in the store.
 
     Attributes:
-        version: 16 hexadecimal digits that follow from paths and hashes.
-        created: When it was pushed, ISO 8601 in UTC.
-        files: In the order of their paths.
+        version: 16 hexadecimal digits that depend on paths and hashes.
+        created: Time of the push, ISO 8601 in UTC.
+        files: The files, in the order of their paths.
     """
 
     version: str
@@ -64,13 +65,13 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Of all files, bytes."""
+        """Size of all files, bytes."""
         return sum(f.size for f in self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A version, and how much of it had to travel."""
+    """A version, and the number and size (bytes) of the files that were transferred."""
 
     manifest: Manifest
     moved: int
@@ -78,48 +79,53 @@ class Transfer:
 
 
 class Store:
-    """A place for versions.
+    """A store of versions.
 
     Args:
-        url: Such as az://container/helmets; a path is a folder here. Access to Azure comes from its own variables
+        url: URL such as az://container/helmets, or a local folder. Access to Azure uses Azure's variables
             (AZURE_STORAGE_ACCOUNT_NAME and _KEY or _SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING) or the machine's identity.
 
     Raises:
-        UserError: No such protocol, or a secret in the address.
+        UserError: The protocol is not supported, or the URL contains a secret.
     """
 
     def __init__(self, url: str) -> None:
         self.shown = shown(url)
         if "?" in url:
             raise UserError(
-                f"{self.shown}: expected an address without a query, which others can see: use AZURE_STORAGE_SAS_TOKEN"
+                "a query may contain a secret that others can see",
+                file=self.shown,
+                expected="a URL without a query",
+                hint="use AZURE_STORAGE_SAS_TOKEN",
             )
         try:
             self._fs: AbstractFileSystem
             self._fs, root = url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise UserError(
-                f"{self.shown}: cannot be opened ({type(error).__name__}): az:// needs pip install 'ppe-yolo[blob]' and "
-                "AZURE_STORAGE_ACCOUNT_NAME or AZURE_STORAGE_CONNECTION_STRING"
+                f"cannot be opened ({type(error).__name__})",
+                file=self.shown,
+                hint="az:// needs pip install 'ppe-yolo[blob]' and AZURE_STORAGE_ACCOUNT_NAME or "
+                "AZURE_STORAGE_CONNECTION_STRING",
             ) from None
         self._root = root.rstrip("/")
 
     def versions(self) -> list[Manifest]:
-        """Those that are whole, the oldest first.
+        """All complete versions, oldest first.
 
         Raises:
-            UserError: The store cannot be reached, or a manifest is none.
+            UserError: The store cannot be reached, or a manifest is not valid.
         """
         names = [path.removesuffix(".json") for path in self._listing(MANIFESTS) if path.endswith(".json")]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = list(pool.map(self.manifest, [name for name in names if _VERSION.fullmatch(name)]))
-        return sorted(found, key=lambda m: (m.created, m.version))
+            manifests = list(pool.map(self.manifest, [name for name in names if _VERSION.fullmatch(name)]))
+        return sorted(manifests, key=lambda m: (m.created, m.version))
 
     def manifest(self, version: str) -> Manifest:
-        """Reads and checks one.
+        """Reads and checks the manifest of a version.
 
         Raises:
-            UserError: No such version, or not what `push` wrote.
+            UserError: There is no such version, or the manifest was not written by `push`.
         """
         where = f"{self.shown.rstrip('/')}/{MANIFESTS}/{version}.json"
         try:
@@ -127,21 +133,27 @@ class Store:
                 raise FileNotFoundError
             data = self._call(self._fs.cat_file, f"{self._root}/{MANIFESTS}/{version}.json")
         except FileNotFoundError:
-            raise UserError(f"{where}: no such version: `ppe-yolo data list {self.shown}` shows them") from None
+            raise UserError("no such version", file=where, hint=f"see `ppe-yolo data list {self.shown}`") from None
         return parse_manifest(data, version, where)
 
     def push(self, folder: Path, console: Console | None = None) -> Transfer:
-        """Stores a Pascal VOC folder as a version; what is there already is not sent again.
+        """Uploads a Pascal VOC folder as a version. Files that are already in the store are not uploaded again.
+
+        Args:
+            folder: The folder.
+            console: Shows progress; none when None.
 
         Raises:
-            UserError: Not such a folder, it changes meanwhile, or the store cannot be written.
+            UserError: Not a Pascal VOC folder, a file changes during the push, or the store cannot be written.
         """
         if not isinstance(open_source(folder), VocFolder):
-            raise UserError(f"{folder}: expected a Pascal VOC folder, got annotation lists, whose photos lie elsewhere")
+            raise UserError(
+                file=folder, expected="a Pascal VOC folder", got="annotation lists, whose images are stored elsewhere"
+            )
         files = list_files(folder)
         version = version_of(files)
         if not self._call(self._fs.exists, self._root):
-            self._call(self._fs.mkdir, self._root)  # which is the container, too, on Azure
+            self._call(self._fs.mkdir, self._root)  # on Azure, this creates the container, too
         known = f"{version}.json" in self._listing(MANIFESTS)
         present = self._listing(version)
         missing = [f for f in files if present.get(f.path) != f.size]
@@ -149,35 +161,49 @@ class Store:
         def send(file: StoredFile) -> None:
             data = _read(folder / file.path)
             if hashlib.sha256(data).hexdigest() != file.sha256:
-                raise UserError(f"{folder / file.path}: has changed since the push began: push again")
+                raise UserError("the file changed during the push", file=folder / file.path, hint="push again")
             self._write(f"{version}/{file.path}", data)
 
-        _in_parallel(send, missing, "sending", console)
-        if known:  # what was lost since is back
+        _in_parallel(send, missing, "uploading", console)
+        if known:  # files that were lost since then are back now
             return Transfer(self.manifest(version), len(missing), sum(f.size for f in missing))
         manifest = Manifest(version, datetime.now(UTC).isoformat(), tuple(files))
         self._write(f"{MANIFESTS}/{version}.json", json.dumps({"schema": SCHEMA, **asdict(manifest)}, indent=1).encode())
         return Transfer(manifest, len(missing), sum(f.size for f in missing))
 
     def pull(self, folder: Path, version: str | None = None, console: Console | None = None) -> Transfer:
-        """Makes a folder hold exactly a version, the newest if none is given; what is there already is not fetched again.
+        """Downloads a version into a folder. Files that are already in the folder are not downloaded again.
+
+        Args:
+            folder: A new or empty folder, or one with files of this version only.
+            version: The version; None for the newest.
+            console: Shows progress; none when None.
 
         Raises:
-            UserError: No such version, a file is damaged in the store, or the folder holds something else.
+            UserError: There is no such version, a file in the store is damaged, or the folder has other content.
         """
         if version is not None:
             manifest = self.manifest(version)
         else:
             versions = self.versions()
             if not versions:
-                raise UserError(f"{self.shown}: expected a version of a data set, got none: `ppe-yolo data push` makes one")
+                raise UserError(
+                    file=self.shown,
+                    expected="a version of a data set",
+                    got="none",
+                    hint="create one with `ppe-yolo data push`",
+                )
             manifest = versions[-1]
         present = {f.path: f for f in list_files(folder)} if folder.exists() else {}
         wanted = {f.path: f for f in manifest.files}
         foreign = sorted(path for path, file in present.items() if wanted.get(path) != file)
         if foreign:
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-            raise UserError(f"{folder / foreign[0]}{more}: not as in version {manifest.version}: pull into an empty folder")
+            raise UserError(
+                f"differs from version {manifest.version}",
+                file=f"{folder / foreign[0]}{more}",
+                hint="pull into an empty folder",
+            )
         missing = [f for f in manifest.files if f.path not in present]
 
         def fetch(file: StoredFile) -> None:
@@ -185,114 +211,140 @@ class Store:
             try:
                 data = self._call(self._fs.cat_file, f"{self._root}/{manifest.version}/{file.path}")
             except FileNotFoundError:
-                raise UserError(f"{where}: is missing in the store: push the folder again") from None
+                raise UserError("missing in the store", file=where, hint="push the folder again") from None
             if hashlib.sha256(data).hexdigest() != file.sha256:
-                raise UserError(f"{where}: damaged in the store (SHA-256 differs): remove it there, and push the folder again")
+                raise UserError(
+                    "damaged in the store (SHA-256 differs)",
+                    file=where,
+                    hint="remove the file from the store, and push the folder again",
+                )
             _place(data, folder / file.path, folder / STAGING)
 
-        _in_parallel(fetch, missing, "fetching", console)
+        _in_parallel(fetch, missing, "downloading", console)
         shutil.rmtree(folder / STAGING, ignore_errors=True)
         return Transfer(manifest, len(missing), sum(f.size for f in missing))
 
     def _listing(self, folder: str) -> dict[str, int]:
-        """Path below that folder of the store -> bytes; empty where there is no such folder."""
+        """Path relative to a folder of the store -> size in bytes. Empty if there is no such folder."""
         above = f"{self._root}/{folder}/"
         try:
-            found = self._call(self._fs.find, above, detail=True)
+            listing = self._call(self._fs.find, above, detail=True)
         except FileNotFoundError:
             return {}
-        return {name.removeprefix(above): int(info["size"]) for name, info in found.items() if name.startswith(above)}
+        return {name.removeprefix(above): int(info["size"]) for name, info in listing.items() if name.startswith(above)}
 
     def _write(self, path: str, data: bytes) -> None:
         full = f"{self._root}/{path}"
         if not isinstance(self._fs, LocalFileSystem):
-            self._call(self._fs.pipe_file, full, data)  # a blob is there as a whole or not at all
+            self._call(self._fs.pipe_file, full, data)  # blobs are written atomically
             return
         _place(data, Path(full), Path(self._root) / STAGING)
 
     def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """A call to the store, tried again where it may help; FileNotFoundError is for the caller."""
+        """Calls the store, with retries for transient errors. FileNotFoundError is left to the caller."""
         try:
-            return _tried_again(function, *arguments, **options)
+            return _with_retries(function, *arguments, **options)
         except FileNotFoundError:
             raise
-        except Exception as error:  # every protocol has its own kinds; their messages may hold keys and signatures
+        except Exception as error:  # each protocol raises its own types; messages may contain keys and signatures
             code = getattr(error, "error_code", None) or getattr(error, "strerror", None)
             reason = f"{type(error).__name__}: {getattr(code, 'value', code)}" if code else type(error).__name__
-            raise UserError(f"{self.shown}: the store fails ({reason}): check address and access, then start again") from None
+            raise UserError(
+                f"the store failed ({reason})",
+                file=self.shown,
+                hint="check the address and your access, and run the command again",
+            ) from None
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and 400 <= status < 500:
-        return status in _PASSING
-    lasting = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, NotImplementedError)
-    return isinstance(error, Exception) and not isinstance(error, (*lasting, ValueError, TypeError))
+        return status in _TRANSIENT
+    files = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+    permanent = (*files, NotImplementedError, ValueError, TypeError)
+    return isinstance(error, Exception) and not isinstance(error, permanent)
 
 
 @retry(
-    retry=retry_if_exception(_may_pass),
+    retry=retry_if_exception(_is_transient),
     stop=stop_after_attempt(TRIES),
     wait=wait_random_exponential(multiplier=0.5, max=20),
     reraise=True,
 )
-def _tried_again(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def _with_retries(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     return function(*arguments, **options)
 
 
 def list_files(folder: Path) -> list[StoredFile]:
-    """All files of a folder with their hashes, in the order of their paths; names that begin with a dot are left out.
+    """All files of a folder with their hashes, in the order of their paths. Hidden files and folders are left out.
 
     Raises:
-        UserError: A link to a folder, or a file that cannot be read.
+        UserError: There is a link to a folder, or a file that cannot be read.
     """
-    found = []
+    paths: list[Path] = []
     for above, folders, names in os.walk(folder):
         for name in folders:
             if (Path(above) / name).is_symlink():
-                raise UserError(f"{Path(above) / name}: expected a folder, got a link to one: put the folder itself there")
+                raise UserError(
+                    file=Path(above) / name,
+                    expected="a folder",
+                    got="a link to a folder",
+                    hint="replace the link by the folder",
+                )
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(above) / name for name in names if not name.startswith(".")]
+        paths += [Path(above) / name for name in names if not name.startswith(".")]
 
-    def described(path: Path) -> StoredFile:
+    def describe(path: Path) -> StoredFile:
         data = _read(path)
         return StoredFile(path.relative_to(folder).as_posix(), len(data), hashlib.sha256(data).hexdigest())
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return sorted(pool.map(described, found))
+        return sorted(pool.map(describe, paths))
 
 
 def version_of(files: Iterable[StoredFile]) -> str:
-    """16 hexadecimal digits that follow from paths and hashes."""
+    """Name of a version: 16 hexadecimal digits that depend on paths and hashes."""
     lines = [f"{f.sha256} {f.size} {f.path}\n" for f in sorted(files)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def parse_manifest(data: bytes, version: str, where: str) -> Manifest:
-    """Reads a manifest that anybody may have written.
+    """Reads a manifest. It is untrusted input.
+
+    Args:
+        data: Content of the manifest.
+        version: The version that it is for.
+        where: Its location, for messages.
 
     Raises:
-        UserError: Not one of `push`, not of this version, or with a path that leads out of the folder.
+        UserError: It was not written by `push`, belongs to another version, or has a path that leads out of the folder.
     """
     try:
         content = json.loads(data)
         if content["schema"] != SCHEMA:
-            raise UserError(f"{where}: expected schema {SCHEMA}, got {content['schema']!r}: a newer ppe-yolo wrote it")
+            raise UserError(
+                file=where,
+                expected=f"schema {SCHEMA}",
+                got=repr(content["schema"]),
+                hint="it was written by a newer ppe-yolo",
+            )
         files = tuple(StoredFile(f["path"], f["size"], f["sha256"]) for f in content["files"])
         created = datetime.fromisoformat(content["created"]).isoformat()
-        sound = all(type(f.path) is str and type(f.size) is int and f.size >= 0 and type(f.sha256) is str for f in files)
+        is_valid = all(type(f.path) is str and type(f.size) is int and f.size >= 0 and type(f.sha256) is str for f in files)
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{where}: expected a manifest of `ppe-yolo data push`, got something else ({error!r:.80})") from None
-    for file in files if sound else ():
+        raise UserError(
+            file=where, expected="a manifest written by `ppe-yolo data push`", got=f"something else ({error!r:.80})"
+        ) from None
+    for file in files if is_valid else ():
         if not is_safe(file.path):
-            raise UserError(f"{where}: refused, the path {file.path!r} leads out of the folder: do not use this store")
-    if not sound or len({f.path for f in files}) != len(files) or version_of(files) != version:
-        raise UserError(f"{where}: its content does not belong to this version: it was changed after the push")
+            raise UserError(f"the path {file.path!r} leads out of the folder", file=where, hint="do not use this store")
+    if not is_valid or len({f.path for f in files}) != len(files) or version_of(files) != version:
+        raise UserError("the content does not belong to this version: it was changed after the push", file=where)
     return Manifest(version, created, files)
 
 
 def is_safe(path: str) -> bool:
-    """Whether a path stays below the folder that it is put into, on any system, and is written in one way only."""
+    """Whether a relative path stays inside its folder on any operating system, and is in canonical form."""
     parts = path.split("/")
     odd = "\\" in path or "\0" in path or bool(PureWindowsPath(path).drive)
     return not odd and all(part not in ("", "..") and not part.startswith(".") for part in parts)
@@ -302,11 +354,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise UserError(f"cannot be read ({error.strerror or error})", file=path) from error
 
 
 def _place(data: bytes, path: Path, staging: Path) -> None:
-    """Writes a file whole or not at all; what an interruption leaves lies in a folder where nobody takes it for a photo."""
+    """Writes a file atomically. An interruption leaves its part in the staging folder, where nothing takes it for an image."""
     part = staging / uuid.uuid4().hex
     with atomic_path(part) as temporary:
         temporary.write_bytes(data)
@@ -314,22 +366,22 @@ def _place(data: bytes, path: Path, staging: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise UserError(f"cannot be written ({error.strerror or error})", file=path) from error
 
 
 def _in_parallel(move: Callable[[StoredFile], None], files: Sequence[StoredFile], verb: str, console: Console | None) -> None:
-    """Moves files, several at once; after the first failure no other is begun."""
+    """Transfers files in parallel. After the first failure, no further transfer starts."""
     columns = (TextColumn(verb), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with (
         Progress(*columns, console=console, transient=True, disable=console is None or not console.is_terminal) as progress,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         task = progress.add_task(verb, total=sum(f.size for f in files))
-        begun = {pool.submit(move, file): file for file in files}
+        transfers = {pool.submit(move, file): file for file in files}
         try:
-            for done in as_completed(begun):
+            for done in as_completed(transfers):
                 done.result()
-                progress.advance(task, begun[done].size)
+                progress.advance(task, transfers[done].size)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

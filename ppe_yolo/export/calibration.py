@@ -9,9 +9,9 @@ import numpy as np
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
-from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_photos
+from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_images
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def open_calibration(
         data: The data sets.
         contract: Of the model.
         model: Its name, for messages.
-        val_fraction: See `validation_photos`.
-        seed: See `validation_photos`.
+        val_fraction: See `validation_images`.
+        seed: See `validation_images`.
 
     Raises:
         UserError: A data set has errors or other classes, is not the model's, or none has a validation image with an object.
@@ -68,14 +68,12 @@ def open_calibration(
     training: list[AnnotatedImage] = []
     validation: list[AnnotatedImage] = []
     for spec in data:
-        class_map = load_class_map(spec.class_map)
-        class_map.require_classes_of(contract.class_names, model)
-        report = audit(spec.root, class_map)
-        report.raise_on_errors(class_map, skip=None)
-        held_out = validation_photos(report, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
+        class_map = load_class_map(spec.class_map).require_classes(contract.class_names, model)
+        dataset = AnnotatedDataset.open(spec.root, class_map)
+        held_out = validation_images(dataset, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
         validation += held_out
         paths = {image.image for image in held_out}
-        training += [image for image in report.split(training_split(report)) if image.image not in paths]
+        training += [image for image in dataset.split(training_split(dataset)) if image.image not in paths]
     if not any(not o.difficult for image in validation for o in image.objects):
         raise UserError(
             file=", ".join(spec.root for spec in data),

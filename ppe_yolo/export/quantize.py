@@ -91,8 +91,8 @@ def quantize(
             evaluated on the images that the model was validated on. The split `test` is not used.
         out: The file to write.
         images: Number of training images to find the ranges on, from all data sets together.
-        val_fraction: See `validation_photos`.
-        seed: See `validation_photos`; also the seed of the choice of images.
+        val_fraction: See `validation_images`.
+        seed: See `validation_images`; also the seed of the choice of images.
         max_drop: Points that may be lost, of mAP@0.5 and of mAP@0.5:0.95.
         reduce_range: Weights of 7 bits, for processors without VNNI. None: what this processor needs.
         console: Shows progress; none when None.

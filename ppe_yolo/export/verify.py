@@ -10,8 +10,8 @@ from rich.progress import track
 
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.evaluate import compute
 from ppe_yolo.export.parity import Difference, ParityError, Tolerance, compare
@@ -94,11 +94,8 @@ def verify(
         )
     contract = replace(contract, input_size=onnx.contract.input_size)
     detectors: dict[str, Detector] = {"checkpoint": TorchDetector(network, contract, torch.device("cpu")), "onnx": onnx}
-    mapping = load_class_map(class_map)
-    mapping.require_classes_of(contract.class_names, model)
-    report = audit(data, mapping, splits=[split])
-    report.raise_on_errors(mapping, skip=None)
-    annotated = report.split(split)
+    mapping = load_class_map(class_map).require_classes(contract.class_names, model)
+    annotated = AnnotatedDataset.open(data, mapping, splits=[split]).split(split)
     detections: dict[str, list[Detections]] = {name: [] for name in detectors}
     starts = range(0, len(annotated), BATCH)
     for start in track(starts, "comparing", console=console, transient=True, disable=console is None):

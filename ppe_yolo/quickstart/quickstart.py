@@ -5,8 +5,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.audit import audit, print_report
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.audit.print_report import print_report
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.inference.loading import load_detector
@@ -45,20 +45,17 @@ def quickstart(
         draw_site_dataset(Path(data), seed=seed)
         console.print(f"{data}: images with Pascal VOC annotations")
     console.rule("2 of 4: auditing the data")
-    mapping = load_class_map(class_map)
-    report = audit(data, mapping)
-    print_report(report, console)
-    report.save(run_dir / "audit.json")
-    report.raise_on_errors(mapping, skip=None)
-    if "test" not in report.images:
-        raise UserError(
-            file=data, expected="a split test to evaluate on", got=", ".join(report.images), hint="add it to ImageSets"
-        )
+    dataset = AnnotatedDataset.open(data, class_map, on_error="skip")
+    print_report(dataset, console)
+    dataset.save_audit(run_dir / "audit.json")
+    dataset.raise_on_errors()
+    dataset.split("test")  # the evaluation needs it: fail before the training
+    class_map = dataset.class_map.name
 
     console.rule("3 of 4: training")
-    training_images = sum(len(report.images.get(s, ())) for s in ("trainval", "train"))
+    training_images = sum(len(dataset.splits.get(s, ())) for s in ("trainval", "train"))
     arguments = ["--config", "quickstart" if drawn else "yolov3-tiny", "--data.root", data]
-    arguments += ["--data.class_map", mapping.name, "--run-dir", str(run_dir), "--seed_everything", str(seed)]
+    arguments += ["--data.class_map", class_map, "--run-dir", str(run_dir), "--seed_everything", str(seed)]
     arguments += ["--trainer.devices", "1"]  # with more, Lightning would start this command again for each device
     if not drawn:
         epochs = epochs or max(2, round(IMAGES_SEEN / max(training_images, 1)))
@@ -68,7 +65,7 @@ def quickstart(
 
     console.rule("4 of 4: evaluating on images that were not trained on")
     checkpoint = run_dir / "checkpoints" / "best.ckpt"
-    evaluation = evaluate(load_detector(checkpoint), str(checkpoint), data, run_dir, class_map=mapping.name, console=console)
+    evaluation = evaluate(load_detector(checkpoint), str(checkpoint), data, run_dir, class_map=class_map, console=console)
     metrics = evaluation.metrics
     per_class = ", ".join(f"{name} {_percent(v['ap_50'])}" for name, v in metrics["per_class"].items())
     console.print(f"mAP@0.5 {_percent(metrics['map_50'])} ({per_class}), mAP@0.5:0.95 {_percent(metrics['map'])}")
@@ -91,7 +88,7 @@ def quickstart(
             console.print(f"  {line}", highlight=False, soft_wrap=True)
     else:
         console.print("Train longer:")
-        line = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {mapping.name}"
+        line = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {class_map}"
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     return run_dir
 

@@ -102,7 +102,7 @@ def _class_names(class_map: str) -> list[str]:
 
 
 def _display_names(class_map: str) -> dict[str, str]:
-    return dict(getattr(load_class_map(class_map), "display_names", {}))
+    return dict(load_class_map(class_map).display_names)
 
 
 def fit(arguments: Sequence[str]) -> FitResult:

@@ -12,8 +12,7 @@ from torch import nn
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import audit
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
 from ppe_yolo.export import quantize, quantize_graph
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
@@ -82,7 +81,7 @@ def test_quantize_ranges_ignore_rare_values(tmp_path: Path, run_cli, monkeypatch
 
 
 def test_calibration_images_reads_each_image_once_in_chunks(make_voc: Callable[..., Path], tmp_path: Path) -> None:
-    photos = audit(make_voc(tmp_path, PHOTOS), load_class_map()).images["trainval"][:11]
+    photos = AnnotatedDataset.open(make_voc(tmp_path, PHOTOS)).splits["trainval"][:11]
     count = iter(range(100))
     reader = quantize_graph.CalibrationImages(photos, CONTRACT, lambda: next(count))
     read = []
@@ -163,7 +162,7 @@ def test_quantize_writes_8_bit_model_or_nothing(
     assert [p.name for p in tmp_path.iterdir()] == ["model.int8.onnx"]
 
     assert run_cli("quantize", model, "--calibration", data, "--out", refused) == 2
-    assert "does not tell which photos it was validated on" in capsys.readouterr().err
+    assert "does not record its validation images" in capsys.readouterr().err
     assert run_cli("quantize", out, "--calibration", data, "--out", refused) == 2
     assert "quantised already" in capsys.readouterr().err
     assert run_cli("quantize", model, "--calibration", data, "--out", model) == 2

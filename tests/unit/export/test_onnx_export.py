@@ -323,7 +323,7 @@ def test_small_network_packs_and_quantises() -> None:
     network = make_network("yolov3-small")
     assert len(pack_checkpoint(network, describe_network(network, CONTRACT))) < 15e6  # 7.3 M weights of two bytes
     model = build_model(network, CONTRACT)
-    images = [AnnotatedImage(f"{i}.jpg", (), None, str(i)) for i in range(2)]
+    images = [AnnotatedImage(image=f"{i}.jpg", objects=(), source=None, image_id=str(i)) for i in range(2)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ppe_yolo.export.quantize_graph.read_image", lambda path: noise(1, seed=len(path))[0])
         quantized = quantize_graph(model, CONTRACT, images, reduce_range=True)

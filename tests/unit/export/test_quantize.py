@@ -36,7 +36,7 @@ def test_needs_reduced_range_unknown_processor_is_reduced(tmp_path: Path, monkey
 
 
 def test_choose_images_same_seed_same_images() -> None:
-    images = [AnnotatedImage(f"{i}.jpg", (), None, str(i)) for i in range(50)]
+    images = [AnnotatedImage(image=f"{i}.jpg", objects=(), source=None, image_id=str(i)) for i in range(50)]
     chosen = choose_images(images, 10, seed=3)
     assert chosen == choose_images(images, 10, seed=3) != choose_images(images, 10, seed=4)
     assert len({c.image for c in chosen}) == 10 and set(chosen) <= set(images)

@@ -1,4 +1,4 @@
-"""The VOC reader against what people and tools write, and against 2,000 broken files."""
+"""The VOC reader on files written by people and tools, and on 2,000 broken files."""
 
 import random
 import string
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.sources.voc import MAX_XML_BYTES, AnnotationError, read_voc_annotation
+from ppe_yolo.data.sources.base import AnnotationError
+from ppe_yolo.data.sources.voc import MAX_XML_BYTES, read_voc_annotation
 
 GOOD = """<?xml version="1.0" encoding="utf-8"?>
 <annotation>
@@ -32,7 +33,7 @@ def read(folder: Path, text: str | bytes) -> object:
     return read_voc_annotation(path)
 
 
-def test_forms_that_tools_write(tmp_path: Path) -> None:
+def test_read_voc_accepts_variants_of_tools(tmp_path: Path) -> None:
     annotation = read(tmp_path, GOOD)
     assert annotation.filename == "img 7.jpg"
     assert annotation.size == (480, 640, 3)
@@ -43,7 +44,7 @@ def test_forms_that_tools_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "iso-8859-1"])
-def test_encodings(tmp_path: Path, encoding: str) -> None:
+def test_read_voc_accepts_encodings(tmp_path: Path, encoding: str) -> None:
     text = (
         f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?><annotation><filename>Müller</filename></annotation>'
     )
@@ -61,7 +62,7 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
         ("<size><width>8.0</width><height>6</height><depth>1</depth></size>", (6, 8, 1)),
     ],
 )
-def test_sizes(tmp_path: Path, size: str, expected: object) -> None:
+def test_read_voc_size(tmp_path: Path, size: str, expected: object) -> None:
     assert read(tmp_path, f"<annotation>{size}</annotation>").size == expected
 
 
@@ -74,10 +75,10 @@ def test_sizes(tmp_path: Path, size: str, expected: object) -> None:
         (GOOD[:-20], "expected XML, got something else"),
         (b"\xff\xfe\x00", "expected XML, got something else"),
         ('<?xml version="1.0" encoding="klingon"?><annotation/>', "expected XML, got something else"),
-        ("<annotations/>", "expected <annotation> at the top, got <annotations>"),
-        (BOMB, "DTD or entities is refused"),
-        (EXTERNAL, "DTD or entities is refused"),
-        ("<!DOCTYPE annotation><annotation/>", "DTD or entities is refused"),
+        ("<annotations/>", "expected the root element <annotation>, got <annotations>"),
+        (BOMB, "DTD or entities is not accepted"),
+        (EXTERNAL, "DTD or entities is not accepted"),
+        ("<!DOCTYPE annotation><annotation/>", "DTD or entities is not accepted"),
         (GOOD.replace(" No Safety Helmet ", " "), "object 1 (no name): expected a <name>, got none"),
         (GOOD.replace("<name>шлем</name>", ""), "object 2 (no name): expected a <name>, got none"),
         (GOOD.replace(">1e2<", ">nan<"), "object 1 (No Safety Helmet): expected a number in <xmax>, got 'nan'"),
@@ -87,34 +88,34 @@ def test_sizes(tmp_path: Path, size: str, expected: object) -> None:
         (GOOD.replace("<ymin>7</ymin>", "<ymin>seven</ymin>"), "expected a number in <ymin>, got 'seven'"),
     ],
 )
-def test_refusals_name_the_file_and_the_object(tmp_path: Path, text: str | bytes, why: str) -> None:
-    with pytest.raises(AnnotationError) as refused:
+def test_read_voc_invalid_raises_with_file_and_object(tmp_path: Path, text: str | bytes, why: str) -> None:
+    with pytest.raises(AnnotationError) as raised:
         read(tmp_path, text)
-    message = str(refused.value)
+    message = str(raised.value)
     assert message.startswith(f"{tmp_path / 'a.xml'}: ")
     assert why in message
     assert "\n" not in message
 
 
-def test_too_large_is_refused(tmp_path: Path) -> None:
+def test_read_voc_too_large_raises(tmp_path: Path) -> None:
     big = "<annotation>" + " " * MAX_XML_BYTES + "</annotation>"
     with pytest.raises(AnnotationError, match=f"at most {MAX_XML_BYTES} bytes of XML, got {len(big)}"):
         read(tmp_path, big)
 
 
-def test_deep_nesting_does_no_harm(tmp_path: Path) -> None:
+def test_read_voc_accepts_deep_nesting(tmp_path: Path) -> None:
     depth = 200_000
     assert read(tmp_path, f"<annotation>{'<a>' * depth}{'</a>' * depth}</annotation>").objects == ()
 
 
-def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+def test_read_voc_missing_file_or_folder_raises(tmp_path: Path) -> None:
     for path in (tmp_path / "none.xml", tmp_path):
         with pytest.raises(AnnotationError, match="cannot be read"):
             read_voc_annotation(path)
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """A few cuts, swaps, doublings, bytes and tags at random places."""
+    """Cuts, swaps and inserts bytes and tags at random positions."""
     pieces = [b"<", b">", b"&", b"&amp;", b"<object>", b"</object>", b"<name>", b"<!DOCTYPE x>", b"nan", b"-1e999", b"\x00"]
     for _ in range(rng.randint(1, 2)):
         a, b = sorted(rng.randrange(len(data) + 1) for _ in range(2))
@@ -134,23 +135,23 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return data
 
 
-def test_two_thousand_mutated_files_are_accepted_or_refused(tmp_path: Path) -> None:
+def test_read_voc_mutated_files_are_read_or_raise(tmp_path: Path) -> None:
     rng = random.Random(20)
-    accepted = refused = 0
+    accepted = rejected = 0
     for _ in range(2000):
         try:
             annotation = read(tmp_path, mutate(GOOD.encode(), rng))
         except AnnotationError as error:
-            refused += 1
+            rejected += 1
             assert str(error).startswith(str(tmp_path / "a.xml"))
         else:
             accepted += 1
             for item in annotation.objects:
                 assert item.class_name == item.class_name.strip() != ""
                 assert all(abs(v) < float("inf") for v in item.box_xyxy)
-    # both ways are taken often, else this would test little
+    # both outcomes must be frequent, otherwise this tests little
     assert accepted > 200
-    assert refused > 1000
+    assert rejected > 1000
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.just(" "), min_size=1).filter(
@@ -162,9 +163,7 @@ OBJECTS = st.builds(AnnotatedObject, NAMES, st.tuples(*[COORDINATES] * 4), st.bo
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(objects=st.lists(OBJECTS, max_size=4), filename=NAMES, height=st.integers(1, 9999), width=st.integers(1, 9999))
-def test_what_is_written_is_read(
-    tmp_path: Path, objects: list[AnnotatedObject], filename: str, height: int, width: int
-) -> None:
+def test_voc_round_trip(tmp_path: Path, objects: list[AnnotatedObject], filename: str, height: int, width: int) -> None:
     path = tmp_path / "round.xml"
     write_voc_annotation(path, image_name=filename, image_size=(height, width, 3), objects=objects)
     annotation = read_voc_annotation(path)

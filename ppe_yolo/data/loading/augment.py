@@ -1,4 +1,4 @@
-"""Augmentation: a function of a random generator, some photos and a size. The one place that knows albumentations."""
+"""Augmentation of training images: a function of a random generator, some images and a size."""
 
 import functools
 import os
@@ -7,38 +7,39 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.letterbox import letterbox
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer release
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would look for a newer release on the network
 import albumentations as A
 
-Photo = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]  # RGB [H, W, 3], boxes_xyxy [N, 4], labels [N]
+LabeledImage = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]  # RGB [H, W, 3], boxes_xyxy [N, 4], labels [N]
 
-MIN_VISIBILITY = 0.25  # an object of which less is left is no longer asked for
-CROP_TRIES = 8
-CROP_VISIBILITY = (0.05, 0.75)  # fractions of an object: a crop shows at most the first, or at least the second
+MIN_VISIBILITY = 0.25  # objects with a smaller visible fraction are dropped
 MIN_SIDE = 2.0  # pixels; smaller boxes teach nothing
+CROP_TRIES = 8
+CROP_VISIBILITY = (0.05, 0.75)  # a crop shows at most the first fraction of an object, or at least the second
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How training photos are varied.
+    """How training images are varied.
 
     Attributes:
-        mosaic: Probability that a sample is put together from four photos (Bochkovskiy et al. 2020, section 3.3).
-        mosaic_fade: Parts of the training (0..1) at which that probability begins to fall, and has reached 0; the last
-            epochs then see photos as they are (Ge et al. 2021, section 2.1).
+        mosaic: Probability that a sample is a mosaic of four images (Bochkovskiy et al. 2020, section 3.3).
+        mosaic_fade: Fractions of the training (0..1) at which this probability starts to fall and reaches 0, so that the last
+            epochs see whole images (Ge et al. 2021, section 2.1).
         scale: (smallest, largest) zoom, drawn on a logarithmic scale. A zoom above 1 crops the image at a random position, so
-            that enlarged heads keep the detail of the original image.
-        translate: Most of a shift, as a part of the side.
-        rotate: Most degrees of a turn to either side.
-        flip: Probability of a mirror image.
+            enlarged heads keep the detail of the original image.
+        translate: Largest shift, as a fraction of the side.
+        rotate: Largest rotation in either direction, degrees.
+        flip: Probability of a horizontal flip.
         color: Probability of a change of brightness, contrast, saturation and hue.
-        brightness: Most of that change, likewise contrast.
-        saturation: Most of that change.
-        hue: Most of that change, as a part of the colour circle.
-        degrade: Probability that the sample is then made worse, as a bad camera or a dark evening would: one of blur, motion
-            blur, darkness with noise, and JPEG compression, of any strength up to a strong one.
+        brightness: Largest change of brightness and of contrast, as a fraction.
+        saturation: Largest change of saturation, as a fraction.
+        hue: Largest change of hue, as a fraction of the colour circle.
+        degrade: Probability that the sample is then corrupted, for low-quality cameras and low light: by blur, motion blur,
+            darkness with noise, or JPEG compression, of random strength.
     """
 
     mosaic: float = 1.0
@@ -54,41 +55,50 @@ class AugmentConfig:
     degrade: float = 0.0
 
     def mosaic_probability(self, epoch: int, epochs: int) -> float:
-        """Probability of a mosaic in an epoch (from 0) of a training of so many epochs."""
-        begin, end = (part * epochs for part in self.mosaic_fade)
+        """Probability of a mosaic in an epoch.
+
+        Args:
+            epoch: The epoch, from 0.
+            epochs: Length of the training.
+        """
+        begin, end = (fraction * epochs for fraction in self.mosaic_fade)
         if epoch < begin:
             return self.mosaic
         return self.mosaic * max(0.0, (end - epoch) / (end - begin)) if end > begin else 0.0
 
 
-def fit(photo: Photo, input_size: tuple[int, int]) -> Photo:
-    """Letterboxes a photo and its boxes, the same way for training, validation and the edge."""
-    image, boxes_xyxy, labels = photo
+def fit(sample: LabeledImage, input_size: tuple[int, int]) -> LabeledImage:
+    """Letterboxes an image and its boxes, in the same way as at inference."""
+    image, boxes_xyxy, labels = sample
     canvas, placement = letterbox(image, input_size)
     return canvas, placement.place(boxes_xyxy), labels
 
 
 def augment(
-    photo: Photo, others: list[Photo], input_size: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
-) -> Photo:
-    """One training sample of the given size.
+    sample: LabeledImage,
+    others: list[LabeledImage],
+    input_size: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> LabeledImage:
+    """Makes one training sample.
 
     Args:
-        photo: The photo.
+        sample: The image.
         others: Three more for a mosaic, or none.
         input_size: (height, width) of the result.
-        config: What may happen.
+        config: The augmentation.
         rng: The only source of randomness.
     """
     smallest, largest = (float(v) for v in np.log(config.scale))
     zooms = np.exp(rng.uniform(smallest, largest, 1 + len(others)))
-    photo, *others = (crop(p, zoom, rng) if zoom > 1 else p for p, zoom in zip((photo, *others), zooms, strict=True))
+    sample, *others = (crop(s, zoom, rng) if zoom > 1 else s for s, zoom in zip((sample, *others), zooms, strict=True))
     reduce = bool(zooms[0] < 1)
     pipeline = _pipeline(config, input_size, mosaic=bool(others), reduce=reduce)
     pipeline.set_random_seed(int(rng.integers(2**31)))
     if not others:
-        photo = fit(photo, input_size)
-    image, boxes_xyxy, labels = photo
+        sample = fit(sample, input_size)
+    image, boxes_xyxy, labels = sample
     result = pipeline(
         image=image,
         bboxes=boxes_xyxy,
@@ -102,28 +112,30 @@ def augment(
     )
 
 
-def crop(photo: Photo, zoom: float, rng: np.random.Generator) -> Photo:
-    """Cuts a window of 1 / zoom of the height and width at a random position that cuts through no object.
+def crop(sample: LabeledImage, zoom: float, rng: np.random.Generator) -> LabeledImage:
+    """Crops a window of 1 / zoom of the height and width, at a random position where it cuts through no object.
 
-    A head without its upper half shows no helmet, whatever its label says. If no such position is found, the photo stays whole.
+    Half a head may show no helmet although its label says so. An object of which at most a small part is in the window is
+    dropped. After `CROP_TRIES` positions that cut through objects, the whole image is returned.
     """
-    image, boxes_xyxy, labels = photo
+    image, boxes_xyxy, labels = sample
     height, width = (max(1, round(side / zoom)) for side in image.shape[:2])
+    window = np.array([width, height, width, height], dtype=np.float32)
     for _ in range(CROP_TRIES):
         top, left = (int(rng.integers(side - part + 1)) for side, part in zip(image.shape[:2], (height, width), strict=True))
         moved = boxes_xyxy - np.array([left, top, left, top], dtype=np.float32)
-        inside = moved.clip(0, np.array([width, height, width, height], dtype=np.float32))
-        area, area_inside = ((b[:, 2:] - b[:, :2]).prod(1) for b in (moved, inside))
+        clipped = moved.clip(0, window)
+        area, area_inside = ((b[:, 2:] - b[:, :2]).prod(1) for b in (moved, clipped))
         visible = area_inside / np.maximum(area, 1e-6)
         if ((visible <= CROP_VISIBILITY[0]) | (visible >= CROP_VISIBILITY[1])).all():
             keep = visible >= CROP_VISIBILITY[1]
-            return image[top : top + height, left : left + width], inside[keep], labels[keep]
-    return photo
+            return image[top : top + height, left : left + width], clipped[keep], labels[keep]
+    return sample
 
 
-@functools.lru_cache(maxsize=64)  # one a size and kind, in each worker
+@functools.lru_cache(maxsize=64)  # in each worker: one per size and kind
 def _pipeline(config: AugmentConfig, input_size: tuple[int, int], *, mosaic: bool, reduce: bool) -> A.Compose:
-    grey = 114
+    grey = ModelContract.pad_value
     steps: list[A.BasicTransform] = []
     if mosaic:
         steps.append(
@@ -164,7 +176,7 @@ def _pipeline(config: AugmentConfig, input_size: tuple[int, int], *, mosaic: boo
 
 
 def _degrade(probability: float, side: int) -> list[A.BasicTransform | A.BaseCompose]:
-    """One of four ways to spoil a photo of that longer side, pixels; lengths are parts of it, as in `spoil.py`."""
+    """One of four corruptions, for images with a longer side of `side` pixels; lengths are fractions of it."""
     if not probability:
         return []
     return [
@@ -173,7 +185,7 @@ def _degrade(probability: float, side: int) -> list[A.BasicTransform | A.BaseCom
                 A.GaussianBlur(sigma_limit=(0.001 * side, 0.007 * side), p=1),
                 A.MotionBlur(blur_limit=(3, max(3, int(0.035 * side) | 1)), allow_shifted=False, p=1),
                 A.Sequential([A.RandomGamma(gamma_limit=(80, 350), p=1), A.GaussNoise(std_range=(0.005, 0.08), p=1)], p=1),
-                # takes red for blue (see `spoil.py`), which training need not mind
+                # swaps R and B (see `corruptions`), which does not matter for training
                 A.ImageCompression(quality_range=(15, 70), p=1),
             ],
             p=probability,

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.audit import audit
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
 from ppe_yolo.data.sources.voc import read_voc_annotation
 from ppe_yolo.data.synthetic import draw_site_dataset
@@ -16,7 +15,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_draw_site_dataset_same_seed_gives_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         draw_site_dataset(tmp_path / name, trainval=3, test=1, size=(96, 128), seed=seed)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -26,7 +25,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert all(a[name] != c[name] for name in a if name.endswith(".jpg"))
 
 
-def test_boxes_lie_inside_and_the_audit_is_content(tiny_site: Path) -> None:
+def test_draw_site_dataset_has_boxes_inside_and_no_errors(tiny_site: Path) -> None:
     names = set()
     for path in (tiny_site / "Annotations").iterdir():
         annotation = read_voc_annotation(path)
@@ -38,14 +37,14 @@ def test_boxes_lie_inside_and_the_audit_is_content(tiny_site: Path) -> None:
             assert 1 <= y1 < y2 <= 96
             names.add(item.class_name)
     assert names == {"helmet", "none"}
-    report = audit(tiny_site, load_class_map(), progress=False)
-    assert not report.errors
-    assert {split: len(images) for split, images in report.images.items()} == {"test": 4, "trainval": 16}
+    dataset = AnnotatedDataset.open(tiny_site, progress=False)
+    assert not dataset.errors
+    assert {split: len(images) for split, images in dataset.splits.items()} == {"test": 4, "trainval": 16}
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+def test_draw_site_dataset_leaves_folder_with_content_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     for root in (tmp_path, tmp_path / "mine.txt"):
-        with pytest.raises(UserError, match="expected an empty or new folder to draw into, got one that holds something"):
+        with pytest.raises(UserError, match="expected a new or empty folder to draw into, got one with content"):
             draw_site_dataset(root, trainval=1, test=1)
     assert contents(tmp_path) == {"mine.txt": b"mine"}

@@ -1,0 +1,39 @@
+"""The audit as text for people."""
+
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.sources.base import Problem
+
+EXAMPLES = 3
+_LABELS = {"photo_sizes": "image sizes"}  # where the key in audit.json is not the word to show
+
+
+def print_report(dataset: AnnotatedDataset, console: Console) -> None:
+    """Prints the problems by kind with some examples of each, then the statistics."""
+    table = Table("severity", "problem", "count", "examples", title="Problems", title_justify="left")
+    kinds: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+    for problem in dataset.problems:
+        kinds[problem.severity, problem.code].append(problem)
+    for (severity, code), problems in kinds.items():
+        examples = "\n".join(_example(problem) for problem in problems[:EXAMPLES])
+        table.add_row(severity, code, str(len(problems)), escape(examples), style="red" if severity == "error" else None)
+    if kinds:
+        console.print(table)
+    statistics = Table("statistic", "value", title="Statistics", title_justify="left")
+    for key, value in asdict(dataset.statistics).items():
+        text = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        statistics.add_row(_LABELS.get(key, key.replace("_", " ")), escape(text))
+    console.print(statistics)
+    errors = len(dataset.errors)
+    console.print(f"{errors} errors, {len(dataset.problems) - errors} warnings")
+
+
+def _example(problem: Problem) -> str:
+    return ": ".join(part for part in (Path(problem.file).name, problem.item, problem.message) if part)
