@@ -8,7 +8,6 @@ from ppe_yolo.core.voc_xml import AnnotatedObject as AnnotatedObject
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-@dataclass(frozen=True, slots=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatedImage:
     """One image with its objects.
