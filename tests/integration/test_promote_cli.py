@@ -17,10 +17,10 @@ import pytest
 import torch
 from filelock import FileLock
 
+from ppe_yolo.core import timing
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.images import read_image
-from ppe_yolo.core import timing
 from ppe_yolo.export import benchmark
 from ppe_yolo.export.onnx import build_model
 from ppe_yolo.gate.registry import Registry, registry_uri
