@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ppe_yolo.core.boxes import iou_of_sizes
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.anchors import fit_anchors, iou_of_sizes, letterboxed_sizes, mean_best_iou
+from ppe_yolo.data.anchors import fit_anchors, letterboxed_sizes, mean_best_iou
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 
 
@@ -25,7 +26,7 @@ def test_fit_anchors_same_seed_gives_same_anchors() -> None:
     assert np.array_equal(fit_anchors(boxes_wh, 6, seed=1), fit_anchors(boxes_wh, 6, seed=1))
 
 
-def test_iou_of_sizes_by_hand() -> None:
+def test_iou_of_sizes_and_mean_best_iou_by_hand() -> None:
     # (10, 10) with (20, 10): 100 of 200; with (5, 20): 50 of 150
     assert iou_of_sizes(np.array([(10.0, 10.0)]), np.array([(20.0, 10.0), (5.0, 20.0)])) == pytest.approx(
         np.array([[1 / 2, 1 / 3]])
