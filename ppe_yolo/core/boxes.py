@@ -1,6 +1,5 @@
 """Intersection over union (IoU) of boxes, in numpy. `ppe_yolo.model.boxes` has the same for torch tensors."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,25 @@ Floats = NDArray[np.floating[Any]]
 _TINY_AREA = 1e-9  # square pixels; keeps the IoU of two empty boxes at 0
 
 
-def intersection_and_areas(
-    a_xyxy: Sequence[Floats] | Floats, b_xyxy: Sequence[Floats] | Floats, *, border: float = 0.0
-) -> tuple[Floats, Floats, Floats]:
+def intersection_and_areas(a_xyxy: Floats, b_xyxy: Floats, *, border: float = 0.0) -> tuple[Floats, Floats, Floats]:
     """Computes the area that boxes share, and their own areas, in square pixels.
 
     Coordinates come first, since numpy is slow if the last axis is short.
 
     Args:
-        a_xyxy: x1, y1, x2, y2 of the first boxes, [4, ...] or four arrays [...].
-        b_xyxy: The same for the second boxes; their shapes must broadcast with the first ones.
+        a_xyxy: The first boxes, [4, ...].
+        b_xyxy: The second boxes, [4, ...]; their shape must broadcast with that of the first ones.
         border: Added to each width and height: 1 for Pascal VOC, where x2 and y2 are the last pixels inside a box.
 
     Returns:
         The intersections, in the broadcast shape, and the areas of the first and of the second boxes.
     """
-    ax1, ay1, ax2, ay2 = a_xyxy
-    bx1, by1, bx2, by2 = b_xyxy
-    width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + border, 0.0)
-    height = np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1) + border, 0.0)
-    area_a = (ax2 - ax1 + border) * (ay2 - ay1 + border)
-    area_b = (bx2 - bx1 + border) * (by2 - by1 + border)
-    return width * height, area_a, area_b
+    shared = np.minimum(a_xyxy[2:], b_xyxy[2:]) - np.maximum(a_xyxy[:2], b_xyxy[:2])
+    size_a, size_b = a_xyxy[2:] - a_xyxy[:2], b_xyxy[2:] - b_xyxy[:2]
+    if border:
+        shared, size_a, size_b = shared + border, size_a + border, size_b + border
+    shared = np.maximum(shared, 0.0)
+    return shared[0] * shared[1], size_a[0] * size_a[1], size_b[0] * size_b[1]
 
 
 def pairwise_iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
