@@ -23,7 +23,7 @@ IMAGE_KEYS = {
     "Image.NominalPixelRange": "NominalRange_0_255",
 }
 
-# The same as `inference.postprocess`, for a whole batch. All shapes except that of `kept` [S, 3] are static: the kept candidates
+# The same as `inference.postprocess`, for a whole batch. All shapes except that of `kept` [S, 3] are static: kept candidates
 # are scattered back to their positions [B, K], and a second TopK moves them to the front. If scores are equal, TopK and
 # NonMaxSuppression take the lower index first, as torchvision's nms does.
 _SUPPRESSION = """

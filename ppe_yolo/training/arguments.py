@@ -8,7 +8,8 @@ from pathlib import Path
 from ppe_yolo.core.errors import UserError
 
 _RECIPES = resources.files("ppe_yolo") / "configs"
-_OPTION = re.compile(r"--[a-z][a-z0-9_.-]*")
+_OPTION = re.compile(r"--[a-z][\w./-]*")
+_MAPPING = "--data.extra_roots."  # the user's own names follow: --data.extra_roots.my-folder CLASSMAP
 
 
 def recipe_names() -> list[str]:
@@ -17,12 +18,13 @@ def recipe_names() -> list[str]:
 
 
 def underscored(arguments: Sequence[str]) -> list[str]:
-    """Option names with underscores, as the parser knows them: `--run-dir` -> `--run_dir`. Values stay as they are."""
+    """Option names with underscores, as the parser knows them: `--run-dir` -> `--run_dir`. Values and folders stay as they are."""
     normalised = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if _OPTION.fullmatch(name):
-            name = "--" + name.removeprefix("--").replace("-", "_")
+            own = len(_MAPPING) if name.replace("-", "_")[2:].startswith(_MAPPING[2:]) else len(name)
+            name = "--" + name[2:own].replace("-", "_") + name[own:]
         normalised.append(f"{name}{equals}{value}")
     return normalised
 

@@ -42,9 +42,7 @@ def anchors(
     from ppe_yolo.model.yolov3 import default_anchors_wh
 
     if min(input_size) < 1:
-        raise UserError(
-            setting="input_size", expected="a positive height and width", got=f"{input_size[0]} {input_size[1]}"
-        )
+        raise UserError(setting="input_size", expected="a positive height and width", got=f"{input_size[0]} {input_size[1]}")
     dataset = AnnotatedDataset.open(data, class_map)
     training = [i for split in ("trainval", "train") for i in dataset.splits.get(split, ())]
     boxes_wh = letterboxed_sizes(training, dataset.sizes, input_size)

@@ -49,7 +49,9 @@ def test_evaluate_repeats_metrics_of_quickstart(run_dir: Path, tmp_path: Path, r
 
 
 @pytest.mark.slow
-def test_predict_draws_images_and_reports_failures(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli) -> None:
+def test_predict_draws_images_and_reports_failures(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
+) -> None:
     photos = sorted((run_dir / "site-data" / "JPEGImages").glob("*.jpg"))[:3]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photo")

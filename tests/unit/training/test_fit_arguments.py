@@ -137,6 +137,8 @@ def test_fit_takes_class_names_from_class_map():
         (["--ckpt-path", "last"], ["--ckpt_path", "last"]),
         (["--data.class-map", "hard-hat-workers"], ["--data.class_map", "hard-hat-workers"]),
         (["--data.extra-roots", "{my-data: shwd+gdut-hwd}"], ["--data.extra_roots", "{my-data: shwd+gdut-hwd}"]),
+        (["--data.extra-roots.my-folder/a-b=shwd"], ["--data.extra_roots.my-folder/a-b=shwd"]),
+        (["--data.extra_roots.my-folder", "a-b"], ["--data.extra_roots.my-folder", "a-b"]),
         (["--model.loss.assign.max-ratio=4"], ["--model.loss.assign.max_ratio=4"]),
         (["--model.anchors_wh", "[[1,2]]", "-c", "yolov3-tiny", "--", "-1"], None),
     ],
