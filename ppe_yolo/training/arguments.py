@@ -18,7 +18,7 @@ def recipe_names() -> list[str]:
 
 
 def underscored(arguments: Sequence[str]) -> list[str]:
-    """Option names with underscores, as the parser knows them: `--run-dir` -> `--run_dir`. Values and folders stay as they are."""
+    """Option names with underscores, as the parser knows them: `--run-dir` -> `--run_dir`. Values do not change."""
     normalised = []
     for argument in arguments:
         name, equals, value = argument.partition("=")

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.inference.loading import load_detector
+from ppe_yolo.training.task import DetectorTask
 
 RunCli = Callable[..., int]
 PPE_YOLO = [sys.executable, "-m", "ppe_yolo.cli"]
@@ -75,6 +76,9 @@ def test_fit_writes_run_folder_and_tensorboard(
     assert {"val/precision_recall_helmet", "val/precision_recall_none"} <= set(tags["tensors"])
     found = scalars(run_dir)
     assert len(found["train/loss"]) == 8  # 16 images in batches of 4, twice
+    task = DetectorTask.load_from_checkpoint(run_dir / "checkpoints" / "last.ckpt")
+    assert task.contract.display_name("none") == "bare head" and task.contract.input_size == (64, 96)
+    assert all(torch.equal(tensor, weights(run_dir)[key]) for key, tensor in task.state_dict().items())
     for total, *terms in zip(*(found[f"train/loss{t}"] for t in ("", "_box", "_objectness", "_class")), strict=True):
         assert total == pytest.approx(sum(terms), rel=1e-5)
 
