@@ -26,13 +26,14 @@ def predict(
     tiles: TilesOption = 1,
 ) -> None:
     """Detects heads in images: writes annotated images and predictions.json."""
-    require_torch()
     from collections import Counter
 
-    from ppe_yolo.inference.loading import load_detector
+    from ppe_yolo.inference.loading import is_onnx, load_detector
     from ppe_yolo.inference.predict import find_images
     from ppe_yolo.inference.predict import predict as run
 
+    if not is_onnx(model):
+        require_torch()
     detector = load_detector(model, device=device, tiles=tiles)
     rows, failures = run(
         detector, find_images(images), out, score_threshold=score_threshold, batch_size=batch_size, console=out_console

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ppe_yolo.inference.detector import Detector
+from ppe_yolo.inference.tiled import TiledDetector
 from ppe_yolo.weights import find_model
 
 
@@ -28,11 +29,7 @@ def load_detector(path: str | Path, *, device: str = "auto", tiles: int = 1) -> 
         detector = load_onnx_detector(path, device=device)
     else:
         detector = _load_torch_detector(path, device)
-    if tiles == 1:
-        return detector
-    from ppe_yolo.inference.tiled import TiledDetector
-
-    return TiledDetector(detector, tiles)
+    return TiledDetector(detector, tiles) if tiles > 1 else detector
 
 
 def is_onnx(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The box's detector: the same boxes as the library's, from the same file."""
+"""The detector of the box: the same detections as the library, from the same file."""
 
 import hashlib
 from pathlib import Path
@@ -33,12 +33,12 @@ def test_edge_detector_returns_boxes_in_frame_pixels(tiny_model: Path) -> None:
 def test_edge_detector_equals_onnx_detector_of_the_library(tiny_model: Path) -> None:
     rng = np.random.default_rng(3)
     colours = [RED, GREEN, GREY, RED]
-    pictures = [
+    frames = [
         np.clip(plain(c, s) + rng.integers(-20, 21, (*s, 3)), 0, 255).astype(np.uint8)
         for c, s in zip(colours, [(64, 96), (90, 60), (33, 200), (480, 640)], strict=True)
     ]
-    ours, theirs = EdgeDetector(tiny_model).detect(pictures), load_onnx_detector(tiny_model, device="cpu").detect(pictures)
-    for a, b in zip(ours, theirs, strict=True):
+    on_box, in_library = EdgeDetector(tiny_model).detect(frames), load_onnx_detector(tiny_model, device="cpu").detect(frames)
+    for a, b in zip(on_box, in_library, strict=True):
         assert np.array_equal(a.boxes_xyxy, b.boxes_xyxy)
         assert np.array_equal(a.scores, b.scores) and np.array_equal(a.labels, b.labels)
 

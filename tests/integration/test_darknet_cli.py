@@ -1,7 +1,7 @@
 """`import-darknet` and `export-darknet` against OpenCV's reader of Darknet networks.
 
-This file builds the networks from the published cfg files and draws their weights without any code of ppe_yolo, so what it and
-OpenCV agree on is an independent reference.
+This file builds the networks and draws their weights on its own, after the published cfg files and without the library's code:
+where it and OpenCV agree, the library must agree too.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ TINY_ANCHORS = "10,14, 23,27, 37,58, 81,82, 135,169, 344,319"
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Networks this small only wait for each other's threads."""
+    """In networks this small, threads only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -164,7 +164,7 @@ def _draw_convolution(rng: np.random.Generator, layer: dict[str, Any], before: i
     return np.concatenate([*numbers, (kernels * dim[:, None]).ravel()]).astype("<f4")
 
 
-def _picture(seed: int) -> NDArray[np.uint8]:
+def _image(seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -177,7 +177,7 @@ def _run_opencv(
 
 
 def _raw_maps(network: YoloV3, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """In Darknet's form: [1, A * (5 + C), H, W] each."""
+    """Returns raw maps in Darknet's layout: [1, A * (5 + C), H, W] each."""
     with torch.inference_mode():
         maps = network.eval()(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
     return [m.permute(0, 1, 4, 2, 3).flatten(1, 2).numpy() for m in maps]
@@ -190,24 +190,24 @@ def _load(path: Path) -> tuple[YoloV3, ModelContract]:
 def _iou(a: list[float], b: list[float]) -> float:
     meet = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - meet
-    return meet / union if union > 0 else 0.0  # OpenCV's own suppression takes two empty boxes for one
+    return meet / union if union > 0 else 0.0  # OpenCV's own suppression merges two empty boxes
 
 
 def _opencv_detections(cfg: Path, weights: Path, image: NDArray[np.uint8]) -> list[tuple[int, float, list[float]]]:
-    """Labels, scores and boxes_xyxy in falling order of score, from OpenCV's decoding."""
+    """Returns labels, scores and boxes_xyxy by descending score, decoded by OpenCV."""
     size = np.array([WIDTH, HEIGHT] * 2)
-    rows = np.concatenate(_run_opencv(cfg, weights, image))  # centre and size as parts of the input, objectness, scores
+    rows = np.concatenate(_run_opencv(cfg, weights, image))  # centre and size relative to the input, objectness, scores
     centre, half = rows[:, :2], rows[:, 2:4] / 2
     boxes_xyxy = (np.concatenate([centre - half, centre + half], axis=1) * size).clip(0, size)
-    places, labels = np.nonzero(rows[:, 5:] >= SCORE_FLOOR)
+    rows_above_floor, labels = np.nonzero(rows[:, 5:] >= SCORE_FLOOR)
     found: list[tuple[int, float, list[float]]] = []
-    for score, label, place in sorted(
-        zip(rows[places, 5 + labels].tolist(), labels.tolist(), places, strict=True), reverse=True
+    for score, label, row in sorted(
+        zip(rows[rows_above_floor, 5 + labels].tolist(), labels.tolist(), rows_above_floor, strict=True), reverse=True
     ):
-        box = boxes_xyxy[place].tolist()
+        box = boxes_xyxy[row].tolist()
         if not any(label == other and _iou(box, kept) > 0.5 for other, _, kept in found):
             found.append((label, score, box))
-    # what lies beyond the picture takes part in the suppression, and is no detection
+    # boxes outside the image take part in the suppression, but are no detections
     return [(label, score, box) for label, score, box in found if box[2] > box[0] and box[3] > box[1]]
 
 
@@ -226,7 +226,7 @@ def test_import_and_export_of_coco_weights_matches_opencv(
 ) -> None:
     cfg, weights = _write_network(tmp_path, published, classes=80, seed=1)
     assert weights.stat().st_size == published.size
-    image, head_layers = _picture(3), [f"conv_{n}" for n in published.heads]
+    image, head_layers = _image(3), [f"conv_{n}" for n in published.heads]
     checkpoint, exported = tmp_path / "imported.ckpt", tmp_path / "exported.weights"
     size = ("--input-size", HEIGHT, WIDTH)
     assert run_cli("import-darknet", weights, "--architecture", published.architecture, "--out", checkpoint, *size) == 0
@@ -267,7 +267,7 @@ def test_imported_network_detects_like_opencv(few_classes: tuple[Path, Path, Pat
     assert run_cli(*_import(few_classes, tmp_path / "a.ckpt")) == 0
     network, contract = _load(tmp_path / "a.ckpt")
     assert contract.class_names == ("helmet", "none", "vest", "crane")
-    _assert_same_detections(network, contract, _opencv_detections(cfg, weights, _picture(4)), _picture(4))
+    _assert_same_detections(network, contract, _opencv_detections(cfg, weights, _image(4)), _image(4))
 
 
 @pytest.mark.parametrize("box_coding", ["bounded", "darknet"])
@@ -292,9 +292,9 @@ def test_exported_network_runs_in_opencv_and_imports_again(box_coding: str, tmp_
 
     cfg = exported.with_suffix(".cfg")
     cfg.write_text(cfg.read_text().replace("[yolo]\n", f"[yolo]\nthresh={SCORE_FLOOR}\n"))
-    _assert_same_detections(network, contract, _opencv_detections(cfg, exported, _picture(5)), _picture(5))
+    _assert_same_detections(network, contract, _opencv_detections(cfg, exported, _image(5)), _image(5))
 
-    # the cfg and the names next to the weights supply the rest
+    # facts that the weights lack are read from the cfg and names next to them
     again = ["import-darknet", exported, "--architecture", "yolov3-tiny", "--out"]
     assert run_cli(*again, tmp_path / "again.ckpt") == 0
     back, promised = _load(tmp_path / "again.ckpt")
@@ -315,7 +315,7 @@ def test_import_of_published_tiny_uses_anchors_of_its_training(
     out = tmp_path / "a.ckpt"
     assert run_cli("import-darknet", weights, "--architecture", "yolov3-tiny", "--out", out) == 0
     network, contract = _load(out)
-    assert network.anchors_wh.reshape(-1, 2).tolist()[0] == first  # an own network was trained as its cfg says
+    assert network.anchors_wh.reshape(-1, 2).tolist()[0] == first  # a network of the user's own was trained as its cfg says
     assert network.anchors_wh.reshape(-1, 2).tolist()[3] == [81, 82]
     assert contract.input_size == (HEIGHT, WIDTH)
 
@@ -337,9 +337,9 @@ def test_fine_tuning_logs_tensors_that_start_at_random(
     line = next(m for m in caplog.messages if "tensors from" in m)
     heads = "body.heads.0.1.bias, body.heads.0.1.weight, body.heads.1.1.bias, body.heads.1.1.weight"
     assert line.endswith(f"at random: {heads}")
-    assert not any("box_coding" in m for m in caplog.messages)  # new heads had no coding before
+    assert not any("box_coding" in m for m in caplog.messages)  # new heads had no box coding before
 
-    # an import without the heads reports that, refuses to detect, and can be trained
+    # an import without the heads reports that, cannot detect, and can be trained
     caplog.clear()
     two = tmp_path / "two.names"
     two.write_text("helmet\nnone\n")

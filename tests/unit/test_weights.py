@@ -1,4 +1,4 @@
-"""Models that come with the library: their names, how their checkpoints are packed, and trainings that start from them."""
+"""The bundled models: their names, their packed checkpoints, and training that starts from them."""
 
 import io
 
@@ -41,7 +41,12 @@ def test_find_model_prefers_files_of_the_user(folder, tmp_path):
     (tmp_path / "helmet-tiny.ckpt").touch()
     for name in ("vest", "helmet-tiny.ckpt"):
         assert find_model(name, "onnx").resolve() == tmp_path / name
-    for name in ("other/helmet-tiny", "../own/README.md", "nowhere.ckpt", "README.onnx"):  # not ours: their readers refuse them
+    for name in (
+        "other/helmet-tiny",
+        "../own/README.md",
+        "nowhere.ckpt",
+        "README.onnx",
+    ):  # their readers report them
         assert str(find_model(name, "onnx")) == name
 
 
@@ -71,7 +76,7 @@ def test_packed_checkpoint_is_small_and_reads_like_any_other(network, packed, tm
     assert contract == CONTRACT and torch.equal(again.anchors_wh, network.anchors_wh)
     for (key, was), (_, now) in zip(network.state_dict().items(), again.state_dict().items(), strict=True):
         assert now.dtype == was.dtype, key
-        if was.ndim == 4:  # eight significant bits: half of 1/128 at most
+        if was.ndim == 4:  # eight significant bits: an error of at most half of 1/128
             assert ((now - was).abs() <= was.abs() / 256).all() and not torch.equal(now, was), key
         else:
             assert torch.equal(now, was), key

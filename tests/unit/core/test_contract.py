@@ -47,7 +47,7 @@ def test_contract_json_has_all_fields_sorted():
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"schema_version": 2}, "expected schema_version 1, got 2"),
         ({"schema_version": None}, "expected schema_version 1, got None"),
@@ -74,18 +74,18 @@ def test_contract_json_has_all_fields_sorted():
         ({"alarm_thresholds": {"none": 2}}, "alarm_thresholds[none] must be within 0..1, got 2"),
     ],
 )
-def test_contract_with_impossible_field_raises_contract_error(change, says):
+def test_contract_with_impossible_field_raises_contract_error(change, message):
     with pytest.raises(ContractError) as error:
         dataclasses.replace(GOOD, **change)
-    assert says in str(error.value) and "\n" not in str(error.value)
-    # the same when it comes from a file
+    assert message in str(error.value) and "\n" not in str(error.value)
+    # the same contract read from JSON
     with pytest.raises(ContractError) as error:
         ModelContract.from_json(json.dumps({**json.loads(GOOD.to_json()), **change}))
     assert str(error.value).startswith("model contract: ")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("no json", "expected JSON, got 'no json'"),
         ("[]", "expected a JSON object, got list"),
@@ -99,10 +99,10 @@ def test_contract_with_impossible_field_raises_contract_error(change, says):
         (GOOD.to_json().replace('"alarm_thresholds": {}', '"alarm_thresholds": []'), "alarm_thresholds must be a dict, got []"),
     ],
 )
-def test_contract_from_invalid_text_raises_contract_error(text, says):
+def test_contract_from_invalid_text_raises_contract_error(text, message):
     with pytest.raises(ContractError) as error:
         ModelContract.from_json(text)
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 def test_contract_without_display_names_shows_class_names() -> None:

@@ -9,9 +9,9 @@ from ppe_yolo.core.letterbox import letterbox
 
 
 def test_letterbox_of_wide_image_pads_above_and_below():
-    # 200 wide, 100 high into 64 x 64: scale 0.32, 64 x 32 pixels of photo, 16 rows of grey above and below
-    photo = np.full((100, 200, 3), 200, dtype=np.uint8)
-    canvas, placement = letterbox(photo, (64, 64), pad_value=7)
+    # 200 wide, 100 high into 64 x 64: scale 0.32, 64 x 32 pixels of image, 16 rows of grey above and below
+    image = np.full((100, 200, 3), 200, dtype=np.uint8)
+    canvas, placement = letterbox(image, (64, 64), pad_value=7)
     assert (placement.scale_x, placement.scale_y, placement.left, placement.top) == (0.32, 0.32, 0, 16)
     assert (canvas[:16] == 7).all() and (canvas[48:] == 7).all() and (canvas[16:48] == 200).all()
     boxes = np.array([[50, 25, 100, 75]])
@@ -20,7 +20,7 @@ def test_letterbox_of_wide_image_pads_above_and_below():
 
 
 def test_letterbox_of_small_tall_image_enlarges_and_pads_at_the_sides():
-    # 10 wide, 30 high into 96 high, 128 wide: scale 3.2, 32 x 96 pixels of photo, 48 columns of grey on either side
+    # 10 wide, 30 high into 96 high, 128 wide: scale 3.2, 32 x 96 pixels of image, 48 columns of grey on either side
     canvas, placement = letterbox(np.full((30, 10, 3), 9, dtype=np.uint8), (96, 128))
     assert (placement.scale_x, placement.scale_y, placement.left, placement.top) == (3.2, 3.2, 48, 0)
     assert (canvas[:, :48] == 114).all() and (canvas[:, 80:] == 114).all() and (canvas[:, 48:80] == 9).all()
@@ -33,10 +33,10 @@ def test_letterbox_with_odd_padding_puts_the_extra_row_below():
 
 
 def test_letterbox_of_image_with_input_size_copies_it():
-    photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    canvas, placement = letterbox(photo, (64, 96))
-    assert (canvas == photo).all() and (placement.scale_x, placement.left, placement.top) == (1.0, 0, 0)
-    assert not np.shares_memory(canvas, photo)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    canvas, placement = letterbox(image, (64, 96))
+    assert (canvas == image).all() and (placement.scale_x, placement.left, placement.top) == (1.0, 0, 0)
+    assert not np.shares_memory(canvas, image)
 
 
 def test_restore_clips_boxes_to_the_image():
@@ -46,7 +46,7 @@ def test_restore_clips_boxes_to_the_image():
 
 
 def test_restore_detections_drops_those_entirely_in_the_padding():
-    # 100 x 200 into 64 x 64: the photo takes the rows 16 to 48
+    # 100 x 200 into 64 x 64: the image covers rows 16 to 48
     _, placement = letterbox(np.zeros((100, 200, 3), np.uint8), (64, 64))
     boxes = np.array([[0, 0, 20, 16], [0, 10, 32, 32], [0, 48, 64, 64]], np.float32)
     restored = placement.restore_detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0]))
@@ -57,15 +57,15 @@ def test_restore_detections_drops_those_entirely_in_the_padding():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 20), st.integers(1, 20), st.data())
 def test_restore_inverts_place(height, width, rows, columns, data):
-    photo = np.broadcast_to(np.zeros((1, 1, 3), dtype=np.uint8), (height, width, 3))
-    _, placement = letterbox(photo, (32 * rows, 32 * columns))
+    image = np.broadcast_to(np.zeros((1, 1, 3), dtype=np.uint8), (height, width, 3))
+    _, placement = letterbox(image, (32 * rows, 32 * columns))
     unit = hnp.arrays(np.float32, (2, 2), elements=st.floats(0, 1, width=32))
     corners = np.sort(data.draw(unit), axis=0) * np.array([width, height], dtype=np.float32)
     boxes = corners.reshape(1, 4)
     placed = placement.place(boxes)
     assert placed.dtype == np.float32
     assert (placed >= -0.01).all() and (placed <= np.array([32 * columns, 32 * rows] * 2) + 0.01).all()
-    # float32 keeps about 7 digits of a coordinate in the input, which one pixel of the photo may be a small part of
+    # float32 keeps about 7 digits of a coordinate in the input, where a pixel of the image may be tiny
     tolerance = 1e-5 * max(height, width) + 1e-4
     np.testing.assert_allclose(placement.restore(placed), boxes, atol=tolerance)
 
@@ -74,10 +74,10 @@ def test_restore_inverts_place(height, width, rows, columns, data):
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_letterbox_into_reused_canvas_keeps_nothing_of_the_last_image(height, width, rows, columns, seed):
     rng = np.random.default_rng(seed)
-    photo = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     size = (32 * rows, 32 * columns)
-    fresh, placement = letterbox(photo, size)
+    fresh, placement = letterbox(image, size)
     used = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    canvas, again = letterbox(photo, size, out=used)
+    canvas, again = letterbox(image, size, out=used)
     assert canvas is used and again == placement
     assert (canvas == fresh).all()

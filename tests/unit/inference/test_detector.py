@@ -1,4 +1,4 @@
-"""From a checkpoint to detections; every file that is no checkpoint of ours is refused in one line."""
+"""From a checkpoint to detections. Every file that is not written by ppe-yolo gives an error of one line."""
 
 import json
 import pickle
@@ -38,7 +38,7 @@ def checkpoint(network):
     }
 
 
-def refusal(call, *arguments, **options):
+def error_of(call, *arguments, **options):
     with pytest.raises(UserError) as error:
         call(*arguments, **options)
     message = str(error.value)
@@ -56,7 +56,7 @@ def test_load_detector_of_checkpoint_restores_network_and_contract(tmp_path, net
 
 
 class RunsCode:
-    """What a pickle may do when it is read."""
+    """Runs code when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -74,7 +74,7 @@ def test_read_checkpoint_of_other_file_raises_user_error(tmp_path):
     torch.save({CHECKPOINT_KEY: {}}, tmp_path / "weightless.ckpt")
     whole = (tmp_path / "other.ckpt").read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
-    for name, says in {
+    for name, message_part in {
         "missing.ckpt": "expected a checkpoint, got no such file",
         ".": "expected a checkpoint, got a folder",
         "garbage.ckpt": "cannot be read as one (damaged, or it holds more than tensors and plain values)",
@@ -84,8 +84,8 @@ def test_read_checkpoint_of_other_file_raises_user_error(tmp_path):
         "list.ckpt": "got one without a model contract",
         "weightless.ckpt": "got one without a model contract",
     }.items():
-        message = refusal(read_checkpoint, tmp_path / name)
-        assert message.startswith(f"{tmp_path / name}: ") and says in message
+        message = error_of(read_checkpoint, tmp_path / name)
+        assert message.startswith(f"{tmp_path / name}: ") and message_part in message
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -93,12 +93,12 @@ def test_read_checkpoint_of_other_file_raises_user_error(tmp_path):
 def test_load_detector_does_not_run_code_in_checkpoint(tmp_path, checkpoint, save):
     trace = tmp_path / "trace"
     save({**checkpoint, "extra": RunsCode(trace)}, tmp_path / "evil.ckpt")
-    assert "cannot be read as one" in refusal(load_detector, tmp_path / "evil.ckpt", device="cpu")
+    assert "cannot be read as one" in error_of(load_detector, tmp_path / "evil.ckpt", device="cpu")
     assert not trace.exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message_part"),
     [
         ({"architecture": "yolov9"}, "architecture: expected one of"),
         ({"architecture": "yolov3"}, "anchors: yolov3 takes 9 pairs"),
@@ -114,19 +114,19 @@ def test_load_detector_does_not_run_code_in_checkpoint(tmp_path, checkpoint, sav
     ],
     ids=str,
 )
-def test_build_network_of_contradictory_checkpoint_raises_user_error(checkpoint, change, says):
+def test_build_network_of_contradictory_checkpoint_raises_user_error(checkpoint, change, message_part):
     checkpoint[CHECKPOINT_KEY].update(change)
-    message = refusal(build_network, checkpoint, "best.ckpt")
-    assert message.startswith("best.ckpt: ") and says in message
+    message = error_of(build_network, checkpoint, "best.ckpt")
+    assert message.startswith("best.ckpt: ") and message_part in message
 
 
 def test_build_network_of_incomplete_checkpoint_raises_user_error(checkpoint):
     del checkpoint["state_dict"]["network.body.heads.0.1.bias"]
-    assert "body.heads.0.1.bias" in refusal(build_network, checkpoint, "best.ckpt")
-    assert "contradicts itself" in refusal(build_network, {**checkpoint, "state_dict": [1]}, "best.ckpt")
-    assert "contradicts itself" in refusal(build_network, {**checkpoint, CHECKPOINT_KEY: []}, "best.ckpt")
+    assert "body.heads.0.1.bias" in error_of(build_network, checkpoint, "best.ckpt")
+    assert "contradicts itself" in error_of(build_network, {**checkpoint, "state_dict": [1]}, "best.ckpt")
+    assert "contradicts itself" in error_of(build_network, {**checkpoint, CHECKPOINT_KEY: []}, "best.ckpt")
     del checkpoint[CHECKPOINT_KEY]["anchors_wh"]
-    assert "anchors_wh" in refusal(build_network, checkpoint, "best.ckpt")
+    assert "anchors_wh" in error_of(build_network, checkpoint, "best.ckpt")
 
 
 def test_build_network_with_unknown_contract_version_raises_contract_error(checkpoint):
@@ -140,12 +140,12 @@ def test_choose_device_accepts_available_devices_only():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     for name in ("nonsense", "", "cuda:99", "meta", "hpu"):
-        message = refusal(choose_device, name)
+        message = error_of(choose_device, name)
         assert message.startswith(f"device: {name!r} cannot be used here (") and message.endswith("): try auto or cpu")
 
 
-def planted(network, place, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
-    """A network whose head says the same of every picture: one object at one place."""
+def planted(network, location, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
+    """A network that predicts the same for every image: one object at one grid location."""
 
     class Planted(torch.nn.Module):
         def forward(self, images):
@@ -154,7 +154,7 @@ def planted(network, place, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
                 for s in network.strides
             ]
             grid = network.grid(maps)
-            level, anchor, row, column = place
+            level, anchor, row, column = location
             at = (torch.tensor([column, row]), network.anchors_wh[level, anchor], torch.tensor([network.strides[level]]))
             logits = encode_cxcywh(torch.tensor(box_cxcywh), *at, "bounded")
             maps[level][:, anchor, row, column] = torch.cat((logits, torch.tensor([8.0, *scores_logit])))
@@ -168,38 +168,38 @@ def planted(network, place, box_cxcywh, input_size, scores_logit=(8.0, -8.0)):
 
 
 def test_torch_detector_returns_boxes_in_image_pixels(network):
-    # a photo of 192 x 64 lies in 96 x 64 at half its size, 16 rows of grey above
-    photo = np.zeros((64, 192, 3), dtype=np.uint8)
+    # an image of 192 x 64 is scaled to half its size in 96 x 64, with 16 rows of padding above
+    image = np.zeros((64, 192, 3), dtype=np.uint8)
     fake = planted(network, (0, 2, 2, 3), [50.0, 36.0, 20.0, 30.0], (64, 96))
-    (found,) = TorchDetector(fake, CONTRACT, torch.device("cpu")).detect([photo])
-    # (40, 21, 60, 51) in the input; minus 16 rows, times two; the lower end lies in the grey, and is clipped
-    np.testing.assert_allclose(found.boxes_xyxy, [[80, 10, 120, 64]], atol=1e-3)
-    assert found.labels.tolist() == [0] and found.labels.dtype == np.int64
-    np.testing.assert_allclose(found.scores, [(1 / (1 + np.exp(-8))) ** 2], rtol=1e-5)
-    assert found.boxes_xyxy.dtype == found.scores.dtype == np.float32
+    (detections,) = TorchDetector(fake, CONTRACT, torch.device("cpu")).detect([image])
+    # (40, 21, 60, 51) in the input; minus 16 rows, times two; the lower end is in the padding, and is clipped
+    np.testing.assert_allclose(detections.boxes_xyxy, [[80, 10, 120, 64]], atol=1e-3)
+    assert detections.labels.tolist() == [0] and detections.labels.dtype == np.int64
+    np.testing.assert_allclose(detections.scores, [(1 / (1 + np.exp(-8))) ** 2], rtol=1e-5)
+    assert detections.boxes_xyxy.dtype == detections.scores.dtype == np.float32
 
 
 def test_torch_detector_batch_of_several_sizes_equals_single_images(network):
     rng = np.random.default_rng(0)
-    photos = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 96), (200, 50), (33, 77))]
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 96), (200, 50), (33, 77))]
     contract = ModelContract(("helmet", "none"), (64, 96), score_floor=0.0, max_detections=5)
     detector = TorchDetector(network, contract, torch.device("cpu"))
-    together = detector.detect(photos)
+    together = detector.detect(images)
     assert len(together) == 3
-    for photo, found in zip(photos, together, strict=True):
-        (alone,) = detector.detect([photo])
-        np.testing.assert_allclose(found.scores, alone.scores, rtol=1e-4)
-        # of the five that the network gives, those that lie in the border are gone
-        assert 1 <= len(found.scores) <= 5 and (np.diff(found.scores) <= 0).all()
-        height, width = photo.shape[:2]
-        assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= [width, height, width, height]).all()
+    for image, detections in zip(images, together, strict=True):
+        (alone,) = detector.detect([image])
+        np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-4)
+        # the network returns five; those in the padding are dropped
+        assert 1 <= len(detections.scores) <= 5 and (np.diff(detections.scores) <= 0).all()
+        height, width = image.shape[:2]
+        assert (detections.boxes_xyxy >= 0).all() and (detections.boxes_xyxy <= [width, height, width, height]).all()
 
 
 def test_torch_detector_feeds_letterboxed_image_scaled_to_one(network):
-    photo = np.random.default_rng(1).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     seen = []
 
-    class Looks(torch.nn.Module):
+    class Recorder(torch.nn.Module):
         box_coding = "bounded"
         grid = staticmethod(network.grid)
 
@@ -207,15 +207,15 @@ def test_torch_detector_feeds_letterboxed_image_scaled_to_one(network):
             seen.append(images)
             return network(images)
 
-    TorchDetector(Looks(), CONTRACT, torch.device("cpu")).detect([photo])
-    canvas, _ = letterbox(photo, (64, 96))
+    TorchDetector(Recorder(), CONTRACT, torch.device("cpu")).detect([image])
+    canvas, _ = letterbox(image, (64, 96))
     torch.testing.assert_close(seen[0], torch.from_numpy(canvas).permute(2, 0, 1)[None] / 255)
 
 
 def test_torch_detector_equals_detect_batch_on_the_same_image(network):
     contract = ModelContract(("helmet", "none"), (64, 64), score_floor=0.0, max_detections=3)
-    photo = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    (found,) = TorchDetector(network, contract, torch.device("cpu")).detect([photo])
+    image = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    (detections,) = TorchDetector(network, contract, torch.device("cpu")).detect([image])
     with torch.no_grad():
-        (direct,) = detect_batch(network, torch.from_numpy(photo).permute(2, 0, 1)[None] / 255, contract)
-    np.testing.assert_allclose(found.boxes_xyxy, direct["boxes_xyxy"], atol=1e-3)
+        (direct,) = detect_batch(network, torch.from_numpy(image).permute(2, 0, 1)[None] / 255, contract)
+    np.testing.assert_allclose(detections.boxes_xyxy, direct["boxes_xyxy"], atol=1e-3)

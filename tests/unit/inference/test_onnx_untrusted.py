@@ -1,4 +1,4 @@
-"""ONNX files from anywhere: what is refused, in one line each, and what a good one does."""
+"""Untrusted ONNX files: errors of one line, and the detections of a valid file."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from ppe_yolo.inference.loading import is_onnx, load_detector
 from ppe_yolo.inference.onnx_detector import OnnxDetector
 
 CONTRACT = ModelContract(("helmet", "none"), (32, 64), max_detections=10)
-# one place in fifteen speaks: the box (8, 4, 24, 28) as `none`, whose score is the brightness of the picture
+# one of fifteen grid locations predicts something: the box (8, 4, 24, 28) as `none`, with the image's brightness as score
 NETWORK = """
 <ir_version: 10, opset_import: ["": 18]>
 network (uint8[batch, 32, 64, 3] images) => (float[batch, 15, 4] decoded_xyxy, float[batch, 15, 2] decoded_scores)
@@ -42,7 +42,7 @@ def make_model(contract: ModelContract = CONTRACT) -> ModelProto:
     boxes, scores = np.zeros((15, 4), np.float32), np.zeros((15, 2), np.float32)
     boxes[6], scores[6, 1] = (8, 4, 24, 28), 1
     network.graph.initializer.extend([numpy_helper.from_array(boxes, "boxes"), numpy_helper.from_array(scores, "scores")])
-    # the initializer and the suppression's output share a name
+    # the initializer must not share a name with an output of the suppression
     network.graph.initializer[-1].name = network.graph.node[-1].input[1] = "weights"
     model = add_suppression(network, contract)
     stamp(model, contract)
@@ -66,7 +66,7 @@ def test_onnx_detector_returns_boxes_in_image_pixels(save) -> None:
     first, second = detector.detect([wide, high])
     assert first.boxes_xyxy.tolist() == [[16, 8, 48, 56]] and first.labels.tolist() == [1]  # half the size in the input
     assert first.scores.tolist() == [1.0] and first.boxes_xyxy.dtype == np.float32 and first.labels.dtype == np.int64
-    # 16 wide in the middle, from x = 24 on: the box ends where the photo begins, so nothing of it is a detection
+    # 16 wide in the middle, from x = 24 on: the box ends where the image starts, so it is dropped
     assert len(second.boxes_xyxy) == len(second.scores) == len(second.labels) == 0
     assert detector.detect([np.zeros((32, 64, 3), np.uint8)])[0].scores.tolist() == []  # black: below the floor
     assert detector.detect([]) == []
@@ -74,11 +74,11 @@ def test_onnx_detector_returns_boxes_in_image_pixels(save) -> None:
 
 def test_onnx_detector_reuses_canvases_without_changing_results(save) -> None:
     detector = OnnxDetector(make_model().SerializeToString(), "m", "cpu")
-    photo = np.full((40, 80, 3), 200, np.uint8)
-    detector.detect([photo] * 3)
+    image = np.full((40, 80, 3), 200, np.uint8)
+    detector.detect([image] * 3)
     canvases = detector._canvases
-    kept = detector.detect([photo])
-    detector.detect([np.zeros_like(photo)])
+    kept = detector.detect([image])
+    detector.detect([np.zeros_like(image)])
     assert detector._canvases is canvases and len(canvases) == 3
     assert kept[0].scores.tolist() == pytest.approx([200 / 255])  # earlier results do not change
 

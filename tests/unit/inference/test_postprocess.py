@@ -1,4 +1,4 @@
-"""Suppression against a slow reference, and its limits."""
+"""Suppression against a brute-force reference, and its limits."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def found(boxes_xyxy, scores, **changed):
 
 
 def test_postprocess_drops_the_weaker_of_two_overlapping_boxes():
-    # 10x10 and the same moved by 3: 70 of 130 in common; moved by 4: 60 of 140
+    # 10x10 and the same shifted by 3: 70 of 130 shared; shifted by 4: 60 of 140
     boxes = [[0, 0, 10, 10], [3, 0, 13, 10], [14, 20, 24, 30], [18, 20, 28, 30]]
     assert found(boxes, [[0.6], [0.9], [0.5], [0.4]]) == [
         (0, 0.9, [3, 0, 13, 10]),
@@ -28,13 +28,13 @@ def test_postprocess_drops_the_weaker_of_two_overlapping_boxes():
 
 
 def test_postprocess_keeps_overlap_of_exactly_the_threshold():
-    # 10x20 within 10x10: IoU 0.5, which is not more than 0.5
+    # 10x10 inside 10x20: IoU 0.5, which is not more than 0.5
     assert len(found([[0, 0, 10, 20], [0, 0, 10, 10]], [[0.9], [0.8]])) == 2
 
 
 def test_postprocess_suppresses_each_class_on_its_own():
     assert found([[0, 0, 10, 10]], [[0.3, 0.8]]) == [(1, 0.8, [0, 0, 10, 10]), (0, 0.3, [0, 0, 10, 10])]
-    # class 1 lies 97 pixels further where suppression works: unclipped, the first box would be the second's
+    # suppression shifts class 1 by 97 pixels: without clipping, the first box would coincide with the second
     assert len(found([[97, 97, 193, 161], [0, 0, 96, 64]], [[0.9, 0.0], [0.0, 0.8]])) == 2
 
 
@@ -85,10 +85,10 @@ def test_postprocess_batch_treats_images_independently():
 
 
 def brute_force(boxes, scores, threshold, floor, most):
-    """[(score, label, box)]: the strongest first, each kept if no stronger kept one of its class overlaps it too much."""
+    """Returns (score, label, box) by descending score; each is kept unless a kept one of its class overlaps it too much."""
     kept = []
-    wishes = [(scores[i][c], c, boxes[i]) for i in range(len(boxes)) for c in range(2) if scores[i][c] >= floor]
-    for score, label, box in sorted(wishes, key=lambda w: -w[0]):
+    candidates = [(scores[i][c], c, boxes[i]) for i in range(len(boxes)) for c in range(2) if scores[i][c] >= floor]
+    for score, label, box in sorted(candidates, key=lambda c: -c[0]):
         for _, other_label, other in kept:
             common = max(0, min(box[2], other[2]) - max(box[0], other[0])) * max(
                 0, min(box[3], other[3]) - max(box[1], other[1])
@@ -104,12 +104,12 @@ def brute_force(boxes, scores, threshold, floor, most):
 spans = st.tuples(st.integers(0, 40), st.integers(1, 20))
 
 
-@pytest.mark.parametrize("threshold", [0.31, 0.47, 0.71])  # no quotient of small areas, so that rounding decides nothing
+@pytest.mark.parametrize("threshold", [0.31, 0.47, 0.71])  # no ratio of small areas, so that rounding cannot matter
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(spans, spans), max_size=12), st.integers(1, 8), st.integers(0, 10_000))
 def test_postprocess_equals_brute_force_suppression(threshold, sides, most, seed):
     boxes = [[x, y, x + w, y + h] for (x, w), (y, h) in sides]
-    scores = np.random.default_rng(seed).permutation(2 * len(boxes)).reshape(-1, 2) / 32 + 0.01  # all different
+    scores = np.random.default_rng(seed).permutation(2 * len(boxes)).reshape(-1, 2) / 32 + 0.01  # distinct
     kept = found(boxes, scores.astype(np.float32), nms_iou_threshold=threshold, score_floor=0.1, max_detections=most)
     expected = brute_force(boxes, scores.astype(np.float32).tolist(), threshold, 0.1, most)
     assert kept == [(label, round(score, 4), box) for score, label, box in expected]

@@ -29,7 +29,7 @@ def test_conversions_are_inverse_and_match_torchvision():
 def test_pairwise_iou_matches_hand_calculation():
     a = torch.tensor([[0.0, 0, 10, 10]])
     b = torch.tensor([[5.0, 0, 15, 10], [0, 0, 10, 10], [10, 0, 20, 10], [2, 2, 4, 4], [3, 3, 3, 3]])
-    # 50 of 150 in common; itself; only an edge in common; 4 within 100; no area
+    # 50 of 150 shared; the box itself; only an edge shared; 4 inside 100; an empty box
     torch.testing.assert_close(pairwise_iou(a, b), torch.tensor([[1 / 3, 1.0, 0.0, 0.04, 0.0]]))
     assert pairwise_iou(b[4:], b[4:]).item() == 0.0
 
@@ -49,7 +49,7 @@ def test_pairwise_iou_without_boxes_has_empty_shape(n, m):
 
 def test_iou_of_sizes_equals_iou_of_centred_boxes():
     a, b = torch.tensor([[10.0, 10], [4, 25], [0, 0]]), torch.tensor([[20.0, 5], [10, 10]])
-    # 10x10 and 20x5: 50 in common of 150; 4x25 and 20x5: 20 of 180; 4x25 and 10x10: 40 of 160
+    # 10x10 and 20x5: 50 of 150 shared; 4x25 and 20x5: 20 of 180; 4x25 and 10x10: 40 of 160
     torch.testing.assert_close(iou_of_sizes(a, b), torch.tensor([[1 / 3, 1.0], [1 / 9, 0.25], [0.0, 0.0]]))
     centred = [cxcywh_to_xyxy(torch.cat((torch.full_like(s, 50.0), s), dim=1)) for s in (a, b)]
     torch.testing.assert_close(iou_of_sizes(a, b), box_iou(*centred).nan_to_num())

@@ -1,4 +1,4 @@
-"""The grid's order, and boxes as logits and back."""
+"""The order of the grid, and decoding and encoding of boxes."""
 
 import math
 
@@ -18,20 +18,20 @@ LEVELS = (
 
 def test_make_grid_orders_by_level_anchor_row_column():
     grid = make_grid(LEVELS)
-    place = 0
+    location = 0
     for level in LEVELS:
         for anchor in level.anchors_wh.tolist():
             for row in range(level.height):
                 for column in range(level.width):
-                    assert grid.cells_xy[place].tolist() == [column, row]
-                    assert grid.anchors_wh[place].tolist() == anchor
-                    assert grid.strides[place].tolist() == [level.stride]
-                    place += 1
-    assert place == len(grid.cells_xy) == len(grid.anchors_wh) == len(grid.strides) == 16
+                    assert grid.cells_xy[location].tolist() == [column, row]
+                    assert grid.anchors_wh[location].tolist() == anchor
+                    assert grid.strides[location].tolist() == [level.stride]
+                    location += 1
+    assert location == len(grid.cells_xy) == len(grid.anchors_wh) == len(grid.strides) == 16
 
 
 def test_flatten_maps_uses_the_order_of_the_grid():
-    # each number of a map tells where it stands: level, anchor, row, column
+    # each number in a map encodes its position: level, anchor, row, column
     maps = []
     for number, level in enumerate(LEVELS):
         shape = (1, 2, level.height, level.width, 6)
@@ -44,24 +44,24 @@ def test_flatten_maps_uses_the_order_of_the_grid():
 
 
 def test_decode_of_zero_logits_gives_anchors_at_cell_centres():
-    # sigmoid(0) = 1/2: both codings put the centre into the middle of the cell; exp(0) = (2 / 2)^2 = 1
+    # sigmoid(0) = 1/2: both codings put the centre in the middle of the cell; exp(0) = (2 / 2)^2 = 1
     grid = make_grid(LEVELS)
     zeros = torch.zeros(1, 16, 7)
     for coding in CODINGS:
         boxes_xyxy, scores = decode(zeros, grid, coding)
-        # place 11: second anchor 30x40 of the first level, row 1, column 2: centre (2.5 * 16, 1.5 * 16)
+        # grid location 11: second anchor 30x40 of the first level, row 1, column 2: centre (2.5 * 16, 1.5 * 16)
         assert boxes_xyxy[0, 11].tolist() == [40 - 15, 24 - 20, 40 + 15, 24 + 20]
         assert scores.shape == (1, 16, 2) and (scores == 0.25).all()
 
 
 def test_decode_cxcywh_matches_hand_calculation():
-    place = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
+    location = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
     logit_of_3_4 = math.log(3.0)
     logits = torch.tensor([[logit_of_3_4, -logit_of_3_4, math.log(2.0), logit_of_3_4]])
     # darknet: x = (3 + 3/4) * 8, y = (5 + 1/4) * 8, w = 10 * 2, h = 20 * 3
-    torch.testing.assert_close(decode_cxcywh(logits, *place, "darknet"), torch.tensor([[30.0, 42, 20, 60]]))
+    torch.testing.assert_close(decode_cxcywh(logits, *location, "darknet"), torch.tensor([[30.0, 42, 20, 60]]))
     # bounded: x = (3 + 1.5 - 0.5) * 8, y = (5 + 0.5 - 0.5) * 8, w = 10 * (2 * 2/3)^2, h = 20 * (2 * 3/4)^2
-    torch.testing.assert_close(decode_cxcywh(logits, *place, "bounded"), torch.tensor([[32.0, 40, 160 / 9, 45]]))
+    torch.testing.assert_close(decode_cxcywh(logits, *location, "bounded"), torch.tensor([[32.0, 40, 160 / 9, 45]]))
 
 
 def test_decode_score_is_objectness_times_class():
@@ -80,15 +80,15 @@ def test_decode_score_is_objectness_times_class():
     stride=st.sampled_from([8, 16, 32]),
 )
 def test_encode_and_decode_cxcywh_are_inverse(coding, offset, ratio, cell, anchor, stride):
-    place = (torch.tensor([cell], dtype=torch.float64), torch.tensor([anchor]).double(), torch.tensor([[stride]]).double())
+    location = (torch.tensor([cell], dtype=torch.float64), torch.tensor([anchor]).double(), torch.tensor([[stride]]).double())
     spread = torch.tensor([offset], dtype=torch.float64)
     if coding == "bounded":
-        spread = spread * 2 - 0.5  # it reaches half a cell further on each side
-    box_cxcywh = torch.cat(((place[0] + spread) * stride, place[1] * torch.tensor([ratio], dtype=torch.float64)), dim=-1)
-    logits = encode_cxcywh(box_cxcywh, *place, coding)
+        spread = spread * 2 - 0.5  # the centre may lie half a cell further out on each side
+    box_cxcywh = torch.cat(((location[0] + spread) * stride, location[1] * torch.tensor([ratio], dtype=torch.float64)), dim=-1)
+    logits = encode_cxcywh(box_cxcywh, *location, coding)
     assert logits.isfinite().all()
-    torch.testing.assert_close(decode_cxcywh(logits, *place, coding), box_cxcywh)
-    torch.testing.assert_close(encode_cxcywh(decode_cxcywh(logits, *place, coding), *place, coding), logits)
+    torch.testing.assert_close(decode_cxcywh(logits, *location, coding), box_cxcywh)
+    torch.testing.assert_close(encode_cxcywh(decode_cxcywh(logits, *location, coding), *location, coding), logits)
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -100,12 +100,12 @@ def test_decode_of_extreme_logits_is_finite(coding):
 
 
 def test_decode_bounded_is_limited_to_four_anchors_and_neighbour_cells():
-    place = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
-    assert decode_cxcywh(torch.full((1, 4), 1e4), *place, "bounded").tolist() == [[4.5 * 8, 6.5 * 8, 40, 80]]
-    assert decode_cxcywh(torch.full((1, 4), -1e4), *place, "bounded").tolist() == [[2.5 * 8, 4.5 * 8, 0, 0]]
+    location = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
+    assert decode_cxcywh(torch.full((1, 4), 1e4), *location, "bounded").tolist() == [[4.5 * 8, 6.5 * 8, 40, 80]]
+    assert decode_cxcywh(torch.full((1, 4), -1e4), *location, "bounded").tolist() == [[2.5 * 8, 4.5 * 8, 0, 0]]
 
 
 def test_encode_bounded_of_inexpressible_box_is_infinite():
-    place = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
-    logits = encode_cxcywh(torch.tensor([[4.5 * 8, 5.5 * 8, 40.0, 20]]), *place, "bounded")
+    location = (torch.tensor([[3.0, 5.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[8.0]]))
+    logits = encode_cxcywh(torch.tensor([[4.5 * 8, 5.5 * 8, 40.0, 20]]), *location, "bounded")
     assert logits[0, 0] == math.inf and logits[0, 2] == math.inf and logits[0, [1, 3]].isfinite().all()

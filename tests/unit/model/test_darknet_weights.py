@@ -1,4 +1,4 @@
-"""Darknet files: byte counts, order, what is refused. That the numbers mean the right thing is tested against OpenCV."""
+"""Darknet files: size, order, errors. tests/integration/test_darknet_cli.py compares the meaning of the numbers with OpenCV."""
 
 import struct
 from pathlib import Path
@@ -31,8 +31,8 @@ def tiny_numbers() -> np.ndarray:
         ("yolov3", 80, 2, 248_007_048),  # as published
         ("yolov3-tiny", 80, 2, 35_434_956),
         ("darknet53", 80, 2, 162_482_580),
-        ("darknet53", 2, 1, 162_482_576),  # a count of photos of 4 bytes instead of 8; no classes
-        # a class more: 3 anchors times a row of kernels and a bias, in 4 bytes each
+        ("darknet53", 2, 1, 162_482_576),  # the number of images has 4 bytes instead of 8; no classes
+        # one more class: 3 anchors times a row of kernels and a bias, 4 bytes each
         ("yolov3", 81, 2, 248_007_048 + 4 * 3 * (1024 + 1 + 512 + 1 + 256 + 1)),
         ("yolov3-tiny", 2, 2, TINY_SIZE),
         # half the width, a quarter of the depth: 7_260_143 parameters with 2 classes, and 26 running means and variances
@@ -54,17 +54,17 @@ def test_read_weights_puts_each_number_into_its_tensor(tmp_path: Path) -> None:
     assert load_weights(network, read) == []
     state = network.state_dict()
 
-    def place(name: str) -> int:
+    def offset(name: str) -> int:
         tensor = state[f"body.{name}"]
         first = int(tensor.flatten()[0])
-        assert tensor.flatten().tolist() == list(range(first, first + tensor.numel()))  # in one piece, rows last
+        assert tensor.flatten().tolist() == list(range(first, first + tensor.numel()))  # contiguous, columns fastest
         return first
 
-    # 16 shifts, scales, means, variances, then kernels; each convolution of n channels takes 4 n and its kernels
-    assert [place(f"backbone16.0.1.{k}") for k in ("bias", "weight", "running_mean", "running_var")] == [0, 16, 32, 48]
-    assert place("backbone16.0.0.weight") == 64
+    # 16 shifts, scales, means, variances, then kernels; a convolution of n channels takes 4 n numbers and its kernels
+    assert [offset(f"backbone16.0.1.{k}") for k in ("bias", "weight", "running_mean", "running_var")] == [0, 16, 32, 48]
+    assert offset("backbone16.0.0.weight") == 64
     after_stem = 64 + 16 * 3 * 9
-    assert place("backbone16.1.1.bias") == after_stem
+    assert offset("backbone16.1.1.bias") == after_stem
     # (kernel area, channels in, channels out) of the layers up to the first head
     layers = [
         (9, 16, 32),
@@ -77,11 +77,11 @@ def test_read_weights_puts_each_number_into_its_tensor(tmp_path: Path) -> None:
         (9, 256, 512),
     ]
     coarse = after_stem + sum(4 * n + area * before * n for area, before, n in layers)
-    assert place("heads.1.1.bias") == coarse
-    assert place("heads.1.1.weight") == coarse + 255
-    assert place("lateral32.1.bias") == coarse + 255 + 255 * 512
-    assert place("heads.0.1.weight") == count - 255 * 256  # the finest head ends the file
-    assert place("heads.0.1.bias") == count - 255 * 256 - 255
+    assert offset("heads.1.1.bias") == coarse
+    assert offset("heads.1.1.weight") == coarse + 255
+    assert offset("lateral32.1.bias") == coarse + 255 + 255 * 512
+    assert offset("heads.0.1.weight") == count - 255 * 256  # the finest head ends the file
+    assert offset("heads.0.1.bias") == count - 255 * 256 - 255
 
 
 def test_layout_of_yolov3_starts_with_its_backbone() -> None:
@@ -141,7 +141,7 @@ def test_load_weights_of_backbone_reports_the_rest_as_random(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "got 0 bytes"),
         (b"[net]\nwidth=416\nheight=416\n", "no Darknet .weights file"),
@@ -156,12 +156,12 @@ def test_load_weights_of_backbone_reports_the_rest_as_random(tmp_path: Path) -> 
         (struct.pack("<iiiq", 0, 2, 0, 0) + bytes(162_482_560), "the size of darknet53: choose that --architecture"),
     ],
 )
-def test_read_weights_of_wrong_file_raises_user_error(tmp_path: Path, content: bytes, said: str) -> None:
+def test_read_weights_of_wrong_file_raises_user_error(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.weights"
     path.write_bytes(content)
     with pytest.raises(UserError) as refusal:
         read_weights(path, "yolov3-tiny", CLASSES)
-    assert said in str(refusal.value) and str(path) in str(refusal.value)
+    assert message in str(refusal.value) and str(path) in str(refusal.value)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -178,7 +178,7 @@ def test_read_and_write_weights_reject_nan_and_infinity(tmp_path: Path, value: f
 
 
 def test_read_weights_of_file_cut_by_one_class_raises_user_error(tmp_path: Path) -> None:
-    # its length is right for 2 classes, but all behind the first head has moved
+    # its size is right for 2 classes, but everything after the first head has moved
     network = YoloV3("yolov3-tiny", CLASSES + 1)
     write_weights(tmp_path / "a.weights", network, 0)
     whole = (tmp_path / "a.weights").read_bytes()
@@ -190,7 +190,7 @@ def test_read_weights_of_file_cut_by_one_class_raises_user_error(tmp_path: Path)
 def test_coco_names_and_published_anchors_match_darknet() -> None:
     names = read_class_names("coco")
     assert len(set(names)) == 80 and names[0] == "person" and names[-1] == "toothbrush"
-    # places in Darknet's data/coco.names, which has older words for some of them
+    # positions in Darknet's data/coco.names, which has older names for some of them
     assert [names.index(n) for n in ("bicycle", "traffic light", "dog", "cell phone", "book")] == [1, 9, 16, 67, 73]
     assert published_anchors_wh("yolov3-tiny")[:3] == [[23, 27], [37, 58], [81, 82]]  # mask = 1,2,3
     assert published_anchors_wh("yolov3")[0] == [10, 13]

@@ -10,8 +10,8 @@ from ppe_yolo.model.blocks import ConvBlock, SamePool, upsample_and_join
 from ppe_yolo.model.yolov3 import OBJECTNESS_PRIOR, YoloV3, default_anchors_wh, list_architectures
 
 OUT = 3 * (5 + 2)  # channels of a raw map: three anchors, two classes
-# (kernel, channels in, channels out, side of the output at 416, how often), copied down from the published layouts;
-# the rows of the last convolutions, which have a bias and no batch norm, are those with OUT
+# (kernel, channels in, channels out, side of the output at 416, how often), copied from the published layouts;
+# rows with OUT are the last convolutions, which have a bias and no batch norm
 TINY = [
     (3, 3, 16, 416, 1),
     (3, 16, 32, 208, 1),
@@ -52,18 +52,18 @@ SMALL = darknet53_layers(0.5, (1, 1, 2, 2, 1), pairs=1)
 
 
 def parameters_of(layers):
-    # weights, and a scale and a shift a channel from the batch norm, or one bias
+    # weights, and a scale and a shift per channel from the batch norm, or one bias
     return sum(n * (k * k * before * after + (after if after == OUT else 2 * after)) for k, before, after, _, n in layers)
 
 
 def operations_of(layers):
-    # two to each multiplication with addition
+    # two per multiplication with addition
     return sum(n * 2 * k * k * before * after * side * side for k, before, after, side, n in layers)
 
 
 @pytest.fixture(scope="module")
 def networks():
-    """Built once; on the device `meta`, where shapes are computed and numbers are not."""
+    """All architectures, on the device `meta`, which computes shapes but no numbers."""
     return {name: YoloV3(name, 2).to("meta") for name in list_architectures()}
 
 
@@ -133,7 +133,7 @@ def test_new_network_predicts_background_almost_everywhere():
 def test_conv_block_pooling_before_relu_equals_pooling_after(training):
     torch.manual_seed(0)
     pooled, plain = ConvBlock(3, 8, 3, pool=True).train(training), ConvBlock(3, 8, 3).train(training)
-    torch.nn.init.normal_(pooled[1].weight)  # also negative scales
+    torch.nn.init.normal_(pooled[1].weight)  # including negative scales
     plain.load_state_dict(pooled.state_dict())
     images = torch.randn(2, 3, 10, 14)
     assert torch.equal(pooled(images), F.max_pool2d(plain(images), 2))
@@ -158,7 +158,7 @@ def test_upsample_and_join_puts_upsampled_channels_first():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({"architecture": "yolov5"}, "architecture: expected one of ['yolov3', 'yolov3-small', 'yolov3-tiny'], got 'yolov5'"),
         ({"box_coding": "linear"}, "box_coding: expected one of ['bounded', 'darknet'], got 'linear'"),
@@ -167,7 +167,7 @@ def test_upsample_and_join_puts_upsampled_channels_first():
         ({"anchors_wh": []}, "run `ppe-yolo anchors` with --architecture yolov3-tiny"),
     ],
 )
-def test_network_with_wrong_arguments_raises_user_error(arguments, says):
+def test_network_with_wrong_arguments_raises_user_error(arguments, message):
     with pytest.raises(UserError) as error:
         YoloV3(**{"architecture": "yolov3-tiny", "num_classes": 2, **arguments})
-    assert says in str(error.value)
+    assert message in str(error.value)
