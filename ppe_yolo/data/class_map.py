@@ -66,7 +66,7 @@ class ClassMap:
         if unknown:
             names = ", ".join(f"{name!r} {count}" for name, count in Counter(counts).most_common())
             raise UserError(
-                f"{'; '.join(self.explain_unknown(name) for name in unknown)}. Names in the data, with counts: {names}",
+                f"{'; '.join(self.explain_unknown(name) for name in unknown)} (names in the data, with counts: {names})",
                 setting="class_map",
                 file=root,
                 hint=f"choose another class map ({', '.join(packaged_names())}), or write your own YAML file",

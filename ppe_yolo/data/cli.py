@@ -28,7 +28,7 @@ def push(
     url: UrlArgument,
 ) -> None:
     """Uploads a folder as a new version. After a failure, the same command uploads what is missing."""
-    from ppe_yolo.data.store import Store
+    from ppe_yolo.data.store.store import Store
 
     done = Store(url).push(folder, out_console)
     _print_transfer(done.manifest.version, len(done.manifest.files), done.moved, done.moved_bytes, "uploaded")
@@ -41,7 +41,7 @@ def pull(
     version: Annotated[str | None, typer.Option("--version", help="A version shown by `list`; by default the newest.")] = None,
 ) -> None:
     """Downloads a version and verifies every file. After a failure, the same command downloads what is missing."""
-    from ppe_yolo.data.store import Store
+    from ppe_yolo.data.store.store import Store
 
     done = Store(url).pull(folder, version, out_console)
     _print_transfer(done.manifest.version, len(done.manifest.files), done.moved, done.moved_bytes, "downloaded")
@@ -50,7 +50,7 @@ def pull(
 @data_app.command(name="list")
 def list_versions(url: UrlArgument) -> None:
     """Lists the versions, oldest first."""
-    from ppe_yolo.data.store import Store
+    from ppe_yolo.data.store.store import Store
 
     table = Table("version", "pushed (UTC)", "files", "MB")
     for manifest in Store(url).versions():

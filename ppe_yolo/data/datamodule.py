@@ -1,7 +1,8 @@
 """The data of a training: checked, divided, and served in batches."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import cv2
@@ -86,7 +87,8 @@ class DetectionDataModule(pl.LightningDataModule):
             if number < least:
                 raise UserError(setting=f"data.{key}", expected=f"{least} or more", got=str(number))
         self.root = root
-        self.class_map = load_class_map(class_map)
+        with _option_names("data.class_map"):
+            self.class_map = load_class_map(class_map)
         self.class_maps: dict[str, ClassMap] = {root: self.class_map, **self._load_class_maps(extra_roots)}
         self.input_size = input_size
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -102,7 +104,8 @@ class DetectionDataModule(pl.LightningDataModule):
     def _load_class_maps(self, extra_roots: Sequence[str] | Mapping[str, str]) -> dict[str, ClassMap]:
         if not isinstance(extra_roots, Mapping):
             return dict.fromkeys(extra_roots, self.class_map)
-        class_maps = {root: load_class_map(class_map) for root, class_map in extra_roots.items()}
+        with _option_names("data.extra_roots"):
+            class_maps = {root: load_class_map(class_map) for root, class_map in extra_roots.items()}
         for root, other in class_maps.items():
             if other.class_names != self.class_map.class_names:
                 raise UserError(
@@ -147,11 +150,8 @@ class DetectionDataModule(pl.LightningDataModule):
     def _open(self, root: str, class_map: ClassMap) -> AnnotatedDataset:
         # there may be no trainer yet; the rank of `rank_zero_only` is not in its type
         is_first = getattr(rank_zero_only, "rank", 0) == 0
-        try:
+        with _option_names("data.class_map" if class_map is self.class_map else "data.extra_roots"):
             dataset = AnnotatedDataset.open(root, class_map, on_error=self.on_error, progress=is_first)
-        except UserError as error:
-            error.setting = f"data.{error.setting}" if error.setting else None
-            raise
         if dataset.errors:
             rank_zero_warn(
                 f"{root}: {len(dataset.errors)} errors, {dataset.left_out} images are skipped: see `ppe-yolo audit {root}`"
@@ -216,6 +216,17 @@ class DetectionDataModule(pl.LightningDataModule):
             "worker_init_fn": _use_one_thread,
             "pin_memory": torch.cuda.is_available(),
         }
+
+
+@contextmanager
+def _option_names(class_map: str) -> Iterator[None]:
+    """Makes errors name the options of the data module; `class_map` is the one that the class map comes from."""
+    try:
+        yield
+    except UserError as error:
+        names = {"class_map": class_map, "on_error": "data.on_error"}
+        error.setting = names.get(error.setting, error.setting) if error.setting else None
+        raise
 
 
 def _use_one_thread(worker: int) -> None:

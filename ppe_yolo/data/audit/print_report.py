@@ -12,7 +12,14 @@ from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.sources.base import Problem
 
 EXAMPLES = 3
-_LABELS = {"photo_sizes": "image sizes"}  # where the key in audit.json is not the word to show
+_LABELS = {  # where the name in audit.json is not the one to show
+    "names_found": "names in the data",
+    "all_names_found": "names in all splits",
+    "objects": "objects of each class",
+    "box_side_pixels": "box side (pixels)",
+    "box_aspect_width_to_height": "box width / height",
+    "photo_sizes": "image sizes",
+}
 
 
 def print_report(dataset: AnnotatedDataset, console: Console) -> None:
@@ -28,8 +35,7 @@ def print_report(dataset: AnnotatedDataset, console: Console) -> None:
         console.print(table)
     statistics = Table("statistic", "value", title="Statistics", title_justify="left")
     for key, value in asdict(dataset.statistics).items():
-        text = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        statistics.add_row(_LABELS.get(key, key.replace("_", " ")), escape(text))
+        statistics.add_row(_LABELS.get(key, key.replace("_", " ")), escape(_text(value)))
     console.print(statistics)
     errors = len(dataset.errors)
     console.print(f"{errors} errors, {len(dataset.problems) - errors} warnings")
@@ -37,3 +43,11 @@ def print_report(dataset: AnnotatedDataset, console: Console) -> None:
 
 def _example(problem: Problem) -> str:
     return ": ".join(part for part in (Path(problem.file).name, problem.item, problem.message) if part)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        if any(isinstance(part, dict) for part in value.values()):  # by split
+            return "; ".join(f"{split}: {_text(part) or '-'}" for split, part in value.items())
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)

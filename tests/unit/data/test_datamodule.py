@@ -103,6 +103,12 @@ def test_datamodule_extra_root_uses_its_own_class_map(make_voc: Callable[..., Pa
     more = make_voc(tmp_path / "b", heads, {"train": ["cc"], "val": ["dd"]})
     module = made(root, extra_roots={str(more): "hard-hat-workers"})
     assert [o.class_name for image in module.train_images for o in image.objects] == ["helmet", "none"]
+    with pytest.raises(UserError, match=r"^data.extra_roots: .*/b: class map default does not mention the name 'head'"):
+        made(root, extra_roots={str(more): "default"})
+    with pytest.raises(UserError, match=r"^data.extra_roots: expected one of default, .*, got 'nope'"):
+        made(root, extra_roots={str(more): "nope"})
+    with pytest.raises(UserError, match=r"^data.class_map: .*/a: class map shwd does not mention the name 'helmet'"):
+        made(root, class_map="shwd")
     persons = tmp_path / "persons.yaml"
     persons.write_text("class_names: [person]\nmap: {head: person}")
     with pytest.raises(UserError, match=r"expected a class map with the classes helmet, none, got .* with person"):

@@ -64,3 +64,16 @@ def test_prepare_two_images_of_one_name_raises(
     (tmp_path / "voc_trainval.txt").write_text("".join(lines))
     assert run_cli("prepare", tmp_path / "voc_trainval.txt", "--out", tmp_path / "ready") == 2
     assert "would both be named a: rename one of them" in capsys.readouterr().err
+
+
+def test_list_command_writes_absolute_paths_or_prefix(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(tmp_path / "data", {"a": [("head", (8, 8, 30, 30))], "b": []}, {"trainval": ["a"], "test": ["b"]})
+    command = ("list", root, "--class-map", "hard-hat-workers", "--out", tmp_path / "lists")
+    assert run_cli(*command) == 0
+    assert f"{tmp_path}/lists/voc_trainval.txt: 1 images, 1 objects" in capsys.readouterr().out
+    assert (tmp_path / "lists/voc_trainval.txt").read_text() == f"{root}/JPEGImages/a.jpg 8,8,30,30,none\n"
+    assert run_cli(*command, "--prefix", "https://host/container/") == 0
+    assert (tmp_path / "lists/voc_trainval.txt").read_text() == "https://host/container/a.jpg 8,8,30,30,none\n"
+    assert (tmp_path / "lists/voc_test.txt").read_text() == "https://host/container/b.jpg\n"

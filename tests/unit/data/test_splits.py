@@ -62,7 +62,7 @@ def test_hold_out_depends_on_seed() -> None:
     assert len(divisions[0]) == 20
 
 
-def test_dataset_without_splits_keeps_scenes_together(make_voc, picture, tmp_path: Path) -> None:
+def test_dataset_without_splits_keeps_scenes_together(make_voc, tmp_path: Path) -> None:
     stems = [f"{scene}_{moment}" for scene in "abcdefghij" for moment in range(2)]
     root = make_voc(tmp_path, stems)
     for scene in "abcdefghij":  # the same scene a moment later

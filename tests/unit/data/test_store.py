@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data import store as module
-from ppe_yolo.data.store import AT_ONCE, TRIES, Store, StoredFile, is_safe, list_files, parse_manifest, version_of
+from ppe_yolo.data.store import store as module
+from ppe_yolo.data.store.manifest import AT_ONCE, StoredFile, is_safe, list_files, parse_manifest, version_of
+from ppe_yolo.data.store.store import TRIES, Store
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of "abc", FIPS 180-2
 STEMS = [f"p{i}" for i in range(3)]

@@ -7,15 +7,13 @@ invisible, and a second push uploads what is missing. The content of a store is 
 
 import hashlib
 import json
-import os
-import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -30,43 +28,22 @@ from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.open_source import open_source
 from ppe_yolo.data.sources.voc_folder import VocFolder
+from ppe_yolo.data.store.manifest import (
+    AT_ONCE,
+    SCHEMA,
+    VERSION,
+    Manifest,
+    StoredFile,
+    list_files,
+    parse_manifest,
+    read_bytes,
+    version_of,
+)
 
 MANIFESTS = "manifests"
 STAGING = ".ppe-yolo"  # folder next to the files, for incomplete ones
-SCHEMA = 1
 TRIES = 5
-AT_ONCE = 8  # parallel transfers; each holds one file in memory
-_VERSION = re.compile(r"[0-9a-f]{16}")
 _TRANSIENT = (408, 429)  # HTTP 4xx codes that are worth a retry
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class StoredFile:
-    """One file: path relative to the folder, with slashes; size in bytes; SHA-256 in hexadecimal."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """A version that is completely in the store.
-
-    Attributes:
-        version: 16 hexadecimal digits that depend on paths and hashes.
-        created: Time of the push, ISO 8601 in UTC.
-        files: The files, in the order of their paths.
-    """
-
-    version: str
-    created: str
-    files: tuple[StoredFile, ...]
-
-    @property
-    def size(self) -> int:
-        """Size of all files, bytes."""
-        return sum(f.size for f in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +95,7 @@ class Store:
         """
         names = [path.removesuffix(".json") for path in self._listing(MANIFESTS) if path.endswith(".json")]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            manifests = list(pool.map(self.manifest, [name for name in names if _VERSION.fullmatch(name)]))
+            manifests = list(pool.map(self.manifest, [name for name in names if VERSION.fullmatch(name)]))
         return sorted(manifests, key=lambda m: (m.created, m.version))
 
     def manifest(self, version: str) -> Manifest:
@@ -129,7 +106,7 @@ class Store:
         """
         where = f"{self.shown.rstrip('/')}/{MANIFESTS}/{version}.json"
         try:
-            if not _VERSION.fullmatch(version):
+            if not VERSION.fullmatch(version):
                 raise FileNotFoundError
             data = self._call(self._fs.cat_file, f"{self._root}/{MANIFESTS}/{version}.json")
         except FileNotFoundError:
@@ -159,7 +136,7 @@ class Store:
         missing = [f for f in files if present.get(f.path) != f.size]
 
         def send(file: StoredFile) -> None:
-            data = _read(folder / file.path)
+            data = read_bytes(folder / file.path)
             if hashlib.sha256(data).hexdigest() != file.sha256:
                 raise UserError("the file changed during the push", file=folder / file.path, hint="push again")
             self._write(f"{version}/{file.path}", data)
@@ -273,88 +250,6 @@ def _is_transient(error: BaseException) -> bool:
 )
 def _with_retries(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     return function(*arguments, **options)
-
-
-def list_files(folder: Path) -> list[StoredFile]:
-    """All files of a folder with their hashes, in the order of their paths. Hidden files and folders are left out.
-
-    Raises:
-        UserError: There is a link to a folder, or a file that cannot be read.
-    """
-    paths: list[Path] = []
-    for above, folders, names in os.walk(folder):
-        for name in folders:
-            if (Path(above) / name).is_symlink():
-                raise UserError(
-                    file=Path(above) / name,
-                    expected="a folder",
-                    got="a link to a folder",
-                    hint="replace the link by the folder",
-                )
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(above) / name for name in names if not name.startswith(".")]
-
-    def describe(path: Path) -> StoredFile:
-        data = _read(path)
-        return StoredFile(path.relative_to(folder).as_posix(), len(data), hashlib.sha256(data).hexdigest())
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return sorted(pool.map(describe, paths))
-
-
-def version_of(files: Iterable[StoredFile]) -> str:
-    """Name of a version: 16 hexadecimal digits that depend on paths and hashes."""
-    lines = [f"{f.sha256} {f.size} {f.path}\n" for f in sorted(files)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
-
-
-def parse_manifest(data: bytes, version: str, where: str) -> Manifest:
-    """Reads a manifest. It is untrusted input.
-
-    Args:
-        data: Content of the manifest.
-        version: The version that it is for.
-        where: Its location, for messages.
-
-    Raises:
-        UserError: It was not written by `push`, belongs to another version, or has a path that leads out of the folder.
-    """
-    try:
-        content = json.loads(data)
-        if content["schema"] != SCHEMA:
-            raise UserError(
-                file=where,
-                expected=f"schema {SCHEMA}",
-                got=repr(content["schema"]),
-                hint="it was written by a newer ppe-yolo",
-            )
-        files = tuple(StoredFile(f["path"], f["size"], f["sha256"]) for f in content["files"])
-        created = datetime.fromisoformat(content["created"]).isoformat()
-        is_valid = all(type(f.path) is str and type(f.size) is int and f.size >= 0 and type(f.sha256) is str for f in files)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            file=where, expected="a manifest written by `ppe-yolo data push`", got=f"something else ({error!r:.80})"
-        ) from None
-    for file in files if is_valid else ():
-        if not is_safe(file.path):
-            raise UserError(f"the path {file.path!r} leads out of the folder", file=where, hint="do not use this store")
-    if not is_valid or len({f.path for f in files}) != len(files) or version_of(files) != version:
-        raise UserError("the content does not belong to this version: it was changed after the push", file=where)
-    return Manifest(version, created, files)
-
-
-def is_safe(path: str) -> bool:
-    """Whether a relative path stays inside its folder on any operating system, and is in canonical form."""
-    parts = path.split("/")
-    odd = "\\" in path or "\0" in path or bool(PureWindowsPath(path).drive)
-    return not odd and all(part not in ("", "..") and not part.startswith(".") for part in parts)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror or error})", file=path) from error
 
 
 def _place(data: bytes, path: Path, staging: Path) -> None:
