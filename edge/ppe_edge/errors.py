@@ -1,7 +1,7 @@
-"""The exception for mistakes of whoever configures the box."""
+"""The exception for errors in the configuration of the box."""
 
 from ppe_yolo.core.errors import UserError
 
 
 class EdgeError(UserError):
-    """A mistake that whoever configures the box can fix. At start the process prints it in one line and exits with code 2."""
+    """An error that the user of the box can fix. At start it is printed in one line, and the exit code is 2."""

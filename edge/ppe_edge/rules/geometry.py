@@ -1,4 +1,4 @@
-"""Boxes and polygons. numpy alone."""
+"""Geometry of boxes and zones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 
-def enlarged(boxes_xyxy: Floats, part: float) -> Floats:
-    """Boxes [N, 4] that are larger by a part of their own width and height on every side."""
-    margin = part * (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2])
-    return np.concatenate((boxes_xyxy[:, :2] - margin, boxes_xyxy[:, 2:] + margin), axis=1)
+def enlarged(boxes_xyxy: Floats, margin: float) -> Floats:
+    """Returns boxes [N, 4] with a margin on each side, as a fraction of their width and height."""
+    border = margin * (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2])
+    return np.concatenate((boxes_xyxy[:, :2] - border, boxes_xyxy[:, 2:] + border), axis=1)
 
 
 def is_inside(x: float, y: float, polygon: Sequence[tuple[float, float]]) -> bool:
-    """Whether a point lies in a polygon, by the crossings of a ray to the right; its upper and left edges belong to it."""
+    """Returns whether a point lies in a polygon, by ray casting to the right. Upper and left edges count as inside."""
     inside = False
     for (x1, y1), (x2, y2) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
         if (y1 > y) != (y2 > y) and x < x1 + (y - y1) / (y2 - y1) * (x2 - x1):

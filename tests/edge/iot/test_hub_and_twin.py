@@ -1,4 +1,4 @@
-"""azure-iot-device unchanged, as in production; only the hub behind it is a mosquitto with a responder."""
+"""The real azure-iot-device, as in production, against a mosquitto that answers like a hub."""
 
 import gc
 import json
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alert_drawing import an_alert
-from broker import HUB_PORT, Broker, Hub, needs_mosquitto, wait_until
+from broker import HUB_PORT, Broker, Hub, needs_mosquitto
+from example_messages import a_camera_event, an_alert
+from helpers import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
 from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
 from ppe_edge.errors import EdgeError
@@ -22,7 +24,7 @@ THRESHOLDS = {"rule": {"alarm_threshold": 0.4}}
 
 
 class Box:
-    """What the runtime does for the twin."""
+    """A runtime that records what the twin applies."""
 
     def __init__(self) -> None:
         self.applied: list[dict[str, Any]] = []
@@ -40,7 +42,7 @@ class Box:
         return {"model": {"name": self.model}}
 
     def health(self, payload: Any) -> dict[str, Any]:
-        return {"alive": True, "asked": payload}
+        return {"alive": True, "payload": payload}
 
     def snapshot(self, payload: Any) -> dict[str, Any]:
         if payload == "huge":
@@ -52,7 +54,7 @@ class Box:
 
 
 class Site:
-    """A hub, its module's connection, sink and twin."""
+    """A hub with the connection, the sink and the twin of its module."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker, self.box = broker, Box()
@@ -72,10 +74,9 @@ class Site:
     def config(self) -> dict[str, Any]:
         return self.hub.reported.get("config") or {}
 
-    def send(self, number: int, **changes: Any) -> dict[str, Any]:
-        body = {**json.loads(an_alert(number).to_json()), **changes}
-        self.sink.send(body, None)
-        return body
+    def send(self, message: Message) -> dict[str, Any]:
+        self.sink.send(message, None)
+        return json.loads(message.to_json())
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +94,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @needs_mosquitto
-def test_a_message_leaves_by_its_output_with_properties_for_routes(site: Site) -> None:
-    body = site.send(1, redelivered=True)
-    event = site.send(2, kind="camera_event")
+def test_iothub_sink_chooses_output_and_sets_properties(site: Site) -> None:
+    body = site.send(an_alert(1, redelivered=True))
+    event = site.send(a_camera_event(2))
     wait_until(lambda: len(site.hub.telemetry) >= 2)
     assert site.hub.telemetry[-2:] == [("alerts", body), ("events", event)]
     topic = next(topic for topic, payload in site.hub.messages if body["id"].encode() in payload)
@@ -105,96 +106,103 @@ def test_a_message_leaves_by_its_output_with_properties_for_routes(site: Site) -
 
 
 @needs_mosquitto
-def test_a_message_that_the_hub_would_not_carry_is_refused(site: Site) -> None:
+def test_iothub_sink_refuses_oversized_message(site: Site) -> None:
     with pytest.raises(SinkRefused, match="exceed the 262144"):
-        site.send(1, detail="x" * 262_144)
+        site.send(a_camera_event(1, detail="x" * 262_144))
 
 
 @needs_mosquitto
-def test_wishes_are_applied_whole_reported_and_refused_with_a_reason(site: Site) -> None:
-    version = site.hub.wish({"cameras": {"gate": {"fps": 5}}})
+def test_twin_applies_whole_document_and_reports_outcome(site: Site) -> None:
+    version = site.hub.request({"cameras": {"gate": {"fps": 5}}})
     wait_until(lambda: site.config()["version"] == version)
     assert site.config() == {"version": version, "accepted": True, "reason": ""}
     assert site.box.applied[-1] == {**THRESHOLDS, "cameras": {"gate": {"fps": 5}}}
     count = len(site.box.applied)
-    version = site.hub.wish({"rule": {"alarm_threshold": 7}})
+    version = site.hub.request({"rule": {"alarm_threshold": 7}})
     wait_until(lambda: site.config()["version"] == version)
     assert site.config() == {"version": version, "accepted": False, "reason": "rule.alarm_threshold: expected at most 1"}
     assert len(site.box.applied) == count
-    version = site.hub.wish({"explode": True})
-    version = site.hub.wish({"explode": None, **THRESHOLDS})
+    version = site.hub.request({"explode": True})
+    version = site.hub.request({"explode": None, **THRESHOLDS})
     wait_until(lambda: site.config()["version"] == version)
     assert site.config()["accepted"] and "explode" not in site.box.applied[-1]
     assert "hunter2" not in json.dumps(site.hub.reported)
 
 
 @needs_mosquitto
-def test_the_model_at_work_is_reported_when_it_changes_and_changes_back(site: Site) -> None:
+def test_twin_reports_active_model_after_each_change(site: Site) -> None:
     for model, name in (({"url": "new.onnx"}, "new.onnx"), (None, "old.onnx")):
-        version = site.hub.wish({"model": model})
+        version = site.hub.request({"model": model})
         wait_until(lambda version=version: site.config()["version"] == version)
         assert site.config()["accepted"] and site.hub.reported["model"] == {"name": name}
 
 
 @needs_mosquitto
-def test_methods_answer(site: Site) -> None:
-    assert site.hub.invoke("health", {"n": 1}) == (200, {"alive": True, "asked": {"n": 1}})
+def test_direct_methods_answer(site: Site) -> None:
+    assert site.hub.invoke("health", {"n": 1}) == (200, {"alive": True, "payload": {"n": 1}})
     assert site.hub.invoke("snapshot", "x") == (400, {"error": "no camera of this name"})
     status, answer = site.hub.invoke("snapshot", "huge")
     assert status == 413 and "131072" in answer["error"]
     assert site.hub.invoke("reload") == (500, {"error": "internal error: RuntimeError"})
-    assert site.hub.invoke("format_disk") == (404, {"error": "no method 'format_disk', but health, reload, snapshot"})
+    assert site.hub.invoke("format_disk") == (
+        404,
+        {"error": "unknown method 'format_disk', expected one of health, reload, snapshot"},
+    )
 
 
 @needs_mosquitto
-def test_a_killed_hub_is_found_again_and_asked_for_what_was_missed(site: Site) -> None:
+def test_connection_recovers_from_killed_hub_and_fetches_missed_patch(site: Site) -> None:
     site.broker.kill()
     wait_until(lambda: not site.connection.connected.is_set())
     with pytest.raises(SinkFailed, match="not connected") as failure:
-        site.send(1)
+        site.send(an_alert(1))
     assert not failure.value.outcome_unknown
-    site.hub.desired = {**site.hub.desired, "batch": 2, "$version": site.hub.desired["$version"] + 1}  # while nobody listens
+    site.hub.desired = {
+        **site.hub.desired,
+        "batch": 2,
+        "$version": site.hub.desired["$version"] + 1,
+    }  # while the box is disconnected
     site.broker.start()
-    wait_until(lambda: site.box.applied[-1].get("batch") == 2, 60, "the missed wish")
-    body = site.send(3)
+    wait_until(lambda: site.box.applied[-1].get("batch") == 2, 60, "the missed patch")
+    body = site.send(an_alert(3))
     wait_until(lambda: ("alerts", body) in site.hub.telemetry)
 
 
 @needs_mosquitto
-def test_a_frozen_hub_holds_up_no_longer_than_the_deadline(site: Site) -> None:
+def test_send_to_frozen_hub_fails_at_deadline(site: Site) -> None:
     wait_until(site.connection.connected.is_set, 60)
     site.broker.freeze()
     with pytest.raises(SinkFailed, match="no answer from the hub within 3 s") as failure:
-        site.send(4)
+        site.send(an_alert(4))
     assert failure.value.outcome_unknown
     site.broker.thaw()
     wait_until(site.connection.connected.is_set, 60)
-    version = site.hub.wish({"batch": 3})  # patches arrive at the fresh client
+    version = site.hub.request({"batch": 3})  # patches reach the new client
     wait_until(lambda: site.config()["version"] == version, 60)
     assert site.box.applied[-1]["batch"] == 3
-    body = site.send(5)
+    body = site.send(an_alert(5))
     wait_until(lambda: ("alerts", body) in site.hub.telemetry)
 
 
 @needs_mosquitto
-def test_reconnecting_leaves_no_descriptors_behind(site: Site) -> None:
+def test_reconnecting_leaks_no_descriptors(site: Site) -> None:
     def descriptors() -> int:
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir()))
 
-    wait_until(site.connection.connected.is_set, 60)  # its sockets count
+    wait_until(site.connection.connected.is_set, 60)  # so that its sockets are counted
     before = descriptors()
     for number in range(3):
         site.broker.kill()
         wait_until(lambda: not site.connection.connected.is_set())
         site.broker.start()
         wait_until(site.connection.connected.is_set, 60)
-        version = site.hub.wish({"batch": 10 + number})
+        version = site.hub.request({"batch": 10 + number})
         wait_until(lambda version=version: site.config()["version"] == version, 60)
     wait_until(lambda: descriptors() <= before, what="descriptors as before")
 
 
-def test_without_iot_edge_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_connection_without_iot_edge_names_missing_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("IOTEDGE_WORKLOADURI", "EdgeHubConnectionString"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(EdgeError, match="IOTEDGE_WORKLOADURI"):
@@ -210,14 +218,14 @@ DOCUMENTS = st.dictionaries(st.text("ab", min_size=1, max_size=2), JSON, max_siz
 
 
 @given(DOCUMENTS, DOCUMENTS)
-def test_a_patch_applied_twice_is_a_patch_applied_once(document: dict[str, Any], patch: dict[str, Any]) -> None:
+def test_merge_patch_is_idempotent(document: dict[str, Any], patch: dict[str, Any]) -> None:
     once = merge_patch(document, patch)
     assert merge_patch(once, patch) == once
     assert merge_patch(document, {}) == document
     assert merge_patch({}, document) == document
 
 
-def test_a_patch_merges_objects_and_null_removes() -> None:
+def test_merge_patch_merges_objects_and_removes_nulls() -> None:
     before = {"rule": {"a": 1, "b": {"c": 2}}, "batch": 4}
     patch = {"rule": {"b": {"c": None, "d": 3}}, "batch": None, "$version": 7, "$metadata": {}}
     assert merge_patch(before, patch) == {"rule": {"a": 1, "b": {"d": 3}}}

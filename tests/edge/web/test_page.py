@@ -1,4 +1,4 @@
-"""The page as people see it: a real browser, a real box, a real HTTP camera."""
+"""The page in a real browser, with a real box and a real HTTP camera."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from ppe_edge.config import CameraConfig, load_settings
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.server import WebServer
-from ppe_edge.web.window import RuntimeWindow
+from ppe_edge.web.status import RuntimeStatus
 from pydantic import SecretStr
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
@@ -26,18 +26,18 @@ from selenium.webdriver.support.ui import WebDriverWait
 from conftest import GREEN, RED  # isort: skip
 
 TOKEN = "a-token-of-the-gate-0123456789"
-SOON = 60.0  # seconds: a busy machine may need them
+SOON = 60.0  # seconds; generous, for busy machines
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs a browser: Debian's packages chromium and chromium-driver"
 )
 QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 MEAN_COLOUR = """
-const picture = document.querySelector("#cameras img");
-if (!picture || !picture.complete || !picture.naturalWidth) return null;
+const image = document.querySelector("#cameras img");
+if (!image || !image.complete || !image.naturalWidth) return null;
 const canvas = document.createElement("canvas");
 canvas.width = canvas.height = 1;
-canvas.getContext("2d").drawImage(picture, 0, 0, 1, 1);
+canvas.getContext("2d").drawImage(image, 0, 0, 1, 1);
 return Array.from(canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0, 3));
 """
 
@@ -46,7 +46,7 @@ return Array.from(canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0,
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     options = Options()
     options.binary_location = str(CHROMIUM)
-    # as root there is no sandbox; /dev/shm is small in containers
+    # root has no sandbox; /dev/shm is small in containers
     for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET):
         options.add_argument(flag)
     options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
@@ -54,32 +54,32 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, Service(DRIVER))
     driver.get("about:blank")
-    driver.get_log("performance")  # the browser's own start page is forgotten
+    driver.get_log("performance")  # discards the requests of the browser's own start page
     yield driver
     driver.quit()
 
 
 @dataclass
 class Site:
-    """A box, its only camera and its page."""
+    """A box with one camera, and the address of its page."""
 
     runtime: Runtime
     camera: MjpegServer
     address: str
-    colour: list[tuple[int, int, int]] = field(default_factory=lambda: [GREEN])  # what the camera sees, RGB
+    colour: list[tuple[int, int, int]] = field(default_factory=lambda: [GREEN])  # what the camera shows, RGB
 
 
 @pytest.fixture
 def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
-    """Its camera sees a helmet at first."""
+    """The camera shows a helmet at first."""
     colour = [GREEN]
     rng = np.random.default_rng(0)
 
-    def picture(_: int) -> bytes:
+    def frame(_: int) -> bytes:
         grain = rng.integers(-12, 13, (64, 96, 1))
         return jpeg(np.clip(np.array(colour[0]) + grain, 0, 255).astype(np.uint8)[..., ::-1])
 
-    with MjpegServer(picture) as camera:
+    with MjpegServer(frame) as camera:
         config = tmp_path / "edge.yaml"
         document = {
             "model": {"path": str(tiny_model), "threads": 1},
@@ -91,7 +91,7 @@ def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
         config.write_text(json.dumps(document))
         settings = load_settings(config)
         runtime = Runtime(settings)
-        web = WebServer(settings.web, RuntimeWindow(runtime))
+        web = WebServer(settings.web, RuntimeStatus(runtime))
         runtime.start()
         web.start()
         yield Site(runtime, camera, f"http://127.0.0.1:{web.port}", colour)
@@ -103,8 +103,8 @@ def until(browser: webdriver.Chrome, condition: Callable[[], Any]) -> Any:
     return WebDriverWait(browser, SOON, 0.1).until(lambda _: condition())
 
 
-def enter(browser: webdriver.Chrome, token: str) -> None:
-    """Types it into the form, and presses the button."""
+def sign_in(browser: webdriver.Chrome, token: str) -> None:
+    """Enters the token into the form and submits it."""
     form = browser.find_element(By.TAG_NAME, "form")
     browser.find_element(By.ID, "token").send_keys(token)
     form.find_element(By.TAG_NAME, "button").click()
@@ -112,7 +112,7 @@ def enter(browser: webdriver.Chrome, token: str) -> None:
 
 
 def gone(element: Any) -> bool:
-    """Whether the page that it was on has been left."""
+    """Whether the browser has left the page of an element."""
     try:
         element.is_enabled()
     except StaleElementReferenceException:
@@ -121,24 +121,24 @@ def gone(element: Any) -> bool:
 
 
 def text_of(browser: webdriver.Chrome, selector: str) -> str:
-    """Of what a selector finds; the page rewrites itself while one reads it."""
+    """Text of the element that a selector finds; read at once, because the page changes all the time."""
     return str(browser.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
 
 
-def test_what_a_person_sees(browser: webdriver.Chrome, site: Site) -> None:
+def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, site: Site) -> None:
     browser.get(site.address)
     assert browser.current_url == f"{site.address}/login"
-    assert "not the token" not in text_of(browser, "form")
-    enter(browser, "wrong-wrong-wrong-wrong")
-    assert "not the token" in text_of(browser, "form")
+    assert "Wrong token" not in text_of(browser, "form")
+    sign_in(browser, "wrong-wrong-wrong-wrong")
+    assert "Wrong token" in text_of(browser, "form")
     assert browser.find_elements(By.ID, "cameras") == []
 
-    enter(browser, TOKEN)
+    sign_in(browser, TOKEN)
     assert browser.current_url == f"{site.address}/"
-    assert browser.execute_script("return document.cookie") == ""  # no script can take the session
+    assert browser.execute_script("return document.cookie") == ""  # scripts cannot read the session
     until(browser, lambda: text_of(browser, "#cameras .state") == "live")
     assert text_of(browser, "#cameras .name") == "gate"
-    assert text_of(browser, "#alerts-title") == "Last alerts and events"  # connects and losses are in it too
+    assert text_of(browser, "#alerts-title") == "Latest alerts and events"
     assert "tiny.onnx" in text_of(browser, "#summary")
 
     def colour() -> list[int]:
@@ -147,12 +147,12 @@ def test_what_a_person_sees(browser: webdriver.Chrome, site: Site) -> None:
     until(browser, lambda: colour()[1] > colour()[0] + 50)  # green
     assert text_of(browser, "#cameras .violation") == ""
     site.colour[0] = RED
-    until(browser, lambda: colour()[0] > colour()[1] + 50)  # the picture changes by itself
-    until(browser, lambda: text_of(browser, "#cameras .violation") == "1 without a helmet")
-    alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: none"]])
+    until(browser, lambda: colour()[0] > colour()[1] + 50)  # the image is refreshed
+    until(browser, lambda: text_of(browser, "#cameras .violation") == "1 without helmet")
+    alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: bare head"]])
     assert len(alert) == 1 and 0.7 < float(alert[0][3]) < 0.9  # red beyond blue: 210 of 255
     site.colour[0] = GREEN
-    until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "ended: none"]])
+    until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "ended: bare head"]])
     until(browser, lambda: text_of(browser, "#sinks") == "jsonl 0 waiting")
     for width in (1280, 500):
         browser.set_window_size(width, 900)
@@ -161,7 +161,7 @@ def test_what_a_person_sees(browser: webdriver.Chrome, site: Site) -> None:
     until(browser, lambda: text_of(browser, "#cameras .state") in ("lost", "frozen"))
     assert TOKEN not in browser.page_source and PASSWORD not in browser.page_source
 
-    # the browser itself says that a login was refused, and nothing else
+    # the console of the browser shows the rejected login, and nothing else
     complaints = [entry["message"] for entry in browser.get_log("browser")]
     assert len(complaints) == 1 and complaints[0].startswith(f"{site.address}/login ") and "401" in complaints[0], complaints
     addresses = requested(browser)
@@ -170,49 +170,45 @@ def test_what_a_person_sees(browser: webdriver.Chrome, site: Site) -> None:
 
 
 def rows(browser: webdriver.Chrome) -> list[list[str]]:
-    """The table of alerts: time, camera, what, score, how long."""
+    """The table of alerts: time, camera, event, score, duration."""
     script = "return [...document.querySelectorAll('#alerts tr')].map(r => [...r.cells].map(c => c.innerText))"
     return list(browser.execute_script(script))
 
 
 def requested(browser: webdriver.Chrome) -> list[str]:
-    """Every address that the browser has asked for."""
+    """Every address that the browser has requested."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
 
-def test_a_camera_that_has_never_given_a_picture_has_none_on_the_page(browser: webdriver.Chrome, site: Site) -> None:
+def test_page_shows_placeholder_for_camera_without_frame(browser: webdriver.Chrome, site: Site) -> None:
     settings = site.runtime.settings
     cameras = {**settings.cameras, "yard": CameraConfig(source=SecretStr("rtsp://127.0.0.1:9/x"))}
     changed = settings.model_copy(update={"cameras": cameras})
-    site.runtime.between_frames(lambda: site.runtime.switch(changed))
+    site.runtime.between_frames(lambda: site.runtime.deploy(site.runtime.deployment.with_settings(changed)))
     browser.get(site.address)
-    enter(browser, TOKEN)
+    sign_in(browser, TOKEN)
     shown = """return Object.fromEntries([...document.querySelectorAll("#cameras figure")].map((f) => [f.dataset.name, [
-        f.querySelector(".state").innerText, ...["img", ".no-picture"].map((e) => f.querySelector(e).checkVisibility())]]))"""
+        f.querySelector(".state").innerText, ...["img", ".no-image"].map((e) => f.querySelector(e).checkVisibility())]]))"""
     want = {"gate": ["live", True, False], "yard": ["lost", False, True]}
     until(browser, lambda: browser.execute_script(shown) == want)
-    assert text_of(browser, "figure[data-name=yard] .no-picture") == "no picture"
+    assert text_of(browser, "figure[data-name=yard] .no-image") == "no image"
 
 
-def test_what_somebody_must_see_to_stands_at_the_top(
-    browser: webdriver.Chrome, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_shows_trouble_at_top_as_text(browser: webdriver.Chrome, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     browser.get(site.address)
-    enter(browser, TOKEN)
+    sign_in(browser, TOKEN)
     until(browser, lambda: text_of(browser, "#cameras .name") == "gate")
     assert not browser.find_element(By.ID, "trouble").is_displayed()
-    monkeypatch.setattr(Outbox, "trouble", "the disk is <b>full</b>")  # a full disk: see test_main
+    monkeypatch.setattr(Outbox, "trouble", "the disk is <b>full</b>")  # test_main fills a real disk
     until(browser, lambda: text_of(browser, "#trouble") == "the disk is <b>full</b>")
     assert browser.find_element(By.ID, "trouble").is_displayed()
 
 
-def test_a_page_that_is_left_open_asks_for_the_token_again_when_the_box_has_forgotten_it(
-    browser: webdriver.Chrome, site: Site
-) -> None:
+def test_page_returns_to_login_when_session_has_expired(browser: webdriver.Chrome, site: Site) -> None:
     browser.get(site.address)
-    enter(browser, TOKEN)
+    sign_in(browser, TOKEN)
     until(browser, lambda: text_of(browser, "#cameras .name") == "gate")
-    browser.delete_all_cookies()  # as after a restart of the box, or twelve hours
+    browser.delete_all_cookies()  # as after a restart of the box, or after twelve hours
     until(browser, lambda: browser.current_url == f"{site.address}/login")
     assert browser.find_element(By.ID, "token").is_displayed()

@@ -1,34 +1,34 @@
-"""The page: who gets in, what they see, and that nobody who is slow or hostile holds it."""
+"""The web server: authentication, content, and robustness against slow and hostile clients."""
 
 import contextlib
 import http.client
 import logging
 import socket
-import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from helpers import wait_until
 from ppe_edge.errors import EdgeError
-from ppe_edge.telemetry import Asked, CameraFigures, Telemetry
+from ppe_edge.telemetry import CameraFigures, Collected, Telemetry
 from ppe_edge.web import server as web
 from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
 from pydantic import ValidationError
 
 TOKEN = "a-token-of-the-gate-0123456789"
-JPEG = b"\xff\xd8 a picture"
+JPEG = b"\xff\xd8 an image"
 
 
 class Box:
-    """A runtime that has one camera."""
+    """The status of a box with one camera."""
 
     def __init__(self) -> None:
         self.is_ready = True
-        self.its_trouble = ""
-        figures = CameraFigures("live", 12, 3, 1, 0, 0.25)
-        self.telemetry = Telemetry(Asked(lambda: {"gate": figures}, lambda: {"mqtt": 7}, lambda: True))
+        self.current_trouble = ""
+        figures = CameraFigures(state="live", frames=12, dropped=3, reconnects=1, errors=0, age=0.25)
+        self.telemetry = Telemetry(Collected(lambda: {"gate": figures}, lambda: {"mqtt": 7}, lambda: True))
 
     def alive(self) -> bool:
         return True
@@ -37,7 +37,7 @@ class Box:
         return self.is_ready
 
     def trouble(self) -> str:
-        return self.its_trouble
+        return self.current_trouble
 
     def state(self) -> dict[str, Any]:
         return {"cameras": [{"name": "gate"}]}
@@ -50,14 +50,13 @@ class Box:
 
 
 @contextlib.contextmanager
-def serving(window: Box, **config: Any) -> Iterator[WebServer]:
-    server = WebServer(WebConfig(port=0, **config), window)
+def serving(status: Box, **config: Any) -> Iterator[WebServer]:
+    server = WebServer(WebConfig(port=0, **config), status)
     server.start()
     try:
         yield server
     finally:
-        server.stop(5.0)
-        assert not server._thread.is_alive()
+        assert server.stop(5.0)
 
 
 @pytest.fixture
@@ -84,14 +83,7 @@ def ask(
         connection.close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
-
-
-def test_whoever_is_on_this_machine_sees_everything(local: WebServer) -> None:
+def test_loopback_server_without_token_serves_everything(local: WebServer) -> None:
     assert ask(local, "/api/state")[:2] == (200, b'{"cameras": [{"name": "gate"}]}')
     status, body, headers = ask(local, "/cameras/gate/live.jpg")
     assert (status, body, headers["Content-Type"]) == (200, JPEG, "image/jpeg")
@@ -102,7 +94,7 @@ def test_whoever_is_on_this_machine_sees_everything(local: WebServer) -> None:
         assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_metrics_name_every_figure(local: WebServer) -> None:
+def test_metrics_contain_every_figure(local: WebServer) -> None:
     status, body, headers = ask(local, "/metrics")
     lines = body.decode().splitlines()
     assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -113,14 +105,14 @@ def test_metrics_name_every_figure(local: WebServer) -> None:
     assert 'ppe_edge_outbox_waiting{sink="mqtt"} 7.0' in lines
 
 
-def test_health_needs_no_token_and_tells_the_truth() -> None:
+def test_health_checks_need_no_token_and_report_state() -> None:
     box = Box()
     with serving(box, token=TOKEN) as server:
         assert ask(server, "/healthz")[0] == ask(server, "/readyz")[0] == 200
         box.is_ready = False
         assert ask(server, "/readyz")[0] == 503 and ask(server, "/healthz")[0] == 200
         assert ask(server, "/healthz")[1] == b"ok\n"
-        box.its_trouble = "the disk is full"  # which a new start would only make worse
+        box.current_trouble = "the disk is full"  # which a new start would only make worse
         assert ask(server, "/healthz")[:2] == (200, b"ok\nthe disk is full\n")
 
 
@@ -137,20 +129,20 @@ def test_health_needs_no_token_and_tells_the_truth() -> None:
         {"Cookie": "ppe_edge_session="},
     ],
 )
-def test_without_the_token_nobody_gets_in(guarded: WebServer, path: str, headers: dict[str, str]) -> None:
+def test_request_without_token_is_rejected(guarded: WebServer, path: str, headers: dict[str, str]) -> None:
     status, body, _ = ask(guarded, path, **headers)
     assert status == 401 and JPEG not in body and b"gate" not in body
 
 
-def test_a_token_in_the_address_is_not_taken(guarded: WebServer) -> None:
+def test_token_in_address_is_ignored(guarded: WebServer) -> None:
     assert ask(guarded, f"/api/state?token={TOKEN}&access_token={TOKEN}")[0] == 401
 
 
-def test_a_program_comes_in_with_the_token(guarded: WebServer) -> None:
+def test_bearer_token_is_accepted(guarded: WebServer) -> None:
     assert ask(guarded, "/api/state", Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
-def test_a_person_logs_in_and_the_cookie_is_not_the_token(guarded: WebServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_login_sets_session_cookie_that_is_not_token(guarded: WebServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     status, _, headers = ask(guarded, "/")
     assert (status, headers["Location"]) == (303, "/login")
@@ -178,28 +170,28 @@ def test_a_person_logs_in_and_the_cookie_is_not_the_token(guarded: WebServer, ca
         "/cameras/gate%00/live.jpg",
     ],
 )
-def test_no_path_leads_to_a_file(local: WebServer, path: str) -> None:
+def test_path_traversal_is_rejected(local: WebServer, path: str) -> None:
     status, body, _ = ask(local, path)
     assert status in (400, 404) and b"root:" not in body and b"import" not in body
 
 
-def test_an_oversized_body_is_refused(guarded: WebServer) -> None:
+def test_oversized_body_is_rejected(guarded: WebServer) -> None:
     body = b"token=" + b"a" * (1 << 20)
     assert ask(guarded, "/login", "POST", body, Content_Type="application/x-www-form-urlencoded")[0] == 413
     assert ask(guarded, "/healthz")[0] == 200
 
 
-def test_another_sites_name_for_this_machine_is_refused(local: WebServer) -> None:
+def test_foreign_host_header_is_rejected(local: WebServer) -> None:
     assert ask(local, "/api/state", Host="evil.example")[0] == 403
     assert ask(local, "/api/state", Host=f"localhost:{local.port}")[0] == 200
 
 
-def test_two_hundred_slow_clients_are_cut_off_and_others_served(guarded: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "PATIENCE", 3.0)
+def test_slow_clients_are_disconnected_while_others_are_served(guarded: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "IDLE_TIMEOUT", 3.0)
     slow = [socket.create_connection(("127.0.0.1", guarded.port), timeout=20) for _ in range(200)]
     try:
         for i, client in enumerate(slow):
-            # one half never ends its headers, the other promises a body that never comes
+            # one half never finishes its headers, the other announces a body that never comes
             start = (
                 b"GET / HTTP/1.1\r\nHost: x\r\n" if i % 2 else b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nt"
             )
@@ -207,40 +199,40 @@ def test_two_hundred_slow_clients_are_cut_off_and_others_served(guarded: WebServ
                 client.sendall(start)
         for _ in range(5):
             assert ask(guarded, "/api/state", Authorization=f"Bearer {TOKEN}")[0] == 200
-        wait_until(lambda: len(guarded._last_request) <= web.MOST_CONNECTIONS)
+        wait_until(lambda: guarded.connections <= web.MAX_CONNECTIONS)
         for client in slow:
-            with contextlib.suppress(OSError):  # a reset is an end too; a timeout is none, and fails below
+            with contextlib.suppress(OSError):  # a reset closes the connection too; a timeout does not, and fails below
                 while client.recv(4096):
                     pass
-        wait_until(lambda: not guarded._last_request)
+        wait_until(lambda: guarded.connections == 0)
     finally:
         for client in slow:
             client.close()
 
 
-def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "PATIENCE", 1.0)
+def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "IDLE_TIMEOUT", 1.0)
     box = Box()
     box.live = lambda camera: bytes(32 << 20)  # type: ignore[method-assign]
     with serving(box) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         client.sendall(b"GET /cameras/gate/live.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        wait_until(lambda: len(server._last_request) == 1)
-        wait_until(lambda: not server._last_request)
+        wait_until(lambda: server.connections == 1)
+        wait_until(lambda: server.connections == 0)
         assert ask(server, "/healthz")[0] == 200
 
 
-def test_a_port_in_use_is_a_mistake_in_one_line(local: WebServer) -> None:
+def test_port_in_use_is_user_error(local: WebServer) -> None:
     with pytest.raises(EdgeError, match=rf"web: cannot listen on 127.0.0.1:{local.port} .*choose another web.port"):
         WebServer(WebConfig(port=local.port), Box())
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gate.example"])
-def test_an_open_door_needs_a_token(host: str) -> None:
+def test_config_for_public_address_requires_token(host: str) -> None:
     with pytest.raises(ValidationError, match="set a token"):
         WebConfig(host=host)
     assert TOKEN not in repr(WebConfig(host=host, token=TOKEN))
 
 
-def test_a_short_token_is_refused() -> None:
+def test_config_rejects_short_token() -> None:
     with pytest.raises(ValidationError, match="at least 16"):
         WebConfig(token="short")

@@ -1,9 +1,9 @@
 import threading
-import time
 from collections import Counter
 
 import numpy as np
 import pytest
+from helpers import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
@@ -13,7 +13,7 @@ SOON = 10.0  # seconds that a thread may need on a busy machine
 
 
 def frame(camera: str, number: int = 0) -> Frame:
-    return Frame(camera, number, 0.0, 0.0, IMAGE)
+    return Frame(camera=camera, number=number, time=0.0, monotonic=0.0, image=IMAGE)
 
 
 def named(frames: list[Frame]) -> list[tuple[str, int]]:
@@ -26,21 +26,14 @@ def in_thread(target: object, *args: object, **kwargs: object) -> threading.Thre
     return thread
 
 
-def until(condition: object) -> None:
-    end = time.monotonic() + SOON
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def test_the_newest_picture_replaces_the_one_that_waits() -> None:
+def test_put_replaces_waiting_frame_of_same_camera() -> None:
     mailbox = FrameMailbox()
     assert [mailbox.put(frame("a", n)) for n in range(3)] == [False, True, True]
     assert named(mailbox.take(8, 0.0)) == [("a", 2)]
     assert mailbox.take(8, 0.0) == []
 
 
-def test_who_waits_longest_comes_first_and_a_newer_picture_keeps_the_place() -> None:
+def test_take_returns_longest_waiting_camera_first_and_replacement_keeps_turn() -> None:
     mailbox = FrameMailbox()
     for camera, number in [("a", 0), ("b", 0), ("c", 0), ("a", 1)]:
         mailbox.put(frame(camera, number))
@@ -49,12 +42,12 @@ def test_who_waits_longest_comes_first_and_a_newer_picture_keeps_the_place() -> 
     assert named(mailbox.take(2, 0.0)) == [("c", 0), ("a", 2)]
 
 
-def test_a_fast_camera_takes_no_turn_from_the_others() -> None:
+def test_take_with_fast_camera_is_fair_to_others() -> None:
     mailbox = FrameMailbox()
     turns: Counter[str] = Counter()
     for number in range(300):
-        for camera, pictures in (("fast", 7), ("b", 1), ("c", 1)):
-            for _ in range(pictures):
+        for camera, frames in (("fast", 7), ("b", 1), ("c", 1)):
+            for _ in range(frames):
                 mailbox.put(frame(camera, number))
         turns.update(f.camera for f in mailbox.take(1, 0.0))
     assert turns == {"fast": 100, "b": 100, "c": 100}
@@ -62,7 +55,7 @@ def test_a_fast_camera_takes_no_turn_from_the_others() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from("abcd"), st.integers(1, 4)), max_size=60))
-def test_every_picture_is_taken_or_counted_as_dropped(steps: list[str | int]) -> None:
+def test_every_frame_is_taken_or_counted_as_dropped(steps: list[str | int]) -> None:
     mailbox = FrameMailbox()
     put, dropped, taken = 0, 0, []
     for step in [*steps, 4]:
@@ -79,28 +72,28 @@ def test_every_picture_is_taken_or_counted_as_dropped(steps: list[str | int]) ->
         assert numbers == sorted(set(numbers))
 
 
-def test_of_a_file_every_picture_is_taken_in_order() -> None:
+def test_put_with_wait_delivers_every_frame_in_order() -> None:
     mailbox = FrameMailbox()
     reader = in_thread(lambda: [mailbox.put(frame("clip", n), wait=True) for n in range(50)])
     taken: list[Frame] = []
-    until(lambda: taken.extend(mailbox.take(8, 0.1)) or len(taken) == 50)
+    wait_until(lambda: taken.extend(mailbox.take(8, 0.1)) or len(taken) == 50)
     assert [f.number for f in taken] == list(range(50))
     reader.join(SOON)
     assert not reader.is_alive()
 
 
-@pytest.mark.parametrize("let_go", [FrameMailbox.close, lambda mailbox: mailbox.discard("clip")])
-def test_who_waits_is_let_go(let_go: object) -> None:
+@pytest.mark.parametrize("release", [FrameMailbox.close, lambda mailbox: mailbox.discard("clip")])
+def test_waiting_reader_is_released_by_close_and_discard(release: object) -> None:
     mailbox = FrameMailbox()
     reader = in_thread(mailbox.put, frame("clip"), wait=True)
-    until(lambda: mailbox._waiting)
+    wait_until(lambda: mailbox._waiting)
     assert reader.is_alive()
-    let_go(mailbox)  # type: ignore[operator]
+    release(mailbox)  # type: ignore[operator]
     reader.join(SOON)
     assert not reader.is_alive()
 
 
-def test_a_picture_of_somebody_who_is_not_wanted_any_more_is_not_left() -> None:
+def test_put_with_unless_true_adds_nothing() -> None:
     mailbox = FrameMailbox()
     mailbox.put(frame("a", 0))
     mailbox.discard("a")
@@ -108,16 +101,16 @@ def test_a_picture_of_somebody_who_is_not_wanted_any_more_is_not_left() -> None:
     assert mailbox.take(8, 0.0) == []
 
 
-def test_after_close_nothing_comes_in_and_what_waits_can_be_taken() -> None:
+def test_closed_mailbox_rejects_frames_and_returns_waiting_ones() -> None:
     mailbox = FrameMailbox()
     mailbox.put(frame("a"))
     mailbox.close()
     assert not mailbox.put(frame("b"), wait=True)
     assert named(mailbox.take(8, 60.0)) == [("a", 0)]
-    assert mailbox.take(8, 60.0) == []  # at once: there will never be one
+    assert mailbox.take(8, 60.0) == []  # returns at once, since no frame can arrive
 
 
-def test_who_takes_is_woken_by_a_picture() -> None:
+def test_take_wakes_up_on_put() -> None:
     mailbox = FrameMailbox()
     taken: list[Frame] = []
     taker = in_thread(lambda: taken.extend(mailbox.take(8, 60.0)))

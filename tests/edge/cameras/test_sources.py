@@ -32,15 +32,15 @@ def config(source: object, **others: Any) -> SourceConfig:
     return SourceConfig(source=str(source), open_timeout_s=2.0, read_timeout_s=1.0, **others)
 
 
-def pictures(source: object, **others: Any) -> tuple[list[tuple[float | None, np.ndarray]], list[str]]:
-    rubbish: list[str] = []
-    return [(p.seconds, p.convert()) for p in open_source(config(source, **others), rubbish.append)], rubbish
+def read(source: object, **others: Any) -> tuple[list[tuple[float | None, np.ndarray]], list[str]]:
+    corrupt: list[str] = []
+    return [(p.seconds, p.convert()) for p in open_source(config(source, **others), corrupt.append)], corrupt
 
 
 # --- addresses
 
 
-def test_the_address_says_what_it_stands_for(tmp_path: Path) -> None:
+def test_kind_of_source_follows_from_address(tmp_path: Path) -> None:
     addresses = {
         "rtsp://h/x": Kind.stream,
         "rtsps://h/x": Kind.stream,
@@ -55,7 +55,7 @@ def test_the_address_says_what_it_stands_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["ftp://h/x", "file:///etc/passwd", "", "  ", f"admin:{PASSWORD}@h/rtsp://x"])
-def test_what_is_no_address_is_refused_without_repeating_it(source: str) -> None:
+def test_invalid_source_is_rejected_without_showing_it(source: str) -> None:
     with pytest.raises(ValidationError, match="expected an address") as error:
         config(source)
     assert PASSWORD not in str(error.value)
@@ -77,23 +77,23 @@ def test_what_is_no_address_is_refused_without_repeating_it(source: str) -> None
         ("/dev/video0", "/dev/video0"),
     ],
 )
-def test_an_address_is_shown_without_secrets(address: str, shown: str) -> None:
+def test_redact_url_hides_secrets(address: str, shown: str) -> None:
     assert redact_url(address) == shown
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=0, max_size=12))
-def test_whatever_a_password_consists_of_it_is_not_shown(middle: str) -> None:
+def test_redaction_hides_any_password(middle: str) -> None:
     password = f"QX{middle}XQ"
     for address in (f"rtsp://admin:{password}@host:554/live", f"http://host/live?password={quote(password, safe='')}"):
         assert "QX" not in redact_url(address).upper().replace("QX***", "")
-        told = redact_text(f"cannot open {address}: 401 for {password}", address)
-        assert password not in told
-        assert "cannot open" in told
+        text = redact_text(f"cannot open {address}: 401 for {password}", address)
+        assert password not in text
+        assert "cannot open" in text
 
 
 @pytest.mark.parametrize("address", LEAKY)
-def test_a_password_is_nowhere_to_be_seen(address: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_failing_source_never_shows_password(address: str, capfd: pytest.CaptureFixture[str]) -> None:
     source = config(address)
     with pytest.raises(SourceError) as error:
         next(open_source(source, lambda reason: None))
@@ -102,128 +102,128 @@ def test_a_password_is_nowhere_to_be_seen(address: str, capfd: pytest.CaptureFix
     assert error.value.__cause__ is None and error.value.__suppress_context__  # its text would hold the address
 
 
-def test_libav_writes_nothing_to_standard_error(tmp_path: Path) -> None:
+def test_failing_source_writes_nothing_to_standard_error(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom ppe_edge.cameras.sources import *\n"
         "for source in sys.argv[1:]:\n"
         "    try: next(open_source(SourceConfig(source=source), print))\n"
         "    except SourceError: pass\n"
     )
-    (tmp_path / "x.mp4").write_bytes(b"rubbish" * 999)
+    (tmp_path / "x.mp4").write_bytes(b"corrupt" * 999)
     run = [sys.executable, "-c", program, LEAKY[0], LEAKY[2], str(tmp_path / "x.mp4")]
-    done = subprocess.run(run, capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parents[2] / "edge")})
+    done = subprocess.run(run, capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parents[3] / "edge")})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # --- files
 
 
-def test_a_file_gives_every_picture_in_rgb_and_its_place_in_time(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
-    found, rubbish = pictures(make_clip(tmp_path / "clip.mp4", [(RED, 6), (GREEN, 6)], fps=10))
-    assert [round(seconds or 0.0, 3) for seconds, _ in found] == [n / 10 for n in range(12)]
-    assert {(image.shape, image.dtype.name) for _, image in found} == {((64, 96, 3), "uint8")}
-    for (_, image), colour in zip(found, [RED] * 6 + [GREEN] * 6, strict=True):
+def test_file_yields_every_frame_in_rgb_with_its_time(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    frames, corrupt = read(make_clip(tmp_path / "clip.mp4", [(RED, 6), (GREEN, 6)], fps=10))
+    assert [round(seconds or 0.0, 3) for seconds, _ in frames] == [n / 10 for n in range(12)]
+    assert {(image.shape, image.dtype.name) for _, image in frames} == {((64, 96, 3), "uint8")}
+    for (_, image), colour in zip(frames, [RED] * 6 + [GREEN] * 6, strict=True):
         assert np.abs(image.mean((0, 1)) - colour).max() < 15
-    assert rubbish == []
+    assert corrupt == []
 
 
-def test_one_broken_picture_is_told_and_the_next_one_follows(tmp_path: Path) -> None:
+def test_file_with_corrupt_frame_reports_it_and_continues(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mkv"
     with av.open(str(clip), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
         stream.height, stream.width, stream.pix_fmt = 64, 96, "yuvj420p"
         for n in range(8):
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 * n, np.uint8), format="rgb24")):
-                broken = av.Packet(b"\xff\xd8rubbish" * 9)
+                broken = av.Packet(b"\xff\xd8corrupt" * 9)
                 broken.pts, broken.dts, broken.time_base, broken.stream = packet.pts, packet.dts, packet.time_base, stream
                 container.mux(broken if n == 3 else packet)
-    found, rubbish = pictures(clip)
-    assert [round(image.mean() / 20) for _, image in found] == [0, 1, 2, 4, 5, 6, 7]
-    assert len(rubbish) == 1
+    frames, corrupt = read(clip)
+    assert [round(image.mean() / 20) for _, image in frames] == [0, 1, 2, 4, 5, 6, 7]
+    assert len(corrupt) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 5000, np.random.default_rng(0).bytes(20_000)])
-def test_a_file_of_rubbish_is_an_error(tmp_path: Path, content: bytes) -> None:
+def test_corrupt_file_raises(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "clip.mp4").write_bytes(content)
     with pytest.raises(SourceError, match="nvalid data"):
-        pictures(tmp_path / "clip.mp4")
+        read(tmp_path / "clip.mp4")
 
 
-def test_a_file_cut_short_is_an_error(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+def test_truncated_file_raises(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
     whole = make_clip(tmp_path / "whole.mp4", [(RED, 20)]).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SourceError, match="nvalid data"):
-        pictures(tmp_path / "cut.mp4")
+        read(tmp_path / "cut.mp4")
 
 
-def test_a_file_without_pictures(tmp_path: Path) -> None:
+def test_file_without_video_raises(tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "x.wav"), "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)
         sound.setframerate(8000)
         sound.writeframes(b"\x00\x01" * 8000)
-    with pytest.raises(SourceError, match="holds no pictures"):
-        pictures(tmp_path / "x.wav")
+    with pytest.raises(SourceError, match="has no video"):
+        read(tmp_path / "x.wav")
 
 
 @pytest.mark.parametrize("source", ["no/such/clip.mp4", "/dev/video99"])
-def test_what_is_not_there(source: str) -> None:
+def test_missing_source_raises(source: str) -> None:
     with pytest.raises(SourceError, match="No such file"):
-        pictures(source)
+        read(source)
 
 
 @pytest.fixture
-def visitors() -> Iterator[tuple[str, list[str]]]:
-    """Address of a web server, and the paths that it was asked for."""
-    asked: list[str] = []
+def web_server() -> Iterator[tuple[str, list[str]]]:
+    """Address of a web server, and the paths that were requested."""
+    requested: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_error(404)
 
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
+    yield f"http://127.0.0.1:{server.server_port}", requested
     server.shutdown()
     server.server_close()
 
 
-def test_a_file_cannot_make_the_box_call_the_network(tmp_path: Path, visitors: tuple[str, list[str]]) -> None:
-    address, asked = visitors
+def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[str, list[str]]) -> None:
+    address, requested = web_server
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{address}/x.ts\n#EXT-X-ENDLIST\n"
     (tmp_path / "clip.m3u8").write_text(playlist)
     (tmp_path / "list.ffconcat").write_text(f"ffconcat version 1.0\nfile {address}/y.ts\n")
     for source in (tmp_path / "clip.m3u8", tmp_path / "list.ffconcat"):
         with pytest.raises(SourceError):
-            pictures(source)
-    assert asked == []
+            read(source)
+    assert requested == []
     with pytest.raises(SourceError):
-        pictures(f"{address}/camera")
-    assert asked == ["/camera"]  # the server is there
+        read(f"{address}/camera")
+    assert requested == ["/camera"]  # the server works
 
 
 # --- folders
 
 
-def test_a_folder_gives_its_photos_in_order_and_tells_of_those_that_cannot_be_read(tmp_path: Path) -> None:
+def test_folder_yields_images_in_order_and_reports_corrupt_ones(tmp_path: Path) -> None:
     for name, value in (("b.PNG", 100), ("a.jpg", 50), ("d.jpeg", 200)):
         cv2.imwrite(str(tmp_path / name), np.full((8, 12 + value, 3), (0, 0, value), np.uint8))  # red, in OpenCV's BGR
-    (tmp_path / "c.jpg").write_bytes(b"rubbish")
-    (tmp_path / "notes.txt").write_text("no photo")
-    found, rubbish = pictures(tmp_path, fps=2)
-    assert [(seconds, image.shape) for seconds, image in found] == [
+    (tmp_path / "c.jpg").write_bytes(b"corrupt")
+    (tmp_path / "notes.txt").write_text("no image")
+    frames, corrupt = read(tmp_path, fps=2)
+    assert [(seconds, image.shape) for seconds, image in frames] == [
         (0.0, (8, 62, 3)),
         (0.5, (8, 112, 3)),
         (1.5, (8, 212, 3)),
     ]
-    assert [round(float(image[..., 0].mean())) for _, image in found] == pytest.approx([50, 100, 200], abs=3)
-    assert max(float(image[..., 2].mean()) for _, image in found) < 5
-    assert rubbish == ["c.jpg: cannot be read as a photo"]
+    assert [round(float(image[..., 0].mean())) for _, image in frames] == pytest.approx([50, 100, 200], abs=3)
+    assert max(float(image[..., 2].mean()) for _, image in frames) < 5
+    assert corrupt == ["c.jpg: cannot be read as an image"]
 
 
-def test_a_folder_without_photos(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="holds no photos"):
-        pictures(tmp_path)
+def test_folder_without_images_raises(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no images"):
+        read(tmp_path)

@@ -1,8 +1,8 @@
-"""Messages for tests."""
+"""Example messages."""
 
 from typing import Any
 
-from ppe_edge.delivery.messages import Alert, AlertClosed, ModelReference, utc
+from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, ModelReference, utc
 
 MODEL = ModelReference(name="tiny.onnx", sha256="0" * 64, provenance={"recipe": "tiny"})
 NOON = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -25,7 +25,7 @@ def an_alert(number: int = 0, **changes: Any) -> Alert:
 
 
 def a_closing(number: int = 0, seconds: float = 5.0) -> AlertClosed:
-    """The end of `an_alert(number)`, seen after so many seconds."""
+    """The end of `an_alert(number)`, seen `seconds` later."""
     return AlertClosed(
         time=utc(NOON + number + seconds),
         camera="gate",
@@ -36,3 +36,7 @@ def a_closing(number: int = 0, seconds: float = 5.0) -> AlertClosed:
         duration_s=seconds,
         model=MODEL,
     )
+
+
+def a_camera_event(number: int = 0, **changes: Any) -> CameraEventMessage:
+    return CameraEventMessage(**{"time": utc(NOON + number), "camera": "gate", "event": "lost", **changes})

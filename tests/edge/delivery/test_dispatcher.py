@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alert_drawing import an_alert
-from broker import wait_until
+from example_messages import an_alert
+from helpers import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from ppe_edge.backoff import Backoff
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
-from ppe_edge.delivery.outbox import Outbox, OutboxConfig
+from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
 
 
 class ScriptedSink:
-    """Does what the script says with each message in turn, then takes everything."""
+    """Raises the exceptions of the script in turn, then accepts everything."""
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = list(script)
@@ -24,12 +26,12 @@ class ScriptedSink:
         self.taken: list[str] = []
         self.closed = False
 
-    def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
-        self.tried.append((body["id"], body["redelivered"]))
-        trouble = self.script.pop(0) if self.script else None
-        if trouble is not None:
-            raise trouble
-        self.taken.append(body["id"])
+    def send(self, message: Message, snapshot: Path | None) -> None:
+        self.tried.append((message.id, message.redelivered))
+        error = self.script.pop(0) if self.script else None
+        if error is not None:
+            raise error
+        self.taken.append(message.id)
 
     def close(self) -> None:
         self.closed = True
@@ -39,10 +41,12 @@ class HangingSink(ScriptedSink):
     def __init__(self) -> None:
         super().__init__()
         self.released = threading.Event()
+        self.waiting = False
 
-    def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
+    def send(self, message: Message, snapshot: Path | None) -> None:
+        self.waiting = True
         self.released.wait(60)
-        super().send(body, snapshot)
+        super().send(message, snapshot)
 
 
 def no_wait() -> Backoff:
@@ -53,9 +57,9 @@ def no_wait() -> Backoff:
 def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Outbox, list[DeliveryThread]]]]:
     started: list[tuple[Outbox, list[DeliveryThread]]] = []
 
-    def make(**sinks: ScriptedSink) -> tuple[Outbox, list[DeliveryThread]]:
+    def make(backoff: Backoff | None = None, **sinks: ScriptedSink) -> tuple[Outbox, list[DeliveryThread]]:
         outbox = Outbox(OutboxConfig(), tmp_path, list(sinks))
-        threads = [DeliveryThread(name, sink, outbox, no_wait()) for name, sink in sinks.items()]
+        threads = [DeliveryThread(name, sink, outbox, backoff or no_wait()) for name, sink in sinks.items()]
         started.append((outbox, threads))
         return outbox, threads
 
@@ -65,7 +69,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Outbox, list[DeliveryTh
         outbox.close()
 
 
-def test_failures_are_tried_again_in_order_and_marked_only_if_unsure(make: Any) -> None:
+def test_failed_message_is_retried_in_order_and_marked_only_if_uncertain(make: Any) -> None:
     sink = ScriptedSink(SinkFailed("refused", outcome_unknown=False), None, SinkFailed("late", outcome_unknown=True))
     outbox, (thread,) = make(hub=sink)
     first, second = outbox.put(an_alert(1)), outbox.put(an_alert(2))
@@ -75,7 +79,7 @@ def test_failures_are_tried_again_in_order_and_marked_only_if_unsure(make: Any) 
     assert thread.failures == 2 and thread.last_error is None
 
 
-def test_a_failure_and_its_end_are_logged_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_failure_and_recovery_are_logged_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "ppe_edge.delivery.dispatcher")
     sink = ScriptedSink(None, *[SinkFailed("down", outcome_unknown=False) for _ in range(3)])
     outbox, (thread,) = make(mqtt=sink)
@@ -88,7 +92,7 @@ def test_a_failure_and_its_end_are_logged_once(make: Any, caplog: pytest.LogCapt
     ]  # fmt: skip
 
 
-def test_a_refused_message_does_not_hold_up_others(make: Any) -> None:
+def test_refused_message_does_not_delay_others(make: Any) -> None:
     sink = ScriptedSink(SinkRefused("too big"))
     outbox, (thread,) = make(hub=sink)
     bad, good = outbox.put(an_alert(1)), outbox.put(an_alert(2))
@@ -98,7 +102,7 @@ def test_a_refused_message_does_not_hold_up_others(make: Any) -> None:
     assert sink.tried[0][0] == bad
 
 
-def test_a_mistake_in_a_sink_ends_nothing(make: Any) -> None:
+def test_bug_in_sink_does_not_end_delivery(make: Any) -> None:
     sink = ScriptedSink(KeyError("colour"))
     outbox, (thread,) = make(hub=sink)
     message = outbox.put(an_alert())
@@ -107,7 +111,7 @@ def test_a_mistake_in_a_sink_ends_nothing(make: Any) -> None:
     assert sink.tried == [(message, False), (message, True)]
 
 
-def test_a_sink_that_hangs_holds_up_no_other_and_is_named_at_the_end(make: Any) -> None:
+def test_stop_all_names_hanging_sink_which_does_not_delay_others(make: Any) -> None:
     hanging, working = HangingSink(), ScriptedSink()
     outbox, threads = make(hub=hanging, file=working)
     message = outbox.put(an_alert())
@@ -119,29 +123,29 @@ def test_a_sink_that_hangs_holds_up_no_other_and_is_named_at_the_end(make: Any) 
     hanging.released.set()
 
 
-def test_what_is_left_is_sent_at_the_end(make: Any) -> None:
+def test_stop_all_sends_remaining_messages(make: Any) -> None:
     sink = HangingSink()
     outbox, threads = make(hub=sink)
     for thread in threads:
         thread.start()
     sent = [outbox.put(an_alert(n)) for n in range(20)]
-    threading.Timer(0.1, sink.released.set).start()
+    wait_until(lambda: sink.waiting)
+    sink.released.set()
     assert stop_all(threads, 10) == []
     assert sink.taken == sent and sink.closed
 
 
-def test_a_sink_that_fails_does_not_keep_the_box_from_stopping(make: Any) -> None:
+def test_stop_all_ends_wait_of_failing_sink(make: Any) -> None:
     sink = ScriptedSink(*[SinkFailed("down", outcome_unknown=False) for _ in range(1000)])
-    outbox, (thread,) = make(hub=sink)
-    thread._backoff = Backoff(60, 60, lambda low, high: high)
+    outbox, (thread,) = make(Backoff(60, 60, lambda low, high: high), hub=sink)
     outbox.put(an_alert())
     thread.start()
     wait_until(lambda: sink.tried)
-    assert stop_all([thread], 5) == []  # in the middle of a wait of a minute
+    assert stop_all([thread], 5) == []  # although the thread waits for a minute
     assert outbox.stats().pending == {"hub": 1}
 
 
-def test_an_idle_thread_wakes_up_for_a_message(make: Any) -> None:
+def test_idle_thread_wakes_up_for_new_message(make: Any) -> None:
     sink = ScriptedSink()
     outbox, (thread,) = make(hub=sink)
     thread.start()
@@ -151,7 +155,7 @@ def test_an_idle_thread_wakes_up_for_a_message(make: Any) -> None:
 
 
 @given(st.floats(0.01, 10), st.floats(1, 60), st.integers(1, 60))
-def test_backoff_grows_to_its_cap_and_starts_again(first: float, cap: float, failures: int) -> None:
+def test_backoff_grows_to_cap_and_resets(first: float, cap: float, failures: int) -> None:
     backoff = Backoff(first, cap, lambda low, high: high)
     waits = [backoff.next() for _ in range(failures)]
     assert waits == [min(cap, first * 2**n) for n in range(failures)]
@@ -159,23 +163,23 @@ def test_backoff_grows_to_its_cap_and_starts_again(first: float, cap: float, fai
     assert backoff.next() == min(cap, first)
 
 
-def test_backoff_is_spread_over_the_whole_span() -> None:
+def test_backoff_jitter_covers_whole_range() -> None:
     waits = [Backoff(1.0, 1.0).next() for _ in range(500)]
     assert min(waits) < 0.1 and max(waits) > 0.9
 
 
-def test_the_deadline_ends_the_draining(make: Any) -> None:
+def test_request_stop_ends_sending_at_deadline(make: Any) -> None:
     class Slow(ScriptedSink):
-        def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
+        def send(self, message: Message, snapshot: Path | None) -> None:
             time.sleep(0.05)
-            super().send(body, snapshot)
+            super().send(message, snapshot)
 
     sink = Slow()
     outbox, (thread,) = make(hub=sink)
     for n in range(100):
         outbox.put(an_alert(n))
     thread.start()
-    thread.ask_to_stop(time.monotonic() + 0.3)
+    thread.request_stop(time.monotonic() + 0.3)
     assert thread.join(time.monotonic() + 5)
     assert 0 < len(sink.taken) < 100
     assert outbox.stats().pending == {"hub": 100 - len(sink.taken)}
