@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and how the command line shows a user's mistake."""
 
 from enum import StrEnum
 from importlib.metadata import version
@@ -24,34 +24,10 @@ class Split(StrEnum):
 
 
 class OnError(StrEnum):
-    """What to do about photos that the audit refuses."""
+    """What to do about images that the audit refuses."""
 
     stop = "stop"
     skip = "skip"
-
-
-class ArchitectureName(StrEnum):
-    """A network."""
-
-    yolov3 = "yolov3"
-    yolov3_small = "yolov3-small"
-    yolov3_tiny = "yolov3-tiny"
-
-
-class DarknetName(StrEnum):
-    """What a Darknet file holds: a network, or the backbone of YOLOv3 alone."""
-
-    yolov3 = "yolov3"
-    yolov3_small = "yolov3-small"
-    yolov3_tiny = "yolov3-tiny"
-    darknet53 = "darknet53"
-
-
-class BoxCodingName(StrEnum):
-    """How logits stand for boxes."""
-
-    bounded = "bounded"
-    darknet = "darknet"
 
 
 ClassMapOption = Annotated[
@@ -59,7 +35,7 @@ ClassMapOption = Annotated[
     typer.Option(
         "--class-map",
         metavar="NAME|FILE",
-        help="What the data's names mean: default, shwd, gdut-hwd, hard-hat-workers, shwd+gdut-hwd, or your own YAML.",
+        help="Meaning of the data's class names: default, shwd, gdut-hwd, hard-hat-workers, shwd+gdut-hwd, or your own YAML.",
     ),
 ]
 DataArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")]
@@ -83,7 +59,7 @@ ModelArgument = Annotated[
     typer.Argument(
         metavar="MODEL",
         parser=find_onnx,
-        help="A checkpoint, an .onnx file of `ppe-yolo export`, or helmet-tiny, which comes along.",
+        help="A checkpoint, an .onnx file of `ppe-yolo export`, or helmet-tiny, which is bundled.",
     ),
 ]
 OnnxArgument = Annotated[
@@ -94,19 +70,27 @@ OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder fo
 TilesOption = Annotated[
     int,
     typer.Option(
-        "--tiles", min=1, help="Far cameras, small heads: look at N x N overlapping tiles, too; N x N + 1 times the work."
+        "--tiles", min=1, help="For small, distant heads: also search N x N overlapping tiles; N x N + 1 times the work."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 
 
+def describe(error: UserError) -> str:
+    """One line about a user's mistake; its setting is shown as an option: `class_map` as --class-map."""
+    setting = error.setting
+    if setting is not None and not setting.startswith("-"):
+        setting = f"--{setting if '.' in setting else setting.replace('_', '-')}"
+    return " ".join(error.describe(setting).split())
+
+
 def require_torch() -> None:
-    """Refuses a torch and a torchvision that do not belong together, before they fail in a riddle."""
+    """Fails early, with a clear message, if the torch and torchvision builds are incompatible."""
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
-            f"torch {version('torch')} and torchvision {version('torchvision')} do not work together ({reason}): "
-            "install both from one index, for example: pip install --force-reinstall torch torchvision"
+            f"torch {version('torch')} and torchvision {version('torchvision')} do not work together ({reason})",
+            hint="install both from the same index, for example: pip install --force-reinstall torch torchvision",
         ) from error

@@ -1,4 +1,4 @@
-"""Measures a model on a split, as `ppe-yolo evaluate` does, from a bare checkout."""
+"""Evaluates a model on a split from a bare checkout; the same as `ppe-yolo evaluate`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Writes an ONNX file of a checkpoint, as `ppe-yolo export` does, from a bare checkout."""
+"""Exports a checkpoint to ONNX from a bare checkout; the same as `ppe-yolo export`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Finds heads in photos, as `ppe-yolo predict` does, from a bare checkout."""
+"""Detects heads in images from a bare checkout; the same as `ppe-yolo predict`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Audits a data set and makes it ready for training, as `ppe-yolo prepare` does, from a bare checkout."""
+"""Prepares a data set for training from a bare checkout; the same as `ppe-yolo prepare`."""
 
 import sys
 from pathlib import Path

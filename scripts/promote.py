@@ -1,4 +1,4 @@
-"""The gate between a trained model and the one in use, as `ppe-yolo promote` is, from a bare checkout."""
+"""Promotes a model if it is better than the champion, from a bare checkout; the same as `ppe-yolo promote`."""
 
 import sys
 from pathlib import Path

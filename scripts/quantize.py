@@ -1,4 +1,4 @@
-"""Makes 8-bit integers of an ONNX file, as `ppe-yolo quantize` does, from a bare checkout."""
+"""Quantises an ONNX model from a bare checkout; the same as `ppe-yolo quantize`."""
 
 import sys
 from pathlib import Path

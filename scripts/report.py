@@ -1,4 +1,4 @@
-"""Makes the report of an evaluation, as `ppe-yolo report` does, from a bare checkout."""
+"""Reports on an evaluation from a bare checkout; the same as `ppe-yolo report`."""
 
 import sys
 from pathlib import Path

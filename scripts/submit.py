@@ -1,4 +1,4 @@
-"""Submits a pipeline to Azure ML, as `ppe-yolo azureml submit` does, from a bare checkout."""
+"""Submits a pipeline to Azure ML from a bare checkout; the same as `ppe-yolo azureml submit`."""
 
 import sys
 from pathlib import Path

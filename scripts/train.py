@@ -1,4 +1,4 @@
-"""Trains, as `ppe-yolo fit` does, from a bare checkout."""
+"""Trains a detector from a bare checkout; the same as `ppe-yolo fit`."""
 
 import sys
 from pathlib import Path

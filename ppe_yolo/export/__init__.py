@@ -1,1 +1,1 @@
-"""From a checkpoint to an ONNX file that keeps the contract: export, parity, quantisation, speed."""
+"""From a checkpoint to other files: ONNX with a parity check, 8-bit integers, packed weights, Darknet; and their speed."""

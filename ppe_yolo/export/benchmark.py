@@ -1,11 +1,11 @@
-"""`ppe-yolo benchmark onnx`: what a frame costs, and how much of it is the network."""
+"""Times a frame on this machine, and the share of it that the network takes."""
 
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,64 +23,96 @@ from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
 from ppe_yolo.export.onnx import build_model
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
-from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, Architecture, YoloV3
+from ppe_yolo.model.names import Architecture
+from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3
 
 FRAMES = ((720, 1280), (1080, 1920))  # (height, width)
 GEMM_SIDE = 2048
+_ALONE = ": run alone"
 
 
-def benchmark_onnx(model: Path, int8: Path | None, rounds: int, console: Console) -> dict[str, float]:
-    """Times everything by turns in one process, on as many threads as this process may use, and prints a table.
+@dataclass(frozen=True, kw_only=True)
+class OnnxBenchmark:
+    """Times of an ONNX model, and of its quantised version if given.
+
+    Attributes:
+        seconds: Case (`model: run alone`, `model: frame 1280x720`, ...) -> seconds in each round.
+        flops: Floating-point operations of the convolutions per image.
+        peak_flops: Floating-point operations per second of numpy's float32 matrix product.
+        provider: The execution provider.
+        threads: Threads per operator.
+    """
+
+    seconds: Mapping[str, list[float]]
+    flops: int
+    peak_flops: float
+    provider: str
+    threads: int
+
+
+def benchmark_onnx(model: Path, int8: Path | None, rounds: int) -> OnnxBenchmark:
+    """Times all cases in turn in one process, with as many threads as this process may use.
 
     Args:
         model: An ONNX model of `ppe-yolo export`.
-        int8: The same one, quantised.
-        rounds: How often each is timed.
-        console: Where to print.
+        int8: The same model, quantised.
+        rounds: Number of rounds.
 
-    Returns:
-        Median seconds of each case, and `gemm_flops`, floating-point operations a second.
+    Raises:
+        UserError: Not such a model.
     """
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = available_threads()
     detectors = {"model": load_onnx_detector(model, device="cpu", threads=threads)}
     if int8 is not None:
         detectors["int8"] = load_onnx_detector(int8, device="cpu", threads=threads)
-    first = next(iter(detectors.values()))
+    first = detectors["model"]
     frames = {f"{w}x{h}": draw_site(np.random.default_rng(5), (h, w))[0] for h, w in FRAMES}
-    # the same picture alone as in the frames, since suppression takes longer where more is found
+    # the run alone gets the image of the frames, since suppression takes longer with more detections
     canvas = letterbox(next(iter(frames.values())), first.contract.input_size, first.contract.pad_value)[0][None]
-    cases: dict[str, Callable[[], Any]] = {}
+    cases: dict[str, Callable[[], object]] = {}
     for name, detector in detectors.items():
-        cases[f"{name}: run alone"] = partial(detector.run, canvas)
+        cases[f"{name}{_ALONE}"] = partial(detector.run, canvas)
         for size, frame in frames.items():
             cases[f"{name}: frame {size}"] = partial(detector.detect, [frame])
-    nothing = null_detector(first.contract, threads)
+    without_network = null_detector(first.contract, threads)
     for size, frame in frames.items():
-        cases[f"no network: frame {size}"] = partial(nothing.detect, [frame])
+        cases[f"no network: frame {size}"] = partial(without_network.detect, [frame])
     a, b = (np.random.default_rng(i).standard_normal((GEMM_SIDE, GEMM_SIDE), dtype=np.float32) for i in (0, 1))
-    product = np.empty_like(a)
-    cases["gemm"] = partial(np.matmul, a, b, out=product)
-    times = time_interleaved(cases, rounds)
-
-    medians = {name: statistics.median(t) for name, t in times.items()}
-    peak = 2 * GEMM_SIDE**3 / min(times.pop("gemm"))
-    table = Table("", "median", "fastest", "")
-    for name, values in times.items():
-        base = times.get(name.split(":")[0] + ": run alone")
-        note = f"{_ratio(values, base):.3f} x the run alone" if base is not None and base is not values else ""
-        if base is values and values is not next(iter(times.values())):
-            note = f"{_ratio(next(iter(times.values())), values):.2f} x faster"
-        table.add_row(name, f"{1e3 * medians[name]:.2f} ms", f"{1e3 * min(values):.2f} ms", note)
-    console.print(table)
-    flops = convolution_flops(onnx.load(model))
-    alone = times[f"{next(iter(detectors))}: run alone"]
-    console.print(
-        f"{flops / 1e9:.2f} GFLOP a picture: {flops / statistics.median(alone) / 1e9:.0f} GFLOP/s, "
-        f"{100 * flops / min(alone) / peak:.0f} % (fastest run) of numpy's float32 product of "
-        f"{GEMM_SIDE}x{GEMM_SIDE} matrices, {peak / 1e9:.0f} GFLOP/s"
+    cases["gemm"] = partial(np.matmul, a, b, out=np.empty_like(a))
+    seconds = time_interleaved(cases, rounds)
+    return OnnxBenchmark(
+        peak_flops=2 * GEMM_SIDE**3 / min(seconds.pop("gemm")),
+        seconds=seconds,
+        flops=convolution_flops(onnx.load(model)),
+        provider=first.provider,
+        threads=threads,
     )
-    console.print(f"onnxruntime {ort.__version__}, {first.provider}, {threads} threads, {rounds} rounds")
-    return {**medians, "gemm_flops": peak}
+
+
+def print_benchmark(result: OnnxBenchmark, console: Console) -> None:
+    """Prints the times as a table."""
+    table = Table("", "median", "fastest", "")
+    alone = result.seconds[f"model{_ALONE}"]
+    for name, values in result.seconds.items():
+        base = result.seconds.get(name.split(":")[0] + _ALONE)
+        note = ""
+        if base is not None and base is not values:
+            note = f"{_ratio(values, base):.3f} x the run alone"
+        elif base is values and values is not alone:
+            note = f"{_ratio(alone, values):.2f} x faster"
+        table.add_row(name, f"{1e3 * statistics.median(values):.2f} ms", f"{1e3 * min(values):.2f} ms", note)
+    console.print(table)
+    console.print(
+        f"{result.flops / 1e9:.2f} GFLOP per image: {result.flops / statistics.median(alone) / 1e9:.0f} GFLOP/s, "
+        f"{100 * result.flops / min(alone) / result.peak_flops:.0f} % (fastest run) of numpy's float32 product of "
+        f"{GEMM_SIDE}x{GEMM_SIDE} matrices, {result.peak_flops / 1e9:.0f} GFLOP/s"
+    )
+    console.print(f"onnxruntime {ort.__version__}, {result.provider}, {result.threads} threads, {len(alone)} rounds")
+
+
+def available_threads() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ratio(a: list[float], b: list[float]) -> float:
@@ -89,7 +121,7 @@ def _ratio(a: list[float], b: list[float]) -> float:
 
 
 class NullBody(nn.Module):
-    """Raw maps of the right sizes from one pixel of each cell: everything but the network."""
+    """Raw maps of the right sizes from one pixel of each cell, in place of a network."""
 
     def __init__(self, outputs: int, strides: tuple[int, ...]) -> None:
         super().__init__()
@@ -103,10 +135,14 @@ class NullBody(nn.Module):
 
 
 def null_detector(contract: ModelContract, threads: int) -> OnnxDetector:
-    """A detector with the same input, decoding and suppression, and no network between them."""
+    """A detector with the same input, decoding and suppression, but no network.
+
+    Raises:
+        UserError: The contract does not name the architecture.
+    """
     architecture: Architecture | None = contract.provenance.get("architecture")
     if architecture is None:
-        raise UserError("model contract: expected the architecture in provenance, got none: export the model again")
+        raise UserError("model contract", expected="the architecture in provenance", got="none", hint="export the model again")
     torch.manual_seed(0)
     network = YoloV3(architecture, len(contract.class_names))
     network.body = NullBody(ANCHORS_PER_LEVEL * (5 + len(contract.class_names)), network.strides)
@@ -114,7 +150,7 @@ def null_detector(contract: ModelContract, threads: int) -> OnnxDetector:
 
 
 def convolution_flops(model: ModelProto) -> int:
-    """Multiplications and additions of all convolutions for one picture."""
+    """Multiplications and additions of all convolutions for one image."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
     shapes |= {t.name: list(t.dims) for t in graph.initializer}

@@ -1,15 +1,14 @@
-"""Commands that turn a checkpoint into other files."""
+"""Commands that turn a checkpoint into other files, and `benchmark onnx`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ppe_yolo.model.names import BoxCoding, DarknetKind
 from ppe_yolo.options import (
-    BoxCodingName,
     CheckpointArgument,
     ClassMapOption,
-    DarknetName,
     OnnxArgument,
     OnnxOutOption,
     OutOption,
@@ -21,6 +20,15 @@ from ppe_yolo.options import (
 
 app = typer.Typer()
 benchmark_app = typer.Typer()
+
+CalibrationOption = Annotated[
+    list[str],
+    typer.Option(
+        "--calibration",
+        metavar="DIR[=CLASSMAP]",
+        help="The training data; repeat the option for several data sets, each with its class map if they differ.",
+    ),
+]
 
 
 @app.command()
@@ -36,12 +44,27 @@ def export(
         Path | None,
         typer.Option("--alarm-thresholds", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
     ] = None,
+    input_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            "--input-size", metavar="HEIGHT WIDTH", help="Another input size for the same weights, in multiples of 32."
+        ),
+    ] = None,
 ) -> None:
-    """Writes one ONNX file, if it finds what the checkpoint finds on pictures drawn for the comparison."""
+    """Writes an ONNX file, if it detects what the checkpoint detects on drawn images."""
     require_torch()
     from ppe_yolo.export.onnx import export_onnx
+    from ppe_yolo.export.printing import print_export
 
-    export_onnx(checkpoint, out, suppression=not without_nms, half=half, alarm_thresholds=alarm_thresholds, console=out_console)
+    result = export_onnx(
+        checkpoint,
+        out,
+        suppression=not without_nms,
+        half=half,
+        alarm_thresholds=alarm_thresholds,
+        input_size=input_size,
+    )
+    print_export(result, out_console)
 
 
 @app.command()
@@ -49,32 +72,36 @@ def verify(
     model: OnnxArgument,
     checkpoint: Annotated[
         Path,
-        typer.Option("--checkpoint", metavar="CHECKPOINT", parser=find_checkpoint, help="What the model was made from."),
+        typer.Option("--checkpoint", metavar="CHECKPOINT", parser=find_checkpoint, help="What the model was exported from."),
     ],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
-    split: Annotated[Split, typer.Option(help="Which photos.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="The images.")] = Split.test,
     class_map: ClassMapOption = "default",
     max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Allowed difference, points of mAP.")] = 0.1,
 ) -> None:
     """Compares an ONNX model with its checkpoint on a whole split: detections and mAP."""
     require_torch()
+    from ppe_yolo.export.printing import print_verification
     from ppe_yolo.export.verify import verify as run
 
-    run(model, checkpoint, str(data), split=split.value, class_map=class_map, tolerance=max_drop, console=out_console)
+    result = run(model, checkpoint, str(data), split=split.value, class_map=class_map, console=out_console)
+    print_verification(result, split.value, out_console)
+    result.require(max_drop)
 
 
 @app.command()
 def quantize(
     model: OnnxArgument,
-    calibration: Annotated[Path, typer.Option("--calibration", metavar="DIR", help="The training data.")],
+    calibration: CalibrationOption,
     out: OnnxOutOption,
     class_map: ClassMapOption = "default",
-    photos: Annotated[int, typer.Option(min=1, help="Training photos to find ranges on.")] = 200,
+    photos: Annotated[int, typer.Option(min=1, help="Number of training images to find the ranges on.")] = 200,
     val_fraction: Annotated[
-        float | None, typer.Option("--val-fraction", help="As in fit, where the model does not tell.")
+        float | None, typer.Option("--val-fraction", help="As in fit, for models that do not record it.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="As in fit, where the model does not tell; also of the choice of photos.")
+        int | None,
+        typer.Option(min=0, help="As in fit, for models that do not record it; also the seed of the choice of images."),
     ] = None,
     max_drop: Annotated[
         float, typer.Option("--max-drop", min=0, help="Points that may be lost, of mAP@0.5 and of mAP@0.5:0.95.")
@@ -83,102 +110,109 @@ def quantize(
         bool | None,
         typer.Option(
             "--reduce-range/--full-range",
-            help="Weights of 7 bits, for processors without VNNI, or of 8; as this processor needs it if not given.",
+            help="Weights of 7 bits, for processors without VNNI, or of 8; by default what this processor needs.",
         ),
     ] = None,
 ) -> None:
-    """Makes 8-bit integers of a model, if it still finds enough on validation photos."""
+    """Quantises a model to 8-bit integers, if it still detects well enough on the validation images."""
     require_torch()
+    from ppe_yolo.export.calibration import parse_data
+    from ppe_yolo.export.printing import print_quantization
     from ppe_yolo.export.quantize import quantize as run
 
-    run(
+    result = run(
         model,
-        str(calibration),
+        parse_data(calibration, class_map),
         out,
-        class_map=class_map,
-        photos=photos,
+        images=photos,
         val_fraction=val_fraction,
         seed=seed,
         max_drop=max_drop,
         reduce_range=reduce_range,
         console=out_console,
     )
+    print_quantization(result, out_console)
 
 
 @app.command()
 def pack_weights(
     checkpoint: CheckpointArgument,
-    name: Annotated[str, typer.Option(help="Of the two files, and what users call the model by.")],
+    name: Annotated[str, typer.Option(help="Name of the model and its two files.")],
     alarm_thresholds: Annotated[
         Path,
         typer.Option("--alarm-thresholds", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
     ],
-    calibration: Annotated[Path, typer.Option("--calibration", metavar="DIR", help="The training data.")],
+    calibration: CalibrationOption,
     out: OutOption,
     class_map: ClassMapOption = "default",
 ) -> None:
-    """For maintainers: a small checkpoint to fine-tune from and an 8-bit ONNX file, to come with the library."""
+    """For maintainers: makes a small checkpoint and an 8-bit ONNX file, to be bundled with the library."""
     require_torch()
+    from ppe_yolo.export.calibration import parse_data
     from ppe_yolo.export.pack import pack_weights as run
+    from ppe_yolo.export.printing import print_packed
 
-    run(
+    result = run(
         checkpoint,
         out,
         name,
         alarm_thresholds=alarm_thresholds,
-        calibration=str(calibration),
-        class_map=class_map,
+        calibration=parse_data(calibration, class_map),
         console=out_console,
     )
+    print_packed(result, out_console)
 
 
 @app.command()
 def import_darknet(
     weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="yolov3.weights, yolov3-tiny.weights, darknet53.conv.74.")],
-    architecture: Annotated[DarknetName, typer.Option(help="What the file holds; darknet53 is a backbone alone.")],
+    architecture: Annotated[DarknetKind, typer.Option(help="Content of the file; darknet53 is a backbone only.")],
     out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint to write.")],
     class_names: Annotated[
         str | None,
-        typer.Option("--class-names", metavar="coco|FILE", help="One name a line; else the .names beside the file, or coco."),
+        typer.Option("--class-names", metavar="coco|FILE", help="One name per line; by default the .names file, or coco."),
     ] = None,
     input_size: Annotated[
         tuple[int, int] | None,
-        typer.Option("--input-size", metavar="HEIGHT WIDTH", help="Else that of the .cfg beside the file, or 416 416."),
+        typer.Option("--input-size", metavar="HEIGHT WIDTH", help="By default that of the .cfg file, or 416 416."),
     ] = None,
     anchors: Annotated[
         str | None,
         typer.Option(
             metavar="[[W,H],...]",
-            help="In pixels of the input, the finest stride first; else those of the .cfg, or the published ones.",
+            help="In pixels of the input, the finest stride first; by default those of the .cfg file, or the published ones.",
         ),
     ] = None,
     box_coding: Annotated[
-        BoxCodingName | None, typer.Option("--box-coding", help="Else that of the .cfg beside the file, or darknet.")
+        BoxCoding | None, typer.Option("--box-coding", help="By default that of the .cfg file, or darknet.")
     ] = None,
 ) -> None:
-    """Makes a checkpoint of Darknet weights, to detect with or as the start of a training."""
+    """Makes a checkpoint of Darknet weights, to detect with or to start a training from.
+
+    The .cfg and .names files are those of the same name next to the weights; yolov3-small needs its .cfg.
+    """
     require_torch()
     from ppe_yolo.export.darknet import import_darknet as run
 
-    made = run(
+    imported = run(
         weights,
-        architecture.value,
+        architecture,
         out,
         class_names=class_names,
         input_size=input_size,
         anchors=anchors,
-        box_coding=box_coding.value if box_coding else None,
+        box_coding=box_coding,
     )
-    out_console.print(made.summary(), markup=False, soft_wrap=True)
+    out_console.print(imported.summary(), markup=False, soft_wrap=True)
     out_console.print(f"checkpoint: {out}", soft_wrap=True)
 
 
 @app.command()
 def export_darknet(
     checkpoint: CheckpointArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="WEIGHTS", help="The .weights file; .cfg and .names go beside it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="WEIGHTS", help="The .weights file; .cfg and .names go next to it.")],
 ) -> None:
-    """Writes a checkpoint as Darknet weights, with the cfg and the names that go with them."""
+    """Writes a checkpoint as Darknet weights, with the cfg and the names that belong to them."""
     require_torch()
     from ppe_yolo.export.darknet import export_darknet as run
 
@@ -190,10 +224,11 @@ def export_darknet(
 def benchmark_onnx(
     model: OnnxArgument,
     int8: Annotated[Path | None, typer.Option("--int8", metavar="MODEL", help="The same model, quantised.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 50,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 50,
 ) -> None:
-    """A frame's cost on this machine's CPU: the network alone, the whole path, and the path without a network."""
+    """Times a frame on this machine's CPU: the network alone, the whole path, and the path without a network."""
     require_torch()
     from ppe_yolo.export.benchmark import benchmark_onnx as run
+    from ppe_yolo.export.benchmark import print_benchmark
 
-    run(model, int8, rounds, out_console)
+    print_benchmark(run(model, int8, rounds), out_console)

@@ -16,19 +16,19 @@ from ppe_yolo.inference.postprocess import MAX_CANDIDATES
 OPSET = 18
 IR_VERSION = 10
 DECODED_BOXES, DECODED_SCORES = "decoded_xyxy", "decoded_scores"  # the network's outputs, before suppression
-# the image keys of the ONNX standard (docs/MetadataProps.md); sRGB photos in bytes
+# the image keys of the ONNX standard (docs/MetadataProps.md): sRGB images in bytes
 IMAGE_KEYS = {
     "Image.BitmapPixelFormat": "Rgb8",
     "Image.ColorSpaceGamma": "SRGB",
     "Image.NominalPixelRange": "NominalRange_0_255",
 }
 
-# What `inference.postprocess` does, for a whole batch. Every shape but that of `kept` [S, 3] is known beforehand: the kept
-# candidates go back into their places [B, K], and a second TopK puts them in front. TopK and NonMaxSuppression put the lower
-# index first where scores are equal, as torchvision's nms does.
+# The same as `inference.postprocess`, for a whole batch. All shapes except that of `kept` [S, 3] are static: kept candidates
+# are scattered back to their positions [B, K], and a second TopK moves them to the front. If scores are equal, TopK and
+# NonMaxSuppression take the lower index first, as torchvision's nms does.
 _SUPPRESSION = """
 <ir_version: {ir_version}, opset_import: ["": {opset}]>
-suppression (float[batch, {places}, 4] {boxes}, float[batch, {places}, {classes}] {scores})
+suppression (float[batch, {locations}, 4] {boxes}, float[batch, {locations}, {classes}] {scores})
 => (float[batch, {most}, 4] boxes_xyxy, float[batch, {most}] scores, int64[batch, {most}] labels)
 <int64[2] row = {{0, -1}}, int64[1] candidates = {{{candidates}}}, int64[1] taken = {{{taken}}}, int64[1] most = {{{most}}},
  int64 classes = {{{classes}}}, int64[3] four = {{1, 1, 4}}, int64[1] one = {{1}}, int64[1] two = {{2}},
@@ -36,12 +36,12 @@ suppression (float[batch, {places}, 4] {boxes}, float[batch, {places}, {classes}
 {{
   flat = Reshape (decoded_scores, row)
   strongest, index = TopK <axis = 1> (flat, candidates)
-  place = Div (index, classes)
+  location = Div (index, classes)
   label = Mod (index, classes)
-  place_column = Unsqueeze (place, two)
-  place_fourfold = Expand (place_column, four)
-  reaching_out = GatherElements <axis = 1> (decoded_xyxy, place_fourfold)
-  not_negative = Max (reaching_out, nothing)
+  location_column = Unsqueeze (location, two)
+  location_fourfold = Expand (location_column, four)
+  unclipped = GatherElements <axis = 1> (decoded_xyxy, location_fourfold)
+  not_negative = Max (unclipped, nothing)
   clipped = Min (not_negative, limit)
   label_number = Cast <to = 1> (label)
   plane = Mul (label_number, side)
@@ -53,46 +53,46 @@ suppression (float[batch, {places}, 4] {boxes}, float[batch, {places}, {classes}
   kept_scores = GatherND (strongest, where)
   shape = Shape (strongest)
   zeros = ConstantOfShape <value = float[1] {{0}}> (shape)
-  in_place = ScatterND (zeros, where, kept_scores)
-  sorted_scores, order = TopK <axis = 1> (in_place, taken)
+  scattered = ScatterND (zeros, where, kept_scores)
+  sorted_scores, order = TopK <axis = 1> (scattered, taken)
   sorted_labels = GatherElements <axis = 1> (label, order)
   order_column = Unsqueeze (order, two)
   order_fourfold = Expand (order_column, four)
   sorted_boxes = GatherElements <axis = 1> (clipped, order_fourfold)
-  is_found = Greater (sorted_scores, nothing)
-  is_found_column = Unsqueeze (is_found, two)
-  found_labels = Where (is_found, sorted_labels, no_label)
-  found_boxes = Where (is_found_column, sorted_boxes, nothing)
+  is_kept = Greater (sorted_scores, nothing)
+  is_kept_column = Unsqueeze (is_kept, two)
+  kept_labels = Where (is_kept, sorted_labels, no_label)
+  kept_boxes = Where (is_kept_column, sorted_boxes, nothing)
   {ending}
 }}
 """
 _ENDING = """
-  boxes_xyxy = {op} (found_boxes{boxes})
+  boxes_xyxy = {op} (kept_boxes{boxes})
   scores = {op} (sorted_scores{scores})
-  labels = {op} (found_labels{labels})
+  labels = {op} (kept_labels{labels})
 """
 
 
-def suppression_model(places: int, contract: ModelContract) -> ModelProto:
+def suppression_model(locations: int, contract: ModelContract) -> ModelProto:
     """Decoded boxes [B, N, 4] and scores [B, N, C] -> boxes_xyxy [B, D, 4], scores [B, D], labels [B, D].
 
     Args:
-        places: N.
-        contract: C, D, thresholds and the picture's size.
+        locations: N.
+        contract: Provides C, D, the thresholds and the input size.
     """
     height, width = contract.input_size
     classes, most = len(contract.class_names), contract.max_detections
-    candidates = min(MAX_CANDIDATES, places * classes)
+    candidates = min(MAX_CANDIDATES, locations * classes)
     taken = min(most, candidates)
     if taken == most:
         ending = _ENDING.format(op="Identity", boxes="", scores="", labels="")
-    else:  # a picture so small that it cannot have as many detections
+    else:  # an input so small that it cannot have that many detections
         ending = _ENDING.format(op="Pad", boxes=", missing_boxes", scores=", missing", labels=", missing")
     model = parse_model(
         _SUPPRESSION.format(
             ir_version=IR_VERSION,
             opset=OPSET,
-            places=places,
+            locations=locations,
             classes=classes,
             boxes=DECODED_BOXES,
             scores=DECODED_SCORES,
@@ -102,7 +102,7 @@ def suppression_model(places: int, contract: ModelContract) -> ModelProto:
             ending=ending,
         )
     )
-    # NonMaxSuppression keeps what is above its threshold, the contract what is not below it
+    # NonMaxSuppression keeps scores above its threshold; the contract keeps those equal to it, too
     below_floor = np.nextafter(np.float32(contract.score_floor), np.float32(-1))
     values: dict[str, NDArray[Any]] = {
         "limit": np.array([width, height, width, height], dtype=np.float32),
@@ -118,11 +118,11 @@ def suppression_model(places: int, contract: ModelContract) -> ModelProto:
 
 
 def add_suppression(network: ModelProto, contract: ModelContract) -> ModelProto:
-    """Puts `suppression_model` behind a network that ends in decoded boxes and scores."""
-    places = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    """Appends `suppression_model` to a network that ends in decoded boxes and scores."""
+    locations = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     pairs = [(name, name) for name in (DECODED_BOXES, DECODED_SCORES)]
-    # the prefix keeps its names apart from the network's; the outputs get their own names back
-    suppression = onnx.compose.add_prefix(suppression_model(places, contract), "suppression.", rename_inputs=False)
+    # the prefix prevents clashes with the network's names; the outputs get their names back
+    suppression = onnx.compose.add_prefix(suppression_model(locations, contract), "suppression.", rename_inputs=False)
     for output in suppression.graph.output:
         old, output.name = output.name, output.name.removeprefix("suppression.")
         for node in suppression.graph.node:
@@ -131,7 +131,7 @@ def add_suppression(network: ModelProto, contract: ModelContract) -> ModelProto:
 
 
 def with_decoded_outputs(model: ModelProto) -> ModelProto:
-    """A copy that also gives what goes into the suppression, for comparisons."""
+    """A copy that also outputs the inputs of the suppression, for comparisons."""
     copy = ModelProto()
     copy.CopyFrom(model)
     copy.graph.output.extend(
@@ -141,9 +141,9 @@ def with_decoded_outputs(model: ModelProto) -> ModelProto:
 
 
 def stamp(model: ModelProto, contract: ModelContract) -> None:
-    """Writes the contract and ONNX's own image keys into the metadata.
+    """Writes the contract and ONNX's image keys into the metadata.
 
-    Whatever else stood there is dropped, above all the exporter's notes at every node: they name files of this machine.
+    All other metadata is removed, above all the exporter's notes at every node, which name files of this machine.
     """
     for item in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
         item.ClearField("metadata_props")

@@ -1,24 +1,44 @@
-"""`ppe-yolo export`: a checkpoint as one ONNX file, which is written only if it finds what the checkpoint finds."""
+"""Writes a checkpoint as one ONNX file, if it detects what the checkpoint detects."""
 
 import hashlib
+import json
 import warnings
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
 import torch
-from rich.console import Console
 
-from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.contract import STRIDE, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.evaluation.decisions.operating_point import read_thresholds
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
-from ppe_yolo.export.parity import check_parity
+from ppe_yolo.export.parity import ParityReport, check_parity
 from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained, training_hash
 from ppe_yolo.inference.deployable import DeployableNetwork
 from ppe_yolo.model.yolov3 import YoloV3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """The result of an export.
+
+    Attributes:
+        path: The file.
+        contract: Its contract.
+        nodes: Number of nodes in its graph.
+        parity: How it compares with the checkpoint.
+        has_dropped_thresholds: Whether the checkpoint had alarm thresholds that do not hold at the new input size.
+    """
+
+    path: Path
+    contract: ModelContract
+    nodes: int
+    parity: ParityReport
+    has_dropped_thresholds: bool
 
 
 def export_onnx(
@@ -28,30 +48,38 @@ def export_onnx(
     suppression: bool = True,
     half: bool = False,
     alarm_thresholds: Path | None = None,
-    console: Console,
-) -> None:
-    """Exports, compares, writes.
+    input_size: tuple[int, int] | None = None,
+) -> Exported:
+    """Exports a checkpoint, compares the result with it, and writes the file.
 
     Args:
         checkpoint: Written by `ppe-yolo fit`.
         out: The file to write.
-        suppression: With the suppression in the graph; without it the outputs are decoded_xyxy [B, N, 4] and
-            decoded_scores [B, N, C].
+        suppression: Put the suppression into the graph; without it, the outputs are decoded_xyxy [B, N, 4] and decoded_scores
+            [B, N, C].
         half: Convolutions in float16.
-        alarm_thresholds: An operating_point.json for the contract; else it keeps what the checkpoint has.
-        console: Where the comparison is printed.
+        alarm_thresholds: An operating_point.json for the contract; None keeps the thresholds of the checkpoint.
+        input_size: (height, width) in multiples of 32; None: that of the training. The network is fully convolutional and
+            its anchors are in pixels, so the same weights work at any size. Alarm thresholds hold for one size only: at
+            another one, those of the checkpoint are dropped.
 
     Raises:
-        UserError: Not a checkpoint, not a name for an ONNX file, or the two models differ; then nothing is written.
+        UserError: Not a checkpoint, not a name for an ONNX file, thresholds of another model or input size, or the two models
+            differ; then nothing is written.
     """
     if out.suffix != ".onnx":
-        raise UserError(f"--out: expected a name that ends in .onnx, got {out}")
+        raise UserError(setting="out", expected="a name that ends in .onnx", got=str(out))
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
     checkpoint_hash = hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest()
+    trained_size, has_dropped_thresholds = contract.input_size, False
+    if input_size is not None and input_size != trained_size:
+        has_dropped_thresholds = bool(contract.alarm_thresholds) and alarm_thresholds is None
+        contract = at_input_size(contract, input_size)
     if alarm_thresholds is not None:
-        chosen = read_thresholds(alarm_thresholds, contract.class_names, training_hash(contract, checkpoint))
-        contract = replace(contract, alarm_thresholds=chosen)
+        thresholds = read_thresholds(alarm_thresholds, contract.class_names, training_hash(contract, checkpoint))
+        _require_input_size(alarm_thresholds, contract.input_size, trained_size)
+        contract = replace(contract, alarm_thresholds=thresholds)
     contract = replace(
         contract,
         provenance={
@@ -65,13 +93,49 @@ def export_onnx(
     model = build_model(network, contract, suppression=suppression, half=half)
     with atomic_path(out) as temporary:
         temporary.write_bytes(model.SerializeToString())
-        check_parity(network, contract, temporary, suppression=suppression, half=half, console=console)
-    nodes = len(model.graph.node)
-    console.print(f"{out}: opset {OPSET}, {nodes} nodes, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+        parity = check_parity(network, contract, temporary, suppression=suppression, half=half)
+    return Exported(
+        path=out,
+        contract=contract,
+        nodes=len(model.graph.node),
+        parity=parity,
+        has_dropped_thresholds=has_dropped_thresholds,
+    )
+
+
+def at_input_size(contract: ModelContract, input_size: tuple[int, int]) -> ModelContract:
+    """The contract of the same weights at another input size, without alarm thresholds.
+
+    Raises:
+        UserError: Not multiples of 32.
+    """
+    if any(side < STRIDE or side % STRIDE for side in input_size):
+        raise UserError(
+            setting="input_size",
+            expected=f"a height and a width in multiples of {STRIDE}",
+            got=f"{input_size[0]} {input_size[1]}",
+        )
+    return replace(contract, input_size=input_size, alarm_thresholds={})
+
+
+def _require_input_size(operating_point: Path, input_size: tuple[int, int], trained_size: tuple[int, int]) -> None:
+    """Refuses thresholds that were chosen at another input size; files without a size were written for `trained_size`."""
+    measured_at = tuple(json.loads(operating_point.read_text(encoding="utf-8")).get("input_size") or trained_size)
+    if measured_at != input_size:
+        raise UserError(
+            file=operating_point,
+            expected=f"thresholds chosen at the input size {_show(input_size)}",
+            got=f"those of {_show(measured_at)}",
+            hint="export without --alarm-thresholds, evaluate that file on the validation images, report, and export again",
+        )
+
+
+def _show(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
 
 
 def build_model(network: YoloV3, contract: ModelContract, *, suppression: bool = True, half: bool = False) -> onnx.ModelProto:
-    """The ONNX model of a network, with its contract and checked by onnx."""
+    """The ONNX model of a network, with its contract, checked by onnx."""
     model = trace(DeployableNetwork(network, half=half), contract)
     if suppression:
         model = add_suppression(model, contract)
@@ -81,11 +145,11 @@ def build_model(network: YoloV3, contract: ModelContract, *, suppression: bool =
 
 
 def trace(network: DeployableNetwork, contract: ModelContract) -> onnx.ModelProto:
-    """The network alone: images uint8 [batch, H, W, 3] -> decoded_xyxy [batch, N, 4], decoded_scores [batch, N, C]."""
-    # two pictures: a batch of one would be taken for a constant
+    """The network only: images uint8 [batch, H, W, 3] -> decoded_xyxy [batch, N, 4], decoded_scores [batch, N, C]."""
+    # two images: a batch of one would be exported as a constant
     images = torch.zeros((2, *contract.input_size, 3), dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # of the exporter about itself
+        warnings.simplefilter("ignore")  # the exporter's, about itself
         program = torch.onnx.export(
             network,
             (images,),

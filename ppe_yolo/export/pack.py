@@ -1,12 +1,12 @@
-"""`ppe-yolo pack-weights`: the two files of a model that comes with the library, from a run's checkpoint."""
+"""Makes the two files of a bundled model from the checkpoint of a run."""
 
 import hashlib
 import io
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,31 @@ from rich.console import Console
 
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.evaluation.decisions.operating_point import read_thresholds
-from ppe_yolo.export.onnx import export_onnx
-from ppe_yolo.export.quantize import quantize
+from ppe_yolo.export.calibration import DataSpec
+from ppe_yolo.export.onnx import Exported, export_onnx
+from ppe_yolo.export.quantize import Quantized, quantize
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained
 from ppe_yolo.model.yolov3 import YoloV3
 from ppe_yolo.weights import SUFFIXES
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's earliest date: the same weights make the same bytes
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the same weights make the same bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """A packed model.
+
+    Attributes:
+        checkpoint: NAME.ckpt.
+        onnx: NAME.int8.onnx.
+        exported: The export in float32.
+        quantized: Its quantisation.
+    """
+
+    checkpoint: Path
+    onnx: Path
+    exported: Exported
+    quantized: Quantized
 
 
 def pack_weights(
@@ -30,23 +48,21 @@ def pack_weights(
     name: str,
     *,
     alarm_thresholds: Path,
-    calibration: str,
-    class_map: str | None = None,
-    console: Console,
-) -> None:
+    calibration: Sequence[DataSpec],
+    console: Console | None = None,
+) -> Packed:
     """Writes NAME.ckpt to fine-tune from and NAME.int8.onnx to detect with; both or none.
 
     Args:
-        checkpoint: Of a run, which remembers its validation photos.
+        checkpoint: Of a run; it records the validation images.
         out: Folder for the two files.
         name: The model's name.
-        alarm_thresholds: operating_point.json of the same checkpoint on its validation photos.
-        calibration: The data of the training, see `quantize`.
-        class_map: Name or file.
-        console: Where to print.
+        alarm_thresholds: operating_point.json of the same checkpoint on its validation images.
+        calibration: The data sets of the training, see `quantize`.
+        console: Shows progress; none when None.
 
     Raises:
-        UserError: Not a trained checkpoint, thresholds of another one, or 8 bits lose too much.
+        UserError: Not a trained checkpoint, thresholds of another one, or quantisation loses too much.
     """
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
@@ -57,25 +73,27 @@ def pack_weights(
         provenance={**contract.provenance, "run_checkpoint_blake2b": run_hash},
     )
     with tempfile.TemporaryDirectory() as folder:
-        packed, whole, small = (Path(folder) / f"{name}{s}" for s in (SUFFIXES["checkpoint"], ".onnx", SUFFIXES["onnx"]))
-        packed.write_bytes(pack_checkpoint(network, describe_network(network, contract)))
-        export_onnx(packed, whole, console=console)
-        # 7 bits: what overflows on processors without VNNI would do so on the users', not here
-        quantize(whole, calibration, small, class_map=class_map, reduce_range=True, console=console)
-        for made in (packed, small):
-            with atomic_path(out / made.name) as temporary:
-                shutil.copyfile(made, temporary)
-            console.print(f"{out / made.name}: {made.stat().st_size:,} bytes", soft_wrap=True)
+        checkpoint_file, float_file, onnx_file = (
+            Path(folder) / f"{name}{suffix}" for suffix in (SUFFIXES["checkpoint"], ".onnx", SUFFIXES["onnx"])
+        )
+        checkpoint_file.write_bytes(pack_checkpoint(network, describe_network(network, contract)))
+        exported = export_onnx(checkpoint_file, float_file)
+        # 7 bits: 8 would overflow on users' processors without VNNI, even if not on this one
+        quantized = quantize(float_file, calibration, onnx_file, reduce_range=True, console=console)
+        for file in (checkpoint_file, onnx_file):
+            with atomic_path(out / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+        return Packed(checkpoint=out / checkpoint_file.name, onnx=out / onnx_file.name, exported=exported, quantized=quantized)
 
 
 def pack_checkpoint(network: YoloV3, description: Mapping[str, Any]) -> bytes:
-    """A checkpoint without what only a resumed training needs, its kernels in bfloat16, compressed.
+    """A compressed checkpoint with kernels in bfloat16, and without the state that only a resumed training needs.
 
-    `read_checkpoint` takes it like any other: torch reads compressed archives, and a network copies its weights into
-    float32. bfloat16 keeps eight significant bits of each weight, and its exponents, which hardly vary, compress well.
+    `read_checkpoint` reads it like any other: torch reads compressed archives, and a network copies its weights into float32.
+    bfloat16 keeps eight significant bits of each weight, and its exponents, which hardly vary, compress well.
     """
     weights = {
-        # the few numbers of biases and batch norms stay as they are
+        # biases and batch norms are few numbers, and stay in float32
         f"network.{key}": (value.to(torch.bfloat16) if value.ndim == 4 else value).contiguous()
         for key, value in network.state_dict().items()
     }

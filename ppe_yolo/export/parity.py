@@ -1,4 +1,4 @@
-"""The gate of every export: checkpoint and ONNX on the same pictures, none of which was used for tracing."""
+"""The check of every export: checkpoint and ONNX model on the same images, none of which was used for tracing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
@@ -22,16 +21,16 @@ from ppe_yolo.inference.postprocess import postprocess_batch
 from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3
 
-SIZES = ((360, 480), (720, 1280), (640, 400))  # (height, width) of the pictures
+SIZES = ((360, 480), (720, 1280), (640, 400))  # (height, width) of the images
 
 
 class ParityError(UserError):
-    """Two models that should find the same do not; says by how much."""
+    """Two models that must detect the same do not; the message says by how much they differ."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far checkpoint and ONNX may lie apart: boxes in pixels, and scores."""
+    """Largest allowed difference of boxes (pixels) and scores."""
 
     boxes: float
     scores: float
@@ -39,21 +38,75 @@ class Tolerance:
 
 FLOAT32 = Tolerance(boxes=0.05, scores=1e-4)
 FLOAT16 = Tolerance(boxes=2.0, scores=0.02)
-SAME_INPUT = Tolerance(boxes=1e-3, scores=1e-6)  # suppression alone, given the same decoded boxes and scores
+SAME_INPUT = Tolerance(boxes=1e-3, scores=1e-6)  # suppression only, on the same decoded boxes and scores
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far apart two runs are: largest differences of boxes (pixels) and scores, detections without a counterpart."""
+    """Difference of two runs on the same images.
 
-    boxes: float
-    scores: float
-    unmatched: int
-    detections: int
+    Attributes:
+        boxes: Largest difference of boxes, pixels.
+        scores: Largest difference of scores.
+        unmatched: Detections without a counterpart.
+        detections: Detections of both runs.
+    """
+
+    boxes: float = 0.0
+    scores: float = 0.0
+    unmatched: int = 0
+    detections: int = 0
 
 
-def parity_pictures() -> dict[str, NDArray[np.uint8]]:
-    """Photos of several sizes: sites, a crowd and an empty wall."""
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """The result of a parity check.
+
+    Attributes:
+        images: Names of the images.
+        tolerance: What was allowed.
+        decoded: Decoded boxes and scores, ONNX model against checkpoint.
+        suppression: Detections, the file against `inference.postprocess` on the same decoded values; None without suppression.
+        detections: Detections, the file against the checkpoint; None without suppression.
+    """
+
+    images: tuple[str, ...]
+    tolerance: Tolerance
+    decoded: Difference
+    suppression: Difference | None = None
+    detections: Difference | None = None
+
+    def describe_decoded(self) -> str:
+        """The difference before suppression, in one line."""
+        return (
+            f"decoded boxes differ by at most {self.decoded.boxes:.2g} px (allowed {self.tolerance.boxes:g}), "
+            f"scores by {self.decoded.scores:.2g} (allowed {self.tolerance.scores:g})"
+        )
+
+    def describe_suppression(self) -> str:
+        """The difference of the suppression alone, in one line."""
+        difference = self.suppression or Difference()
+        return (
+            f"suppression in the graph against PyTorch's: {difference.unmatched} of {difference.detections} detections "
+            "without a counterpart"
+        )
+
+    def lines(self) -> list[str]:
+        """The whole report."""
+        lines = [f"parity on {len(self.images)} images ({', '.join(self.images)}), one by one and three at a time:"]
+        lines.append(f"  {self.describe_decoded()}")
+        if self.suppression is not None and self.detections is not None:
+            whole = self.detections
+            lines.append(f"  {self.describe_suppression()}")
+            lines.append(
+                f"  file against checkpoint: {whole.unmatched} of {whole.detections} without a counterpart, boxes within "
+                f"{whole.boxes:.2g} px, scores within {whole.scores:.2g}"
+            )
+        return lines
+
+
+def parity_images() -> dict[str, NDArray[np.uint8]]:
+    """Drawn images of several sizes: sites, a crowd and an empty wall."""
     rng = np.random.default_rng(20)
     sites = [draw_site(np.random.default_rng([20, i]), size)[0] for i, size in enumerate(SIZES)]
     crowd = [draw_site(np.random.default_rng([21, i]), (240, 320))[0] for i in range(20)]
@@ -63,22 +116,27 @@ def parity_pictures() -> dict[str, NDArray[np.uint8]]:
 
 
 @torch.inference_mode()
-def check_parity(
-    network: YoloV3, contract: ModelContract, path: Path, *, suppression: bool, half: bool, console: Console
-) -> None:
-    """Compares in three steps, each with pictures one by one and three at a time.
+def check_parity(network: YoloV3, contract: ModelContract, path: Path, *, suppression: bool, half: bool) -> ParityReport:
+    """Compares an ONNX file with its network, image by image and three images at a time.
 
-    Decoded boxes and scores of every place, checkpoint against ONNX; the detections of the file against our own
-    suppression of the same decoded values; and the detections of the file against those of the checkpoint, which is
-    printed alone: of two boxes that score the same but for the last digit, either may go.
+    Decoded boxes and scores of all grid locations must agree, and the suppression in the graph must keep what
+    `inference.postprocess` keeps of the same decoded values. The detections of file and checkpoint are reported, but not
+    judged: of two boxes whose scores differ in the last digit, either may be suppressed.
+
+    Args:
+        network: The network of the checkpoint.
+        contract: The contract of the ONNX file; its input size is used.
+        path: The ONNX file.
+        suppression: Whether the file contains the suppression.
+        half: Whether its convolutions are in float16.
 
     Raises:
-        ParityError: A difference beyond tolerance.
+        ParityError: A difference beyond the tolerance.
     """
     tolerance = FLOAT16 if half else FLOAT32
     content = read_onnx(path)
-    pictures = parity_pictures()
-    canvases = np.stack([letterbox(p, contract.input_size, contract.pad_value)[0] for p in pictures.values()])
+    images = parity_images()
+    canvases = np.stack([letterbox(i, contract.input_size, contract.pad_value)[0] for i in images.values()])
     network = network.eval()
     raw_maps = network(torch.from_numpy(canvases).permute(0, 3, 1, 2).float() / 255)
     decoded = decode(flatten_maps(raw_maps), network.grid(raw_maps), network.box_coding)
@@ -89,43 +147,44 @@ def check_parity(
         opened = with_decoded_outputs(opened)
     session = open_session(opened.SerializeToString(), str(path))
     detector = load_onnx_detector(path, device="cpu") if suppression else None
-    batches = [[i] for i in range(len(canvases))] + [[0, 1, 2], [4, 3, 0]]
-    raw, apart, whole = [], [], []
-    for batch in batches:
-        found_xyxy, found_scores = session.run([DECODED_BOXES, DECODED_SCORES], {"images": canvases[batch]})
-        raw.append((_largest(found_xyxy, boxes_xyxy[batch]), _largest(found_scores, scores[batch])))
+    raw, of_suppression, of_detections = [], [], []
+    for batch in [[i] for i in range(len(canvases))] + [[0, 1, 2], [4, 3, 0]]:
+        onnx_xyxy, onnx_scores = session.run([DECODED_BOXES, DECODED_SCORES], {"images": canvases[batch]})
+        raw.append(Difference(boxes=_largest(onnx_xyxy, boxes_xyxy[batch]), scores=_largest(onnx_scores, scores[batch])))
         if detector is not None:
-            detected = _detect(detector, canvases[batch])
-            apart.append(compare(_suppress(found_xyxy, found_scores, contract), detected, SAME_INPUT))
-            whole.append(compare(_suppress(boxes_xyxy[batch], scores[batch], contract), detected, tolerance))
-    worst = Difference(max(b for b, _ in raw), max(s for _, s in raw), 0, 0)
-    text = f"decoded boxes differ by at most {worst.boxes:.2g} px (allowed {tolerance.boxes:g}), scores by {worst.scores:.2g} "
-    text += f"(allowed {tolerance.scores:g})"
-    console.print(
-        f"parity on {len(pictures)} pictures ({', '.join(pictures)}), one by one and three at a time:", soft_wrap=True
+            detections = _detect(detector, canvases[batch])
+            of_suppression.append(compare(_suppress(onnx_xyxy, onnx_scores, contract), detections, SAME_INPUT))
+            of_detections.append(compare(_suppress(boxes_xyxy[batch], scores[batch], contract), detections, tolerance))
+    report = ParityReport(
+        images=tuple(images),
+        tolerance=tolerance,
+        decoded=_worst(raw),
+        suppression=_worst(of_suppression) if suppression else None,
+        detections=_worst(of_detections) if suppression else None,
     )
-    console.print(f"  {text}", soft_wrap=True)
-    if not (worst.boxes <= tolerance.boxes and worst.scores <= tolerance.scores):
-        raise ParityError(f"parity: the ONNX model is not the checkpoint: {text}: nothing is written")
-    if detector is None:
-        return
-    lost, of = sum(d.unmatched for d in apart), sum(d.detections for d in apart)
-    text = f"suppression in the graph against ours: {lost} of {of} detections without a counterpart"
-    console.print(f"  {text}", soft_wrap=True)
-    console.print(
-        f"  file against checkpoint: {sum(d.unmatched for d in whole)} of {sum(d.detections for d in whole)} without a "
-        f"counterpart, boxes within {max(d.boxes for d in whole):.2g} px, scores within {max(d.scores for d in whole):.2g}",
-        soft_wrap=True,
+    # "not <=": a difference that is not a number is refused, too
+    if not (report.decoded.boxes <= tolerance.boxes and report.decoded.scores <= tolerance.scores):
+        raise ParityError(f"parity: the ONNX model is not the checkpoint: {report.describe_decoded()}: nothing is written")
+    if report.suppression is not None and report.suppression.unmatched:
+        raise ParityError(f"parity: {report.describe_suppression()}: nothing is written")
+    return report
+
+
+def _worst(differences: Sequence[Difference]) -> Difference:
+    """The largest differences, and the sums of detections."""
+    return Difference(
+        boxes=float(np.max([d.boxes for d in differences])),
+        scores=float(np.max([d.scores for d in differences])),
+        unmatched=sum(d.unmatched for d in differences),
+        detections=sum(d.detections for d in differences),
     )
-    if lost:
-        raise ParityError(f"parity: {text}: nothing is written")
 
 
 def compare(a: Sequence[Detections], b: Sequence[Detections], tolerance: Tolerance) -> Difference:
-    """Compares the detections of the same pictures.
+    """Compares two lists of detections of the same images.
 
-    A detection has a counterpart when the other side has one of its label with a box and a score within the tolerance; the
-    differences are those between counterparts.
+    A detection has a counterpart if the other side has one with the same label, and with box and score within the tolerance;
+    differences are measured between counterparts.
     """
     unmatched, boxes, scores, total = 0, [0.0], [0.0], 0
     for one, other in zip(a, b, strict=True):
@@ -140,11 +199,11 @@ def compare(a: Sequence[Detections], b: Sequence[Detections], tolerance: Toleran
             rows = np.nonzero(same.any(axis=1))[0]
             boxes.append(float(apart[rows, nearest[rows]].max()))
             scores.append(float(score_apart[rows, nearest[rows]].max()))
-    return Difference(max(boxes), max(scores), unmatched, total)
+    return Difference(boxes=max(boxes), scores=max(scores), unmatched=unmatched, detections=total)
 
 
 def _largest(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """The largest difference; not a number where either is not."""
+    """The largest difference; NaN if there is one in either."""
     return float(np.abs(a - b).max())
 
 
@@ -158,7 +217,7 @@ def _detect(detector: OnnxDetector, batch: NDArray[np.uint8]) -> list[Detections
 
 
 def _suppress(boxes_xyxy: NDArray[np.float32], scores: NDArray[np.float32], contract: ModelContract) -> list[Detections]:
-    found = postprocess_batch(
+    detections = postprocess_batch(
         torch.from_numpy(boxes_xyxy),
         torch.from_numpy(scores),
         input_size=contract.input_size,
@@ -166,4 +225,4 @@ def _suppress(boxes_xyxy: NDArray[np.float32], scores: NDArray[np.float32], cont
         nms_iou_threshold=contract.nms_iou_threshold,
         max_detections=contract.max_detections,
     )
-    return [Detections(d["boxes_xyxy"].numpy(), d["scores"].numpy(), d["labels"].numpy()) for d in found]
+    return [Detections(d["boxes_xyxy"].numpy(), d["scores"].numpy(), d["labels"].numpy()) for d in detections]

@@ -1,10 +1,12 @@
-"""`ppe-yolo verify`: an ONNX model against its checkpoint on a whole annotated split."""
+"""Compares an ONNX model with its checkpoint on a whole annotated split."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
@@ -12,64 +14,102 @@ from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.evaluate import compute
-from ppe_yolo.export.parity import ParityError, Tolerance, compare
-from ppe_yolo.inference.loading import load_detector
+from ppe_yolo.export.parity import Difference, ParityError, Tolerance, compare
+from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained
+from ppe_yolo.inference.detector import Detector
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
+from ppe_yolo.inference.torch_detector import TorchDetector
 
-IN_PHOTO = Tolerance(boxes=0.1, scores=1e-3)  # in pixels of the photo, which may be larger than the input
+IN_IMAGE = Tolerance(boxes=0.1, scores=1e-3)  # in pixels of the image, which may be larger than the input
 BATCH = 4
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """An ONNX model and its checkpoint on the same images.
+
+    Attributes:
+        model: The ONNX model.
+        images: Number of images.
+        difference: Of their detections, with the tolerance `IN_IMAGE`.
+        checkpoint: mAP@0.5 and mAP@0.5:0.95 of the checkpoint, 0 to 1.
+        onnx: The same of the ONNX model.
+    """
+
+    model: Path
+    images: int
+    difference: Difference
+    checkpoint: Mapping[str, float]
+    onnx: Mapping[str, float]
+
+    @property
+    def gain(self) -> dict[str, float]:
+        """Points by which the ONNX model is better, by name of the metric."""
+        return {name: 100 * (self.onnx[name] - value) for name, value in self.checkpoint.items()}
+
+    def require(self, tolerance: float) -> None:
+        """Checks that no metric differs by more than `tolerance` points.
+
+        Raises:
+            ParityError: Names the metric with the largest difference.
+        """
+        worst = max(self.gain, key=lambda name: abs(self.gain[name]))
+        if not abs(self.gain[worst]) <= tolerance:  # "not <=": NaN is refused, too
+            raise ParityError(
+                f"{worst} differs from the checkpoint's by {self.gain[worst]:+.3f} points, allowed are {tolerance:g}",
+                file=self.model,
+            )
+
+
 def verify(
-    model: Path, checkpoint: Path, data: str, *, split: str, class_map: str | None, tolerance: float, console: Console
-) -> dict[str, float]:
-    """Compares detections (printed alone) and mean average precision (which decides).
+    model: Path,
+    checkpoint: Path,
+    data: str,
+    *,
+    split: str,
+    class_map: str | None = None,
+    console: Console | None = None,
+) -> Verification:
+    """Runs an ONNX model and its checkpoint, at the model's input size, on the same images.
 
     Args:
         model: An ONNX model.
-        checkpoint: What it was made from.
+        checkpoint: The checkpoint that it was exported from.
         data: See `open_source`.
-        split: Which photos.
+        split: The images.
         class_map: Name or file.
-        tolerance: Points by which mAP@0.5 and mAP@0.5:0.95 may differ.
-        console: Where to print.
-
-    Returns:
-        Points by which the ONNX model is better, by name of the figure.
+        console: Shows progress; none when None.
 
     Raises:
-        UserError: The two are not of the same contract, or the data has errors.
-        ParityError: A figure differs by more than the tolerance.
+        UserError: The two have different classes, or the data has errors.
     """
-    detectors = {"checkpoint": load_detector(checkpoint, device="cpu"), "onnx": load_onnx_detector(model, device="cpu")}
-    promised = {name: (d.contract.class_names, d.contract.input_size) for name, d in detectors.items()}
-    if promised["checkpoint"] != promised["onnx"]:
-        raise UserError(f"{model}: made for {promised['onnx']}, the checkpoint {checkpoint} for {promised['checkpoint']}")
-    contract = detectors["checkpoint"].contract
+    onnx = load_onnx_detector(model, device="cpu")
+    network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
+    require_trained(contract, checkpoint)
+    if contract.class_names != onnx.contract.class_names:
+        raise UserError(
+            file=model,
+            expected=f"the classes of {checkpoint}, {', '.join(contract.class_names)}",
+            got=", ".join(onnx.contract.class_names),
+        )
+    contract = replace(contract, input_size=onnx.contract.input_size)
+    detectors: dict[str, Detector] = {"checkpoint": TorchDetector(network, contract, torch.device("cpu")), "onnx": onnx}
     mapping = load_class_map(class_map).require_classes(contract.class_names, model)
     annotated = AnnotatedDataset.open(data, mapping, splits=[split]).split(split)
-    found: dict[str, list[Detections]] = {name: [] for name in detectors}
-    for start in track(range(0, len(annotated), BATCH), "comparing", console=console, transient=True):
-        photos = [read_image(a.image) for a in annotated[start : start + BATCH]]
+    detections: dict[str, list[Detections]] = {name: [] for name in detectors}
+    starts = range(0, len(annotated), BATCH)
+    for start in track(starts, "comparing", console=console, transient=True, disable=console is None):
+        images = [read_image(a.image) for a in annotated[start : start + BATCH]]
         for name, detector in detectors.items():
-            found[name] += detector.detect(photos)
-    apart = compare(found["checkpoint"], found["onnx"], IN_PHOTO)
-    summaries = {name: compute(annotated, detections, contract)["summary"] for name, detections in found.items()}
-    gain: dict[str, float] = {}
-    table = Table("", "checkpoint", "onnx", "points")
-    for key, name in (("map_50", "mAP@0.5"), ("map", "mAP@0.5:0.95")):
-        before, after = (100 * float(summaries[d][key]) for d in ("checkpoint", "onnx"))
-        gain[name] = after - before
-        table.add_row(name, f"{before:.3f} %", f"{after:.3f} %", f"{gain[name]:+.4f}")
-    console.print(table)
-    console.print(
-        f"{len(annotated)} photos of {split}: {apart.unmatched} of {apart.detections} detections without a counterpart "
-        f"({IN_PHOTO.boxes:g} px, score {IN_PHOTO.scores:g}); the others within {apart.boxes:.2g} px, score {apart.scores:.2g}",
-        soft_wrap=True,
+            detections[name] += detector.detect(images)
+    maps: dict[str, dict[str, float]] = {}
+    for name, detected in detections.items():
+        summary = compute(annotated, detected, contract)["summary"]
+        maps[name] = {"mAP@0.5": float(summary["map_50"]), "mAP@0.5:0.95": float(summary["map"])}
+    return Verification(
+        model=model,
+        images=len(annotated),
+        difference=compare(detections["checkpoint"], detections["onnx"], IN_IMAGE),
+        checkpoint=maps["checkpoint"],
+        onnx=maps["onnx"],
     )
-    worst = max(gain, key=lambda name: abs(gain[name]))
-    if not abs(gain[worst]) <= tolerance:
-        raise ParityError(
-            f"{model}: {worst} differs from the checkpoint's by {gain[worst]:+.3f} points, allowed are {tolerance:g}"
-        )
-    return gain

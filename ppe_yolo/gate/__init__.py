@@ -1,1 +1,1 @@
-"""Which model ships: the promotion gate and the model registry."""
+"""Promotion of models: the decision, and the model registry."""

@@ -13,7 +13,7 @@ app = typer.Typer()
 
 RegistryOption = Annotated[
     str | None,
-    typer.Option("--registry", metavar="URI", help="sqlite:///FILE or an address of MLflow; MLFLOW_TRACKING_URI if not given."),
+    typer.Option("--registry", metavar="URI", help="sqlite:///FILE or an address of MLflow; by default MLFLOW_TRACKING_URI."),
 ]
 RegisteredNameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
 
@@ -22,47 +22,61 @@ RegisteredNameOption = Annotated[str, typer.Option("--name", help="The registere
 def promote(
     model: OnnxArgument,
     evaluation: Annotated[
-        Path, typer.Option("--evaluation", metavar="DIR", help="What `ppe-yolo evaluate MODEL --split test` left.")
+        Path, typer.Option("--evaluation", metavar="DIR", help="Folder of `ppe-yolo evaluate MODEL --split test`.")
     ],
     registry: RegistryOption = None,
     name: RegisteredNameOption = "helmet",
-    margin: Annotated[float, typer.Option(min=0, help="Points of mAP@0.5 to be gained on the champion.")] = 0.5,
+    margin: Annotated[float, typer.Option(min=0, help="Points of mAP@0.5 by which the model must exceed the champion.")] = 0.5,
     min_recall: Annotated[
-        float, typer.Option("--min-recall", min=0, max=1, help="Least recall of the critical class, champion or not.")
+        float,
+        typer.Option("--min-recall", min=0, max=1, help="Lowest recall of the critical class, with or without a champion."),
     ] = 0.5,
     max_latency_ms: Annotated[
         float | None,
-        typer.Option("--max-latency-ms", min=0, help="Budget of a 1280x720 frame here; if not given, 1.2 x the champion's."),
+        typer.Option("--max-latency-ms", min=0, help="Limit for a 1280x720 frame here; by default 1.2 x the champion's."),
     ] = None,
     max_false_alarms: Annotated[
         float | None,
-        typer.Option("--max-false-alarms", min=0, help="Budget on 1,000 photos; if not given, 1.2 x the champion's."),
+        typer.Option("--max-false-alarms", min=0, help="Limit per 1,000 images; by default 1.2 x the champion's."),
     ] = None,
-    critical_class: Annotated[str, typer.Option("--critical-class", help="Whose recall must not fall.")] = "none",
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also leave decision.json there.")] = None,
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="A rejection is a result, not a failure: exit code 0, see decision.json.")
-    ] = False,
+    critical_class: Annotated[str, typer.Option("--critical-class", help="The class whose recall must not fall.")] = "none",
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write decision.json there.")] = None,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit code 0 for a rejection, too; needs --out.")] = False,
 ) -> None:
-    """The gate: a model replaces the champion only where it is better; exit code 1 when it is not."""
+    """Promotes a model if it is better than the champion; exit code 1 if it is rejected."""
     require_torch()
     from ppe_yolo.evaluation.decisions.selection import Demands
+    from ppe_yolo.gate.printing import print_promotion
     from ppe_yolo.gate.promotion import promote as run
     from ppe_yolo.gate.registry import Registry, registry_uri
 
-    demands = Demands(critical_class, min_recall, margin, max_latency_ms, max_false_alarms)
+    demands = Demands(
+        critical_class=critical_class,
+        min_recall=min_recall,
+        margin=margin,
+        max_latency_ms=max_latency_ms,
+        max_false_alarms=max_false_alarms,
+    )
     if exit_zero and out is None:
-        raise UserError("--exit-zero: the decision would be lost: add --out DIR")
-    decision = run(model, evaluation, Registry(registry_uri(registry), name), demands, out_console, out)
-    if not decision.promoted and not exit_zero:
+        raise UserError(setting="exit_zero", problem="the decision would be lost", hint="add --out DIR")
+    models = Registry(registry_uri(registry), name)
+    promotion = run(model, evaluation, models, demands, out=out, on_wait=_show_wait)
+    print_promotion(promotion, models, out_console)
+    if not promotion.decision.promoted and not exit_zero:
         raise typer.Exit(1)
 
 
 @app.command()
 def rollback(registry: RegistryOption = None, name: RegisteredNameOption = "helmet") -> None:
-    """Makes the champion before the present one the champion again."""
+    """Rejects the champion and makes the one before it champion again."""
     require_torch()
-    from ppe_yolo.gate.promotion import rollback as run
     from ppe_yolo.gate.registry import Registry, registry_uri
 
-    run(Registry(registry_uri(registry), name), out_console)
+    models = Registry(registry_uri(registry), name)
+    with models.locked(_show_wait):
+        old, new = models.roll_back()
+    out_console.print(f"{name}: version {new.number} is the champion again, version {old.number} is rejected")
+
+
+def _show_wait(lock: str) -> None:
+    out_console.print(f"waiting for another promotion, which holds {lock}", soft_wrap=True)

@@ -1,11 +1,9 @@
-"""`ppe-yolo promote`: the gate between a trained detector and the one in use; `ppe-yolo rollback`."""
+"""Promotion: decides whether a detector replaces the champion, and records the decision in the registry."""
 
-import hashlib
-import json
-import os
 import shutil
 import statistics
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,57 +11,62 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
-from ppe_yolo.evaluation.decisions.selection import Contender, Decision, Demands, Latency, Photos, decide
-from ppe_yolo.evaluation.metrics.matching import TargetTable, from_coco_results
-from ppe_yolo.evaluation.report.material import GROUND_TRUTH_FILE, check_rows, read_json
+from ppe_yolo.evaluation.decisions.selection import Decision, Demands, Latency, decide
+from ppe_yolo.gate.entry import EVALUATION_FILES, Entry, read_entry
 from ppe_yolo.gate.registry import Registry, Version
-from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
+from ppe_yolo.inference.onnx_detector import OnnxDetector
 
 MODEL_FILE = "model.onnx"
 DECISION_FILE = "decision.json"
-EVALUATION_FILES = ("metrics.json", "detections.json", GROUND_TRUTH_FILE)
-FRAME = (720, 1280)  # (height, width) of what latency is measured on
+FRAME = (720, 1280)  # (height, width) of the frame that latency is measured on
 ROUNDS = 20  # timings of each model
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A model file and its evaluation on test photos."""
+class Promotion:
+    """The outcome of `promote`.
 
-    detector: OnnxDetector
-    photos: Photos
-    contender: Contender
-    data_blake2b: str
-    model_blake2b: str
-    checkpoint_blake2b: str | None
+    Attributes:
+        decision: The decision.
+        version: The new version in the registry.
+        champion: The champion before; None if there was none.
+    """
+
+    decision: Decision
+    version: Version
+    champion: Version | None
 
 
 def promote(
-    model: Path, evaluation: Path, registry: Registry, demands: Demands, console: Console, out: Path | None = None
-) -> Decision:
-    """Compares a model with the champion, records the decision, and makes it the champion if all conditions hold.
+    model: Path,
+    evaluation: Path,
+    registry: Registry,
+    demands: Demands,
+    *,
+    out: Path | None = None,
+    on_wait: Callable[[str], None] = lambda lock: None,
+) -> Promotion:
+    """Compares a model with the champion, records the decision, and promotes the model if all conditions hold.
 
     Args:
         model: An ONNX file with alarm thresholds.
-        evaluation: What `ppe-yolo evaluate` left of that file on test photos.
-        registry: Where champion and decision are.
-        demands: What is asked for.
-        console: Where the conditions are printed.
-        out: Folder for decision.json, which is an artifact of the version in any case; nowhere else when None.
+        evaluation: The folder of `ppe-yolo evaluate` with that file on test images.
+        registry: Contains the champion and the decisions.
+        demands: The conditions.
+        out: Folder for a copy of decision.json, which is always an artifact of the version.
+        on_wait: Called with the lock file if another promotion holds it.
 
     Raises:
-        UserError: The evaluation is of another file or split, or the champion was measured on other photos; nothing is
-            recorded then.
+        UserError: The evaluation is of another file or split, or the champion was evaluated on other images; then nothing is
+            recorded.
     """
     entry = read_entry(model, evaluation, demands.critical_class)
-    with registry.locked(console), tempfile.TemporaryDirectory() as scratch:
+    with registry.locked(on_wait), tempfile.TemporaryDirectory() as scratch:
         champion = registry.champion()
         rival = None if champion is None else _read_champion(registry, champion, entry, demands, Path(scratch) / "champion")
         latency = measure_latency(entry.detector, rival.detector if rival else None)
@@ -77,105 +80,22 @@ def promote(
         write_json(files / DECISION_FILE, record)
         version = registry.register(files, _tags(decision, entry, champion))
         if decision.promoted:
-            registry.crown(version)
+            registry.promote(version)
         else:
             registry.reject(version)
     if out is not None:
         write_json(out / DECISION_FILE, {**record, "version": version.number})
-    _print(decision, version, champion, registry, console)
-    return decision
-
-
-def rollback(registry: Registry, console: Console) -> None:
-    """Gives the place of the champion back to the one before it."""
-    with registry.locked(console):
-        old, new = registry.roll_back()
-    console.print(f"{registry.name}: version {new.number} is the champion again, version {old.number} is rejected")
-
-
-def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
-    """Reads and checks a model file and what `ppe-yolo evaluate` left of it.
-
-    Raises:
-        UserError: Files that cannot be read or do not belong together, or that cannot be judged.
-    """
-    detector = load_onnx_detector(model, device="cpu", threads=_threads())
-    names = detector.contract.class_names
-    if critical_class not in names:
-        raise UserError(f"--critical-class: expected one of {', '.join(names)}, got {critical_class!r}")
-    if critical_class not in detector.contract.alarm_thresholds:
-        raise UserError(
-            f"{model}: expected an alarm threshold of {critical_class} (the class) in its contract, which has no such "
-            "threshold: export with --alarm-thresholds"
-        )
-    read_json(evaluation / "metrics.json")  # written last: without it the evaluation was not finished
-    path = evaluation / GROUND_TRUTH_FILE
-    photos, place, digest, info = read_truth(path)
-    model_hash = hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()
-    if info.get("model_blake2b") != model_hash:
-        raise UserError(
-            f"{path}: holds an evaluation of another file ({info.get('model')}), expected one of {model}: run `ppe-yolo "
-            f"evaluate {model}`"
-        )
-    if info.get("split") != "test":
-        raise UserError(f"{path}: expected the split test, got {info.get('split')}: evaluate with --split test")
-    if info.get("tiles", 1) != 1:
-        raise UserError(f"{path}: expected whole photos, as the box at the gate sees them, got --tiles {info['tiles']}")
-    if photos.class_names != names:
-        raise UserError(f"{path}: holds the classes {', '.join(photos.class_names)}, the model finds {', '.join(names)}")
-    targets = photos.targets
-    if not ((targets.labels == names.index(critical_class)) & ~targets.difficult).any():
-        raise UserError(f"{path}: expected photos with objects of {critical_class}, got none: recall cannot be judged")
-    rows = read_json(evaluation / "detections.json")
-    check_rows(rows, evaluation / "detections.json", photos.count, names)
-    moved = [{**r, "image_id": place[r["image_id"] - 1] + 1} for r in rows]
-    contender = Contender(from_coco_results(moved), detector.contract.alarm_thresholds)
-    return Entry(detector, photos, contender, digest, model_hash, info.get("checkpoint_blake2b"))
-
-
-def read_truth(path: Path) -> tuple[Photos, list[int], str, dict[str, Any]]:
-    """Reads a ground_truth.json.
-
-    The data hash is over classes, and over the name, size and objects of each photo; neither the order of photos and objects
-    nor where the photos lie matters. The pictures themselves are not in it.
-
-    Returns:
-        The photos in the order of their names, the number that each image_id, counting from 1, has there, the data hash, and
-        what the file says of the model.
-    """
-    truth = read_json(path)
-    try:
-        info, images, names = truth["info"], truth["images"], [c["name"] for c in truth["categories"]]
-        ids = [i["id"] for i in images]
-        objects: dict[int, list[tuple[int, int, list[float]]]] = {i: [] for i in ids}
-        for a in truth["annotations"]:
-            objects[a["image_id"]].append((a["category_id"], a["iscrowd"], [float(v) for v in a["bbox"]]))
-        listed = [(i["name"], i["width"], i["height"], sorted(objects[i["id"]])) for i in images]
-        order = sorted(range(len(listed)), key=lambda i: listed[i])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: expected one that `ppe-yolo evaluate` wrote ({error!r}): evaluate again") from error
-    if not ids or ids != list(range(1, len(ids) + 1)):
-        raise UserError(f"{path}: expected ids of photos from 1 in order, got {ids[:5]}: evaluate again")
-    rows = [(photo, *item) for photo, i in enumerate(order) for item in listed[i][3]]
-    boxes = np.array([r[3] for r in rows], dtype=np.float64).reshape(-1, 4)
-    targets = TargetTable(
-        np.array([r[0] for r in rows], dtype=np.int64),
-        np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1),
-        np.array([r[1] for r in rows], dtype=np.int64) - 1,
-        np.array([r[2] for r in rows], dtype=bool),
-    )
-    content = json.dumps([names, [listed[i] for i in order]], ensure_ascii=False)
-    digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-    return Photos(len(images), targets, tuple(names)), np.argsort(order).tolist(), digest, info
+    return Promotion(decision, version, champion)
 
 
 def _read_champion(registry: Registry, champion: Version, entry: Entry, demands: Demands, folder: Path) -> Entry:
     measured_on = champion.tags.get("data_blake2b")
     if measured_on != entry.data_blake2b:
         raise UserError(
-            f"--evaluation: expected the photos that the champion ({registry.name} {champion.number}) was measured on, data "
-            f"hash {measured_on}, got {entry.data_blake2b}: evaluate on those, or promote the champion's file on these under "
-            "another --name first"
+            setting="evaluation",
+            expected=f"the images of the champion ({registry.name} {champion.number}), data hash {measured_on}",
+            got=entry.data_blake2b,
+            hint="evaluate on those, or promote the champion's file on these images under another --name first",
         )
     folder.mkdir()
     files = registry.files(champion, folder)
@@ -183,7 +103,7 @@ def _read_champion(registry: Registry, champion: Version, entry: Entry, demands:
 
 
 def measure_latency(challenger: OnnxDetector, champion: OnnxDetector | None) -> Latency:
-    """One drawn frame from picture to boxes, on as many threads as this process may use, both models by turns."""
+    """Times a drawn frame from image to boxes, both models in turn, with as many threads as this process may use."""
     frame = draw_site(np.random.default_rng(5), FRAME)[0]
     detectors = {"challenger": challenger} | ({"champion": champion} if champion is not None else {})
     times = time_interleaved({name: partial(d.detect, [frame]) for name, d in detectors.items()}, ROUNDS)
@@ -194,12 +114,8 @@ def measure_latency(challenger: OnnxDetector, champion: OnnxDetector | None) -> 
     return Latency(median["challenger"], median["champion"], ratio)
 
 
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _to_plain(decision: Decision, entry: Entry, champion: Version | None, demands: Demands, name: str) -> dict[str, Any]:
-    """What decision.json holds."""
+    """The content of decision.json."""
     return {
         "name": name,
         "promoted": decision.promoted,
@@ -231,22 +147,3 @@ def _tags(decision: Decision, entry: Entry, champion: Version | None) -> dict[st
         "decided": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return tags if decision.promoted else {**tags, "reasons": "; ".join(decision.reasons)}
-
-
-def _print(decision: Decision, version: Version, champion: Version | None, registry: Registry, console: Console) -> None:
-    table = Table("condition", "champion", "challenger", "demand", "")
-    for c in decision.conditions:
-        table.add_row(c.name, c.champion, c.challenger, c.demand, "holds" if c.holds else "FAILS")
-    console.print(table)
-    for who in ("champion", "challenger"):
-        at = decision.numbers[who]
-        if at is not None:  # shown, not judged
-            precision = "-" if at["precision"] is None else f"{100 * at['precision']:.1f} %"
-            console.print(f"{who}: alarms of the critical class with precision {precision}")
-    if champion is None:
-        console.print("there was no champion: the absolute conditions alone decided")
-    place = f"{registry.name} version {version.number}"
-    if decision.promoted:
-        console.print(f"promoted: {place} is the champion", soft_wrap=True)
-    else:
-        console.print(f"rejected: {place}: {'; '.join(decision.reasons)}", soft_wrap=True)

@@ -1,21 +1,19 @@
-"""The versions of a detector and which of them is the champion, kept by MLflow: an sqlite file, a server, or Azure ML.
+"""The model registry: the versions of a detector and its champion, in MLflow (an sqlite file, a server, or Azure ML).
 
-Tags are the source of truth, since Azure ML is not known to have aliases. A version has `stage` (champion, challenger,
-rejected or retired) and, once promoted, `promotion`, a number that rises. The champion is the version with `stage` champion
-and the highest `promotion`, so a gate that dies half way leaves either the old champion or the new one, never none.
+Tags are the source of truth, since Azure ML may not support aliases. A version has a `stage` (champion, challenger, rejected
+or retired) and, once promoted, a `promotion`, a number that increases. The champion is the version with `stage` champion and
+the highest `promotion`. So a promotion that dies half-way leaves the old champion or the new one, never none.
 """
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.tracking import SQLITE, experiment_id, explained, import_mlflow, sqlite_file, without_secrets
@@ -23,20 +21,25 @@ from ppe_yolo.tracking import SQLITE, experiment_id, explained, import_mlflow, s
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WAIT = 600.0  # seconds for another gate to finish
+WAIT = 600.0  # seconds for another promotion to finish
 CHAMPION, CHALLENGER, REJECTED, RETIRED = "champion", "challenger", "rejected", "retired"
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the model: its number and tags."""
+    """A version of the model.
+
+    Attributes:
+        number: Counts from 1.
+        tags: See the module.
+    """
 
     number: int
     tags: Mapping[str, str]
 
     @property
     def promotion(self) -> int:
-        """How many promotions there had been when it became champion, itself included; 0: it never was."""
+        """Number of promotions when it became champion, including its own; 0 if it never did."""
         return int(self.tags.get("promotion", 0))
 
 
@@ -44,8 +47,8 @@ class Registry:
     """The versions of one model.
 
     Args:
-        uri: `sqlite:///FILE`, or what MLFLOW_TRACKING_URI holds on Azure ML.
-        name: Of the registered model.
+        uri: `sqlite:///FILE`, or an address of MLflow.
+        name: Name of the registered model.
 
     Raises:
         UserError: MLflow is not installed, or the registry cannot be reached.
@@ -57,26 +60,29 @@ class Registry:
 
     @cached_property
     def _client(self) -> "MlflowClient":
-        """Made within the lock, since it makes the tables of a new sqlite file."""
+        """Created inside the lock, since it creates the tables of a new sqlite file."""
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @property
     def sqlite_file(self) -> Path | None:
-        """The file, or None for a server."""
+        """The file of an sqlite registry; None for a server."""
         return sqlite_file(self.uri)
 
     @contextmanager
-    def locked(self, console: Console) -> Iterator[None]:
-        """Only one gate at a time gets in; the others wait.
+    def locked(self, on_wait: Callable[[str], None] = lambda lock: None) -> Iterator[None]:
+        """Lets one promotion in at a time; the others wait.
 
-        For an sqlite file it is a lock of the operating system on FILE.lock, which a gate that dies lets go of. For a server
-        it is a registered model NAME.gate, since of two that create one name a server lets one through; a gate that dies
-        leaves it there, and the message says what to remove.
+        For an sqlite file this is a lock of the operating system on FILE.lock, which is released if the process dies. For a
+        server it is a registered model NAME.gate, since a server creates a name only once; a process that dies leaves it
+        there, and the message says what to delete.
+
+        Args:
+            on_wait: Called with the lock file before waiting for it.
 
         Raises:
-            UserError: Another gate holds it for too long, or the registry cannot be reached.
+            UserError: Another promotion holds the lock for too long, or the registry cannot be reached.
         """
         if self.sqlite_file is None:
             with self._locked_by_name():
@@ -91,12 +97,14 @@ class Registry:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                console.print(f"waiting for another gate, which holds {path}", soft_wrap=True)
+                on_wait(str(path))
                 lock.acquire(timeout=WAIT)
         except Timeout as error:
-            raise UserError(f"{path}: another gate has held this lock for {WAIT:g} s: try again when it is done") from error
+            raise UserError(
+                f"another promotion has held this lock for {WAIT:g} s", file=path, hint="try again when it is done"
+            ) from error
         except OSError as error:
-            raise UserError(f"--registry: {path} cannot be written ({error.strerror or error})") from error
+            raise UserError(setting="registry", file=path, problem=f"cannot be written ({error.strerror or error})") from error
         try:
             yield
         finally:
@@ -109,8 +117,9 @@ class Registry:
             if not self._create_registered(gate, holder):
                 held_by = self._client.get_registered_model(gate).description
                 raise UserError(
-                    f"--registry: another gate ({held_by}) is at work on {self.name}: try again when it is done; if it died, "
-                    f"delete the registered model {gate}"
+                    setting="registry",
+                    problem=f"another promotion ({held_by}) of {self.name} is running",
+                    hint=f"try again when it is done; if it died, delete the registered model {gate}",
                 )
         try:
             yield
@@ -119,25 +128,25 @@ class Registry:
                 self._client.delete_registered_model(gate)
 
     def versions(self) -> list[Version]:
-        """All of them, the oldest first; empty where the model is not registered yet."""
-        found: list[Version] = []
+        """All versions, the oldest first; empty if the model is not registered yet."""
+        versions: list[Version] = []
         token = None
         with self._explained():
             while True:
                 page = self._client.search_model_versions(f"name='{self.name}'", page_token=token)
-                found += [Version(int(v.version), dict(v.tags)) for v in page]
+                versions += [Version(int(v.version), dict(v.tags)) for v in page]
                 token = page.token
                 if not token:
-                    return sorted(found, key=lambda v: v.number)
+                    return sorted(versions, key=lambda v: v.number)
 
     def champion(self) -> Version | None:
-        """Whose `stage` is champion; of two, which a gate that died may leave, the one promoted last."""
+        """The champion; of two, which a promotion that died may leave, the one promoted last."""
         return max((v for v in self.versions() if v.tags.get("stage") == CHAMPION), key=lambda v: v.promotion, default=None)
 
     def register(self, files: Path, tags: Mapping[str, str]) -> Version:
-        """Stores the files of a folder as artifacts of a run and makes a version of them, a challenger.
+        """Stores the files of a folder as artifacts of a run, and registers them as a version, a challenger.
 
-        Inside a job that MLflow already follows (MLFLOW_RUN_ID) they go to its run, else to a new one.
+        Inside a job that MLflow already follows (MLFLOW_RUN_ID), the files go to its run, otherwise to a new one.
         """
         with self._explained():
             self._create_registered(self.name)
@@ -147,41 +156,47 @@ class Registry:
             self._client.log_artifacts(run_id, str(files), folder)
             if not given:
                 self._client.set_terminated(run_id)
-            made = self._client.create_model_version(
+            created = self._client.create_model_version(
                 self.name,
                 source=f"{run.info.artifact_uri}/{folder}",
                 run_id=run_id,
                 tags={**tags, "stage": CHALLENGER, "artifacts": folder, "run_id": run_id},
             )
-        return Version(int(made.version), dict(made.tags))
+        return Version(int(created.version), dict(created.tags))
 
     def files(self, version: Version, folder: Path) -> Path:
-        """Fetches what `register` stored of a version."""
+        """Downloads the files of a version.
+
+        Raises:
+            UserError: `register` did not create the version.
+        """
         try:
             run_id, artifacts = version.tags["run_id"], version.tags["artifacts"]
         except KeyError as error:
             raise UserError(
-                f"{self.name} {version.number}: expected the tags of `ppe-yolo promote`, got no {error}: it was registered "
-                "by other means"
+                f"{self.name} version {version.number}",
+                expected="the tags of `ppe-yolo promote`",
+                got=f"no {error}",
+                hint="it was registered by other means",
             ) from error
         with self._explained():
             return Path(self._client.download_artifacts(run_id, artifacts, str(folder)))
 
-    def crown(self, version: Version) -> None:
-        """Makes a version the champion and retires the one before. To be called within `locked`."""
+    def promote(self, version: Version) -> None:
+        """Makes a version the champion and retires the one before. Call it inside `locked`."""
         latest = max((v.promotion for v in self.versions()), default=0)
         self._tag(version.number, "promotion", str(latest + 1))
-        self._tag(version.number, "stage", CHAMPION)  # from here on it is
+        self._tag(version.number, "stage", CHAMPION)  # from here on it is the champion
         for other in self.versions():
             if other.tags.get("stage") == CHAMPION and other.number != version.number:
                 self._tag(other.number, "stage", RETIRED)
 
     def reject(self, version: Version) -> None:
-        """The version is not to be used."""
+        """Marks a version as rejected."""
         self._tag(version.number, "stage", REJECTED)
 
     def roll_back(self) -> tuple[Version, Version]:
-        """Rejects the champion and gives its place back to the one before. To be called within `locked`.
+        """Rejects the champion and makes the one before it champion again. Call it inside `locked`.
 
         Returns:
             The old and the new champion.
@@ -191,12 +206,15 @@ class Registry:
         """
         champion = self.champion()
         if champion is None:
-            raise UserError(f"{self.name}: expected a champion to roll back, got none in {without_secrets(self.uri)}")
-        stages = (RETIRED, CHAMPION)  # a gate that died may have left the one before as champion
+            raise UserError(self.name, expected="a champion to roll back", got=f"none in {without_secrets(self.uri)}")
+        stages = (RETIRED, CHAMPION)  # a promotion that died may have left the one before as champion
         before = [v for v in self.versions() if v.tags.get("stage") in stages and 0 < v.promotion < champion.promotion]
         if not before:
             raise UserError(
-                f"{self.name}: expected a champion before version {champion.number}, got none: promote another model"
+                self.name,
+                expected=f"a champion before version {champion.number}",
+                got="none",
+                hint="promote another model",
             )
         previous = max(before, key=lambda v: v.promotion)
         self._tag(previous.number, "stage", CHAMPION)  # the later promotion still counts
@@ -209,7 +227,7 @@ class Registry:
             self._client.set_model_version_tag(self.name, str(number), key, value)
 
     def _create_registered(self, name: str, description: str | None = None) -> bool:
-        """Whether it was not there before."""
+        """Returns whether the name was free."""
         try:
             self._client.create_registered_model(name, description=description)
         except self._errors[0] as error:
@@ -226,14 +244,22 @@ class Registry:
 
 
 def registry_uri(given: str | None) -> str:
-    """The option, else MLFLOW_TRACKING_URI.
+    """The given address, or else MLFLOW_TRACKING_URI.
 
     Raises:
-        UserError: Neither, or an sqlite address without a file.
+        UserError: There is neither, or an sqlite address without a file.
     """
-    uri: Any = given or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        raise UserError("--registry: expected sqlite:///FILE or an address of MLflow, got neither it nor MLFLOW_TRACKING_URI")
+        raise UserError(
+            setting="registry",
+            expected="sqlite:///FILE or an address of MLflow",
+            got="neither it nor MLFLOW_TRACKING_URI",
+        )
     if "://" not in uri or (uri.startswith("sqlite:") and not uri.removeprefix(SQLITE).strip("/")):
-        raise UserError(f"--registry: expected sqlite:///FILE or an address such as https://host, got {without_secrets(uri)!r}")
-    return str(uri)
+        raise UserError(
+            setting="registry",
+            expected="sqlite:///FILE or an address such as https://host",
+            got=repr(without_secrets(uri)),
+        )
+    return uri

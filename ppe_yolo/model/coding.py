@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ppe_yolo.model.boxes import cxcywh_to_xyxy
+from ppe_yolo.model.names import BoxCoding
 
-BoxCoding = Literal["bounded", "darknet"]
 MAX_LOG_SCALE = math.log(1000.0)  # exp() of more than this is no box of any image
 
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.model.blocks import Residual
-from ppe_yolo.model.coding import BoxCoding
 from ppe_yolo.model.darknet53 import YoloV3Body
+from ppe_yolo.model.names import BoxCoding
 from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3
 
 

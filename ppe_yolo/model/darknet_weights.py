@@ -10,7 +10,6 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,9 +17,9 @@ from torch import Tensor, nn
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
-from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, Architecture, YoloV3, build_body
+from ppe_yolo.model.names import Architecture, DarknetKind
+from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3, build_body
 
-DarknetKind = Literal["yolov3", "yolov3-small", "yolov3-tiny", "darknet53"]
 _VERSION = struct.Struct("<iii")  # major, minor, revision
 _SEEN = {1: struct.Struct("<i"), 2: struct.Struct("<q")}  # by minor version: number of images seen in training
 _NUMBER = np.dtype("<f4")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.model import darknet53, tiny
-from ppe_yolo.model.coding import BoxCoding, Grid, Level, make_grid
+from ppe_yolo.model.coding import Grid, Level, make_grid
+from ppe_yolo.model.names import Architecture, BoxCoding
 
-Architecture = Literal["yolov3", "yolov3-small", "yolov3-tiny"]
 ANCHORS_PER_LEVEL = 3
 OBJECTNESS_PRIOR = 0.01
 

@@ -1,1 +1,1 @@
-"""How a network learns: assignment of objects to anchors, loss, and the Lightning shell around them."""
+"""Training: matchers, loss, the LightningModule, callbacks, and transfer of weights."""

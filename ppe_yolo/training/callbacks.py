@@ -1,4 +1,4 @@
-"""What happens around the training: averaged weights, a line an epoch, and pictures for TensorBoard."""
+"""Callbacks: averaged weights, one log line per epoch, and figures and images for TensorBoard."""
 
 import math
 import time
@@ -20,14 +20,14 @@ from ppe_yolo.evaluation.metrics.plots import draw_curves
 
 
 class EmaWeights(WeightAveraging):
-    """Exponential moving average of the weights, used for validation, checkpoints and the final model.
+    """Exponential moving average (EMA) of the weights, used for validation, checkpoints and the final model.
 
-    The decay grows from 0 to `decay` as decay * (1 - exp(-updates / warmup_updates)), so that a short training is not held
-    back by its random start.
+    The decay grows from 0 to `decay` as decay * (1 - exp(-updates / warmup_updates)), so that the random start does
+    not weigh on a short training.
 
     Args:
-        decay: Part of the average that each step keeps; 0 switches averaging off.
-        warmup_updates: Steps until the decay has come about two thirds of the way.
+        decay: Fraction of the average that each step keeps; 0 switches averaging off.
+        warmup_updates: Steps until the decay has reached about two thirds of `decay`.
     """
 
     def __init__(self, decay: float = 0.999, warmup_updates: int = 200) -> None:
@@ -50,33 +50,38 @@ class EmaWeights(WeightAveraging):
 
 
 class EpochLines(Callback):
-    """Prints a line an epoch, so that a log file tells of a long training what the progress bar tells on a terminal."""
+    """Prints one line per epoch, so that a log file shows the progress of a long training."""
+
+    def __init__(self) -> None:
+        self._start, self._seconds = 0.0, 0.0
+        self._images, self._batches = 0, 0
+        self._losses = torch.zeros(())
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
-        self._start, self._photos, self._losses = time.monotonic(), 0, torch.zeros((), device=pl_module.device)
-        self._batches = 0
+        """Resets clock and counters."""
+        self._start, self._images, self._batches = time.monotonic(), 0, 0
+        self._losses = torch.zeros((), device=pl_module.device)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Counts."""
-        self._photos += len(batch.images) * trainer.world_size
+        """Adds the loss and the images of the batch."""
+        self._images += len(batch.images) * trainer.world_size
         self._losses += outputs["loss"].detach() * trainer.accumulate_grad_batches
         self._batches += 1
         self._seconds = time.monotonic() - self._start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints, after the epoch's validation."""
+        """Prints the line; Lightning has validated the epoch by then."""
         if not self._batches:
             return
         epoch, total = trainer.current_epoch + 1, trainer.max_epochs or 0
         parts = [f"epoch {epoch} of {total}" if total > 0 else f"epoch {epoch}"]
         parts.append(f"loss {self._losses.item() / self._batches:.3f}")
-        figure = trainer.callback_metrics.get("val/map_50")
-        if figure is not None:
-            parts.append(f"val mAP@0.5 {100 * float(figure):.1f} %")
-        parts.append(f"{self._photos / self._seconds:.1f} photos/s")
+        map_50 = trainer.callback_metrics.get("val/map_50")
+        if map_50 is not None:
+            parts.append(f"val mAP@0.5 {100 * float(map_50):.1f} %")
+        parts.append(f"{self._images / self._seconds:.1f} images/s")
         if total > epoch:
             parts.append(f"about {(total - epoch) * (time.monotonic() - self._start) / 60:.0f} min left")
         pl_module.print(", ".join(parts))
@@ -87,7 +92,7 @@ class PrecisionRecallCurves(Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draws the curves of the validation that has just ended."""
+        """Draws the curves of the validation that just ended."""
         result = getattr(pl_module, "val_result", None)
         if trainer.sanity_checking or result is None or not isinstance(trainer.logger, TensorBoardLogger):
             return
@@ -102,10 +107,10 @@ class PrecisionRecallCurves(Callback):
 
 
 def threshold_counts(curve: PrecisionRecallCurve) -> dict[str, NDArray[np.float64]]:
-    """What TensorBoard's PR CURVES tab wants: counts, precision and recall, a value a threshold, from the lowest threshold on.
+    """The input of TensorBoard's PR CURVES tab: counts, precision and recall per threshold, from the lowest threshold up.
 
-    Ours are the scores at which each of 101 recalls is reached; recalls beyond the highest repeat the last point. The counts
-    are those among 1,000 objects: the tab draws no point without counts.
+    The thresholds are the scores at which each of 101 recalls is reached; recalls that are never reached repeat the last
+    point. The counts refer to 1,000 objects: the tab draws no point without counts.
     """
     reached = max(int(np.count_nonzero(curve.precision)), 1) - 1
     point = np.minimum(np.arange(len(RECALLS))[::-1], reached)  # high recalls have the low thresholds
@@ -122,12 +127,12 @@ def threshold_counts(curve: PrecisionRecallCurve) -> dict[str, NDArray[np.float6
 
 
 class PredictionGrid(Callback):
-    """Shows the first validation photos with what is marked (white) and what is found (coloured).
+    """Shows the first validation images with annotations (white) and detections (coloured).
 
     Args:
-        images: How many.
-        score_threshold: Weaker detections are not drawn.
-        columns: Photos a row.
+        images: Number of images.
+        score_threshold: Detections below it are not drawn.
+        columns: Images per row.
     """
 
     def __init__(self, images: int = 9, score_threshold: float = 0.3, columns: int = 3) -> None:
@@ -145,23 +150,23 @@ class PredictionGrid(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draws photos until there are enough."""
+        """Draws images until there are enough."""
         wanted = self.images - len(self._drawn)
         if not trainer.is_global_zero or trainer.sanity_checking or wanted <= 0:
             return
         images = batch.images[:wanted]
         names = pl_module.class_names
-        for image, found, target in zip(images, pl_module.detect_batch(images), batch.targets[:wanted], strict=True):  # type: ignore[operator]
+        for image, detected, target in zip(images, pl_module.detect_batch(images), batch.targets[:wanted], strict=True):  # type: ignore[operator]
             pixels = image.permute(1, 2, 0).cpu().numpy()
-            strong = found["scores"] >= self.score_threshold
-            boxes, labels, scores = (found[k][strong].float().cpu().numpy() for k in ("boxes_xyxy", "labels", "scores"))
-            marked_xyxy, marked_labels = (target[k].cpu().numpy() for k in ("boxes_xyxy", "labels"))
-            pixels = draw_boxes(pixels, marked_xyxy, marked_labels, names, colour=GROUND_TRUTH)  # type: ignore[arg-type]
+            strong = detected["scores"] >= self.score_threshold
+            boxes, labels, scores = (detected[k][strong].float().cpu().numpy() for k in ("boxes_xyxy", "labels", "scores"))
+            annotated_xyxy, annotated_labels = (target[k].cpu().numpy() for k in ("boxes_xyxy", "labels"))
+            pixels = draw_boxes(pixels, annotated_xyxy, annotated_labels, names, colour=GROUND_TRUTH)  # type: ignore[arg-type]
             self._drawn.append(draw_boxes(pixels, boxes, labels.astype(int), names, scores))  # type: ignore[arg-type]
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hands the grid to TensorBoard."""
+        """Writes the grid to TensorBoard."""
         if self._drawn and isinstance(trainer.logger, TensorBoardLogger):
             cell = self._drawn[0].shape[:2]
             grid = tile_images(self._drawn, self.columns, cell)

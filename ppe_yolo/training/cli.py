@@ -1,4 +1,4 @@
-"""`ppe-yolo fit`."""
+"""Commands of the training: `fit`, `anchors` and `benchmark train`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.options import ArchitectureName, ClassMapOption, DataArgument, out_console, require_torch
+from ppe_yolo.model.names import Architecture
+from ppe_yolo.options import ClassMapOption, DataArgument, out_console, require_torch
 
 app = typer.Typer()
 benchmark_app = typer.Typer()
@@ -30,9 +31,9 @@ def fit(context: typer.Context) -> None:
 def anchors(
     data: DataArgument,
     class_map: ClassMapOption = "default",
-    architecture: Annotated[ArchitectureName, typer.Option(help="How many anchors.")] = ArchitectureName.yolov3_tiny,
+    architecture: Annotated[Architecture, typer.Option(help="Determines the number of anchors.")] = "yolov3-tiny",
     input_size: Annotated[tuple[int, int], typer.Option("--input-size", metavar="HEIGHT WIDTH")] = (416, 416),
-    seed: Annotated[int, typer.Option(min=0, help="Of the first choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial choice.")] = 0,
 ) -> None:
     """Fits anchors to a data set by k-means with IoU distance."""
     require_torch()
@@ -41,11 +42,11 @@ def anchors(
     from ppe_yolo.model.yolov3 import default_anchors_wh
 
     if min(input_size) < 1:
-        raise UserError(f"--input-size: expected a positive height and width, got {input_size[0]} {input_size[1]}")
+        raise UserError(setting="input_size", expected="a positive height and width", got=f"{input_size[0]} {input_size[1]}")
     dataset = AnnotatedDataset.open(data, class_map)
     training = [i for split in ("trainval", "train") for i in dataset.splits.get(split, ())]
     boxes_wh = letterboxed_sizes(training, dataset.sizes, input_size)
-    default = default_anchors_wh(architecture.value)
+    default = default_anchors_wh(architecture)
     fitted = fit_anchors(boxes_wh, len(default), seed=seed)
     out_console.print(f"{len(boxes_wh)} boxes; mean of the best IoU with an anchor:")
     out_console.print(f"  default {mean_best_iou(boxes_wh, default):.3f}   fitted {mean_best_iou(boxes_wh, fitted):.3f}")
@@ -55,18 +56,28 @@ def anchors(
 
 @benchmark_app.command(name="train")
 def benchmark_train(
-    architecture: Annotated[ArchitectureName, typer.Option(help="The network.")] = ArchitectureName.yolov3_tiny,
+    architecture: Annotated[Architecture, typer.Option(help="The network.")] = "yolov3-tiny",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
     side: Annotated[int, typer.Option(help="Height and width of the input.")] = 416,
     steps: Annotated[int, typer.Option(min=3, help="Timed steps of each.")] = 15,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 2,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Photos for the loader; without it, drawn ones.")
+        Path | None, typer.Option("--data", metavar="DIR", help="Images for the loader; drawn ones without it.")
     ] = None,
     class_map: ClassMapOption = "default",
 ) -> None:
-    """Training step against plain PyTorch, interleaved; loader against training step."""
+    """Times the training step against plain PyTorch, interleaved, and the loader against the training step."""
     require_torch()
     from ppe_yolo.training.benchmark import benchmark_train as run
+    from ppe_yolo.training.benchmark import print_benchmark
 
-    run(architecture.value, batch_size, side, steps, workers, str(data) if data else None, class_map, out_console)
+    result = run(
+        architecture,
+        batch_size=batch_size,
+        side=side,
+        steps=steps,
+        workers=workers,
+        data=str(data) if data else None,
+        class_map=class_map,
+    )
+    print_benchmark(result, out_console)

@@ -1,58 +1,59 @@
-"""The detection loss: box, objectness and class terms. Knows nothing of Lightning."""
+"""The detection loss: box, objectness and class terms. Independent of Lightning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
-from ppe_yolo.model.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
-from ppe_yolo.model.coding import BoxCoding, Grid, decode_cxcywh
-from ppe_yolo.training.assign import Assignment, Strategy, find_candidates, keep_dynamic, one_per_place
+from ppe_yolo.model.boxes import cxcywh_to_xyxy, pairwise_iou
+from ppe_yolo.model.coding import Grid, decode_cxcywh
+from ppe_yolo.model.names import BoxCoding
+from ppe_yolo.training.matchers import AnchorMatcher, IoUMatcher, Matcher, Objects, Predictions, RatioMatcher, SimOTAMatcher
+from ppe_yolo.training.pairs import corners, paired_iou
 
-MIN_SIDE = 0.01  # pixels; a predicted box of no width or height has no aspect ratio, and its gradient would be NaN
-BOX_COST = 3.0  # what a place's box counts beside its class when places are compared
 _BOX_LOSSES = {"giou": generalized_box_iou_loss, "diou": distance_box_iou_loss, "ciou": complete_box_iou_loss}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AssignConfig:
-    """How objects find their places; see `assign.find_candidates`.
+    """Which predictions are trained on which objects; see `matchers`.
 
     Attributes:
-        strategy: Which anchors fit an object.
-        iou_threshold: See `strategy`.
-        max_ratio: See `strategy`.
-        neighbours: Also the two cells nearest to its centre.
-        dynamic: Of all these places only those that predict it best at present, see `assign.keep_dynamic`.
+        strategy: Which anchors fit an object: `ratio` (`RatioMatcher`) or `iou` (`IoUMatcher`).
+        iou_threshold: With `iou`, the lowest IoU of the sizes of object and anchor.
+        max_ratio: With `ratio`, the largest factor between the sides of object and anchor.
+        neighbours: Also use the two neighbouring cells that are nearest to the object's centre.
+        dynamic: Keep only the candidates that predict their object best at present (`SimOTAMatcher`).
     """
 
-    strategy: Strategy = "ratio"
+    strategy: Literal["iou", "ratio"] = "ratio"
     iou_threshold: float = 0.3
     max_ratio: float = 4.0
     neighbours: bool = True
     dynamic: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Every part of the loss that can be chosen.
+    """Settings of the loss.
 
     Attributes:
         box: `giou` (Rezatofighi et al. 2019), `diou` or `ciou` (Zheng et al. 2020).
-        weigh_small_boxes: Multiply each box's loss by 2 - w * h / input area, as the original helmet system did.
-        objectness_target: `one`: a positive's objectness shall be 1; `iou`: the IoU that its box has at present, so that
-            the score tells how good the box is (Redmon & Farhadi 2017, section 2; Li et al. 2020 "GFL").
-        focal_gamma: Objectness BCE is multiplied by |target - p|^gamma; 0 switches that off.
-        ignore_iou: A place that answers for nothing but whose box overlaps an object more than this is no background.
+        weigh_small_boxes: Multiply each box loss by 2 - w * h / input area, as the original helmet system did.
+        objectness_target: `one`: the objectness target of positives is 1; `iou`: it is the current IoU of the predicted box
+            with its object, so that the score tells how good the box is (Redmon & Farhadi 2017, section 2; Li et al. 2020
+            "GFL").
+        focal_gamma: The objectness loss is multiplied by |target - p|^gamma; 0 switches this off.
+        ignore_iou: Unassigned predictions whose IoU with any object is at least this are excluded from the background loss.
         label_smoothing: Class targets are 1 - s and s instead of 1 and 0.
         box_weight: Weight of the box term.
         objectness_weight: Weight of the objectness term.
         class_weight: Weight of the class term.
-        assign: How objects find their places.
+        assign: Which predictions are trained on which objects.
     """
 
     box: Literal["giou", "diou", "ciou"] = "ciou"
@@ -66,6 +67,11 @@ class LossConfig:
     class_weight: float = 1.0
     assign: AssignConfig = field(default_factory=AssignConfig)
 
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "LossConfig":
+        """Reads what `dataclasses.asdict` made of a configuration."""
+        return cls(**{**values, "assign": AssignConfig(**values["assign"])})
+
 
 class LossTerms(NamedTuple):
     """Weighted terms, each a scalar; `total` is their sum."""
@@ -76,6 +82,16 @@ class LossTerms(NamedTuple):
     classification: Tensor
 
 
+def build_matcher(config: AssignConfig) -> Matcher:
+    """The matcher that a configuration describes."""
+    anchors: AnchorMatcher
+    if config.strategy == "iou":
+        anchors = IoUMatcher(neighbours=config.neighbours, iou_threshold=config.iou_threshold)
+    else:
+        anchors = RatioMatcher(neighbours=config.neighbours, max_ratio=config.max_ratio)
+    return SimOTAMatcher(anchors) if config.dynamic else anchors
+
+
 def compute_loss(
     logits: Tensor, grid: Grid, targets: Sequence[dict[str, Tensor]], coding: BoxCoding, config: LossConfig
 ) -> LossTerms:
@@ -83,41 +99,44 @@ def compute_loss(
 
     Args:
         logits: [B, N, 5 + C] in the grid's order.
-        grid: The places.
-        targets: One a picture, with boxes_xyxy [M, 4] in pixels of the input and labels [M].
-        coding: How box logits stand for boxes.
-        config: The parts to use.
+        grid: The grid locations.
+        targets: One per image, with boxes_xyxy [M, 4] in pixels of the input and labels [M].
+        coding: How box logits encode boxes.
+        config: The settings.
     """
-    logits = logits.float()  # sums over thousands of places need more than 16 bits
+    logits = logits.float()  # sums over thousands of locations need more than 16 bits
     boxes_cxcywh = decode_cxcywh(logits[..., :4], grid.cells_xy, grid.anchors_wh, grid.strides, coding)  # [B, N, 4]
-    all_targets_xyxy = torch.cat([t["boxes_xyxy"] for t in targets])
-    target_image = torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)])
-    labels = torch.cat([t["labels"] for t in targets])
-    found = assign_places(logits.detach(), boxes_cxcywh.detach(), all_targets_xyxy, labels, target_image, grid, config.assign)
-    positives = max(len(found.place), 1)
+    objects = Objects(
+        boxes_xyxy=torch.cat([t["boxes_xyxy"] for t in targets]),
+        labels=torch.cat([t["labels"] for t in targets]),
+        image=torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)]),
+    )
+    predictions = Predictions(logits=logits.detach(), boxes_cxcywh=boxes_cxcywh.detach())
+    assigned = build_matcher(config.assign).match(predictions, objects, grid)
+    positives = max(len(assigned.location), 1)
 
-    matched_xyxy = all_targets_xyxy[found.target]
-    predicted_xyxy = _with_size(boxes_cxcywh[found.image, found.place])
+    matched_xyxy = objects.boxes_xyxy[assigned.target]
+    predicted_xyxy = corners(boxes_cxcywh[assigned.image, assigned.location])
     box_losses = _BOX_LOSSES[config.box](predicted_xyxy, matched_xyxy, reduction="none")
     if config.weigh_small_boxes:
         area = (matched_xyxy[:, 2:] - matched_xyxy[:, :2]).prod(-1)
         level = grid.levels[0]
         box_losses = box_losses * (2.0 - area / (level.height * level.width * level.stride**2))
 
-    objectness_target, weight = _objectness_targets(cxcywh_to_xyxy(boxes_cxcywh), targets, config.ignore_iou)
-    weight[found.image, found.place] = 1.0
+    objectness_target, weight = _background(cxcywh_to_xyxy(boxes_cxcywh), targets, config.ignore_iou)
+    weight[assigned.image, assigned.location] = 1.0
     if config.objectness_target == "iou":
-        value = _paired_iou(predicted_xyxy.detach(), matched_xyxy)
+        value = paired_iou(predicted_xyxy.detach(), matched_xyxy)
     else:
         value = torch.ones_like(box_losses)
-    objectness_target[found.image, found.place] = value
+    objectness_target[assigned.image, assigned.location] = value
     objectness_logits = logits[..., 4]
     if config.focal_gamma > 0:
         weight = weight * (objectness_target - torch.sigmoid(objectness_logits)).abs() ** config.focal_gamma
     objectness_losses = weight * F.binary_cross_entropy_with_logits(objectness_logits, objectness_target, reduction="none")
 
-    class_logits = logits[found.image, found.place, 5:]
-    class_target = F.one_hot(labels[found.target], class_logits.shape[-1]).to(class_logits.dtype)
+    class_logits = logits[assigned.image, assigned.location, 5:]
+    class_target = F.one_hot(objects.labels[assigned.target], class_logits.shape[-1]).to(class_logits.dtype)
     class_target = class_target * (1 - 2 * config.label_smoothing) + config.label_smoothing
     class_losses = F.binary_cross_entropy_with_logits(class_logits, class_target, reduction="none")
 
@@ -127,57 +146,12 @@ def compute_loss(
     return LossTerms(box + objectness + classification, box, objectness, classification)
 
 
-def assign_places(
-    logits: Tensor,
-    boxes_cxcywh: Tensor,
-    targets_xyxy: Tensor,
-    labels: Tensor,
-    target_image: Tensor,
-    grid: Grid,
-    config: AssignConfig,
-) -> Assignment:
-    """Which places answer for which objects.
-
-    Args:
-        logits: [B, N, 5 + C], for `dynamic` alone.
-        boxes_cxcywh: [B, N, 4] as predicted at present, for `dynamic` alone.
-        targets_xyxy: Objects of the whole batch [M, 4].
-        labels: [M].
-        target_image: [M] index of each object's image in the batch.
-        grid: The places.
-        config: How.
-    """
-    ways = {k: v for k, v in vars(config).items() if k != "dynamic"}
-    candidates = find_candidates(xyxy_to_cxcywh(targets_xyxy), target_image, grid, **ways)
-    if config.dynamic:
-        image, place, target, _ = candidates
-        iou = _paired_iou(_with_size(boxes_cxcywh[image, place]), targets_xyxy[target])
-        at_place = logits[image, place]
-        scores = (torch.sigmoid(at_place[:, 4:5]) * torch.sigmoid(at_place[:, 5:])).sqrt()  # [P, C]
-        wanted = F.one_hot(labels[target], scores.shape[-1]).to(scores.dtype)
-        # the cost of SimOTA (Ge et al. 2021 "YOLOX", section 2.1, equation 1)
-        class_cost = F.binary_cross_entropy(scores, wanted, reduction="none").sum(-1)
-        candidates = keep_dynamic(candidates._replace(cost=class_cost - BOX_COST * torch.log(iou + 1e-8)), iou)
-    return one_per_place(candidates)
-
-
-def _with_size(boxes_cxcywh: Tensor) -> Tensor:
-    """Predicted boxes [P, 4], none of them thinner than `MIN_SIDE`, as corners [P, 4]."""
-    centre, size = boxes_cxcywh.split(2, dim=-1)
-    return cxcywh_to_xyxy(torch.cat((centre, size.clamp(min=MIN_SIDE)), dim=-1))
-
-
 @torch.no_grad()
-def _objectness_targets(boxes_xyxy: Tensor, targets: Sequence[dict[str, Tensor]], ignore_iou: float) -> tuple[Tensor, Tensor]:
-    """Target 0 everywhere, and weight 1 where a box overlaps no object by more than `ignore_iou`: [B, N], [B, N]."""
+def _background(boxes_xyxy: Tensor, targets: Sequence[dict[str, Tensor]], ignore_iou: float) -> tuple[Tensor, Tensor]:
+    """Objectness as if all were background: target 0 [B, N]; weight [B, N] 0 where a box overlaps an object, else 1."""
     padded = torch.nn.utils.rnn.pad_sequence([t["boxes_xyxy"] for t in targets], batch_first=True)  # [B, most, 4]
     target = boxes_xyxy.new_zeros(boxes_xyxy.shape[:2])
     if padded.shape[1] == 0:
         return target, torch.ones_like(target)
     best = pairwise_iou(boxes_xyxy, padded).amax(-1)
     return target, (best < ignore_iou).to(target.dtype)
-
-
-def _paired_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """IoU of box i with box i: [P, 4], [P, 4] -> [P]."""
-    return pairwise_iou(a_xyxy[:, None], b_xyxy[:, None])[:, 0, 0]

@@ -1,4 +1,4 @@
-"""A training's run in MLflow, beside its TensorBoard log: parameters, figures, and the figure of the best checkpoint."""
+"""The MLflow run of a training, in addition to TensorBoard: parameters, metrics, and the metric of the best checkpoint."""
 
 import os
 import re
@@ -24,37 +24,39 @@ if TYPE_CHECKING:
 VARIABLE = "MLFLOW_TRACKING_URI"
 RUN_FILE = "mlflow_run_id"  # in the run folder
 EXPERIMENT = "ppe-yolo"
-SEND_EVERY = 5.0  # seconds; figures are sent together, since each call may travel far
-TRY_AGAIN = 60.0  # seconds after a call that failed
-BATCH = 1000  # figures that MLflow takes at once
-LONGEST = 500  # characters of a parameter
+SEND_EVERY = 5.0  # seconds; metrics are sent in batches, since each call may be slow
+RETRY_AFTER = 60.0  # seconds after a failed call
+BATCH = 1000  # metrics that MLflow accepts per call
+LONGEST = 500  # characters of a parameter's value
 
 
 class RunLogger(MLFlowLogger):
-    """Lightning's logger, but a server that fails later costs no training, and there is one run a run folder.
+    """Lightning's MLflow logger, but robust to a failing server, and with one run per run folder.
 
-    A run that a job has begun (MLFLOW_RUN_ID) is logged to and left open, since the job ends it. Otherwise the first start
-    makes a run in the experiment MLFLOW_EXPERIMENT_NAME, and a start that goes on goes on with that run.
+    A server that fails after the start does not stop the training; metrics wait until it is back.
+
+    Inside a job that MLflow already follows (MLFLOW_RUN_ID), metrics go to the job's run, which stays open for the job to end.
+    Otherwise the first start creates a run in the experiment MLFLOW_EXPERIMENT_NAME, and a resumed training continues it.
 
     Args:
-        uri: What MLFLOW_TRACKING_URI holds.
-        run_dir: The run folder, which remembers the run.
-        go_on: Whether a run that it remembers is gone on with.
+        uri: The value of MLFLOW_TRACKING_URI.
+        run_dir: The run folder, which stores the run's id.
+        resume: Continue the run that is stored there.
 
     Raises:
-        UserError: MLflow is not installed, or it cannot be reached.
+        UserError: MLflow is not installed, or cannot be reached.
     """
 
-    def __init__(self, uri: str, run_dir: Path, *, go_on: bool) -> None:
-        # a training waits for each call: MLflow's own 7 tries of 120 s are for those who have nothing else to do
+    def __init__(self, uri: str, run_dir: Path, *, resume: bool) -> None:
+        # the training waits for each call, so MLflow's default of 7 tries of 120 s is too patient
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         self._errors = import_mlflow(VARIABLE)
         self._run_file = run_dir / RUN_FILE
         given = os.environ.get("MLFLOW_RUN_ID")
-        remembered = self._run_file.read_text().strip() if go_on and self._run_file.is_file() else None
+        remembered = self._run_file.read_text().strip() if resume and self._run_file.is_file() else None
         self._belongs_to_job = given is not None
-        self._waiting: list[Metric] = []
+        self._queue: list[Metric] = []
         self._next_call = 0.0
         with explained(VARIABLE, uri, self._errors):
             super().__init__(
@@ -70,19 +72,19 @@ class RunLogger(MLFlowLogger):
                     self._experiment_id = experiment_id(self._mlflow_client, self._tracking_uri, self._experiment_name)
                 _ = super().experiment
                 if not self._belongs_to_job:
-                    self._mlflow_client.update_run(str(self._run_id), "RUNNING")  # an interruption had closed it
+                    self._mlflow_client.update_run(str(self._run_id), "RUNNING")  # an interruption closed it
             write_text(self._run_file, f"{self._run_id}\n")
         return self._mlflow_client
 
     @property
     def run_id(self) -> str:
-        """Of the run, which is opened by the first call."""
+        """Id of the run; the first call opens it."""
         _ = self.experiment
         return str(self._run_id)
 
     @rank_zero_only
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Records what is not recorded yet; what has changed since the first start is said, since MLflow keeps the first."""
+        """Records new parameters, and logs those that changed since the first start: MLflow keeps the first value."""
         from mlflow.entities import Param
 
         texts = {_NOT_ALLOWED.sub("_", key): str(value)[:LONGEST] for key, value in parameters.items()}
@@ -96,17 +98,17 @@ class RunLogger(MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Takes figures, and sends those that have gathered when it is time."""
+        """Queues metrics, and sends the queue every few seconds."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        self._waiting += [Metric(_NOT_ALLOWED.sub("_", k), float(v), now, step or 0) for k, v in metrics.items()]
+        self._queue += [Metric(_NOT_ALLOWED.sub("_", k), float(v), now, step or 0) for k, v in metrics.items()]
         if time.monotonic() >= self._next_call:
             self._send()
 
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Logs the best checkpoint's figure."""
+        """Logs the metric of the best checkpoint."""
         if checkpoint_callback.monitor and checkpoint_callback.best_model_score is not None:
             name = checkpoint_callback.monitor.rpartition("/")[2]
             score = float(checkpoint_callback.best_model_score)
@@ -114,48 +116,48 @@ class RunLogger(MLFlowLogger):
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Sends what is left and closes the run, unless it is a job's."""
+        """Sends the rest of the queue and closes the run, unless it belongs to a job."""
         if not self._initialized:
             return
         self._send()
-        if self._waiting:
-            rank_zero_warn(f"{len(self._waiting)} figures could not be sent to MLflow; TensorBoard has all of them")
+        if self._queue:
+            rank_zero_warn(f"{len(self._queue)} metrics could not be sent to MLflow; TensorBoard has all of them")
         elif not self._belongs_to_job:
             try:
                 self.experiment.set_terminated(self.run_id, "FAILED" if status == "failed" else "FINISHED")
             except self._errors as error:
-                rank_zero_warn(f"MLflow's run could not be closed ({self._reason(error)})")
+                rank_zero_warn(f"the MLflow run could not be closed ({self._reason(error)})")
 
     def _send(self) -> None:
         try:
-            while self._waiting:
-                self.experiment.log_batch(self.run_id, metrics=self._waiting[:BATCH])
-                del self._waiting[:BATCH]
+            while self._queue:
+                self.experiment.log_batch(self.run_id, metrics=self._queue[:BATCH])
+                del self._queue[:BATCH]
             self._next_call = time.monotonic() + SEND_EVERY
         except self._errors as error:
-            rank_zero_warn(f"MLflow took no figures ({self._reason(error)}): {len(self._waiting)} wait until it does")
-            self._next_call = time.monotonic() + TRY_AGAIN
+            rank_zero_warn(f"MLflow accepts no metrics ({self._reason(error)}): {len(self._queue)} are queued")
+            self._next_call = time.monotonic() + RETRY_AFTER
 
     @staticmethod
     def _reason(error: Exception) -> str:
         return without_secrets(" ".join(str(error).split()))[:200]
 
 
-_NOT_ALLOWED = re.compile(r"[^/\w.\- ]")  # in names of figures and parameters
+_NOT_ALLOWED = re.compile(r"[^/\w.\- ]")  # in names of metrics and parameters
 
 
 class RecordConfig(SaveConfigCallback):
-    """Writes config.yaml, and hands the same to MLflow as parameters."""
+    """Writes config.yaml, and logs the same settings to MLflow as parameters."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See Lightning's class, which calls this in the first process alone."""
+        """Logs the parameters; Lightning calls this in the first process only."""
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.log_parameters(flattened(yaml.safe_load(self.parser.dump(self.config))))
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{a: {b: 1}, c: [2, 3]} -> {"a.b": 1, "c": [2, 3]}, as options are named; without what is None."""
+    """{a: {b: 1}, c: [2, 3]} -> {"a.b": 1, "c": [2, 3]}, named like options; values of None are left out."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -165,10 +167,10 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def tracking_loggers(run_dir: Path, *, go_on: bool) -> list[RunLogger]:
-    """One where MLFLOW_TRACKING_URI is set and this is the first process, else none."""
+def tracking_loggers(run_dir: Path, *, resume: bool) -> list[RunLogger]:
+    """One logger if MLFLOW_TRACKING_URI is set and this is the first process, else none."""
     uri = os.environ.get(VARIABLE)
     if not uri:
         return []
-    made = rank_zero_only(RunLogger)(uri, run_dir, go_on=go_on)
+    made = rank_zero_only(RunLogger)(uri, run_dir, resume=resume)
     return [made] if made is not None else []

@@ -231,7 +231,7 @@ def test_import_and_export_of_coco_weights_matches_opencv(
     size = ("--input-size", HEIGHT, WIDTH)
     assert run_cli("import-darknet", weights, "--architecture", published.architecture, "--out", checkpoint, *size) == 0
     said = capsys.readouterr().out
-    assert "80 classes, 32,013,312 photos seen" in said and "at random" not in said
+    assert "80 classes, 32,013,312 images seen" in said and "at random" not in said
 
     network, contract = _load(checkpoint)
     assert contract.class_names == read_class_names("coco") and contract.input_size == (HEIGHT, WIDTH)
@@ -361,7 +361,7 @@ def test_fine_tuning_logs_heads_with_another_box_coding(
     two.write_text("helmet\nnone\n")
     assert run_cli(*_import((tmp_path, weights, two), tmp_path / "a.ckpt")) == 0
     assert run_cli(*_fit(tiny_site, tmp_path / "a.ckpt", tmp_path / "run")) == 0
-    assert any("by box_coding darknet" in m and "learned anew" in m for m in caplog.messages)
+    assert any("use box_coding darknet" in m and "learned again" in m for m in caplog.messages)
     assert next(m for m in caplog.messages if "tensors from" in m).endswith("a.ckpt")  # none at random
 
 
@@ -375,7 +375,7 @@ def test_darknet_commands_report_user_errors_in_one_line(
     plain = ["import-darknet", weights, "--architecture", "yolov3-tiny", "--out"]
     for arguments, expected in (
         ([*plain, out], "expected the 80 classes of COCO, got 4: name them with --class-names"),
-        ([*plain, weights, "--class-names", names], "is the file to read"),
+        ([*plain, weights, "--class-names", names], "expected another file than the weights"),
         (_import((names, cut, names), out), f"expected {weights.stat().st_size:,} bytes"),
         (_import(few_classes, out, "--anchors", "[[1,2]]"), "6 pairs"),
         (_import(few_classes, out, "--anchors", "[1,2]"), "expected [[width,height],...]"),
@@ -403,7 +403,31 @@ def test_darknet_commands_report_user_errors_in_one_line(
     assert run_cli(*_import(few_classes, out)) == 0
     before = names.read_bytes(), names.with_suffix(".cfg")
     assert run_cli("export-darknet", out, "--out", names.with_suffix(".weights")) == 2
-    assert "is already there" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert names.read_bytes() == before[0] and not before[1].exists()
     assert run_cli("export-darknet", out, "--out", tmp_path / "a.bin") == 2
     assert "ends in .weights" in capsys.readouterr().err
+
+
+def test_import_small_without_cfg_is_refused_in_one_line(tmp_path: Path, run_cli: RunCli, capsys) -> None:
+    torch.manual_seed(0)
+    network = YoloV3("yolov3-small", 2)
+    contract = ModelContract(class_names=("helmet", "none"), input_size=(HEIGHT, WIDTH))
+    state = {f"network.{k}": v for k, v in network.state_dict().items()}
+    torch.save({"state_dict": state, CHECKPOINT_KEY: describe_network(network, contract)}, tmp_path / "small.ckpt")
+    weights = tmp_path / "small.weights"
+    assert run_cli("export-darknet", tmp_path / "small.ckpt", "--out", weights) == 0
+    command = ["import-darknet", weights, "--architecture", "yolov3-small", "--out", tmp_path / "again.ckpt"]
+    assert run_cli(*command) == 0
+    again, _ = _load(tmp_path / "again.ckpt")
+    assert torch.equal(again.anchors_wh, network.anchors_wh) and again.box_coding == "bounded"
+
+    weights.with_suffix(".cfg").unlink()
+    (tmp_path / "again.ckpt").unlink()
+    capsys.readouterr()
+    assert run_cli(*command) == 2
+    error = capsys.readouterr().err
+    assert "small.weights: expected its cfg next to it, small.cfg, got no such file" in error and error.count("\n") == 1
+    assert not (tmp_path / "again.ckpt").exists()
+    anchors = "[" + ",".join(f"[{8 + 4 * i},{10 + 5 * i}]" for i in range(9)) + "]"
+    assert run_cli(*command, "--anchors", anchors, "--box-coding", "bounded") == 0

@@ -1,4 +1,4 @@
-"""Trainings through the real command line, on drawn photos of 64 to 128 pixels."""
+"""Trainings through the real command line, on drawn images of 64 to 128 pixels."""
 
 import json
 import signal
@@ -15,6 +15,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppe_yolo.data.synthetic import draw_site_dataset
+from ppe_yolo.inference.loading import load_detector
+from ppe_yolo.training.task import DetectorTask
 
 RunCli = Callable[..., int]
 PPE_YOLO = [sys.executable, "-m", "ppe_yolo.cli"]
@@ -56,7 +58,9 @@ def scalars(run_dir: Path) -> dict[str, list[float]]:
     return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_run_folder_and_tensorboard(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli) -> None:
+def test_fit_writes_run_folder_and_tensorboard(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
+) -> None:
     run_dir = tmp_path / "run"
     assert run_cli(*arguments(site, run_dir)) == 0
     assert f"run folder: {run_dir}" in capsys.readouterr().out.replace("\n", "")
@@ -71,12 +75,15 @@ def test_run_folder_and_tensorboard(site: Path, tmp_path: Path, capsys: pytest.C
     assert {"val/predictions", "val/precision_recall"} <= set(tags["images"])
     assert {"val/precision_recall_helmet", "val/precision_recall_none"} <= set(tags["tensors"])
     found = scalars(run_dir)
-    assert len(found["train/loss"]) == 8  # 16 photos in batches of 4, twice
+    assert len(found["train/loss"]) == 8  # 16 images in batches of 4, twice
+    task = DetectorTask.load_from_checkpoint(run_dir / "checkpoints" / "last.ckpt")
+    assert task.contract.display_name("none") == "bare head" and task.contract.input_size == (64, 96)
+    assert all(torch.equal(tensor, weights(run_dir)[key]) for key, tensor in task.state_dict().items())
     for total, *terms in zip(*(found[f"train/loss{t}"] for t in ("", "_box", "_objectness", "_class")), strict=True):
         assert total == pytest.approx(sum(terms), rel=1e-5)
 
 
-def test_same_seed_same_weights_whatever_the_workers(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_same_seed_same_weights_with_any_workers(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     for name, more in (
         ("none", ()),
         ("two", ("--data.num_workers", "2")),
@@ -88,7 +95,7 @@ def test_same_seed_same_weights_whatever_the_workers(site: Path, tmp_path: Path,
         assert_same_weights(tmp_path / "none", tmp_path / "other-seed")
 
 
-def test_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_killed_within_epoch_resumes_to_same_weights(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     long = ("--trainer.max_epochs", "3", "--data.augment.mosaic_fade", "[0.3,0.9]", "--ckpt_path", "last")
     assert run_cli(*arguments(site, tmp_path / "whole", *long)) == 0
     broken = tmp_path / "broken"
@@ -111,16 +118,16 @@ def test_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(site: Path
 
 
 @pytest.fixture(scope="module")
-def four_photos(tmp_path_factory: pytest.TempPathFactory, make_voc: Callable[..., Path]) -> Path:
-    """Four photos to learn by heart; to validate the same, darker, one of them with wrong names, and a strange one."""
+def four_images(tmp_path_factory: pytest.TempPathFactory, make_voc: Callable[..., Path]) -> Path:
+    """Four images to overfit; for validation the same, darker, one of them with wrong names, and an unrelated one."""
     root = tmp_path_factory.mktemp("four") / "data"
     boxes = [((4, 6, 28, 30), (34, 30, 60, 56)), ((30, 4, 58, 28), (6, 34, 30, 60)), ((2, 2, 26, 30), (30, 8, 54, 34))]
     boxes.append(((10, 20, 38, 46), (40, 2, 62, 24)))
     marked = {f"{i}": [("helmet", first), ("none", second)] for i, (first, second) in enumerate(boxes)}
     darker = {f"{i}-darker": objects for i, objects in enumerate(marked.values())}
     darker["1-darker"] = [("none", boxes[1][0]), ("helmet", boxes[1][1])]
-    splits = {"train": list(marked), "val": [*darker, "strange"]}
-    make_voc(root, {**marked, **darker, "strange": [("helmet", (20, 20, 40, 40))]}, splits, size=(64, 64))
+    splits = {"train": list(marked), "val": [*darker, "unrelated"]}
+    make_voc(root, {**marked, **darker, "unrelated": [("helmet", (20, 20, 40, 40))]}, splits, size=(64, 64))
     for stem in marked:
         photo = cv2.imread(str(root / "JPEGImages" / f"{stem}.jpg"))
         cv2.imwrite(str(root / "JPEGImages" / f"{stem}-darker.jpg"), (photo * 0.95).astype(np.uint8))
@@ -128,42 +135,40 @@ def four_photos(tmp_path_factory: pytest.TempPathFactory, make_voc: Callable[...
 
 
 @pytest.fixture(scope="module")
-def learned_by_heart(tmp_path_factory: pytest.TempPathFactory, four_photos: Path, run_cli: RunCli) -> Path:
-    """The run folder of a training on one batch, which does not vary."""
-    run_dir = tmp_path_factory.mktemp("by-heart") / "run"
+def overfitted(tmp_path_factory: pytest.TempPathFactory, four_images: Path, run_cli: RunCli) -> Path:
+    """The run folder of a training on a single batch without augmentation."""
+    run_dir = tmp_path_factory.mktemp("overfitted") / "run"
     still = "{mosaic: 0, scale: [1, 1], translate: 0, rotate: 0, flip: 0, color: 0}"
     more = ("--data.input_size", "[64,64]", "--data.multi_scale", "null", "--data.augment", still, "--ema.decay", "0.9")
     more += ("--trainer.max_epochs", "120", "--trainer.check_val_every_n_epoch", "120", "--model.optimizer.warmup_epochs", "5")
-    assert run_cli(*arguments(four_photos, run_dir, *more)) == 0
+    assert run_cli(*arguments(four_images, run_dir, *more)) == 0
     return run_dir
 
 
-def test_one_batch_is_learned_by_heart(learned_by_heart: Path, four_photos: Path, tmp_path: Path, run_cli: RunCli) -> None:
-    checkpoint = learned_by_heart / "checkpoints" / "last.ckpt"
-    assert run_cli("evaluate", checkpoint, "--data", four_photos, "--split", "train", "--out", tmp_path) == 0
+def test_fit_overfits_one_batch(overfitted: Path, four_images: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    checkpoint = overfitted / "checkpoints" / "last.ckpt"
+    assert run_cli("evaluate", checkpoint, "--data", four_images, "--split", "train", "--out", tmp_path) == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["map_50"] == pytest.approx(1.0)
 
 
-def test_two_processes_measure_what_one_measures(
-    learned_by_heart: Path, four_photos: Path, tmp_path: Path, run_cli: RunCli
-) -> None:
-    """Five validation photos over two processes: the gathered figure is that of the whole split, none counted twice."""
+def test_fit_two_processes_log_same_map_as_one(overfitted: Path, four_images: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    """Five validation images over two processes: the metric is that of the whole split, with no image counted twice."""
     run_dir = tmp_path / "ddp"
-    start = str(learned_by_heart / "checkpoints" / "last.ckpt")
+    start = str(overfitted / "checkpoints" / "last.ckpt")
     more = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "2", "--trainer.max_epochs", "1")
     more += ("--data.input_size", "[64,64]", "--data.multi_scale", "null", "--model.weights", start)
-    command = [*PPE_YOLO, *arguments(four_photos, run_dir, *more, "--model.optimizer.lr", "1e-6")]
+    command = [*PPE_YOLO, *arguments(four_images, run_dir, *more, "--model.optimizer.lr", "1e-6")]
     subprocess.run(command, check=True, timeout=400)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
-    assert run_cli("evaluate", checkpoint, "--data", four_photos, "--split", "val", "--out", tmp_path / "alone") == 0
+    assert run_cli("evaluate", checkpoint, "--data", four_images, "--split", "val", "--out", tmp_path / "alone") == 0
     alone = json.loads((tmp_path / "alone" / "metrics.json").read_text())
     logged = scalars(run_dir)
-    assert 0.1 < alone["map_50"] < 0.95  # neither all right nor all wrong: another share of the photos would show
+    assert 0.1 < alone["map_50"] < 0.95  # neither perfect nor useless: a wrong share of the images would show
     for key in ("map_50", "map_75", "map"):
         assert logged[f"val/{key}"][-1] == pytest.approx(alone[key], abs=1e-5)
 
 
-def test_other_ways_to_train(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_mixed_precision_accumulation_sgd_and_early_stopping(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     run_dir = tmp_path / "run"
     more = ("--trainer.precision", "bf16-mixed", "--trainer.accumulate_grad_batches", "2", "--model.optimizer.name", "sgd")
     assert run_cli(*arguments(site, run_dir, *more, "--early_stopping.patience", "1", "--trainer.max_epochs", "5")) == 0
@@ -171,12 +176,12 @@ def test_other_ways_to_train(site: Path, tmp_path: Path, run_cli: RunCli) -> Non
     assert len(scalars(run_dir)["val/map_50"]) < 5 or scalars(run_dir)["val/map_50"][-1] > 0  # stopped early, or it rose
 
 
-def test_the_large_network_takes_a_step(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_yolov3_takes_a_step(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     more = ("--config", "yolov3", "--data.input_size", "[64,64]", "--data.num_workers", "0", "--trainer.fast_dev_run", "true")
     assert run_cli(*arguments(site, tmp_path / "run", *more)) == 0
 
 
-def test_person_alone_by_configuration(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_single_class_by_class_map(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     people = tmp_path / "person.yaml"
     people.write_text("class_names: [person]\nmap: {helmet: person, none: person}\n")
     run_dir = tmp_path / "run"
@@ -186,7 +191,7 @@ def test_person_alone_by_configuration(site: Path, tmp_path: Path, run_cli: RunC
     assert list(json.loads((tmp_path / "out" / "metrics.json").read_text())["per_class"]) == ["person"]
 
 
-def test_start_from_weights_of_another_number_of_classes(
+def test_fit_weights_of_other_number_of_classes_keeps_body(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
 ) -> None:
     assert run_cli(*arguments(site, tmp_path / "first", "--trainer.max_epochs", "1")) == 0
@@ -221,7 +226,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("wrong", "message"), MISTAKES, ids=lambda value: value[1] if isinstance(value, tuple) else "")
-def test_a_mistake_is_one_line_and_code_2(
+def test_fit_user_error_is_one_line_and_code_2(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: tuple[str, ...], message: str, run_cli: RunCli
 ) -> None:
     assert run_cli(*arguments(site, tmp_path / "run", *wrong)) == 2
@@ -231,7 +236,7 @@ def test_a_mistake_is_one_line_and_code_2(
     assert not (tmp_path / "run").exists()
 
 
-def test_going_on_with_another_model_is_refused(
+def test_fit_resume_with_other_model_is_refused(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
 ) -> None:
     run_dir = tmp_path / "run"
@@ -239,8 +244,22 @@ def test_going_on_with_another_model_is_refused(
     before = (run_dir / "checkpoints" / "last.ckpt").read_bytes()
     for more, message in (
         (("--ckpt_path", "last", "--data.input_size", "[64,64]"), "trained with input_size (64, 96), now it is (64, 64)"),
-        ((), "already holds a run: add --ckpt_path last to go on"),
+        ((), "already holds a run: add --ckpt-path last to resume it"),
     ):
         assert run_cli(*arguments(site, run_dir, *more)) == 2
         assert message in capsys.readouterr().err
     assert (run_dir / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_fit_accepts_dashes_in_option_names(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    people = tmp_path / "own-map.yaml"
+    people.write_text("class_names: [person]\ndisplay_names: {person: a person}\nmap: {helmet: person, none: person}\n")
+    run_dir = tmp_path / "run-1"
+    dashed = [a.replace("_", "-") if a.startswith("--") else a for a in arguments(site, run_dir, "--trainer.max_epochs", "1")]
+    assert run_cli(*dashed, "--data.class-map", people) == 0
+    before = weights(run_dir)
+    resumed = [*dashed, "--data.class-map", people, "--ckpt-path", "last", "--trainer.max-epochs", "2"]
+    assert run_cli(*resumed) == 0
+    assert any(not torch.equal(tensor, before[key]) for key, tensor in weights(run_dir).items())
+    contract = load_detector(run_dir / "checkpoints" / "last.ckpt", device="cpu").contract
+    assert (contract.class_names, contract.display_names) == (("person",), {"person": "a person"})

@@ -15,14 +15,14 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli) -> Path:
-    """What a short quickstart leaves."""
+    """The run folder of a short quickstart."""
     run_dir = tmp_path_factory.mktemp("journey") / "run"
     assert run_cli("quickstart", "--epochs", "4", "--run-dir", str(run_dir)) == 0
     return run_dir
 
 
 @pytest.mark.slow
-def test_quickstart_leaves_a_run_folder(run_dir: Path) -> None:
+def test_quickstart_writes_run_folder(run_dir: Path) -> None:
     for name in ("checkpoints/best.ckpt", "audit.json", "metrics.json", "detections.json", "precision_recall.png"):
         assert (run_dir / name).stat().st_size > 0
     assert list(run_dir.glob("events.out.tfevents.*"))
@@ -34,7 +34,7 @@ def test_quickstart_leaves_a_run_folder(run_dir: Path) -> None:
 
 
 @pytest.mark.slow
-def test_evaluate_gives_the_same_figures_again(run_dir: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_evaluate_repeats_metrics_of_quickstart(run_dir: Path, tmp_path: Path, run_cli: RunCli) -> None:
     assert (
         run_cli(
             "evaluate", str(run_dir / "checkpoints/best.ckpt"), "--data", str(run_dir / "site-data"), "--out", str(tmp_path)
@@ -49,7 +49,9 @@ def test_evaluate_gives_the_same_figures_again(run_dir: Path, tmp_path: Path, ru
 
 
 @pytest.mark.slow
-def test_predict_draws_and_tells(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli) -> None:
+def test_predict_draws_images_and_reports_failures(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
+) -> None:
     photos = sorted((run_dir / "site-data" / "JPEGImages").glob("*.jpg"))[:3]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photo")
@@ -69,8 +71,8 @@ def test_predict_draws_and_tells(run_dir: Path, tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.slow
-def test_scripts_run_from_a_bare_checkout(run_dir: Path, tmp_path: Path) -> None:
-    """As a job does that has the files but not the package: from another folder, with the checkout not on the path."""
+def test_scripts_run_from_bare_checkout(run_dir: Path, tmp_path: Path) -> None:
+    """Like a job without the installed package: from another folder, with the checkout not on the path."""
     model, data = str(run_dir / "checkpoints/best.ckpt"), str(run_dir / "site-data")
     for script, arguments in (
         ("evaluate.py", [model, "--data", data, "--out", "evaluated"]),
@@ -84,7 +86,7 @@ def test_scripts_run_from_a_bare_checkout(run_dir: Path, tmp_path: Path) -> None
     assert len((tmp_path / "lists/voc_test.txt").read_text().splitlines()) == 60
 
 
-def test_quickstart_on_own_photos_needs_a_known_name(
+def test_quickstart_own_data_with_unknown_name_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
 ) -> None:
     from ppe_yolo.core.voc_xml import write_voc_annotation
@@ -103,8 +105,8 @@ def test_quickstart_on_own_photos_needs_a_known_name(
     assert "--class-map" in message
 
 
-def test_a_torch_that_does_not_fit_is_named(tmp_path: Path) -> None:
-    """A torchvision that fails at import, as one from another index does, stands before the real one."""
+def test_incompatible_torchvision_is_reported_in_one_line(tmp_path: Path) -> None:
+    """A torchvision that fails at import, as one from another index does, precedes the real one on the path."""
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
     command = [sys.executable, "-m", "ppe_yolo.cli", "quickstart"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
@@ -113,7 +115,7 @@ def test_a_torch_that_does_not_fit_is_named(tmp_path: Path) -> None:
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
+def test_import_of_package_is_light() -> None:
     heavy = "{'torch', 'torchvision', 'pytorch_lightning', 'albumentations', 'cv2', 'numpy', 'matplotlib', 'scipy'}"
     code = f"import ppe_yolo, sys; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

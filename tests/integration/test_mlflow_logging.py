@@ -1,4 +1,4 @@
-"""What a training leaves in MLflow: a real MLflow on an sqlite file, the real command line on drawn photos."""
+"""The MLflow run of a training: a real MLflow on an sqlite file, the real command line on drawn images."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ RunCli = Callable[..., int]
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No variable from outside, and none left behind: MLflow and our own code set some."""
+    """No variable from outside, and none left behind: MLflow and ppe_yolo set some."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -49,7 +49,7 @@ def runs(client: MlflowClient, experiment: str) -> list[Run]:
     return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
 
 
-def test_one_run_from_the_first_start_to_the_last(
+def test_fit_resumed_training_has_one_run(
     tiny_site: Path,
     tmp_path: Path,
     database: str,
@@ -74,7 +74,7 @@ def test_one_run_from_the_first_start_to_the_last(
     [run] = runs(client, "gate")
     assert (run.info.status, run.data.params["trainer.max_epochs"]) == ("FINISHED", "1")
 
-    # every figure that TensorBoard has, step by step
+    # every metric that TensorBoard has, step by step
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
     events.Reload()
     for tag in events.Tags()["scalars"]:
@@ -87,17 +87,17 @@ def test_one_run_from_the_first_start_to_the_last(
     contract = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=True)["ppe_yolo"]["contract"]
     assert f'"val_map_50": {round(run.data.metrics["best/map_50"], 6)}' in contract
 
-    # the address stays where it was given
+    # the address is not written anywhere
     address = database.removeprefix("sqlite:///").encode()
     assert not [p for p in run_dir.rglob("*") if p.is_file() and address in p.read_bytes()]
     assert not (tmp_path / "mlruns").exists() and not (tmp_path / "mlflow.db").exists()
 
-    # a training of its own is a run of its own
+    # another training is another run
     assert run_cli(*arguments(tiny_site, tmp_path / "second", "--trainer.fast_dev_run", "false")) == 0
     assert sorted(r.info.run_name for r in runs(client, "gate")) == ["first", "second"]
 
 
-def test_the_run_of_a_job_is_logged_to_and_left_open(
+def test_run_logger_inside_job_leaves_run_open(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = MlflowClient(database)
@@ -105,9 +105,9 @@ def test_the_run_of_a_job_is_logged_to_and_left_open(
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     (tmp_path / "mlflow_run_id").write_text("of an earlier job\n")
-    [logger] = tracking_loggers(tmp_path, go_on=True)
+    [logger] = tracking_loggers(tmp_path, resume=True)
     logger.log_metrics({"val/map_50": 0.5}, 7)
-    logger.log_metrics({"val/ap_50_каска": 0.25, "val/ap_50_a<b": 0.125}, 7)  # waits for the next call, or the end
+    logger.log_metrics({"val/ap_50_каска": 0.25, "val/ap_50_a<b": 0.125}, 7)  # queued until the next call, or the end
     logger.log_parameters({"data.root": "somewhere"})
     logger.finalize("success")
     [run] = runs(client, "job")
@@ -116,11 +116,11 @@ def test_the_run_of_a_job_is_logged_to_and_left_open(
     assert run.data.params == {"data.root": "somewhere"}
 
 
-def test_an_interrupted_run_is_marked_and_opened_again(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_logger_interrupted_run_fails_and_reopens(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "interrupted")
     client, statuses = MlflowClient(database), []
     for status in ("failed", "success"):
-        logger = RunLogger(database, tmp_path / "run", go_on=True)
+        logger = RunLogger(database, tmp_path / "run", resume=True)
         logger.log_metrics({"train/loss": 1.0}, 1)
         [run] = runs(client, "interrupted")
         statuses.append(run.info.status)
@@ -128,15 +128,15 @@ def test_an_interrupted_run_is_marked_and_opened_again(tmp_path: Path, database:
         [run] = runs(client, "interrupted")
         statuses.append(run.info.status)
     assert statuses == ["RUNNING", "FAILED", "RUNNING", "FINISHED"]
-    fresh = RunLogger(database, tmp_path / "run", go_on=False)
+    fresh = RunLogger(database, tmp_path / "run", resume=False)
     assert fresh.run_id != run.info.run_id
 
 
-def test_only_the_first_process_logs(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking_loggers(tmp_path, go_on=False) == []
+def test_tracking_loggers_only_in_first_process(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking_loggers(tmp_path, resume=False) == []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert tracking_loggers(tmp_path, go_on=False) == []
+    assert tracking_loggers(tmp_path, resume=False) == []
 
 
 MISTAKES = {
@@ -146,7 +146,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("uri", MISTAKES)
-def test_a_registry_out_of_reach_is_one_line_before_training(
+def test_fit_unreachable_mlflow_is_refused_in_one_line(
     tiny_site: Path,
     tmp_path: Path,
     run_cli: RunCli,
@@ -166,7 +166,7 @@ def test_a_registry_out_of_reach_is_one_line_before_training(
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_without_mlflow_the_extra_is_named(
+def test_fit_without_mlflow_names_extra(
     tiny_site: Path, tmp_path: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host")
@@ -177,7 +177,7 @@ def test_without_mlflow_the_extra_is_named(
     assert line.endswith("pip install 'ppe-yolo[registry]'")
 
 
-def test_parameters_are_named_as_options() -> None:
+def test_flattened_names_parameters_like_options() -> None:
     config = {"seed_everything": 0, "model": {"loss": {"box": "ciou"}, "weights": None}, "data": {"input_size": [64, 96]}}
     assert flattened(config) == {"seed_everything": 0, "model.loss.box": "ciou", "data.input_size": [64, 96]}
 
@@ -191,5 +191,5 @@ def test_parameters_are_named_as_options() -> None:
         ("mail a@b.c to https://host/@here", "mail a@b.c to https://host/@here"),
     ],
 )
-def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
+def test_without_secrets_masks_passwords_and_queries(text: str, shown: str) -> None:
     assert without_secrets(text) == shown

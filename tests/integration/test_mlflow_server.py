@@ -1,4 +1,4 @@
-"""Training against a real MLflow server on loopback; the gate's way through one is in test_promote_cli.py."""
+"""Training against a real MLflow server on loopback; test_promote_cli.py promotes through one."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     mlflow.set_tracking_uri(None)
 
 
-def test_fit_logs_to_a_server_and_keeps_its_password(
+def test_fit_logs_to_server_without_leaking_password(
     mlflow_server: Any,
     tiny_site: Path,
     tmp_path: Path,
@@ -46,7 +46,12 @@ def test_fit_logs_to_a_server_and_keeps_its_password(
     client = MlflowClient(mlflow_server.uri)
     [run] = client.search_runs([client.get_experiment_by_name("ppe-yolo").experiment_id])
     assert (run.info.run_name, run.info.status) == ("run", "FINISHED")
-    assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == [0, 1, 2, 3]  # 14 photos in eights
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == [
+        0,
+        1,
+        2,
+        3,
+    ]  # 14 images in batches of 8
     assert {"val/map_50", "best/map_50", "train/loss_box"} <= run.data.metrics.keys()
     captured = capsys.readouterr()
     assert SECRET not in captured.out + captured.err + caplog.text
@@ -55,21 +60,21 @@ def test_fit_logs_to_a_server_and_keeps_its_password(
     assert SECRET not in str(run.to_dictionary())
 
 
-def test_a_server_that_dies_costs_neither_training_nor_figures(
+def test_run_logger_server_restart_loses_no_metrics(
     mlflow_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "dies")
     monkeypatch.setattr(mlflow_logger, "SEND_EVERY", 0.0)
-    logger = RunLogger(mlflow_server.uri, tmp_path, go_on=False)
+    logger = RunLogger(mlflow_server.uri, tmp_path, resume=False)
     logger.log_metrics({"train/loss": 3.0}, 1)
     mlflow_server.kill()
     try:
         logger.log_metrics({"train/loss": 2.0}, 2)
-        logger.log_metrics({"train/loss": 1.0}, 3)  # is not even tried
+        logger.log_metrics({"train/loss": 1.0}, 3)  # not even tried
     finally:
         mlflow_server.start()
-    [warning] = [str(w.message) for w in recwarn if "MLflow took no figures" in str(w.message)]
-    assert "1 wait until it does" in warning
+    [warning] = [str(w.message) for w in recwarn if "MLflow accepts no metrics" in str(w.message)]
+    assert "1 are queued" in warning
     logger.finalize("success")
     client = MlflowClient(mlflow_server.uri)
     [run] = client.search_runs([client.get_experiment_by_name("dies").experiment_id])
@@ -81,8 +86,8 @@ def test_a_server_that_dies_costs_neither_training_nor_figures(
     assert run.info.status == "FINISHED"
 
 
-def test_a_server_that_stays_dead_is_told_of(mlflow_server: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    logger = RunLogger(mlflow_server.uri, tmp_path, go_on=False)
+def test_run_logger_dead_server_is_reported(mlflow_server: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    logger = RunLogger(mlflow_server.uri, tmp_path, resume=False)
     logger.log_metrics({"train/loss": 3.0}, 1)
     mlflow_server.kill()
     try:
@@ -90,4 +95,4 @@ def test_a_server_that_stays_dead_is_told_of(mlflow_server: Any, tmp_path: Path,
         logger.finalize("failed")
     finally:
         mlflow_server.start()
-    assert "2 figures could not be sent to MLflow; TensorBoard has all of them" in [str(w.message) for w in recwarn]
+    assert "2 metrics could not be sent to MLflow; TensorBoard has all of them" in [str(w.message) for w in recwarn]

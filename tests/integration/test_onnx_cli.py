@@ -1,4 +1,4 @@
-"""The commands that make and use ONNX files, on a detector whose own findings are the annotations."""
+"""The commands that make and use ONNX files, on a detector whose own detections are the annotations."""
 
 import json
 from collections.abc import Callable
@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
-from ppe_yolo.export import quantize
+from ppe_yolo.export import quantize, quantize_graph
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
 from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.model.yolov3 import YoloV3
@@ -23,7 +24,7 @@ PHOTOS = [f"p{i:02d}" for i in range(20)]
 
 
 def save_checkpoint(path: Path, seed: int) -> Path:
-    """Random weights whose batch norms have seen something, and which find a lot."""
+    """Random weights with batch norm statistics, which give many detections."""
     torch.manual_seed(seed)
     network = YoloV3("yolov3-tiny", 2)
     for module in network.modules():
@@ -46,7 +47,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, make_voc: Callable[..., Path], checkpoint: Path) -> Path:
-    """Photos marked with the strongest findings of the checkpoint."""
+    """Images annotated with the strongest detections of the checkpoint."""
     root = make_voc(tmp_path_factory.mktemp("voc"), PHOTOS)
     detector = load_detector(checkpoint, device="cpu")
     marked = {}
@@ -65,10 +66,10 @@ def model(checkpoint: Path, run_cli: Callable[..., int]) -> Path:
     return out
 
 
-def test_ranges_leave_out_what_is_rare(tmp_path: Path, run_cli, monkeypatch, data: Path, model: Path) -> None:
+def test_quantize_ranges_ignore_rare_values(tmp_path: Path, run_cli, monkeypatch, data: Path, model: Path) -> None:
     scales: list[dict[str, float]] = []
     for percentile, name in ((100.0, "all"), (99.0, "most")):
-        monkeypatch.setattr(quantize, "PERCENTILE", percentile)
+        monkeypatch.setattr(quantize_graph, "PERCENTILE", percentile)
         out = tmp_path / f"{name}.onnx"
         options = ("--calibration", data, "--out", out, "--photos", 11, "--val-fraction", 0.2, "--seed", 0)
         assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
@@ -79,13 +80,13 @@ def test_ranges_leave_out_what_is_rare(tmp_path: Path, run_cli, monkeypatch, dat
     assert sum(scales[1][n] < 0.9 * scales[0][n] for n in common) > 0.8 * len(common)
 
 
-def test_every_photo_is_read_once_in_chunks(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_calibration_images_reads_each_image_once_in_chunks(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     photos = AnnotatedDataset.open(make_voc(tmp_path, PHOTOS)).splits["trainval"][:11]
     count = iter(range(100))
-    reader = quantize._Photos(photos, CONTRACT, lambda: next(count))
+    reader = quantize_graph.CalibrationImages(photos, CONTRACT, lambda: next(count))
     read = []
-    for start in range(0, len(reader), quantize.CHUNK):  # as onnxruntime does
-        reader.set_range(start, start + quantize.CHUNK)
+    for start in range(0, len(reader), quantize_graph.CHUNK):  # as onnxruntime does
+        reader.set_range(start, start + quantize_graph.CHUNK)
         read.append(0)
         while (batch := reader.get_next()) is not None:
             assert batch["images"].shape == (1, 64, 96, 3)
@@ -93,7 +94,9 @@ def test_every_photo_is_read_once_in_chunks(make_voc: Callable[..., Path], tmp_p
     assert read == [8, 3] and next(count) == 11
 
 
-def test_evaluate_and_predict_take_either(tmp_path: Path, run_cli, data: Path, checkpoint: Path, model: Path) -> None:
+def test_evaluate_and_predict_take_checkpoint_or_onnx(
+    tmp_path: Path, run_cli, data: Path, checkpoint: Path, model: Path
+) -> None:
     metrics, rows = [], []
     for file in (checkpoint, model):
         out = tmp_path / file.suffix[1:]
@@ -111,21 +114,25 @@ def test_evaluate_and_predict_take_either(tmp_path: Path, run_cli, data: Path, c
             assert a["box_xyxy"] == pytest.approx(b["box_xyxy"], abs=0.05)
 
 
-def test_verify(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], data: Path, checkpoint: Path, model: Path) -> None:
+def test_verify_compares_with_checkpoint(
+    tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], data: Path, checkpoint: Path, model: Path
+) -> None:
     assert run_cli("verify", model, "--checkpoint", checkpoint, "--data", data) == 0
-    assert "6 photos of test: 0 of " in capsys.readouterr().out
+    assert "6 images of test: 0 of " in capsys.readouterr().out
     other = save_checkpoint(tmp_path / "other.ckpt", seed=2)
     assert run_cli("verify", model, "--checkpoint", other, "--data", data) == 2
     error = capsys.readouterr().err.strip()
     assert "mAP@0.5" in error and "points, allowed are 0.1" in error and "\n" not in error
 
 
-def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], monkeypatch, data: Path, model: Path) -> None:
+def test_quantize_writes_8_bit_model_or_nothing(
+    tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], monkeypatch, data: Path, model: Path
+) -> None:
     out = tmp_path / "model.int8.onnx"
     options = ("--calibration", data, "--out", out, "--photos", 6, "--val-fraction", 0.3, "--seed", 0)
     assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
     printed = capsys.readouterr().out
-    assert "weights of 7 bits (as asked for)" in printed and "smaller" in printed and "faster" in printed
+    assert "weights of 7 bits (as requested)" in printed and "smaller" in printed and "faster" in printed
     assert out.stat().st_size < 0.3 * model.stat().st_size
     contract = load_detector(out, device="cpu").contract
     assert contract.provenance["precision"] == "int8" and contract.provenance["quantization"]["photos"] == 6
@@ -136,7 +143,7 @@ def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], m
     assert max(int(np.abs(k.astype(int)).max()) for k in kernels if k.dtype == np.int8) <= 64  # 7 bits
     scales = [n for n in proto.graph.node if n.op_type == "DequantizeLinear" and "kernel" not in n.name]
     assert scales and not any(n.op_type == "Cast" and n.input[0] == "images" for n in proto.graph.node)
-    # it still finds most of what it found: the quantised network is the same network
+    # most detections stay: it is the same network
     photo = read_image(str(data / "JPEGImages" / "p00.jpg"))
     [before], [after] = (load_detector(m, device="cpu").detect([photo]) for m in (model, out))
     assert abs(len(before.scores) - len(after.scores)) <= 0.3 * len(before.scores)
@@ -146,7 +153,7 @@ def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], m
     options = ("--calibration", data, "--out", refused, "--photos", 2, "--val-fraction", 0.3, "--seed", 0)
     for loose, strict, message in (
         (0.89, 0.5, "mAP@0.5 falls by 1.00 points (90.00 to 89.00 % on"),
-        (0.9, 0.48, "mAP@0.5:0.95 falls by 2.00 points (50.00 to 48.00 % on"),  # boxes that moved
+        (0.9, 0.48, "mAP@0.5:0.95 falls by 2.00 points (50.00 to 48.00 % on"),  # boxes have moved
     ):
         figures = iter([{"mAP@0.5": 0.9, "mAP@0.5:0.95": 0.5}, {"mAP@0.5": loose, "mAP@0.5:0.95": strict}])
         monkeypatch.setattr(quantize, "_maps", lambda *_, figures=figures: next(figures))
@@ -162,7 +169,39 @@ def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], m
     assert "expected another name" in capsys.readouterr().err
 
 
-def test_benchmark(run_cli, capsys: pytest.CaptureFixture[str], model: Path) -> None:
+def test_quantize_takes_several_data_sets(
+    tmp_path: Path, run_cli, monkeypatch, make_voc: Callable[..., Path], data: Path, model: Path
+) -> None:
+    """The second data set has names of its own, and so its own class map."""
+    other = make_voc(tmp_path / "other", {f"q{i:02d}": [("head", (8, 8, 40, 30))] for i in range(10)})
+    class_map = tmp_path / "own.yaml"
+    class_map.write_text("class_names: [helmet, none]\nmap: {head: none}\n")
+    evaluated: list[list[str]] = []
+
+    def maps(_: object, images: list[AnnotatedImage]) -> dict[str, float]:
+        evaluated.append([image.image_id for image in images])
+        return {"mAP@0.5": 0.5, "mAP@0.5:0.95": 0.5}
+
+    monkeypatch.setattr(quantize, "_maps", maps)  # random weights: quantisation may lose anything
+    out = tmp_path / "both.onnx"
+    both = ("--calibration", data, "--calibration", f"{other}={class_map}", "--out", out)
+    assert run_cli("quantize", model, *both, "--photos", 4, "--val-fraction", 0.3, "--seed", 0, "--full-range") == 0
+    assert evaluated[0] == evaluated[1] and {name[0] for name in evaluated[0]} == {"p", "q"}
+    assert load_detector(out, device="cpu").contract.provenance["quantization"]["photos"] == 4
+
+
+def test_export_at_another_size_runs_in_evaluate_and_verify(
+    tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], data: Path, checkpoint: Path
+) -> None:
+    out = tmp_path / "large.onnx"
+    assert run_cli("export", checkpoint, "--out", out, "--input-size", 96, 128) == 0
+    assert "input 96 x 128" in capsys.readouterr().out.replace("\n", "")
+    assert run_cli("verify", out, "--checkpoint", checkpoint, "--data", data) == 0
+    assert run_cli("evaluate", out, "--data", data, "--out", tmp_path / "e", "--pictures", 0) == 0
+    assert load_detector(out, device="cpu").contract.input_size == (96, 128)
+
+
+def test_benchmark_onnx_prints_all_cases(run_cli, capsys: pytest.CaptureFixture[str], model: Path) -> None:
     assert run_cli("benchmark", "onnx", model, "--rounds", 1) == 0
     printed = capsys.readouterr().out
     for word in ("run alone", "frame 1280x720", "frame 1920x1080", "no network", "GFLOP/s", "CPUExecutionProvider", "threads"):
@@ -170,7 +209,7 @@ def test_benchmark(run_cli, capsys: pytest.CaptureFixture[str], model: Path) -> 
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "verify", "quantize"])
-def test_foreign_file_is_refused_in_one_line(
+def test_damaged_model_is_refused_in_one_line(
     tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], data: Path, checkpoint: Path, model: Path, command: str
 ) -> None:
     broken = tmp_path / "broken.onnx"

@@ -1,4 +1,4 @@
-"""The gate and its registry through the real command line: MLflow on sqlite, ONNX files that run, two real processes."""
+"""Promotion and registry through the real command line: MLflow on sqlite, ONNX files that run, two real processes."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ import onnx
 import pytest
 import torch
 from filelock import FileLock
-from rich.console import Console
 
+from ppe_yolo.core import timing
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.images import read_image
@@ -33,8 +33,8 @@ CONTRACT = ModelContract(("helmet", "none"), (64, 96), max_detections=30, alarm_
 BOXES = {1: [2.0, 2.0, 10.0, 10.0], 2: [40.0, 2.0, 10.0, 10.0]}
 QUICKLY = """
 from ppe_yolo.cli import main
-from ppe_yolo.export import benchmark
-benchmark.PAUSE = 0.0
+from ppe_yolo.core import timing
+timing.PAUSE = 0.0
 main()
 """
 ROOMY = ("--max-latency-ms", 60_000)  # no test depends on how busy the machine is
@@ -42,14 +42,14 @@ ROOMY = ("--max-latency-ms", 60_000)  # no test depends on how busy the machine 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
 
 
 @pytest.fixture(scope="module")
 def network() -> onnx.ModelProto:
-    """All of a detector but its depth, so that the file is small."""
+    """A detector without depth, so that the file is small."""
     network = YoloV3("yolov3-tiny", 2)
     torch.manual_seed(0)
     network.body = benchmark.NullBody(benchmark.ANCHORS_PER_LEVEL * 7, network.strides)
@@ -60,7 +60,7 @@ def network() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables and nothing in them, which take it seconds to make."""
+    """A database with MLflow's tables, which take seconds to create."""
     file = tmp_path_factory.mktemp("database") / "registry.db"
     assert Registry(f"sqlite:///{file}", "helmet").versions() == []
     return file
@@ -73,7 +73,7 @@ def database(tmp_path: Path, empty_database: Path) -> Path:
 
 @pytest.fixture
 def registry(request: pytest.FixtureRequest, database: Path) -> Registry:
-    """On sqlite, or on a server where a test asks for one."""
+    """On sqlite, or on a server if a test asks for one."""
     on_server = getattr(request, "param", "sqlite") == "server"
     return Registry(request.getfixturevalue("mlflow_server").uri if on_server else f"sqlite:///{database}", "helmet")
 
@@ -83,7 +83,7 @@ Make = Callable[..., tuple[object, ...]]
 
 @pytest.fixture
 def make(tmp_path: Path, network: onnx.ModelProto, registry: Registry) -> Make:
-    """`make(name, helmets, heads)`: a model and an evaluation that found that many; gives the arguments for promote."""
+    """`make(name, helmets, heads)`: a model and an evaluation with that many detections; returns the arguments for promote."""
 
     def write(
         name: str,
@@ -117,7 +117,7 @@ def make(tmp_path: Path, network: onnx.ModelProto, registry: Registry) -> Make:
         ]
         classes = [{"id": 1, "name": "helmet"}, {"id": 2, "name": "none"}]
         truth = {"info": known, "images": images, "annotations": objects, "categories": classes}
-        # the photos that come first by name are those with something found
+        # the images that come first by name have the detections
         found = [
             {"image_id": i + 1, "category_id": c, "bbox": BOXES[c], "score": 0.9}
             for c, most in ((1, helmets), (2, heads))
@@ -136,15 +136,15 @@ def stages(registry: Registry) -> list[str]:
 
 
 @pytest.mark.parametrize("registry", ["sqlite", "server"], indirect=True)
-def test_from_the_first_champion_to_the_rollback(
+def test_promote_and_rollback_from_first_champion_on(
     tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, capsys: pytest.CaptureFixture
 ) -> None:
     assert run_cli(*make("a", 8, 12)) == 0
-    assert "the absolute conditions alone decided" in capsys.readouterr().out
+    assert "only the absolute conditions were checked" in capsys.readouterr().out
     assert run_cli(*make("worse_recall", 20, 11)) == 1
     out = capsys.readouterr().out
     assert "rejected: helmet version 2: recall of none, not worse\n" in out and "FAILS" in out
-    # the same photos in another order are the same photos, and what was found in them stays where it was found
+    # another order of the same images changes nothing
     assert run_cli(*make("b", 18, 12, photos=[f"p{i:02d}" for i in reversed(range(COUNT))])) == 0
     assert run_cli(*make("b_again", 18, 12)) == 1  # equal
     assert "mAP@0.5; not by luck" in capsys.readouterr().out
@@ -175,17 +175,17 @@ def test_from_the_first_champion_to_the_rollback(
     assert registry.versions()[4].tags["compared_with"] == "1"
     assert run_cli("rollback", *uri) == 0
     champion = registry.champion()
-    assert champion is not None and champion.number == 1  # not version 3, which was found bad
+    assert champion is not None and champion.number == 1  # not version 3, which was rejected
 
 
-def test_a_first_model_that_is_not_good_enough(run_cli: RunCli, registry: Registry, make: Make) -> None:
+def test_promote_first_model_below_limits_is_rejected(run_cli: RunCli, registry: Registry, make: Make) -> None:
     assert run_cli(*make("blind", 20, 9)) == 1
     assert run_cli(*make("slow", 20, 20), "--max-latency-ms", "0.0001") == 1
     assert [v.tags["reasons"] for v in registry.versions()] == ["recall of none, at least", "latency"]
     assert registry.champion() is None
 
 
-def test_in_a_pipeline_a_rejection_is_a_result(
+def test_promote_exit_zero_rejection_exits_with_0(
     tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = make("blind", 20, 9)
@@ -197,16 +197,16 @@ def test_in_a_pipeline_a_rejection_is_a_result(
     assert [v.tags["stage"] for v in registry.versions()] == ["rejected"]
 
 
-def test_mistakes_leave_no_version(
+def test_promote_user_errors_register_no_version(
     tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, capsys: pytest.CaptureFixture
 ) -> None:
     assert run_cli(*make("champion", 8, 12)) == 0
     cases = {
         "data hash": make("other_photos", 18, 12, photos=[f"q{i:02d}" for i in range(COUNT)]),
-        "an evaluation of another file": make("other_file", 18, 12, info={"model_blake2b": "0" * 32}),
+        "holds an evaluation of another file": make("other_file", 18, 12, info={"model_blake2b": "0" * 32}),
         "expected the split test, got val": make("val", 18, 12, info={"split": "val"}),
-        "expected whole photos, as the box at the gate sees them, got --tiles 2": make("tiles", 18, 12, info={"tiles": 2}),
-        "expected an alarm threshold of none": make("no_threshold", 18, 12, thresholds={}),
+        "expected whole images, as on the edge device, got --tiles 2": make("tiles", 18, 12, info={"tiles": 2}),
+        "expected an alarm threshold of none (the class)": make("no_threshold", 18, 12, thresholds={}),
         "expected one of helmet, none, got 'head'": (*make("no_head", 18, 12), "--critical-class", "head"),
         "expected sqlite:///FILE": (*make("where", 18, 12), "--registry", "registry.db"),
     }
@@ -223,14 +223,14 @@ def test_mistakes_leave_no_version(
     assert stages(registry) == ["champion"]
 
 
-def test_what_evaluate_leaves_is_what_promote_takes(
+def test_promote_takes_files_of_evaluate(
     tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, make_voc: Callable[..., Path]
 ) -> None:
     model = make("real", 1, 1, thresholds={"helmet": 0.05, "none": 0.05})[1]
     photos, out = [f"p{i}" for i in range(4)], tmp_path / "measured"
     root = make_voc(tmp_path / "voc", photos, size=(64, 96))
     detector, marked = load_onnx_detector(str(model), device="cpu"), {}
-    for stem in photos:  # marked with what the model finds, and some that it does not
+    for stem in photos:  # annotated with detections of the model, and with objects that it misses
         [found] = detector.detect([read_image(str(root / "JPEGImages" / f"{stem}.jpg"))])
         boxes = np.rint(found.boxes_xyxy).astype(int).tolist()
         rows = zip(found.labels.tolist(), boxes, strict=True)
@@ -245,7 +245,9 @@ def test_what_evaluate_leaves_is_what_promote_takes(
     assert float(champion.tags["map_50"]) == pytest.approx(metrics["map_50"], abs=1e-4)
 
 
-def test_a_registry_that_is_none(run_cli: RunCli, make: Make, database: Path, capsys: pytest.CaptureFixture) -> None:
+def test_promote_damaged_database_is_refused_in_one_line(
+    run_cli: RunCli, make: Make, database: Path, capsys: pytest.CaptureFixture
+) -> None:
     command = make("a", 18, 12)
     database.write_text("no database " * 1000)
     assert run_cli(*command) == 2
@@ -253,8 +255,10 @@ def test_a_registry_that_is_none(run_cli: RunCli, make: Make, database: Path, ca
     assert "file is not a database" in error and error.count("\n") == 1
 
 
-def test_two_gates_at_the_same_time(tmp_path: Path, run_cli: RunCli, registry: Registry, database: Path, make: Make) -> None:
-    """Both are better than the champion, neither than the other: whoever comes second has to beat the first."""
+def test_promote_two_at_the_same_time_one_wins(
+    tmp_path: Path, run_cli: RunCli, registry: Registry, database: Path, make: Make
+) -> None:
+    """Both are better than the champion, neither is better than the other: the second must beat the first."""
     assert run_cli(*make("champion", 8, 12)) == 0
     commands = [make(name, 18, 12) for name in ("left", "right")]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
@@ -265,8 +269,8 @@ def test_two_gates_at_the_same_time(tmp_path: Path, run_cli: RunCli, registry: R
             )
             for command in commands
         ]
-        for gate in gates:  # both are at the gate before it opens
-            assert gate.stdout is not None and gate.stdout.readline().startswith("waiting for another gate")
+        for gate in gates:  # both wait before the lock is released
+            assert gate.stdout is not None and gate.stdout.readline().startswith("waiting for another promotion")
     outputs = [gate.communicate(timeout=120)[0] for gate in gates]
     assert sorted(gate.returncode for gate in gates) == [0, 1], outputs
     assert sorted(stages(registry)) == ["champion", "rejected", "retired"]
@@ -274,16 +278,16 @@ def test_two_gates_at_the_same_time(tmp_path: Path, run_cli: RunCli, registry: R
     assert [v.tags["compared_with"] for v in versions] == ["no champion", "1", "2"]
 
 
-def test_a_server_s_gate_lets_one_in(registry: Registry) -> None:
+def test_registry_lock_on_server_lets_one_in(registry: Registry) -> None:
     other = Registry(registry.uri, registry.name)
-    refused = pytest.raises(UserError, match=r"another gate .* delete the registered model helmet\.gate")
+    refused = pytest.raises(UserError, match=r"another promotion .* delete the registered model helmet\.gate")
     with registry._locked_by_name(), refused, other._locked_by_name():
         pytest.fail("both got in")
     with other._locked_by_name():
         assert registry.versions() == []
 
 
-def test_in_a_job_the_files_go_to_its_run(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_register_inside_job_uses_its_run(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     run = registry._client.create_run(registry._experiment())
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     (tmp_path / "files").mkdir()
@@ -296,24 +300,24 @@ def test_in_a_job_the_files_go_to_its_run(tmp_path: Path, registry: Registry, mo
     assert registry._client.get_run(run.info.run_id).info.status == "RUNNING"  # the job ends it
 
 
-def test_a_gate_that_died_half_way(tmp_path: Path, registry: Registry) -> None:
-    """Of two champions the one promoted last counts, and the next gate mends it."""
+def test_registry_two_champions_last_promotion_counts(tmp_path: Path, registry: Registry) -> None:
+    """Of two champions the one promoted last counts, and the next promotion repairs the tags."""
     (tmp_path / "files").mkdir()
     (tmp_path / "files/decision.json").write_text("{}")
     first, second, third = (registry.register(tmp_path / "files", {}) for _ in range(3))
-    registry.crown(first)
+    registry.promote(first)
     registry._tag(second.number, "promotion", "2")
-    assert registry.champion().number == first.number  # it died before it crowned the second
+    assert registry.champion().number == first.number  # it died before the second became champion
     registry._tag(second.number, "stage", "champion")
     assert registry.champion().number == second.number  # it died before it retired the first
     old, new = registry.roll_back()
     assert (old.number, new.number) == (second.number, first.number)
-    with registry.locked(Console(quiet=True)):
-        registry.crown(third)
+    with registry.locked():
+        registry.promote(third)
     assert stages(registry) == ["retired", "rejected", "champion"]
 
 
-def test_where_the_registry_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_uri_option_or_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="got neither it nor MLFLOW_TRACKING_URI"):
         registry_uri(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "azureml://east")

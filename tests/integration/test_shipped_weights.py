@@ -30,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_files_belong_together_and_fit_into_the_repository() -> None:
+def test_bundled_files_belong_together_and_are_small() -> None:
     assert model_names() == [NAME]
     assert sum(p.stat().st_size for p in FOLDER.iterdir() if p.is_file()) <= MOST_BYTES
     checkpoint = find_model(NAME, "checkpoint")
@@ -47,7 +47,7 @@ def test_the_files_belong_together_and_fit_into_the_repository() -> None:
     assert contract.provenance["validation"]["photos"] > 0  # so that `--split val` finds the photos again
 
 
-def test_no_path_of_a_machine_is_in_the_files() -> None:
+def test_bundled_files_contain_no_local_paths() -> None:
     for path in (find_model(NAME, "checkpoint"), find_model(NAME, "onnx")):
         contract = load_detector(path, device="cpu").contract
         assert "/" not in json.dumps(dict(contract.provenance)) and "\\" not in json.dumps(dict(contract.provenance))
@@ -56,7 +56,7 @@ def test_no_path_of_a_machine_is_in_the_files() -> None:
         assert trace not in content
 
 
-def test_both_files_find_the_same(site: Path) -> None:
+def test_bundled_checkpoint_and_onnx_detect_the_same(site: Path) -> None:
     photos = [cv2.imread(str(p))[..., ::-1] for p in sorted((site / "JPEGImages").iterdir())]
     ours, theirs = (load_detector(find_model(NAME, k), device="cpu").detect(photos) for k in ("checkpoint", "onnx"))
     strong = 0
@@ -70,7 +70,7 @@ def test_both_files_find_the_same(site: Path) -> None:
     assert strong > 0  # else this says nothing
 
 
-def test_predict_evaluate_and_export_by_name(tmp_path: Path, run_cli: RunCli, capsys, site: Path) -> None:
+def test_predict_evaluate_and_export_take_bundled_name(tmp_path: Path, run_cli: RunCli, capsys, site: Path) -> None:
     assert run_cli("predict", NAME, site / "JPEGImages", "--out", tmp_path / "p") == 0
     assert len(json.loads((tmp_path / "p" / "predictions.json").read_text())) == 14
     assert run_cli("evaluate", NAME, "--data", site, "--out", tmp_path / "e", "--pictures", 0, "--report") == 0
@@ -103,7 +103,7 @@ def test_predict_evaluate_and_export_by_name(tmp_path: Path, run_cli: RunCli, ca
     assert not (tmp_path / "x").exists()
 
 
-def test_fine_tuning_starts_from_it(tmp_path: Path, run_cli: RunCli, capsys, site: Path) -> None:
+def test_fit_starts_from_bundled_weights(tmp_path: Path, run_cli: RunCli, capsys, site: Path) -> None:
     run_dir = tmp_path / "run"
     command = [
         *("fit", "--config", "yolov3-tiny", "--data.root", site, "--run_dir", run_dir, "--model.weights", NAME),
@@ -129,7 +129,7 @@ def test_fine_tuning_starts_from_it(tmp_path: Path, run_cli: RunCli, capsys, sit
     assert "helmet-tyni: expected a model file or one of the names helmet-tiny" in line
 
 
-def test_packing_a_run(tmp_path: Path, run_cli: RunCli, capsys, monkeypatch, tiny_site: Path) -> None:
+def test_pack_weights_writes_both_files_or_none(tmp_path: Path, run_cli: RunCli, capsys, monkeypatch, tiny_site: Path) -> None:
     """Both files or none; the thresholds must have been chosen for this checkpoint."""
     run_dir = tmp_path / "run"
     command = [

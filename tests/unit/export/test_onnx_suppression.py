@@ -1,4 +1,4 @@
-"""Suppression in the graph: exactly what inference.postprocess gives, for whole batches."""
+"""Suppression in the graph equals inference.postprocess, for whole batches."""
 
 from functools import cache
 
@@ -18,12 +18,12 @@ NAMES = ("a", "b", "c")
 
 @cache
 def open_suppression(
-    places: int, classes: int, floor: float, iou: float, most: int
+    locations: int, classes: int, floor: float, iou: float, most: int
 ) -> tuple[ort.InferenceSession, ModelContract]:
     contract = ModelContract(NAMES[:classes], (64, 96), score_floor=floor, nms_iou_threshold=iou, max_detections=most)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(suppression_model(places, contract).SerializeToString(), options), contract
+    return ort.InferenceSession(suppression_model(locations, contract).SerializeToString(), options), contract
 
 
 def in_graph(session, boxes, scores) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -31,8 +31,8 @@ def in_graph(session, boxes, scores) -> list[tuple[np.ndarray, np.ndarray, np.nd
     return list(zip(*session.run(["boxes_xyxy", "scores", "labels"], feed), strict=True))
 
 
-def assert_same_as_postprocess(places, classes, floor, iou, most, boxes, scores) -> int:
-    session, contract = open_suppression(places, classes, floor, iou, most)
+def assert_same_as_postprocess(locations, classes, floor, iou, most, boxes, scores) -> int:
+    session, contract = open_suppression(locations, classes, floor, iou, most)
     expected = postprocess_batch(
         torch.from_numpy(boxes),
         torch.from_numpy(scores),
@@ -52,50 +52,50 @@ def assert_same_as_postprocess(places, classes, floor, iou, most, boxes, scores)
     return sum(len(w["scores"]) for w in expected)
 
 
-def random_boxes(rng: np.random.Generator, batch: int, places: int) -> np.ndarray:
-    centre, half = rng.uniform(-10, 100, (batch, places, 2)), rng.uniform(0, 25, (batch, places, 2))
+def random_boxes(rng: np.random.Generator, batch: int, locations: int) -> np.ndarray:
+    centre, half = rng.uniform(-10, 100, (batch, locations, 2)), rng.uniform(0, 25, (batch, locations, 2))
     return np.concatenate((centre - half, centre + half), axis=2).astype(np.float32)
 
 
 @given(
     seed=st.integers(0, 2**32 - 1),
     batch=st.sampled_from([1, 3, 8]),
-    places=st.sampled_from([15, 90]),
+    locations=st.sampled_from([15, 90]),
     classes=st.integers(1, 3),
     limits=st.sampled_from([(0.01, 0.5, 300), (0.3, 0.45, 7), (0.0, 0.0, 20), (0.5, 1.0, 300)]),
     levels=st.sampled_from([3, 50, 2**20]),
 )
 @settings(max_examples=60)
-def test_equals_postprocess(seed, batch, places, classes, limits, levels) -> None:
+def test_suppression_equals_postprocess(seed, batch, locations, classes, limits, levels) -> None:
     rng = np.random.default_rng(seed)
     # few levels: many scores are equal, and some lie exactly at the floor
-    scores = (rng.integers(1, levels + 1, (batch, places, classes)) / levels).astype(np.float32)
-    assert_same_as_postprocess(places, classes, *limits, random_boxes(rng, batch, places), scores)
+    scores = (rng.integers(1, levels + 1, (batch, locations, classes)) / levels).astype(np.float32)
+    assert_same_as_postprocess(locations, classes, *limits, random_boxes(rng, batch, locations), scores)
 
 
-def test_more_candidates_than_are_considered() -> None:
+def test_suppression_ignores_candidates_beyond_limit() -> None:
     rng = np.random.default_rng(3)
-    # 1200 candidates of different scores; only the strongest 1000 may suppress or be found
+    # 1200 candidates of different scores; only the strongest 1000 may suppress or be kept
     scores = (np.stack([rng.permutation(1200) for _ in range(2)]).reshape(2, 600, 2) + 1).astype(np.float32) / 1200
     found = assert_same_as_postprocess(600, 2, 0.01, 0.9, 1200, random_boxes(rng, 2, 600), scores)
-    assert 1000 < found <= 2000  # in two pictures
+    assert 1000 < found <= 2000  # in two images
 
 
-def test_by_hand() -> None:
+def test_suppression_per_class_clipped_and_padded() -> None:
     session, _ = open_suppression(15, 2, 0.25, 0.5, 4)
     boxes, scores = np.zeros((2, 15, 4)), np.zeros((2, 15, 2))
     boxes[0, :5] = [[10, 10, 30, 30], [10, 10, 30, 31], [-5, -5, 20, 20], [80, 50, 120, 90], [40, 40, 50, 50]]
-    # place 1 is suppressed by place 0 as `a`, not as `b`; place 3 lies exactly at the floor, place 4 just below
+    # location 1 is suppressed by location 0 as `a`, not as `b`; location 3 is exactly at the floor, location 4 just below
     scores[0, :5] = [[0.9, 0], [0.8, 0.7], [0, 0.5], [0.25, 0], [0.2499, 0]]
     (boxes_a, scores_a, labels_a), (boxes_b, scores_b, _) = in_graph(session, boxes, scores)
     np.testing.assert_allclose(scores_a, [0.9, 0.7, 0.5, 0.25])
     assert labels_a.tolist() == [0, 1, 1, 0]
     assert boxes_a.tolist() == [[10, 10, 30, 30], [10, 10, 30, 31], [0, 0, 20, 20], [80, 50, 96, 64]]  # clipped to 96x64
-    assert not scores_b.any() and not boxes_b.any()  # the other picture is empty
+    assert not scores_b.any() and not boxes_b.any()  # the other image is empty
 
 
 @pytest.mark.parametrize(("iou", "kept"), [(0.4999, 1), (0.5, 2)])
-def test_overlap_at_the_threshold_is_allowed(iou: float, kept: int) -> None:
+def test_suppression_keeps_overlap_at_threshold(iou: float, kept: int) -> None:
     session, _ = open_suppression(15, 1, 0.1, iou, 5)
     boxes, scores = np.zeros((1, 15, 4)), np.zeros((1, 15, 1))
     boxes[0, :2], scores[0, :2, 0] = [[0, 0, 20, 20], [0, 0, 20, 10]], [0.9, 0.8]  # IoU one half

@@ -1,6 +1,7 @@
 """Export: what the file holds, that it finds what the checkpoint finds, and that nothing else is ever written."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,15 @@ from torch import nn
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.export import onnx as export_module
+from ppe_yolo.export.benchmark import null_detector
 from ppe_yolo.export.graph import with_decoded_outputs
 from ppe_yolo.export.onnx import build_model, export_onnx
-from ppe_yolo.export.parity import ParityError, Tolerance, compare, parity_pictures
-from ppe_yolo.export.quantize import body_nodes, pool_first
+from ppe_yolo.export.pack import pack_checkpoint
+from ppe_yolo.export.parity import ParityError, Tolerance, compare, parity_images
+from ppe_yolo.export.printing import print_export
+from ppe_yolo.export.quantize_graph import body_nodes, pool_first, quantize_graph
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
 from ppe_yolo.inference.deployable import DeployableNetwork
 from ppe_yolo.inference.onnx_detector import OnnxDetector
@@ -59,9 +64,12 @@ def model(network: YoloV3) -> onnx.ModelProto:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, network: YoloV3) -> Path:
-    path = tmp_path / "best.ckpt"
+    return save(tmp_path / "best.ckpt", network, CONTRACT)
+
+
+def save(path: Path, network: YoloV3, contract: ModelContract) -> Path:
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}
-    torch.save({"state_dict": weights, CHECKPOINT_KEY: describe_network(network, CONTRACT)}, path)
+    torch.save({"state_dict": weights, CHECKPOINT_KEY: describe_network(network, contract)}, path)
     return path
 
 
@@ -76,7 +84,7 @@ def noise(batch: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("architecture", ["yolov3-tiny", "yolov3"])
-def test_deployable_network_computes_the_same(architecture: str, network: YoloV3) -> None:
+def test_deployable_network_equals_network(architecture: str, network: YoloV3) -> None:
     network = network if architecture == "yolov3-tiny" else make_network(architecture)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     with torch.inference_mode():
@@ -86,7 +94,7 @@ def test_deployable_network_computes_the_same(architecture: str, network: YoloV3
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())  # a copy was changed, not the network
 
 
-def test_file_holds_the_contract_and_nothing_of_this_machine(model: onnx.ModelProto) -> None:
+def test_build_model_file_holds_contract_and_no_local_paths(model: onnx.ModelProto) -> None:
     metadata = {p.key: p.value for p in model.metadata_props}
     assert ModelContract.from_json(metadata.pop(ONNX_METADATA_KEY)) == CONTRACT
     assert metadata == {
@@ -106,7 +114,7 @@ def test_file_holds_the_contract_and_nothing_of_this_machine(model: onnx.ModelPr
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_any_batch_finds_what_torch_finds(network: YoloV3, model: onnx.ModelProto, batch: int) -> None:
+def test_onnx_detector_any_batch_equals_torch_detector(network: YoloV3, model: onnx.ModelProto, batch: int) -> None:
     photos = [noise(1, seed)[0] for seed in range(batch)]
     ours = TorchDetector(network, CONTRACT, torch.device("cpu")).detect(photos)
     theirs = OnnxDetector(model.SerializeToString(), "model", "cpu").detect(photos)
@@ -115,7 +123,7 @@ def test_any_batch_finds_what_torch_finds(network: YoloV3, model: onnx.ModelProt
     assert difference.unmatched == 0 and difference.detections == 2 * sum(len(d.scores) for d in ours)
 
 
-def test_decoded_outputs(network: YoloV3, model: onnx.ModelProto) -> None:
+def test_build_model_without_suppression_has_decoded_outputs(network: YoloV3, model: onnx.ModelProto) -> None:
     plain = build_model(network, CONTRACT, suppression=False)
     sessions = [ort.InferenceSession(m.SerializeToString()) for m in (plain, with_decoded_outputs(model))]
     assert [(o.name, o.shape) for o in sessions[0].get_outputs()] == [
@@ -128,7 +136,7 @@ def test_decoded_outputs(network: YoloV3, model: onnx.ModelProto) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
-def test_half(network: YoloV3) -> None:
+def test_build_model_half_has_float16_convolutions(network: YoloV3) -> None:
     model = build_model(network, CONTRACT, half=True)
     kernels = [t for t in model.graph.initializer if len(t.dims) == 4]
     assert kernels and all(t.data_type == onnx.TensorProto.FLOAT16 for t in kernels)
@@ -140,9 +148,9 @@ def test_half(network: YoloV3) -> None:
     np.testing.assert_allclose(scores, expected_scores, atol=0.02)
 
 
-def test_export_compares_and_writes(tmp_path: Path, checkpoint: Path) -> None:
+def test_export_onnx_compares_and_writes(tmp_path: Path, checkpoint: Path) -> None:
     out, console = tmp_path / "sub" / "model.onnx", Console(file=io.StringIO(), width=200)
-    export_onnx(checkpoint, out, console=console)
+    print_export(export_onnx(checkpoint, out), console)
     text = console.file.getvalue()
     assert "decoded boxes differ by at most" in text and "opset 18" in text and " 0 of " in text
     provenance = OnnxDetector(out.read_bytes(), "model", "cpu").contract.provenance
@@ -150,52 +158,54 @@ def test_export_compares_and_writes(tmp_path: Path, checkpoint: Path) -> None:
     assert [p.name for p in out.parent.iterdir()] == ["model.onnx"]
 
 
-def spoil_weight(model: onnx.ModelProto) -> None:
+def corrupt_weight(model: onnx.ModelProto) -> None:
     kernel = next(t for t in model.graph.initializer if len(t.dims) == 4)
     values = onnx.numpy_helper.to_array(kernel).copy()
     values.flat[0] *= 1.05
     kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
 
 
-def spoil_suppression(model: onnx.ModelProto) -> None:
+def corrupt_suppression(model: onnx.ModelProto) -> None:
     threshold = next(t for t in model.graph.initializer if t.name.endswith("iou_threshold"))
     threshold.CopyFrom(onnx.numpy_helper.from_array(np.array([0.55], np.float32), threshold.name))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("corrupt", "message"),
     [
-        (spoil_weight, r"decoded boxes differ by at most .* px \(allowed 0.05\), scores by .* \(allowed 0.0001\)"),
-        (spoil_suppression, r"suppression in the graph against ours: \d+ of \d+ detections without a counterpart"),
+        (corrupt_weight, r"decoded boxes differ by at most .* px \(allowed 0.05\), scores by .* \(allowed 0.0001\)"),
+        (corrupt_suppression, r"suppression in the graph against PyTorch's: \d+ of \d+ detections without a counterpart"),
     ],
 )
-def test_gate(tmp_path: Path, checkpoint: Path, model, monkeypatch: pytest.MonkeyPatch, spoil, message: str) -> None:
-    spoilt = onnx.ModelProto()
-    spoilt.CopyFrom(model)
-    spoil(spoilt)
-    monkeypatch.setattr(export_module, "build_model", lambda *args, **options: spoilt)
+def test_export_onnx_refuses_different_model(
+    tmp_path: Path, checkpoint: Path, model, monkeypatch: pytest.MonkeyPatch, corrupt, message: str
+) -> None:
+    corrupted = onnx.ModelProto()
+    corrupted.CopyFrom(model)
+    corrupt(corrupted)
+    monkeypatch.setattr(export_module, "build_model", lambda *args, **options: corrupted)
     with pytest.raises(ParityError, match=message + ": nothing is written"):
-        export_onnx(checkpoint, tmp_path / "out" / "model.onnx", console=Console(file=io.StringIO()))
+        export_onnx(checkpoint, tmp_path / "out" / "model.onnx")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_gate_sees_what_is_not_a_number(tmp_path: Path, checkpoint: Path, model, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoilt = onnx.ModelProto()
-    spoilt.CopyFrom(model)
-    bias = next(t for t in spoilt.graph.initializer if len(t.dims) == 1 and t.data_type == onnx.TensorProto.FLOAT)
+def test_export_onnx_refuses_nan(tmp_path: Path, checkpoint: Path, model, monkeypatch: pytest.MonkeyPatch) -> None:
+    corrupted = onnx.ModelProto()
+    corrupted.CopyFrom(model)
+    bias = next(t for t in corrupted.graph.initializer if len(t.dims) == 1 and t.data_type == onnx.TensorProto.FLOAT)
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(list(bias.dims), np.nan, np.float32), bias.name))
-    monkeypatch.setattr(export_module, "build_model", lambda *args, **options: spoilt)
+    monkeypatch.setattr(export_module, "build_model", lambda *args, **options: corrupted)
     with pytest.raises(ParityError, match="nan"):
-        export_onnx(checkpoint, tmp_path / "model.onnx", console=Console(file=io.StringIO()))
+        export_onnx(checkpoint, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_name_of_the_file(tmp_path: Path, checkpoint: Path) -> None:
-    with pytest.raises(UserError, match=r"--out: expected a name that ends in \.onnx"):
-        export_onnx(checkpoint, checkpoint, console=Console(file=io.StringIO()))
+def test_export_onnx_other_suffix_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"out: expected a name that ends in \.onnx"):
+        export_onnx(checkpoint, checkpoint)
 
 
-def test_compare() -> None:
+def test_compare_counts_detections_without_counterpart() -> None:
     def found(*rows: tuple[float, float, int]) -> Detections:
         return Detections(
             np.array([[x, 0, x + 10, 10] for x, _, _ in rows], np.float32).reshape(-1, 4),
@@ -212,12 +222,12 @@ def test_compare() -> None:
     assert compare([found(), found()], [found(), found((0, 0.9, 0))], tolerance).unmatched == 1
 
 
-def test_pictures_are_of_several_sizes() -> None:
-    sizes = {name: p.shape for name, p in parity_pictures().items()}
+def test_parity_images_have_several_sizes() -> None:
+    sizes = {name: p.shape for name, p in parity_images().items()}
     assert len(set(sizes.values())) >= 4 and {"crowd", "empty"} <= set(sizes)
 
 
-def test_pooling_first_changes_no_number(model: onnx.ModelProto) -> None:
+def test_pool_first_keeps_results(model: onnx.ModelProto) -> None:
     swapped = pool_first(model)
     order = [n.op_type for n in swapped.graph.node]
     # tiny's first four blocks: convolution, pooling, ReLU; the fifth ReLU feeds two and stays
@@ -230,7 +240,7 @@ def test_pooling_first_changes_no_number(model: onnx.ModelProto) -> None:
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_heads_and_decoding_stay_in_float(model: onnx.ModelProto) -> None:
+def test_body_nodes_leave_heads_and_decoding_in_float(model: onnx.ModelProto) -> None:
     body = set(body_nodes(model))
     convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
     outside = [n for n in convolutions if n.name not in body]
@@ -246,10 +256,79 @@ def test_heads_and_decoding_stay_in_float(model: onnx.ModelProto) -> None:
     }
 
 
-def test_untrained_checkpoint_is_refused(tmp_path: Path, network: YoloV3) -> None:
+def test_export_onnx_untrained_checkpoint_is_refused(tmp_path: Path, network: YoloV3) -> None:
     path = tmp_path / "start.ckpt"
     contract = replace(CONTRACT, provenance={"at_random": ["body.heads.0.1.weight"]})
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}
     torch.save({"state_dict": weights, CHECKPOINT_KEY: describe_network(network, contract)}, path)
     with pytest.raises(UserError, match="hold random numbers"):
-        export_onnx(path, tmp_path / "model.onnx", console=Console(file=io.StringIO()))
+        export_onnx(path, tmp_path / "model.onnx")
+
+
+def write_operating_point(path: Path, **more: object) -> Path:
+    classes = {name: {"threshold": 0.25} for name in CONTRACT.class_names}
+    path.write_text(json.dumps({"model": "best.ckpt", "classes": classes, **more}))
+    return path
+
+
+def test_export_onnx_other_input_size_keeps_weights_and_parity(tmp_path: Path, network: YoloV3) -> None:
+    path, out = tmp_path / "best.ckpt", tmp_path / "model.onnx"
+    contract = replace(CONTRACT, alarm_thresholds={"helmet": 0.5, "none": 0.5})
+    save(path, network, contract)
+    result = export_onnx(path, out, input_size=(96, 160))
+    detector = OnnxDetector(out.read_bytes(), "model", "cpu")
+    assert detector.contract.input_size == (96, 160) and detector.contract.alarm_thresholds == {}
+    assert result.has_dropped_thresholds and result.parity.decoded.boxes < 0.05
+    assert detector.session.get_inputs()[0].shape[1:] == [96, 160, 3]
+    # anchors stay in pixels: the same head of the same size is decoded alike
+    reference = TorchDetector(network, replace(CONTRACT, input_size=(96, 160)), torch.device("cpu"))
+    image = np.random.default_rng(3).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+    difference = compare(reference.detect([image]), detector.detect([image]), Tolerance(boxes=0.01, scores=1e-4))
+    assert difference.unmatched == 0 and difference.detections > 10
+    point = write_operating_point(tmp_path / "operating_point.json", input_size=[96, 160])
+    again = export_onnx(path, out, input_size=(96, 160), alarm_thresholds=point)
+    assert again.contract.alarm_thresholds == {"helmet": 0.25, "none": 0.25} and not again.has_dropped_thresholds
+
+
+@pytest.mark.parametrize(
+    ("input_size", "measured_at"),
+    [
+        (None, {"input_size": [96, 160]}),
+        ((96, 160), {}),  # written before the size was recorded: chosen at the size of the training
+        ((96, 160), {"input_size": [64, 96]}),
+    ],
+)
+def test_export_onnx_refuses_thresholds_of_other_input_size(
+    tmp_path: Path, checkpoint: Path, input_size: tuple[int, int] | None, measured_at: dict[str, object]
+) -> None:
+    point, out = write_operating_point(tmp_path / "operating_point.json", **measured_at), tmp_path / "model.onnx"
+    with pytest.raises(UserError, match=r"expected thresholds chosen at the input size \d+ x \d+, got those of \d+ x \d+"):
+        export_onnx(checkpoint, out, input_size=input_size, alarm_thresholds=point)
+    assert not out.exists()
+
+
+def test_export_onnx_input_size_not_multiple_of_32_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"input_size: expected a height and a width in multiples of 32, got 100 96"):
+        export_onnx(checkpoint, tmp_path / "model.onnx", input_size=(100, 96))
+
+
+@pytest.mark.parametrize("architecture", ["yolov3-small", "yolov3-tiny"])
+def test_null_detector_is_built_for_each_architecture(architecture: str) -> None:
+    detector = null_detector(replace(CONTRACT, provenance={"architecture": architecture}), threads=1)
+    [detections] = detector.detect([noise(1)[0]])
+    assert detector.contract.input_size == (64, 96) and len(detections) <= CONTRACT.max_detections
+
+
+def test_small_network_packs_and_quantises() -> None:
+    network = make_network("yolov3-small")
+    assert len(pack_checkpoint(network, describe_network(network, CONTRACT))) < 15e6  # 7.3 M weights of two bytes
+    model = build_model(network, CONTRACT)
+    images = [AnnotatedImage(image=f"{i}.jpg", objects=(), source=None, image_id=str(i)) for i in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ppe_yolo.export.quantize_graph.read_image", lambda path: noise(1, seed=len(path))[0])
+        quantized = quantize_graph(model, CONTRACT, images, reduce_range=True)
+    assert len(quantized.SerializeToString()) < 7.8e6
+    detector = OnnxDetector(quantized.SerializeToString(), "small", "cpu")
+    reference = OnnxDetector(model.SerializeToString(), "small", "cpu")
+    [before], [after] = (d.detect([noise(1, seed=5)[0]]) for d in (reference, detector))
+    assert len(before) > 0 and after.scores[:3] == pytest.approx(before.scores[:3], abs=0.1)

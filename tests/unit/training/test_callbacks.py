@@ -1,4 +1,4 @@
-"""Averaged weights and curves by hand."""
+"""Averaged weights, and the points of precision-recall curves."""
 
 import math
 import types
@@ -13,7 +13,7 @@ from ppe_yolo.evaluation.metrics.mean_ap import PrecisionRecallCurve
 from ppe_yolo.training.callbacks import EmaWeights, threshold_counts
 
 
-def test_decay_by_hand():
+def test_ema_decay_grows_with_updates():
     ema = EmaWeights(decay=0.9, warmup_updates=10)
     assert [ema.decay_after(n) for n in (0, 10, 20)] == pytest.approx([0.0, 0.9 * (1 - 1 / math.e), 0.9 * (1 - math.e**-2)])
     assert ema.decay_after(10_000) == pytest.approx(0.9)
@@ -29,7 +29,7 @@ class Module(pl.LightningModule):
         self.register_buffer("count", torch.tensor(0))
 
 
-def test_three_steps_by_hand():
+def test_ema_three_steps():
     ema = EmaWeights(decay=0.9, warmup_updates=2)
     module = Module()
     ema.setup(None, module, "fit")
@@ -40,7 +40,7 @@ def test_three_steps_by_hand():
         module.running.fill_(-value)
         module.count.fill_(10 * step)
         ema.on_train_batch_end(types.SimpleNamespace(global_step=step), module, None, None, 0)
-        # the first step is taken over, since the average has seen nothing yet
+        # the first step is copied, since there is no average yet
         kept = 0.9 * (1 - math.exp(-(step - 1) / 2))
         weight, running = kept * weight + (1 - kept) * value, kept * running - (1 - kept) * value
         assert averaged.weight.item() == pytest.approx(weight, rel=1e-5)
@@ -50,23 +50,25 @@ def test_three_steps_by_hand():
     assert module.weight.item() == 5.0, "the trained weights are left alone"
 
 
-def test_a_batch_that_ends_no_step_changes_no_average():
+def test_ema_ignores_batches_without_optimizer_step():
     ema = EmaWeights()
     module = Module()
     ema.setup(None, module, "fit")
-    for value, step in ((1.0, 1), (9.0, 1)):  # gradients are gathered over two batches
+    for value, step in ((1.0, 1), (9.0, 1)):  # gradients accumulate over two batches
         module.weight.data.fill_(value)
         ema.on_train_batch_end(types.SimpleNamespace(global_step=step), module, None, None, 0)
     assert ema._average_model.module.weight.item() == 1.0
 
 
-def test_points_of_the_pr_curves_tab():
+def test_threshold_counts_are_points_of_pr_curve():
     precision = np.where(np.arange(101) <= 80, 0.5, 0.0)
     precision[:41] = 1.0
     counts = threshold_counts(PrecisionRecallCurve(precision, np.linspace(0.9, 0.1, 101)))
-    assert (np.diff(counts["recall"]) <= 0).all()  # a higher threshold finds no more
+    assert (np.diff(counts["recall"]) <= 0).all()  # a higher threshold never raises recall
     assert counts["recall"][0] == counts["recall"][20] == 0.8  # recalls above 0.8 are not reached
     assert counts["precision"][0] == 0.5 and counts["precision"][-1] == 1.0
     assert counts["true_positive_counts"][0] == counts["false_positive_counts"][0] == 800
     assert counts["false_negative_counts"][0] == 200
-    assert (counts["true_positive_counts"][:100] + counts["false_positive_counts"][:100] > 0).all()  # such are not drawn
+    assert (
+        counts["true_positive_counts"][:100] + counts["false_positive_counts"][:100] > 0
+    ).all()  # TensorBoard does not draw points without counts

@@ -1,0 +1,1 @@
+"""From nothing, or from a folder of annotated images, to an evaluated detector."""

@@ -1,0 +1,74 @@
+"""The run folder of a training, and the checkpoint that it resumes from."""
+
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from pytorch_lightning.utilities import rank_zero_info
+
+from ppe_yolo.core.errors import UserError
+
+RUNS = Path("runs")
+VARIABLE = "PPE_YOLO_RUN_DIR"  # passes the chosen folder to the processes that Lightning starts on this machine
+
+
+class RunDir(NamedTuple):
+    """The run folder, and the checkpoint to resume from."""
+
+    folder: Path
+    checkpoint: str | None
+
+
+def free_run_dir(runs: Path, name: str) -> Path:
+    """The first of runs/name-1, runs/name-2, ... that does not exist."""
+    return next(folder for n in itertools.count(1) if not (folder := runs / f"{name}-{n}").exists())
+
+
+def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> RunDir:
+    """Chooses the folder of this run and the checkpoint to resume from.
+
+    `--ckpt-path last` resumes in the given folder, or in the latest one below `runs/` that belongs to the recipe. A given
+    folder without a checkpoint starts from scratch, so that one command works on pre-emptible nodes.
+
+    Raises:
+        UserError: Nothing to resume from, or the folder already holds a run.
+    """
+    inherited = os.environ.get(VARIABLE)
+    if inherited:
+        folder, is_new = Path(inherited), False
+    elif run_dir is not None:
+        folder, is_new = Path(run_dir), ckpt_path != "last"
+    elif ckpt_path == "last":
+        folder, is_new = _latest_run(recipe), False
+    elif max(int(os.environ.get(v, "1")) for v in ("WORLD_SIZE", "SLURM_NTASKS")) > 1:
+        raise UserError(
+            setting="run_dir", problem="must be given when several processes are started from outside (torchrun, srun)"
+        )
+    else:
+        folder, is_new = free_run_dir(RUNS, recipe), True
+    if is_new and (folder / "checkpoints").exists():
+        raise UserError(
+            file=folder, problem="already holds a run", hint="add --ckpt-path last to resume it, or choose another --run-dir"
+        )
+    os.environ[VARIABLE] = str(folder)
+    if ckpt_path != "last":
+        return RunDir(folder, ckpt_path)
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        rank_zero_info(f"{folder}: no checkpoint yet, starting from scratch")
+        return RunDir(folder, None)
+    return RunDir(folder, str(last))
+
+
+def _latest_run(recipe: str) -> Path:
+    # the number is matched too: yolov3 must not resume what yolov3-tiny started
+    earlier = [
+        folder
+        for folder in (p.parent.parent for p in RUNS.glob("*/checkpoints/last.ckpt"))
+        if re.fullmatch(rf"{re.escape(recipe)}-\d+", folder.name)
+    ]
+    if not earlier:
+        raise UserError(f"--ckpt-path last: no run {RUNS / recipe}-* with a checkpoint: give --run-dir")
+    return max(earlier, key=lambda p: (p / "checkpoints" / "last.ckpt").stat().st_mtime)

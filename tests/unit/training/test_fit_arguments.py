@@ -1,0 +1,163 @@
+"""Arguments of fit: option names, recipes, and the run folder."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.training import fit
+from ppe_yolo.training.arguments import expand_recipes, recipe_names, underscored
+from ppe_yolo.training.run_dir import VARIABLE, choose_run_dir, free_run_dir
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """An empty working directory, and no variables of another training."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "")  # so that what a test sets is gone after it
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+
+
+def started(folder, age=0):
+    """A run folder with a checkpoint, `age` seconds old."""
+    last = Path(folder) / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    os.utime(last, (1e9 - age, 1e9 - age))
+    return last
+
+
+def test_recipe_names_lists_bundled_recipes():
+    assert recipe_names() == ["quickstart", "yolov3", "yolov3-small", "yolov3-tiny"]
+
+
+def test_expand_recipes_name_becomes_path_of_bundled_recipe():
+    for arguments in (["--config", "yolov3-tiny", "--data.root", "x"], ["--config=yolov3-tiny"], ["-c", "yolov3-tiny"]):
+        expanded, recipe = expand_recipes(arguments)
+        assert recipe == "yolov3-tiny" and len(expanded) == len(arguments)
+        path = Path(next(a.removeprefix("--config=") for a in expanded if a.endswith(".yaml")))
+        assert path.is_file() and path.name == "yolov3-tiny.yaml"
+        assert expanded[2:] == arguments[2:]
+    assert arguments == ["-c", "yolov3-tiny"], "the caller's list is left alone"
+
+
+def test_expand_recipes_keeps_files_and_names_run_after_last():
+    Path("site.yaml").touch()
+    expanded, recipe = expand_recipes(["--config", "yolov3", "--config", "site.yaml", "--trainer.max_epochs=3"])
+    assert (expanded[3:], recipe) == (["site.yaml", "--trainer.max_epochs=3"], "site")
+    assert expand_recipes(["--config=site.yaml"]) == (["--config=site.yaml"], "site")
+
+
+def test_expand_recipes_without_config_names_run_run():
+    assert expand_recipes(["--data.root", "yolov3"]) == (["--data.root", "yolov3"], "run")
+    assert expand_recipes(["--config"]) == (["--config"], "run")  # the parser reports what is missing
+
+
+@pytest.mark.parametrize("arguments", [["--config", "yolov4"], ["--config=yolov4"], ["-c", "."]])
+def test_expand_recipes_unknown_name_is_refused(arguments):
+    expected = "config: expected a recipe (quickstart, yolov3, yolov3-small, yolov3-tiny) or a YAML file, got "
+    with pytest.raises(UserError, match=re.escape(expected)):
+        expand_recipes(arguments)
+
+
+def test_free_run_dir_takes_first_free_number():
+    assert free_run_dir(Path("runs"), "a") == Path("runs/a-1")
+    Path("runs/a-1").mkdir(parents=True)
+    Path("runs/a-3").mkdir()
+    assert free_run_dir(Path("runs"), "a") == Path("runs/a-2")
+
+
+def test_choose_run_dir_new_run_passes_folder_to_other_processes():
+    assert choose_run_dir(None, None, "yolov3") == (Path("runs/yolov3-1"), None)
+    assert os.environ[VARIABLE] == "runs/yolov3-1"
+    # processes that Lightning starts inherit the choice, even if the folder exists by now
+    started("runs/yolov3-1")
+    assert choose_run_dir(None, None, "yolov3") == (Path("runs/yolov3-1"), None)
+
+
+def test_choose_run_dir_uses_given_folder():
+    assert choose_run_dir("mine", None, "yolov3") == (Path("mine"), None)
+    os.environ[VARIABLE] = ""
+    Path("mine").mkdir()  # a folder without a run is free
+    assert choose_run_dir("mine", "other.ckpt", "yolov3") == (Path("mine"), "other.ckpt")
+
+
+def test_choose_run_dir_folder_with_run_is_refused():
+    started("mine")
+    for checkpoint in (None, "other.ckpt"):
+        with pytest.raises(
+            UserError, match=r"^mine: already holds a run: add --ckpt-path last to resume it, or choose another"
+        ):
+            choose_run_dir("mine", checkpoint, "yolov3")
+    assert not os.environ[VARIABLE]
+
+
+def test_choose_run_dir_last_resumes_in_given_folder():
+    last = started("mine")
+    assert choose_run_dir("mine", "last", "yolov3") == (Path("mine"), str(last))
+
+
+def test_choose_run_dir_last_without_checkpoint_starts_from_scratch():
+    assert choose_run_dir("mine", "last", "yolov3") == (Path("mine"), None)
+
+
+def test_choose_run_dir_last_without_folder_is_latest_run_of_recipe():
+    started("runs/yolov3-1", age=20)
+    latest = started("runs/yolov3-2", age=10)
+    started("runs/yolov3-3", age=30)
+    started("runs/yolov3-tiny-1")  # younger, but of another recipe
+    Path("runs/yolov3-4").mkdir()
+    assert choose_run_dir(None, "last", "yolov3") == (Path("runs/yolov3-2"), str(latest))
+
+
+def test_choose_run_dir_last_without_any_run_is_refused():
+    started("runs/yolov3-tiny-1")
+    with pytest.raises(UserError, match=r"^--ckpt-path last: no run runs/yolov3-\* with a checkpoint: give --run-dir$"):
+        choose_run_dir(None, "last", "yolov3")
+
+
+def test_choose_run_dir_torchrun_without_folder_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"^run_dir: must be given when several processes are started from outside"):
+        choose_run_dir(None, None, "yolov3")
+    assert choose_run_dir("mine", None, "yolov3") == (Path("mine"), None)
+
+
+def test_fit_takes_class_names_from_class_map():
+    assert fit._class_names("default") == ["helmet", "none"]
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (["--run-dir", "a-b"], ["--run_dir", "a-b"]),
+        (["--run-dir=a-b"], ["--run_dir=a-b"]),
+        (["--ckpt-path", "last"], ["--ckpt_path", "last"]),
+        (["--data.class-map", "hard-hat-workers"], ["--data.class_map", "hard-hat-workers"]),
+        (["--data.extra-roots", "{my-data: shwd+gdut-hwd}"], ["--data.extra_roots", "{my-data: shwd+gdut-hwd}"]),
+        (["--data.extra-roots.my-folder/a-b=shwd"], ["--data.extra_roots.my-folder/a-b=shwd"]),
+        (["--data.extra_roots.my-folder", "a-b"], ["--data.extra_roots.my-folder", "a-b"]),
+        (["--model.loss.assign.max-ratio=4"], ["--model.loss.assign.max_ratio=4"]),
+        (["--model.anchors_wh", "[[1,2]]", "-c", "yolov3-tiny", "--", "-1"], None),
+    ],
+)
+def test_underscored_changes_option_names_only(given, parsed):
+    assert underscored(given) == (parsed or given)
+
+
+@pytest.mark.parametrize(
+    ("setting", "option"),
+    [
+        ("class_map", "--data.class_map"),
+        ("input_size", "--data.input_size"),
+        ("box_coding", "--model.box_coding"),
+        ("run_dir", "--run-dir"),
+        ("ckpt_path", "--ckpt-path"),
+        ("trainer.max_epochs", "--trainer.max_epochs"),
+        ("--class-map", "--class-map"),
+    ],
+)
+def test_option_of_setting_is_option_of_fit(setting, option):
+    assert fit.option_of(setting) == option
