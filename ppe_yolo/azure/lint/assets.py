@@ -1,4 +1,4 @@
-"""What can be wrong with environments, clusters, data and schedules."""
+"""Checks of environments, clusters, data assets and schedules."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, rea
 from ppe_yolo.azure.yaml.interface import PATH_TYPES
 
 _TIERS = ("dedicated", "low_priority", "lowpriority")
-# minute, hour, day, month, day of the week: lowest and highest number, and names
+# name, smallest number, largest number, names of the numbers
 _CRON = (
     ("minute", 0, 59, ()),
     ("hour", 0, 23, ()),
@@ -20,11 +20,11 @@ _FREQUENCIES = ("minute", "hour", "day", "week", "month")
 
 
 def check_environment(document: Document) -> list[Mistake]:
-    """An image, and a conda file that is there and is one; or a Dockerfile that is there."""
+    """Checks that there is either an image or a build, and that the conda file or Dockerfile exists."""
     value, mistakes = document.value, []
     conda, build = value.get("conda_file"), value.get("build")
     if value.get("version") is None:
-        what = "expected version: without it Azure counts one up each time, and no component could name it"
+        what = "expected version: without it Azure assigns a new one each time, which no component can refer to"
         mistakes.append(document.mistake("missing-version", what))
     if (value.get("image") is None) == (build is None):
         got = "neither" if build is None else "both"
@@ -47,7 +47,7 @@ def check_environment(document: Document) -> list[Mistake]:
 
 
 def check_compute(document: Document) -> list[Mistake]:
-    """Numbers of nodes that fit one another, and a tier that there is."""
+    """Checks the numbers of nodes and the tier."""
     value, mistakes = document.value, []
     least, most = value.get("min_instances", 0), value.get("max_instances", 1)
     for key, number in (("min_instances", least), ("max_instances", most)):
@@ -63,7 +63,7 @@ def check_compute(document: Document) -> list[Mistake]:
 
 
 def check_data(document: Document) -> list[Mistake]:
-    """A type that there is. The path may be on another machine, so it is not looked for."""
+    """Checks the type. The path may be on another machine, so it is not checked."""
     kind = document.value.get("type")
     if kind in PATH_TYPES or kind is None:
         return []
@@ -71,7 +71,7 @@ def check_data(document: Document) -> list[Mistake]:
 
 
 def check_schedule(document: Document) -> list[Mistake]:
-    """A cron expression or a recurrence that there is, and a job that is there."""
+    """Checks the trigger and that the job exists."""
     mistakes = []
     trigger, job = document.value.get("trigger"), document.value.get("create_job")
     if isinstance(trigger, Mapping):
@@ -94,7 +94,7 @@ def check_schedule(document: Document) -> list[Mistake]:
 
 
 def refuse_cron(expression: str) -> str | None:
-    """Why an expression is none of Azure's five-field ones; None where it is one."""
+    """Why Azure rejects a cron expression; None if it is valid."""
     parts = expression.split()
     if len(parts) != len(_CRON):
         return f"expected five fields (minute hour day month day-of-week), got {len(parts)} in {expression!r}"

@@ -1,4 +1,4 @@
-"""A parallel job here: mini-batches over processes, rows in order, what was done is not done again, failures counted."""
+"""Local parallel jobs: rows in order, resuming, retries and failures; and the entry script of batch scoring."""
 
 import json
 import zipfile
@@ -9,7 +9,7 @@ import pytest
 from ppe_yolo.azure.local.parallel import run_parallel
 from ppe_yolo.core.errors import UserError
 
-# notes which files it was given; fails for `bad` until a file `mended` is there
+# records the files that it gets; fails for bad.txt until there is a file `fixed`
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ def init():
 def run(mini_batch):
     with (place / "given.txt").open("a") as file:
         file.write("".join(Path(f).name + "\\n" for f in mini_batch))
-    if any(Path(f).name == "bad.txt" for f in mini_batch) and not (place / "mended").exists():
+    if any(Path(f).name == "bad.txt" for f in mini_batch) and not (place / "fixed").exists():
         raise ValueError("bad")
     return [Path(f).read_text() for f in mini_batch]
 """
@@ -40,7 +40,7 @@ def files(tmp_path: Path, *names: str) -> Path:
     return tmp_path / "data"
 
 
-def test_rows_are_in_the_order_of_the_files(script: Path, tmp_path: Path) -> None:
+def test_run_parallel_rows_follow_the_order_of_files(script: Path, tmp_path: Path) -> None:
     names = [f"{n}.txt" for n in range(5)] + ["deep/9.txt"]
     run_parallel(
         script,
@@ -54,23 +54,23 @@ def test_rows_are_in_the_order_of_the_files(script: Path, tmp_path: Path) -> Non
     assert (tmp_path / "rows").read_text().splitlines() == [f"row of {n}" for n in names]
 
 
-def test_started_again_it_goes_on(script: Path, tmp_path: Path) -> None:
+def test_run_parallel_interrupted_job_resumes(script: Path, tmp_path: Path) -> None:
     data, rows = files(tmp_path, "a.txt", "bad.txt", "c.txt"), tmp_path / "rows"
-    with pytest.raises(UserError, match="1 of 3 mini-batches failed, at most 0 may"):
+    with pytest.raises(UserError, match="1 of 3 mini-batches failed, 0 allowed"):
         run_parallel(
             script, data, rows, tmp_path / "journal", mini_batch_size=1, retries=1, threshold=0, arguments=[str(tmp_path)]
         )
     given = (tmp_path / "given.txt").read_text().split()
     assert sorted(given) == ["a.txt", "bad.txt", "bad.txt", "c.txt"]  # tried twice
     assert not rows.exists()
-    (tmp_path / "journal").open("a").write('{"files": ["cut o')  # as a kill leaves it
-    (tmp_path / "mended").touch()
+    (tmp_path / "journal").open("a").write('{"files": ["cut o')  # as after a kill
+    (tmp_path / "fixed").touch()
     run_parallel(script, data, rows, tmp_path / "journal", mini_batch_size=1, retries=1, threshold=0, arguments=[str(tmp_path)])
     assert rows.read_text().splitlines() == ["row of a.txt", "row of bad.txt", "row of c.txt"]
-    assert (tmp_path / "given.txt").read_text().split()[len(given) :] == ["bad.txt"]  # the others were done
+    assert (tmp_path / "given.txt").read_text().split()[len(given) :] == ["bad.txt"]  # the others were already done
 
 
-def test_failures_within_the_limit_are_left_out(script: Path, tmp_path: Path) -> None:
+def test_run_parallel_failures_within_threshold_are_left_out(script: Path, tmp_path: Path) -> None:
     data, rows = files(tmp_path, "a.txt", "bad.txt"), tmp_path / "rows"
     assert (
         run_parallel(script, data, rows, tmp_path / "journal", mini_batch_size=1, threshold=1, arguments=[str(tmp_path)]) == 1
@@ -78,14 +78,14 @@ def test_failures_within_the_limit_are_left_out(script: Path, tmp_path: Path) ->
     assert rows.read_text() == "row of a.txt\n"
 
 
-def test_nothing_to_do_is_a_mistake(script: Path, tmp_path: Path) -> None:
+def test_run_parallel_empty_folder_raises(script: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="expected files to work on, got none"):
+    with pytest.raises(UserError, match="expected input files, got none"):
         run_parallel(script, tmp_path / "empty", tmp_path / "rows", tmp_path / "journal", mini_batch_size=1)
 
 
-def test_scoring_opens_archives_and_names_what_cannot_be_read(tiny_site: Path, tmp_path: Path) -> None:
-    """With a detector that finds one helmet in the upper left quarter of each photo."""
+def test_score_batch_reads_archives_and_reports_unreadable_files(tiny_site: Path, tmp_path: Path) -> None:
+    """With a detector that detects one helmet in the upper left quarter of each image."""
     import numpy as np
 
     from ppe_yolo.core.contract import ModelContract
