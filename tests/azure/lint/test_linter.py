@@ -457,3 +457,11 @@ def test_lint_later_data_version_is_accepted(checkout: Path, run_cli: RunCli) ->
     path = checkout / "azureml" / PIPELINE
     path.write_text(path.read_text().replace("azureml:site-photos:1", "azureml:site-photos:17"))
     assert run_cli("azureml", "lint", "azureml") == 0
+
+
+def test_lint_relative_file_in_subfolder_is_checked(
+    checkout: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli("azureml", "lint", "azureml/components/train.yml") == 0
+    assert run_cli("azureml", "lint", "azureml/pipeline.yml") == 0
+    assert capsys.readouterr().out.count("1 files checked, 0 mistakes") == 2
