@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ppe_yolo.azure.lint.vm_sizes import supports_vm_size
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.interface import PATH_TYPES
 
@@ -47,7 +48,7 @@ def check_environment(document: Document) -> list[Mistake]:
 
 
 def check_compute(document: Document) -> list[Mistake]:
-    """Checks the numbers of nodes and the tier."""
+    """Checks the VM size, the numbers of nodes and the tier."""
     value, mistakes = document.value, []
     least, most = value.get("min_instances", 0), value.get("max_instances", 1)
     for key, number in (("min_instances", least), ("max_instances", most)):
@@ -56,6 +57,10 @@ def check_compute(document: Document) -> list[Mistake]:
     if not mistakes and least > most:
         what = f"min_instances: expected at most max_instances, {most}, got {least}"
         mistakes.append(document.mistake("wrong-count", what, "min_instances"))
+    size = value.get("size")
+    if size is not None and not supports_vm_size(str(size)):
+        what = f"size: expected a VM size of a series that Azure ML supports, such as Standard_D4ds_v4, got {size}"
+        mistakes.append(document.mistake("unsupported-size", what, "size"))
     tier = value.get("tier")
     if tier is not None and str(tier).lower() not in _TIERS:
         mistakes.append(document.mistake("unknown-type", f"tier: expected dedicated or low_priority, got {tier!r}", "tier"))

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ppe_yolo.azure.lint.vm_sizes import supports_vm_size
+
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = ROOT / "azureml/infra/template.json"
 PARAMETERS = ROOT / "azureml/infra/parameters.json"
@@ -260,6 +262,7 @@ def test_clusters_match_the_compute_files_and_scale_to_zero(deploy: Callable[...
     files = [yaml.safe_load(f.read_text()) for f in sorted((ROOT / "azureml/compute").glob("*.yml"))]
     assert {f["name"]: f["size"] for f in files} == {name: c["properties"]["vmSize"] for name, c in clusters.items()}
     for cluster in clusters.values():
+        assert supports_vm_size(cluster["properties"]["vmSize"])
         assert cluster["properties"]["scaleSettings"]["minNodeCount"] == 0
         assert cluster["properties"]["vmPriority"] == "LowPriority"
         assert cluster["disableLocalAuth"] is True

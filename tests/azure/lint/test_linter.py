@@ -365,6 +365,14 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "wrong-count",
         "at most max_instances, 4",
     ),
+    "VM size without a local disk": (
+        GPU,
+        "Standard_NC4as_T4_v3",
+        "Standard_D4s_v5",
+        "size: ",
+        "unsupported-size",
+        "got Standard_D4s_v5",
+    ),
     "unknown tier": (GPU, "tier: low_priority", "tier: spot", "tier: spot", "unknown-type", "got 'spot'"),
     "cron hour out of range": (
         WEEKLY,
