@@ -91,6 +91,12 @@ def submit(
     read, changed = load_checked_pipeline(pipeline, settings or ())
     client = connect(find_workspace(workspace, os.environ))
     submission = run_submit(read, changed, client, only_new_data=only_new_data)
+    if not submission.is_new and submission.failed_attempts:
+        raise UserError(
+            f"not submitted: {submission.failed_attempts} jobs with {dict(submission.data_versions)} failed",
+            item=submission.job,
+            hint="fix the cause, then submit once without --only-new-data",
+        )
     if not submission.is_new:
         _console.print(f"no new data: {submission.job} already uses {dict(submission.data_versions)}")
         return

@@ -19,6 +19,7 @@ WORKSPACE_VARIABLES = {
 }
 DATA_TAG = "data_versions"
 COMPLETED = "Completed"
+MAX_FAILED_ATTEMPTS = 3  # with --only-new-data: a schedule must not repeat a training that always fails
 
 
 class Jobs(Protocol):
@@ -60,14 +61,16 @@ class Submission:
     """Result of `submit`.
 
     Attributes:
-        job: Name of the new job, or of the earlier job with the same data.
+        job: Name of the new job, or of the latest earlier job with the same data.
         is_new: Whether a job was submitted.
+        failed_attempts: Number of earlier jobs with the same data, if they all failed; else 0.
         studio_url: Page of the new job, else None.
         data_versions: Data asset of each input, as `azureml:NAME:VERSION`.
     """
 
     job: str
     is_new: bool
+    failed_attempts: int
     studio_url: str | None
     data_versions: Mapping[str, str]
 
@@ -140,6 +143,7 @@ def submit(pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, o
         settings: See `apply_settings`; azure-ai-ml reads the file itself and needs them again.
         client: The client.
         only_new_data: Use the latest version of all data, and submit only if no job of this experiment has used it yet.
+            Failed jobs are repeated until there are MAX_FAILED_ATTEMPTS of them; cancelled jobs are not repeated.
 
     Raises:
         UserError: Azure rejects the request.
@@ -150,15 +154,25 @@ def submit(pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, o
         versions = _data_versions(pipeline, client, latest=only_new_data)
         experiment = str(pipeline.value.get("experiment_name") or pipeline.path.stem)
         tag = json.dumps(versions, sort_keys=True)
+        failed = 0
         if only_new_data:
-            earlier = next((j.name for j in client.jobs.list() if _is_same(j, experiment, tag)), None)
-            if earlier is not None:
-                return Submission(job=earlier, is_new=False, studio_url=None, data_versions=versions)
+            earlier = [j for j in client.jobs.list() if _has_data(j, experiment, tag)]
+            failed = len(earlier) if all(j.status == "Failed" for j in earlier) else 0
+            if earlier and (failed == 0 or failed >= MAX_FAILED_ATTEMPTS):
+                return Submission(
+                    job=earlier[0].name, is_new=False, failed_attempts=failed, studio_url=None, data_versions=versions
+                )
         paths = {f"inputs.{name}.path": reference for name, reference in versions.items()}
         job = load_job(pipeline.path, params_override=[{k: v} for k, v in {**paths, **settings}.items()])
         job.tags = {**(job.tags or {}), DATA_TAG: tag}
         submitted = client.jobs.create_or_update(job)
-        return Submission(job=submitted.name, is_new=True, studio_url=submitted.studio_url, data_versions=versions)
+        return Submission(
+            job=submitted.name,
+            is_new=True,
+            failed_attempts=failed,
+            studio_url=submitted.studio_url,
+            data_versions=versions,
+        )
 
 
 def follow(job: str, client: Client, out: Path | None) -> FinishedJob:
@@ -213,7 +227,6 @@ def _data_versions(pipeline: Pipeline, client: Client, *, latest: bool) -> dict[
     return versions
 
 
-def _is_same(job: Any, experiment: str, versions: str) -> bool:
-    """Whether a job was submitted with these data. Failed and cancelled jobs do not count, so that they are repeated."""
-    is_over = job.status in ("Failed", "Canceled")
-    return job.experiment_name == experiment and (job.tags or {}).get(DATA_TAG) == versions and not is_over
+def _has_data(job: Any, experiment: str, versions: str) -> bool:
+    """Whether a job of the experiment was submitted with these data. The list holds None for jobs that it cannot parse."""
+    return job is not None and job.experiment_name == experiment and (job.tags or {}).get(DATA_TAG) == versions

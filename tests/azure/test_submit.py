@@ -86,9 +86,41 @@ def test_submit_only_new_data_skips_a_known_version() -> None:
     newer = Client(earlier=[earlier], data_version="5")
     run(newer, only_new_data=True)
     assert newer.submitted[0].inputs["data"]._data.path == "site-photos:5"
-    failed = Client(earlier=[SimpleNamespace(**{**vars(earlier), "status": "Failed"})], data_version="4")
-    run(failed, only_new_data=True)
-    assert len(failed.submitted) == 1
+
+
+def earlier_job(status: str, name: str = "old_tree") -> SimpleNamespace:
+    tags = {"data_versions": json.dumps({"data": "azureml:site-photos:4"})}
+    return SimpleNamespace(name=name, experiment_name="ppe-yolo-training", status=status, tags=tags)
+
+
+@needs_azure
+def test_submit_only_new_data_repeats_failed_jobs_at_most_three_times() -> None:
+    twice = Client(earlier=[earlier_job("Failed")] * 2, data_version="4")
+    assert run(twice, only_new_data=True).is_new and len(twice.submitted) == 1
+    thrice = Client(earlier=[earlier_job("Failed")] * 3, data_version="4")
+    submission = run(thrice, only_new_data=True)
+    assert not submission.is_new and submission.failed_attempts == 3 and thrice.submitted == []
+    # a success after failures counts
+    succeeded = Client(earlier=[earlier_job("Completed", "good_tree"), *[earlier_job("Failed")] * 3], data_version="4")
+    assert run(succeeded, only_new_data=True) == Submission(
+        job="good_tree",
+        is_new=False,
+        failed_attempts=0,
+        studio_url=None,
+        data_versions={"data": "azureml:site-photos:4"},
+    )
+
+
+@needs_azure
+def test_submit_only_new_data_does_not_repeat_cancelled_jobs() -> None:
+    cancelled = Client(earlier=[earlier_job("Canceled")], data_version="4")
+    assert not run(cancelled, only_new_data=True).is_new and cancelled.submitted == []
+
+
+@needs_azure
+def test_submit_only_new_data_skips_jobs_that_the_client_cannot_parse() -> None:
+    client = Client(earlier=[None, earlier_job("Completed")], data_version="4")
+    assert not run(client, only_new_data=True).is_new
 
 
 @needs_azure
