@@ -34,7 +34,7 @@ RunScript = Callable[..., tuple[subprocess.CompletedProcess[str], list[list[str]
 
 @pytest.fixture
 def run_script(tmp_path: Path) -> RunScript:
-    """`run_script(text, {"ml data show": (1, "")}, ppe_yolo=..., NAME=value)` runs a shell script; returns it and its az calls."""
+    """`run_script(text, {"ml data show": (1, "")}, NAME=value)` runs a shell script; returns the process and its az calls."""
 
     def run(
         text: str, responses: dict[str, tuple[int, str]], ppe_yolo: str = "exit 0", **variables: str
