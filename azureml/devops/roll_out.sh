@@ -15,6 +15,8 @@ manifest=$1 ring=$2 build=$3 limit=${WAIT_SECONDS:-1800} poll=${POLL_SECONDS:-30
 [[ $build =~ ^[0-9]+$ ]] || mistake "expected a build's number, got $build"
 [ -r "$manifest" ] || mistake "$manifest: no such file"
 
+# A bare name makes azure-iot search the subscription, which the role IoT Hub Data Contributor does not allow.
+[[ $IOT_HUB == *.* ]] || IOT_HUB=$IOT_HUB.azure-devices.net
 hub=(--hub-name "$IOT_HUB" --auth-type login)
 condition="tags.ppe.ring='$ring'"
 id="ppe-edge-$ring-$build"

@@ -20,6 +20,10 @@ state = Path(os.environ["AZ_STATE"])
 with (state / "calls").open("a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
 words = " ".join(sys.argv[1:])
+# as in azure-iot (base_discovery.py): with login, only a host name is used without a search in the subscription, for which
+# the role IoT Hub Data Contributor gives no right
+if words.startswith("iot ") and "." not in sys.argv[sys.argv.index("--hub-name") + 1]:
+    sys.exit("Unable to find IoT Hub in current subscription")
 if words.startswith("iot hub query"):
     print(os.environ["AZ_BOXES"])
 elif words.startswith("iot edge deployment show"):
@@ -84,7 +88,7 @@ def test_roll_out_ends_when_all_boxes_run_the_build(roll_out: RollOut, between: 
     assert option(create, "--target-condition") == "tags.ppe.ring='canary'"
     assert option(create, "--priority") == "100"
     assert option(create, "--content") == MANIFEST
-    assert all(option(c, "--auth-type") == "login" and option(c, "--hub-name") == "hub" for c in calls)
+    assert all(option(c, "--auth-type") == "login" and option(c, "--hub-name") == "hub.azure-devices.net" for c in calls)
     assert "3 run it" in done.stdout
     # the newest three (100, 99, 9) stay
     assert changes(calls)[1:] == [("delete", "ppe-edge-canary-8"), ("delete", "ppe-edge-canary-7")]
