@@ -57,6 +57,7 @@ def test_pipeline_killed_during_training_resumes_and_writes_every_output(tiny_si
         "data": tiny_site, "recipe": "recipe.yaml", "max_epochs": EPOCHS, "height": 96, "width": 128, "smallest_side": 128,
         "largest_side": 128, "batch_size": 4, "num_workers": 0, "val_fraction": 0.25, "rule": "recall>=0.01",
         "calibration_photos": 8, "max_drop": 100, "min_recall": 0,
+        "accelerator": "cpu", "precision": "32-true",
     }  # fmt: skip
     options = [f"--set=inputs.{key}={value}" for key, value in settings.items()]
     command = [sys.executable, "-m", "ppe_yolo.cli", "azureml", "run", "azureml/pipeline.yml", "--local", "--out=out", *options]
