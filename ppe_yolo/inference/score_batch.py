@@ -19,18 +19,23 @@ Photo = NDArray[np.uint8]
 
 
 def score_batch(detector: Detector, files: Sequence[str | Path], root: Path) -> list[str]:
-    """One line of JSON for each photo, in the order of the files; one that cannot be read has `error` and no detections.
+    """One line of JSON per image, in the order of the files.
+
+    Every file has at least one line, since a parallel job of Azure ML fails otherwise: an unreadable image has `error`; a file
+    that is not an image and a zip file without images have `skipped`.
 
     Args:
-        detector: The detector; its alarm thresholds, or 0.3, decide what is shown.
-        files: Photos and zip files of photos; other files are passed over.
-        root: The folder from which photos are named; one that is not below it keeps its path.
+        detector: The detector. Its alarm thresholds, or 0.3, decide which detections are written.
+        files: Images and zip files of images.
+        root: The folder that image names are relative to; an image outside it keeps its path.
     """
     thresholds = thresholds_of(detector.contract, None)
     lines = []
     for name, pixels in _photos(files, root):
         row: dict[str, Any] = {"image": name}
-        if isinstance(pixels, ImageError):
+        if isinstance(pixels, str):
+            row["skipped"] = pixels
+        elif isinstance(pixels, ImageError):
             row["error"] = str(pixels)
         else:
             found = stronger(detector.detect([pixels])[0], detector.contract, thresholds)
@@ -40,8 +45,8 @@ def score_batch(detector: Detector, files: Sequence[str | Path], root: Path) -> 
     return lines
 
 
-def _photos(files: Sequence[str | Path], root: Path) -> Iterator[tuple[str, Photo | ImageError]]:
-    """Every photo with its name, `ARCHIVE/NAME` for one in a zip file; where it cannot be read, why."""
+def _photos(files: Sequence[str | Path], root: Path) -> Iterator[tuple[str, Photo | ImageError | str]]:
+    """Every image with its name, `ARCHIVE/NAME` in a zip file; or an error, or the reason why a file is skipped."""
     for path in map(Path, files):
         place = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -52,12 +57,16 @@ def _photos(files: Sequence[str | Path], root: Path) -> Iterator[tuple[str, Phot
         elif path.suffix.lower() == ".zip":
             try:
                 with zipfile.ZipFile(path) as archive:
-                    for entry in archive.infolist():
-                        if entry.filename.lower().endswith(IMAGE_SUFFIXES):
-                            name = f"{place}/{entry.filename}"
-                            yield name, _decode(archive, entry, name)
+                    entries = [e for e in archive.infolist() if e.filename.lower().endswith(IMAGE_SUFFIXES)]
+                    for entry in entries:
+                        name = f"{place}/{entry.filename}"
+                        yield name, _decode(archive, entry, name)
+                    if not entries:
+                        yield place, "no images in the zip file"
             except (OSError, zipfile.BadZipFile) as error:
                 yield place, ImageError(f"{place}: expected a zip file, cannot be read ({error})")
+        else:
+            yield place, "not an image"
 
 
 def _decode(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Photo | ImageError:

@@ -36,7 +36,7 @@ def run_parallel(
     """Runs every mini-batch and writes the rows in the order of the files.
 
     Args:
-        entry_script: A file with `run(mini_batch)`, which returns rows, and optionally `init()`.
+        entry_script: A file with `run(mini_batch)`, which returns at least one row per file, and optionally `init()`.
         data: The input folder; all files in it and in its subfolders are processed.
         rows: The output file.
         journal: File that records finished mini-batches; deleted at the end.
@@ -115,7 +115,10 @@ def _work(files: list[str], retries: int) -> list[str]:
     assert _module is not None
     for attempt in range(retries + 1):
         try:
-            return [str(row) for row in _module.run(files)]
+            rows = [str(row) for row in _module.run(files)]
+            if len(rows) < len(files):  # Azure fails such a mini-batch
+                raise ValueError(f"run() returned {len(rows)} rows for {len(files)} files, expected at least one per file")
+            return rows
         except Exception:
             if attempt == retries:
                 raise

@@ -78,6 +78,15 @@ def test_run_parallel_failures_within_threshold_are_left_out(script: Path, tmp_p
     assert rows.read_text() == "row of a.txt\n"
 
 
+def test_run_parallel_mini_batch_with_fewer_rows_than_files_fails(tmp_path: Path) -> None:
+    """As on Azure: "The mini-batch is marked as failed if the count of return from run() is less than the input count"."""
+    script = tmp_path / "entry.py"
+    script.write_text("def run(mini_batch):\n    return mini_batch[1:]\n")
+    data = files(tmp_path, "a.txt", "b.txt")
+    with pytest.raises(UserError, match="1 of 1 mini-batches failed, 0 allowed"):
+        run_parallel(script, data, tmp_path / "rows", tmp_path / "journal", mini_batch_size=2, threshold=0)
+
+
 def test_run_parallel_empty_folder_raises(script: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="expected input files, got none"):
@@ -110,10 +119,14 @@ def test_score_batch_reads_archives_and_reports_unreadable_files(tiny_site: Path
         archive.writestr("notes.txt", b"not looked at")
     (tmp_path / "broken.zip").write_bytes(b"no archive")
     (tmp_path / "notes.txt").touch()
-    files = [photo, tmp_path / "shift.zip", tmp_path / "broken.zip", tmp_path / "notes.txt"]
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("notes.txt", b"not looked at")
+    files = [photo, *(tmp_path / name for name in ("shift.zip", "broken.zip", "notes.txt", "empty.zip"))]
     lines = score_batch(Stub(), files, tmp_path)  # type: ignore[arg-type]
     rows = [json.loads(line) for line in lines]
-    assert [r["image"] for r in rows] == [str(photo), "shift.zip/gate/one.jpg", "shift.zip/gate/two.jpg", "broken.zip"]
+    names = [str(photo), "shift.zip/gate/one.jpg", "shift.zip/gate/two.jpg", "broken.zip", "notes.txt", "empty.zip"]
+    assert [r["image"] for r in rows] == names
+    assert [r.get("skipped") for r in rows] == [None] * 4 + ["not an image", "no images in the zip file"]
     expected = [{"class_name": "helmet", "score": 0.9, "box_xyxy": [0.0, 0.0, 64.0, 48.0]}]
     assert rows[0]["detections"] == rows[1]["detections"] == expected
     assert "cannot be decoded" in rows[2]["error"] and "cannot be read" in rows[3]["error"]
