@@ -172,8 +172,12 @@ def test_template_resources_depend_on_the_resources_that_they_name(deploy: Calla
 
 def test_template_identities_get_roles_before_they_are_used(template: dict[str, Any]) -> None:
     users = [r for r in template["resources"] if r.get("identity", {}).get("type") == "UserAssigned"]
-    assert {r["type"] for r in users} == {"Microsoft.MachineLearningServices/workspaces", "Microsoft.Devices/IotHubs"}
-    assert all("grants" in r["dependsOn"] for r in users)
+    grants = {r["type"]: {"grants", "clusterGrants"} & set(r["dependsOn"]) for r in users}
+    assert grants == {
+        "Microsoft.MachineLearningServices/workspaces": {"grants"},
+        "Microsoft.MachineLearningServices/workspaces/computes": {"clusterGrants"},
+        "Microsoft.Devices/IotHubs": {"grants"},
+    }
 
 
 def test_template_parameters_are_declared_used_and_not_secret(template: dict[str, Any]) -> None:
@@ -205,7 +209,7 @@ def test_role_assignment_names_are_unique_and_stable(deploy: Callable[..., Any])
     _, second = deploy(deployPrincipalId="someone")
     names = [r["name"] for r in of_type(first, "Microsoft.Authorization/roleAssignments")]
     assert names == [r["name"] for r in of_type(second, "Microsoft.Authorization/roleAssignments")]
-    assert len(set(names)) == len(names) == 19
+    assert len(set(names)) == len(names) == 18
     assert all(uuid.UUID(name) for name in names)
     _, other = deploy(deployPrincipalId="another")
     changed = set(names) - {r["name"] for r in of_type(other, "Microsoft.Authorization/roleAssignments")}
@@ -217,15 +221,18 @@ def test_roles_are_least_privilege(template: dict[str, Any], deploy: Callable[..
     assert {roles[name]: name for name in BUILT_IN.values()} == BUILT_IN
     assert all(uuid.UUID(role) for role in roles.values()) and len(set(roles.values())) == len(roles)
     assert "Owner" not in roles
-    needed = {("storage", "Storage Blob Data Contributor"), ("registry", "AcrPull"), ("workspace", "AzureML Data Scientist")}
-    for cluster in template["variables"]["clusters"]:
-        assert {
-            (g["scope"], g["role"]) for g in template["variables"]["clusterGrants"] if g["cluster"] == cluster["name"]
-        } == needed
+    needed = {
+        ("storage", "Storage Blob Data Contributor"),
+        ("storage", "Storage Queue Data Contributor"),
+        ("storage", "Storage Table Data Contributor"),
+        ("registry", "AcrPull"),
+        ("workspace", "AzureML Data Scientist"),
+    }
+    assert {(g["scope"], g["role"]) for g in template["variables"]["clusterGrants"]} == needed
     assert not [g for g in template["variables"]["deployGrants"] if g["role"] == "Contributor"]
     _, resources = deploy()
     assert (
-        len(of_type(resources, "Microsoft.Authorization/roleAssignments")) == 15
+        len(of_type(resources, "Microsoft.Authorization/roleAssignments")) == 14
     )  # none for a deployment identity that is not given
 
 
@@ -261,6 +268,10 @@ def test_clusters_match_the_compute_files_and_scale_to_zero(deploy: Callable[...
     }
     files = [yaml.safe_load(f.read_text()) for f in sorted((ROOT / "azureml/compute").glob("*.yml"))]
     assert {f["name"]: f["size"] for f in files} == {name: c["properties"]["vmSize"] for name, c in clusters.items()}
+    computes = of_type(resources, "Microsoft.MachineLearningServices/workspaces/computes")
+    # a parallel job on storage without shared keys needs a user-assigned identity; it also survives a recreated cluster
+    identities = [list(c["identity"]["userAssignedIdentities"]) for c in computes]
+    assert identities == [[f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/ppe-cluster-identity"]] * 2
     for cluster in clusters.values():
         assert supports_vm_size(cluster["properties"]["vmSize"])
         assert cluster["properties"]["scaleSettings"]["minNodeCount"] == 0
