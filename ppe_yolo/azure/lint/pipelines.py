@@ -20,7 +20,9 @@ def check_pipeline(pipeline: Pipeline, assets: Sequence[Asset]) -> list[Mistake]
         path = given.get("path") if isinstance(given, Mapping) else None
         if name in pipeline.inputs and pipeline.inputs[name].is_path and path is None:
             mistakes.append(document.mistake("missing-input", f"input {name}: expected a path", "inputs", name))
-        mistakes += check_reference(document, path if _is_asset(path) else None, "data", assets, "inputs", name, "path")
+        is_model = name in pipeline.inputs and pipeline.inputs[name].type.endswith("_model")
+        kind = "model" if is_model else "data"
+        mistakes += check_reference(document, path if _is_asset(path) else None, kind, assets, "inputs", name, "path")
     settings = pipeline.value.get("settings")
     default_compute = settings.get("default_compute") if isinstance(settings, Mapping) else None
     default_compute = default_compute or pipeline.value.get("compute")

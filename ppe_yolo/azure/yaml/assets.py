@@ -75,7 +75,7 @@ def find_data(folder: Path, reference: str) -> Path:
         a for a in declared(folder) if a.kind == "data" and a.name == name and ("@" in reference or a.version == version)
     ]
     if not matches:
-        raise UserError(f"no file below {folder} declares this data asset", item=reference, hint=hint)
+        raise UserError(f"no file below {folder} declares this asset", item=reference, hint=hint)
     path = str(matches[-1].document.value.get("path"))
     if "://" in path or path.startswith("azureml:"):
         raise UserError(f"refers to {path}, which is not on this machine", item=reference, hint=hint)

@@ -8,6 +8,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+# which the documentation of Azure ML lists for environments of parallel jobs
+PARALLEL = ("azureml-core", "azureml-dataset-runtime[fuse]", "azureml-telemetry")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -18,7 +20,8 @@ def test_conda_file_lists_the_dependencies_of_pyproject() -> None:
     listed = (*project["dependencies"], *extras["azureml"], *extras["blob"], *extras["registry"])
     expected = {r for r in listed if not r.startswith(("mlflow-skinny", "torch>", "torchvision>"))}
     (pip,) = [d["pip"] for d in yaml.safe_load((ROOT / "azureml/environments/conda.yml").read_text())["dependencies"][2:]]
-    requirements = [line for line in pip if not line.startswith(("--", "torch==", "torchvision=="))]
+    added = ("--", "torch==", "torchvision==", *PARALLEL)
+    requirements = [line for line in pip if not line.startswith(added)]
     assert set(requirements) == expected
     assert len(pip) == len(set(pip))
 
@@ -34,6 +37,11 @@ def test_conda_file_pins_torch_to_builds_that_the_drivers_of_azure_support() -> 
         (declared,) = [Requirement(r) for r in project["dependencies"] if re.match(rf"{name}[><=!]", r)]
         assert declared.specifier.contains(Version(version).public)
     assert set(pins) == {"torch", "torchvision"}
+
+
+def test_conda_file_has_the_packages_of_parallel_jobs() -> None:
+    (pip,) = [d["pip"] for d in yaml.safe_load((ROOT / "azureml/environments/conda.yml").read_text())["dependencies"][2:]]
+    assert {p for p in PARALLEL if any(line.startswith(p) for line in pip)} == set(PARALLEL)
 
 
 def test_training_on_azure_requires_a_gpu_by_default() -> None:
