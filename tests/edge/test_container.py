@@ -320,7 +320,7 @@ def test_a_filled_manifest_keeps_iot_edges_rules(manifest: dict[str, Any]) -> No
         if name != "edgeAgent":
             assert (module["status"], module["restartPolicy"]) == ("running", "always")
         if name in agent["systemModules"]:
-            assert re.fullmatch(r"mcr\.microsoft\.com/azureiotedge-(agent|hub):1\.5(\.\d+)?", module["settings"]["image"])
+            assert re.fullmatch(r"mcr\.microsoft\.com/azureiotedge-(agent|hub):1\.6(\.\d+)?", module["settings"]["image"])
     for route in hub["routes"].values():
         found = re.fullmatch(r"FROM /messages/modules/(\w+)/outputs/(\w+|\*) INTO \$upstream", route["route"])
         assert found is not None and found[1] in agent["modules"]
