@@ -75,6 +75,10 @@ def submit(
         typer.Option("--workspace", metavar="FILE", help="config.json of the workspace. Default: AZUREML_* variables."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Download outputs and logs to this folder.")] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option("--output", metavar="NAME", help="With --out, download only this output. Repeatable."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = True,
     only_new_data: Annotated[
         bool, typer.Option("--only-new-data", help="Submit only if the data has a version that no job has used yet.")
@@ -88,7 +92,11 @@ def submit(
 
     if out is not None and not wait:
         raise UserError("--out: outputs can only be downloaded when the job has ended", hint="omit --no-wait")
+    if output and out is None:
+        raise UserError("--output: expected also --out, the folder to download to")
     read, changed = load_checked_pipeline(pipeline, settings or ())
+    if unknown := set(output or ()) - set(read.outputs):
+        raise UserError(item="--output", expected=f"one of {', '.join(read.outputs)}", got=", ".join(sorted(unknown)))
     client = connect(find_workspace(workspace, os.environ))
     submission = run_submit(read, changed, client, only_new_data=only_new_data)
     if not submission.is_new and submission.failed_attempts:
@@ -103,9 +111,9 @@ def submit(
     _console.print(f"submitted: {submission.job} {submission.studio_url}")
     if not wait:
         return
-    finished = follow(submission.job, client, out)
+    finished = follow(submission.job, client, out, output or ())
     if out is not None:
-        _console.print(f"outputs and logs: {out}")
+        _console.print(f"outputs: {out}")
     _console.print(f"{finished.job}: {finished.status}{f': {finished.failure}' if finished.failure else ''}")
     if not finished.succeeded:
         raise typer.Exit(1)

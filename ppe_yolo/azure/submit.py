@@ -1,7 +1,7 @@
 """`ppe-yolo azureml submit`: submits a pipeline to Azure ML, follows it and downloads its outputs."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Jobs(Protocol):
     def create_or_update(self, job: Any) -> Any: ...  # noqa: D102
     def stream(self, name: str) -> None: ...  # noqa: D102
     def get(self, name: str) -> Any: ...  # noqa: D102
-    def download(self, name: str, *, download_path: str, all: bool) -> None: ...  # noqa: D102
+    def download(self, name: str, *, download_path: str, output_name: str | None, all: bool) -> None: ...  # noqa: D102
     def list(self) -> Iterable[Any]: ...  # noqa: D102
 
 
@@ -175,13 +175,14 @@ def submit(pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, o
         )
 
 
-def follow(job: str, client: Client, out: Path | None) -> FinishedJob:
-    """Waits for a job to end and downloads its outputs and logs, also if it failed.
+def follow(job: str, client: Client, out: Path | None, outputs: Sequence[str] = ()) -> FinishedJob:
+    """Waits for a job to end and downloads its outputs, also if it failed.
 
     Args:
         job: Name of the job.
         client: The client, which prints the job's log.
-        out: Folder for outputs and logs; None downloads nothing.
+        out: Folder for the outputs; None downloads nothing.
+        outputs: Names of the outputs to download. If empty, downloads all outputs and logs, images and checkpoints included.
 
     Raises:
         UserError: Azure rejects a request.
@@ -196,7 +197,8 @@ def follow(job: str, client: Client, out: Path | None) -> FinishedJob:
             failure = " ".join(str(error).split())[:400]
         status = str(client.jobs.get(job).status)
         if out is not None:
-            client.jobs.download(job, download_path=str(out), all=True)
+            for name in outputs or (None,):
+                client.jobs.download(job, download_path=str(out), output_name=name, all=name is None)
         return FinishedJob(job=job, status=status, failure=failure)
 
 

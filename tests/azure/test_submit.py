@@ -25,7 +25,7 @@ class Client:
 
     def __init__(self, status: str = "Completed", earlier: list[Any] | None = None, data_version: str = "1") -> None:
         self.submitted: list[Any] = []
-        self.downloaded: list[str] = []
+        self.downloaded: list[tuple[str, str | None]] = []
         self.status = status
         self.earlier = earlier or []
         self.data_version = data_version
@@ -44,8 +44,9 @@ class Client:
     def get(self, name: str, label: str | None = None) -> Any:
         return SimpleNamespace(status=self.status, version=self.data_version)
 
-    def download(self, name: str, *, download_path: str, all: bool) -> None:
-        self.downloaded.append(download_path)
+    def download(self, name: str, *, download_path: str, output_name: str | None, all: bool) -> None:
+        assert all is (output_name is None)
+        self.downloaded.append((download_path, output_name))
 
     def list(self) -> list[Any]:
         return self.earlier
@@ -73,8 +74,15 @@ def test_follow_failed_job_downloads_its_outputs() -> None:
     client = Client("Failed")
     finished = follow(run(client).job, client, Path("outputs"))
     assert not finished.succeeded
-    assert client.downloaded == ["outputs"]
+    assert client.downloaded == [("outputs", None)]
     assert finished.status == "Failed" and "train ran out of memory" in str(finished.failure)
+
+
+@needs_azure
+def test_follow_downloads_only_the_named_outputs() -> None:
+    client = Client()
+    follow(run(client).job, client, Path("outputs"), ["model", "decision"])
+    assert client.downloaded == [("outputs", "model"), ("outputs", "decision")]
 
 
 @needs_azure

@@ -92,6 +92,13 @@ def test_training_outputs_contain_what_later_stages_read() -> None:
     assert read == {"decision", "model"} <= set(outputs)
 
 
+def test_training_downloads_no_images_and_no_checkpoints() -> None:
+    (submit,) = [call for name, call in CALLS if name == "mlops.yml" and call[:2] == ["azureml", "submit"]]
+    downloaded = {submit[n + 1] for n, word in enumerate(submit) if word == "--output"}
+    assert downloaded == {"model", "decision", "test_report"}
+    assert "'torch==2.11.0+cpu'" in (DEVOPS / "steps/install.yml").read_text()  # not the 6 GB for GPUs
+
+
 @pytest.mark.parametrize("file", [*FILES, DEVOPS / "roll_out.sh", ROOT / "azureml/infra/parameters.json"], ids=lambda f: f.name)
 def test_files_hold_no_secret(file: Path) -> None:
     text = file.read_text()
