@@ -392,8 +392,8 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     ),
     "schedule of a missing job": (
         WEEKLY,
-        "../pipeline.yml",
-        "../pipelin.yml",
+        "./weekly-job.yml",
+        "./weekly-jbo.yml",
         "create_job",
         "missing-file",
         "no such file",
