@@ -249,6 +249,8 @@ def test_template_disables_keys_and_public_access(deploy: Callable[..., Any]) ->
     assert vault["properties"]["publicNetworkAccess"] == "Disabled"
     (workspace,) = of_type(resources, "Microsoft.MachineLearningServices/workspaces")
     assert workspace["properties"]["systemDatastoresAuthMode"] == "identity"
+    # the first stable version whose WorkspaceProperties have it (bicep-types-az); storage has no shared keys to fall back to
+    assert workspace["apiVersion"] >= "2025-06-01"
     (hub,) = of_type(resources, "Microsoft.Devices/IotHubs")
     assert hub["properties"]["authorizationPolicies"] == [
         {"keyName": "provisioning", "rights": "RegistryWrite, ServiceConnect"}
