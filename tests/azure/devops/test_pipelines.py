@@ -86,6 +86,23 @@ def test_artifacts_are_published_before_they_are_downloaded(file: Path) -> None:
         assert taken == {"model"} <= released
 
 
+def test_edge_builds_download_only_released_models_of_main() -> None:
+    """The latest successful run may be of a pull request, or not promoted: it has no artifact `model` then."""
+    edge = yaml.safe_load((DEVOPS / "edge.yml").read_text())
+    (mlops,) = edge["resources"]["pipelines"]
+    assert (mlops["branch"], mlops["tags"]) == ("main", ["released"])
+    assert mlops["trigger"] == {"stages": ["release"], "branches": {"include": ["main"]}}
+    stages = yaml.safe_load((DEVOPS / "mlops.yml").read_text())["stages"]
+    tagging = [s["stage"] for s in stages if any("[build.addbuildtag]released" in str(n.get("bash")) for n in nodes(s))]
+    assert tagging == ["release"]
+
+
+def test_edge_builds_do_not_start_on_changes_of_other_pipelines() -> None:
+    paths = yaml.safe_load((DEVOPS / "edge.yml").read_text())["trigger"]["paths"]["include"]
+    changed = [f"azureml/devops/{name}" for name in ("mlops.yml", "infra.yml", "steps/install.yml")]
+    assert not [c for c in changed if any(c.startswith(path) for path in paths)]
+
+
 def test_training_outputs_contain_what_later_stages_read() -> None:
     outputs = yaml.safe_load((ROOT / "azureml/pipeline.yml").read_text())["outputs"]
     read = set(re.findall(r"/training/(\w+)", (DEVOPS / "mlops.yml").read_text()))
