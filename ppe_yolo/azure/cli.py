@@ -10,7 +10,7 @@ from rich.console import Console
 from ppe_yolo.core.errors import UserError
 
 azureml_app = typer.Typer(help="Azure ML: run a pipeline locally, check its YAML, submit it.", no_args_is_help=True)
-_console = Console(highlight=False, markup=False, soft_wrap=True)
+_console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # emoji: line 100 of a file is ":100:"
 
 PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE", help="A pipeline file, such as azureml/pipeline.yml.")]
 SetOption = Annotated[

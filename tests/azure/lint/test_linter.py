@@ -473,3 +473,13 @@ def test_lint_relative_file_in_subfolder_is_checked(
     assert run_cli("azureml", "lint", "azureml/components/train.yml") == 0
     assert run_cli("azureml", "lint", "azureml/pipeline.yml") == 0
     assert capsys.readouterr().out.count("1 files checked, 0 mistakes") == 2
+
+
+def test_lint_line_100_is_printed_as_a_number(checkout: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
+    """rich prints ":100:" as an emoji unless it is told not to."""
+    text = (checkout / "azureml" / GPU).read_text()
+    lines = text.replace("tier: low_priority", "tier: spot").splitlines()
+    number = next(n for n, line in enumerate(lines) if line.startswith("tier"))
+    (checkout / "azureml" / GPU).write_text("\n".join([*lines[:number], *["#"] * (99 - number), *lines[number:]]))
+    assert run_cli("azureml", "lint", "azureml") == 1
+    assert f"azureml/{GPU}:100: tier:" in capsys.readouterr().out
