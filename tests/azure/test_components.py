@@ -52,8 +52,8 @@ def test_train_counts_nodes_and_devices(variables: dict[str, str], nodes: str, d
 
 
 def test_promote_passes_the_critical_class_of_the_pipeline(tmp_path: Path) -> None:
-    _, promote = arguments_of("promote", tmp_path, ["inputs.critical_class=person"])
-    assert promote[promote.index("--critical-class") + 1] == "person"
+    _, promote = arguments_of("promote", tmp_path, ["inputs.critical_class=helmet"])
+    assert promote[promote.index("--critical-class") + 1] == "helmet"
 
 
 COMMANDS = {

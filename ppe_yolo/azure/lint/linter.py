@@ -9,6 +9,7 @@ from ppe_yolo.azure.lint.assets import check_compute, check_data, check_environm
 from ppe_yolo.azure.lint.components import check_component
 from ppe_yolo.azure.lint.keys import SHAPES, check_keys
 from ppe_yolo.azure.lint.official import validate
+from ppe_yolo.azure.lint.parameters import check_parameters
 from ppe_yolo.azure.lint.pipelines import check_pipeline
 from ppe_yolo.azure.yaml.assets import Asset, declared, kind_of, yaml_files
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
@@ -88,7 +89,7 @@ def check_document(document: Document, kind: str, assets: Sequence[Asset]) -> li
     mistakes = check_keys(document, kind)
     if kind == "pipeline":
         pipeline = read_pipeline(document, mistakes)
-        mistakes += check_pipeline(pipeline, assets)
+        mistakes += check_pipeline(pipeline, assets) + check_parameters(pipeline)
         for component in {j.component.path: j.component for j in pipeline.jobs.values() if j.component}.values():
             mistakes += check_keys(component.document, "component") + check_component(component, assets)
     elif kind in ("component", "command"):
