@@ -55,8 +55,9 @@ class LocalRun:
 def run_local(pipeline: Pipeline, out: Path, progress: Progress) -> LocalRun:
     """Runs a pipeline that passes lint. Stops at the first step that fails.
 
-    A step that already succeeded with the same inputs is skipped. An interrupted step resumes with the outputs that it left,
-    as on Azure after a node was pre-empted. If the inputs have changed, the old outputs are moved aside first.
+    A step that already succeeded with the same inputs is skipped, unless its component says `is_deterministic: false`. An
+    interrupted step resumes with the outputs that it left, as on Azure after a node was pre-empted. If the inputs have changed,
+    the old outputs are moved aside first.
 
     Args:
         pipeline: The pipeline.
@@ -91,14 +92,16 @@ def _begin(step: Step, progress: Progress) -> dict[str, Any]:
     record = read_record(step.folder / RECORD)
     if record:
         changed = [k for k in {**record["given"], **step.given} if record["given"].get(k) != step.given.get(k)]
-        if not changed and record["status"] == "succeeded" and all(p.exists() for p in step.outputs.values()):
+        is_done = not changed and record["status"] == "succeeded" and all(p.exists() for p in step.outputs.values())
+        if is_done and step.component.value.get("is_deterministic", True):
             note = "" if record["code"] == step.code else "; the code has changed since, use another --out to run it again"
             progress(f"{name}: already done with the same inputs{note}")
             return record
-        if not changed:
+        if not changed and not is_done:
             progress(f"{name}: resuming with the outputs of the interrupted run")
             return {**record, "status": "running"}
-        progress(f"{name}: inputs changed ({', '.join(sorted(changed))}), running again")
+        reason = f"inputs changed ({', '.join(sorted(changed))})" if changed else "not deterministic"
+        progress(f"{name}: {reason}, running again")
     for path in (*step.outputs.values(), step.folder / "artifacts"):
         if moved := set_aside(path):
             progress(f"  {path.name}: moved to {moved}")

@@ -99,6 +99,15 @@ def test_run_succeeded_step_repeats_only_if_inputs_change(
     assert executions(tmp_path) == 3
 
 
+def test_run_step_that_is_not_deterministic_always_runs(
+    toy: Toy, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("azureml", "run", toy(settings="is_deterministic: false\n"), "--local", "--out", "out")
+    assert run_cli(*command) == run_cli(*command) == 0
+    assert executions(tmp_path) == 2
+    assert "first: not deterministic, running again" in capsys.readouterr().out
+
+
 def test_run_failed_step_prints_its_log_and_resumes(
     toy: Toy, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
