@@ -56,6 +56,12 @@ def test_promote_passes_the_critical_class_of_the_pipeline(tmp_path: Path) -> No
     assert promote[promote.index("--critical-class") + 1] == "helmet"
 
 
+def test_command_jobs_have_a_timeout() -> None:
+    for file in ("pipeline.yml", "schedules/new-data-job.yml", "schedules/weekly-job.yml"):
+        pipeline, _ = load_checked_pipeline(ROOT / "azureml" / file, ())
+        assert all(job.setting("limits", "timeout") for job in pipeline.jobs.values()), file
+
+
 COMMANDS = {
     "prepare_data.py": "prepare",
     "evaluate.py": "evaluate",

@@ -103,6 +103,17 @@ def test_edge_builds_do_not_start_on_changes_of_other_pipelines() -> None:
     assert not [c for c in changed if any(c.startswith(path) for path in paths)]
 
 
+def test_merges_do_not_start_a_training() -> None:
+    stages = {s["stage"]: s for s in yaml.safe_load((DEVOPS / "mlops.yml").read_text())["stages"]}
+    assert "ne(variables['Build.Reason'], 'IndividualCI')" in stages["data"]["condition"]
+    assert stages["training"]["dependsOn"] == "data"
+
+
+def test_infrastructure_has_its_own_service_connection() -> None:
+    defaults = {f.name: yaml.safe_load(f.read_text())["parameters"][0]["default"] for f in PIPELINES}
+    assert defaults["infra.yml"] not in {default for name, default in defaults.items() if name != "infra.yml"}
+
+
 def test_training_outputs_contain_what_later_stages_read() -> None:
     outputs = yaml.safe_load((ROOT / "azureml/pipeline.yml").read_text())["outputs"]
     read = set(re.findall(r"/training/(\w+)", (DEVOPS / "mlops.yml").read_text()))
@@ -136,5 +147,5 @@ def test_jobs_have_timeouts_and_change_azure_only_on_main(file: Path) -> None:
             assert ("environment" in job) == ("deployment" in job)
     if "none" not in str(document["pr"]):  # a pull request may read, but not change anything
         firsts = [s for s in document["stages"] if any(n.get("task") == "AzureCLI@2" for n in nodes(s))]
-        changing = [s for s in firsts if s["stage"] not in ("what_if", "training")]  # training depends on data
+        changing = [s for s in firsts if s["stage"] != "training"]  # training depends on data
         assert changing and all("refs/heads/main" in s["condition"] for s in changing)
