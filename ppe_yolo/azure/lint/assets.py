@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ppe_yolo.azure.lint.settings import check_requirements, check_time_zone
 from ppe_yolo.azure.lint.vm_sizes import supports_vm_size
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.interface import PATH_TYPES
@@ -35,11 +36,14 @@ def check_environment(document: Document) -> list[Mistake]:
         if not path.is_file():
             return [*mistakes, document.mistake("missing-file", f"conda_file: no such file {conda}", "conda_file")]
         try:
-            content = read_document(path).value
+            conda_document = read_document(path)
         except UnreadableError as error:
             return [*mistakes, error.mistake]
+        content = conda_document.value
         if not isinstance(content, Mapping) or not isinstance(content.get("dependencies"), list):
             mistakes.append(document.mistake("missing-file", f"conda_file: {conda} has no dependencies", "conda_file"))
+        else:
+            mistakes += check_requirements(conda_document)
     if isinstance(build, Mapping) and build.get("path") is not None:
         dockerfile = document.path.parent / str(build["path"]) / str(build.get("dockerfile_path", "Dockerfile"))
         if not dockerfile.is_file():
@@ -77,7 +81,7 @@ def check_data(document: Document) -> list[Mistake]:
 
 def check_schedule(document: Document) -> list[Mistake]:
     """Checks the trigger and that the job exists."""
-    mistakes = []
+    mistakes = check_time_zone(document)
     trigger, job = document.value.get("trigger"), document.value.get("create_job")
     if isinstance(trigger, Mapping):
         kind = trigger.get("type")

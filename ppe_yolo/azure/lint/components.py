@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ppe_yolo.azure.lint.settings import check_shell, check_values
 from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.bindings import expressions, optional_parts, without_optional_parts
 from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
@@ -35,6 +36,7 @@ def check_component(component: Component, assets: Sequence[Asset]) -> list[Mista
                 mistakes.append(document.mistake("missing-key", f"expected {key}, which a command component must have"))
         mistakes += check_reference(document, value.get("environment"), "environment", assets, "environment")
         mistakes += _check_code(component, ("code",), _scripts(str(value.get("command", ""))), ("command",))
+        mistakes += check_shell(document, str(value.get("command", "")), "command")
         mistakes += _check_expressions(component, {("command",): str(value.get("command", ""))})
     elif value.get("type") is not None:
         mistakes.append(document.mistake("unknown-type", f"type: expected command or parallel, got {value['type']!r}", "type"))
@@ -101,6 +103,12 @@ def _check_code(component: Component, code_keys: Keys, scripts: list[str], keys:
         return [document.mistake("missing-script", f"{s}: the component has no code folder", *keys) for s in scripts]
     if not code.is_dir():
         return [document.mistake("missing-code", f"code: no such folder {code}", *code_keys)]
+    ignore = code / ".amlignore"
+    ignored = {line.strip("/ ") for line in ignore.read_text(encoding="utf-8").splitlines()} if ignore.is_file() else set()
+    for script in scripts:
+        if Path(script).parts[0] in ignored:
+            what = f"{script}: .amlignore excludes {Path(script).parts[0]}, so Azure ML does not upload it"
+            return [document.mistake("missing-script", what, *keys, needle=script)]
     return [
         document.mistake("missing-script", f"{script}: no such file in the code folder {code}", *keys, needle=script)
         for script in dict.fromkeys(scripts)
@@ -123,7 +131,7 @@ def _scripts(command: str) -> list[str]:
 
 def check_settings(document: Document, value: Mapping[str, Any], keys: Keys) -> list[Mistake]:
     """Checks distribution, resources and modes of a component, or of a job in a pipeline."""
-    mistakes = []
+    mistakes = check_values(document, value, tuple(map(str, keys)))
     distribution = value.get("distribution")
     if isinstance(distribution, Mapping):
         kind = distribution.get("type")

@@ -462,6 +462,102 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "wrong-value",
         "got person",
     ),
+    "more nodes than the cluster has": (
+        PIPELINE,
+        "      instance_count: 1",
+        "      instance_count: 8",
+        "instance_count: 8",
+        "wrong-count",
+        "at most the 4 nodes",
+    ),
+    "unbalanced quote in a command": (
+        TRAIN,
+        "--seed_everything",
+        "--seed_everything '",
+        "command:",
+        "invalid-command",
+        "bash",
+    ),
+    "invalid pip requirement": (
+        "environments/conda.yml",
+        "numpy>=2.0",
+        "numpy=>2.0",
+        "",
+        "invalid-requirement",
+        "numpy=>2.0",
+    ),
+    "pip section without pip": (
+        "environments/conda.yml",
+        "  - pip\n",
+        "",
+        "",
+        "missing-pip",
+        "expected pip",
+    ),
+    "shm_size that is no size": (
+        PIPELINE,
+        "shm_size: 8g",
+        "shm_size: eight",
+        "shm_size: eight",
+        "wrong-value",
+        "got 'eight'",
+    ),
+    "unknown time zone": (
+        WEEKLY,
+        "time_zone: UTC",
+        "time_zone: Europe/Berln",
+        "time_zone",
+        "wrong-schedule",
+        "no such time zone",
+    ),
+    "misspelled datastores": (
+        PIPELINE,
+        "path: azureml:site-photos:1",
+        "path: azureml://datastore/photos/paths/a",
+        "path:",
+        "unknown-reference",
+        "expected azureml://datastores/",
+    ),
+    "two components of one name": (
+        EXPORT,
+        "name: ppe_yolo_export",
+        "name: ppe_yolo_train",
+        "name: ppe_yolo_train",
+        "duplicate-name",
+        "is also the name of",
+    ),
+    "retry timeout of zero": (
+        SCORE,
+        "  timeout: 600",
+        "  timeout: 0",
+        "timeout: 0",
+        "wrong-value",
+        "from 1 to",
+    ),
+    "experiment name with a blank": (
+        PIPELINE,
+        "experiment_name: ppe-yolo-training",
+        "experiment_name: ppe yolo/training",
+        "experiment_name",
+        "illegal-name",
+        "got 'ppe yolo/training'",
+    ),
+    "unknown Azure variable": (
+        TRAIN,
+        "AZUREML_NODE_COUNT:-1}\n",
+        "AZUREML_NODES_COUNT:-1}\n",
+        "AZUREML_NODES_COUNT",
+        "unknown-variable",
+        "sets no such variable",
+    ),
+    "asset name with a dot": (
+        ENVIRONMENT,
+        "name: ppe-yolo\n",
+        "name: ppe.yolo\n",
+        "name: ppe.yolo",
+        "illegal-name",
+        "got 'ppe.yolo'",
+    ),
     "missing type": (EXPORT, "type: command\n", "", "", "missing-key", "expected type"),
 }
 
@@ -531,3 +627,13 @@ def test_lint_line_100_is_printed_as_a_number(checkout: Path, run_cli: RunCli, c
     (checkout / "azureml" / GPU).write_text("\n".join([*lines[:number], *["#"] * (99 - number), *lines[number:]]))
     assert run_cli("azureml", "lint", "azureml") == 1
     assert f"azureml/{GPU}:100: tier:" in capsys.readouterr().out
+
+
+def test_lint_script_that_amlignore_excludes_is_reported(
+    checkout: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkout / ".amlignore").write_text("/data/\n")
+    assert run_cli("azureml", "lint", "azureml") == 0
+    (checkout / ".amlignore").write_text("/data/\n/scripts/\n")
+    assert run_cli("azureml", "lint", "azureml") == 1
+    assert "scripts/train.py: .amlignore excludes scripts" in capsys.readouterr().out
