@@ -1,9 +1,9 @@
-"""Fills deployment.template.json with the environment's values, in the form that IoT Edge wants.
+"""Fills deployment.template.json with values from the environment, in the form that IoT Edge expects.
 
     MODULE_IMAGE=... MODULE_VERSION=... python edge/fill_manifest.py edge/deployment.template.json --out deployment.json
 
-Needs Python alone, since an agent has nothing else. `--keep NAME` leaves a placeholder for a later, second filling: so no
-secret is in what is published in between. Exit code 2 and one line for a value that is missing.
+Needs only Python, because a build agent may have nothing else. `--keep NAME` leaves a placeholder for a second run, so that
+the manifest that is published in between contains no secret. A missing value is one line and exit code 2.
 """
 
 import argparse
@@ -20,13 +20,14 @@ TWIN_STRING = 4096  # bytes of the longest string that a twin may hold
 
 
 class ManifestError(Exception):
-    """A mistake of the user, in one line."""
+    """A user error, in one line."""
 
 
 def fill(node: Any, values: Mapping[str, str], keep: Collection[str] = ()) -> Any:
-    """Puts values in the place of `${NAME}` in every string below a node; names in `keep` stay as they are.
+    """Replaces `${NAME}` by its value in every string below a node; names in `keep` are left alone.
 
-    Values are put into parsed JSON, so none can break out of its string. `$upstream`, `$edgeHub` are no placeholders.
+    Values are inserted into parsed JSON, so that none can break out of its string. `$upstream` and `$edgeHub` are not
+    placeholders.
 
     Raises:
         ManifestError: A value is missing or empty.
@@ -38,44 +39,44 @@ def fill(node: Any, values: Mapping[str, str], keep: Collection[str] = ()) -> An
     if not isinstance(node, str):
         return node
 
-    def value_of(found: re.Match[str]) -> str:
-        name = found[1]
+    def value_of(match: re.Match[str]) -> str:
+        name = match[1]
         if name in keep:
-            return found[0]
+            return match[0]
         if not values.get(name):
-            raise ManifestError(f"{name}: expected a value in the environment, got none: set it, or give --keep {name}")
+            raise ManifestError(f"{name}: expected a value in the environment, got none: set it, or pass --keep {name}")
         return values[name]
 
     return PLACEHOLDER.sub(value_of, node)
 
 
 def with_options_as_text(node: Any) -> Any:
-    """Turns every `createOptions` object into JSON text, as Docker's options stand in a twin.
+    """Converts every `createOptions` object to JSON text, the form that a twin requires.
 
     Raises:
-        ManifestError: The text is longer than a twin can hold.
+        ManifestError: The text is longer than a twin allows.
     """
     if isinstance(node, list):
         return [with_options_as_text(value) for value in node]
     if not isinstance(node, dict):
         return node
-    made = {key: with_options_as_text(value) for key, value in node.items()}
+    converted = {key: with_options_as_text(value) for key, value in node.items()}
     if "createOptions" in node:
         options = node["createOptions"]
-        # text already, where a manifest is filled for the second time
+        # already text if the manifest is filled for the second time
         text = options if isinstance(options, str) else json.dumps(options, separators=(",", ":"))
-        made["createOptions"] = text
-        if len(text) > TWIN_STRING:  # pure ASCII, so that characters are bytes
+        converted["createOptions"] = text
+        if len(text) > TWIN_STRING:  # pure ASCII: one byte per character
             raise ManifestError(f"createOptions of {node.get('image')}: expected at most {TWIN_STRING} bytes, got {len(text)}")
-    return made
+    return converted
 
 
 def main() -> None:
-    """Reads the template, writes the manifest."""
-    parser = argparse.ArgumentParser(description="Fills an IoT Edge manifest with the environment's values.")
-    parser.add_argument("template", type=Path)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--keep", action="append", default=[], metavar="NAME", help="leave this placeholder as it is")
+    """Reads the template and writes the manifest."""
+    parser = argparse.ArgumentParser(description="Fills an IoT Edge manifest with values from the environment.")
+    parser.add_argument("template", type=Path, help="the manifest with placeholders")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest to write")
+    parser.add_argument("--keep", action="append", default=[], metavar="NAME", help="leave this placeholder in the manifest")
     arguments = parser.parse_args()
     try:
         manifest = with_options_as_text(fill(json.loads(arguments.template.read_text("utf-8")), os.environ, arguments.keep))

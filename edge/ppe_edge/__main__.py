@@ -1,4 +1,4 @@
-"""`python -m ppe_edge --config edge.yaml`: the box's command line."""
+"""The command line of the box: `ppe-edge --config edge.yaml`, or `python -m ppe_edge`."""
 
 import argparse
 import logging
@@ -9,10 +9,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from ppe_edge.errors import EdgeError
-from ppe_yolo.core.contract import ContractError
+from ppe_yolo.core.errors import UserError
 
 if TYPE_CHECKING:
     from ppe_edge.application import Application
@@ -21,19 +20,24 @@ USER_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the box until SIGTERM, or until every source has ended when all are files.
+    """Runs the box until SIGTERM or, if all cameras are files, until the last one has ended.
 
     Returns:
-        The exit code: 0, 2 for a mistake (told in one line), 1 for a failure (a supervisor starts it again).
+        The exit code: 0, 2 for a user error (printed in one line), 1 for a failure after which a supervisor should restart
+        the box.
     """
-    parser = argparse.ArgumentParser("ppe_edge", description="Watches cameras for heads without a helmet, and raises alerts.")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="edge.yaml")
-    parser.add_argument("--dry-run", action="store_true", help="check configuration, model and cameras; say what would run")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write what the cameras saw, annotated, as DIR/CAMERA.mp4")
+    parser = argparse.ArgumentParser("ppe-edge", description="Monitors cameras for heads without a helmet, and raises alerts.")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, edge.yaml")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check configuration, model, cameras and sinks, then exit; sends nothing",
+    )
+    parser.add_argument("--record", type=Path, metavar="DIR", help="write annotated videos of all cameras to DIR/CAMERA.mp4")
     options = parser.parse_args(arguments)
     try:
         return _run(options.config, options.dry_run, options.record)
-    except (EdgeError, ContractError) as error:
+    except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_ERROR
 
@@ -45,37 +49,37 @@ def _run(config: Path, dry_run: bool, record: Path | None) -> int:
 
         return check(load_settings(config), config)
     application = prepare(config, record)
-    stop_on_signals(application.runtime.stop_soon)
+    stop_on_signals(application.runtime.request_stop)
     return application.run()
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Has SIGTERM and SIGINT call `stop`, in a thread of its own.
+    """Calls `stop` on SIGTERM and SIGINT, in a thread of its own.
 
-    A handler interrupts the main thread anywhere, even while it holds the lock that `stop` needs, and would wait for it for
-    ever; a SimpleQueue may be filled from there.
+    A signal handler interrupts the main thread anywhere. If the main thread holds a lock that `stop` needs, a handler that
+    calls `stop` would deadlock; putting into a SimpleQueue is safe.
     """
-    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    received: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def wait() -> None:
-        asked.get()
+        received.get()
         stop()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: asked.put(number))
+        signal.signal(number, lambda number, _: received.put(number))
 
 
 def prepare(config: Path, record: Path | None) -> "Application":
-    """The process's parts, not yet started.
+    """Builds the application, and sets up logging.
 
     Raises:
-        EdgeError, ContractError: A mistake in the configuration, or something that it names cannot be used.
+        UserError: The configuration is invalid, or something that it names cannot be used.
     """
     from ppe_edge.config import load_settings
-    from ppe_edge.memory import give_pictures_back
+    from ppe_edge.memory import return_freed_images
 
-    give_pictures_back()
+    return_freed_images()
     settings = load_settings(config)
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
@@ -85,9 +89,14 @@ def prepare(config: Path, record: Path | None) -> "Application":
     return Application(config, settings, record)
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """Entry point of the command `ppe-edge`."""
     code = main()
     logging.shutdown()
     sys.stdout.flush()
-    # an ordinary end would wait for the threads of a client that is stuck with a frozen hub
+    # an ordinary exit would wait for the threads of a client that hangs with a frozen hub
     os._exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,4 +1,4 @@
-"""The whole process: the runtime, the page and remote control, started and stopped together."""
+"""The whole process: runtime, web page and remote control, started and stopped together."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinClient
 from ppe_edge.runtime import GRACE, Runtime
 from ppe_edge.web.config import listen
-from ppe_edge.web.window import RuntimeWindow
+from ppe_edge.web.status import RuntimeStatus
 
 if TYPE_CHECKING:
     from ppe_edge.web.server import WebServer
@@ -21,28 +21,28 @@ _log = logging.getLogger(__name__)
 
 
 class Application:
-    """Made, run once, gone.
+    """Everything that runs in the process. `run` may be called once.
 
     Args:
         config_file: edge.yaml.
-        settings: What it holds.
-        record: A folder for annotated videos; none when None.
+        settings: The settings in this file.
+        record: Folder for annotated videos; None for none.
 
     Raises:
-        EdgeError: Something that is needed at start cannot be used.
+        EdgeError: A part that is needed at the start cannot be used.
     """
 
     def __init__(self, config_file: Path, settings: EdgeSettings, record: Path | None) -> None:
-        # before anything is opened, stored or sent: what holds the port is often another box with the same state folder
-        self._door = listen(settings.web) if settings.web.enabled else None
+        # before anything is opened, stored or sent: if the port is taken, another box often uses the same state folder
+        self._listener = listen(settings.web) if settings.web.enabled else None
         desired = read_desired(settings.state_dir)
         try:
             self.runtime = Runtime(load_settings(config_file, desired) if desired else settings, record)
         except EdgeError as error:
             if not desired:
                 raise
-            # the file, or a file that it names, has changed since; the twin is asked again as soon as it can be reached
-            _log.warning("what the twin wanted last no longer holds: %s", error)
+            # edge.yaml, or a file that it names, has changed since; the twin is read again as soon as it is reachable
+            _log.warning("the latest desired values of the twin are no longer valid, and are ignored: %s", error)
             desired = {}
             self.runtime = Runtime(settings, record)
         control = Control(self.runtime, config_file, desired)
@@ -51,30 +51,30 @@ class Application:
         self._twin = None if hub is None else TwinClient(hub, control.apply, methods, control.reported)
 
     def run(self) -> int:
-        """Works until the runtime ends or is asked to; returns the exit code."""
+        """Runs until the runtime ends or is asked to stop; returns the exit code."""
         if self._twin is not None:
             self._twin.start()
         self.runtime.start()
         web = None
         try:
-            web = self._serve()
+            web = self._start_web()
             self.runtime.wait()
         finally:
             self._stop(web)
         return 1 if self.runtime.failed else 0
 
-    def _serve(self) -> "WebServer | None":
-        if self._door is None:
+    def _start_web(self) -> "WebServer | None":
+        if self._listener is None:
             return None
-        from ppe_edge.web.server import WebServer  # its library is slow to load, and the cameras need not wait for it
+        from ppe_edge.web.server import WebServer  # aiohttp is slow to import, and the cameras need not wait for it
 
-        web = WebServer(self.runtime.settings.web, RuntimeWindow(self.runtime), self._door)
+        web = WebServer(self.runtime.settings.web, RuntimeStatus(self.runtime), self._listener)
         web.start()
         return web
 
     def _stop(self, web: "WebServer | None") -> None:
         _log.info("stopping")
-        # a decoder or a client that hangs in C must not keep the process
+        # a decoder or a client that hangs in C must not keep the process alive
         last_resort = threading.Timer(GRACE - 0.1, os._exit, [1])
         last_resort.daemon = True
         last_resort.start()

@@ -1,6 +1,6 @@
-"""`python -m ppe_edge.benchmark MODEL`: what a frame costs beside the bare network, how soon the box sees, its memory.
+"""`python -m ppe_edge.benchmark MODEL`: cost of a frame compared with the bare network, start-up time, memory, latency.
 
-Everything is measured in fresh processes, with one camera (a clip), the page served and alerts going to a file.
+Each figure is measured in a fresh process that reads a clip, serves the page and writes alerts to a file.
 """
 
 import argparse
@@ -10,46 +10,66 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.timing import time_interleaved
 
 STARTS = 5
-PAUSE = 0.05  # seconds
-RUNS_A_TURN = 5
 MEMORY_AFTER = 200  # frames
+LATENCY_FRAMES = 60  # per camera
+
+COMMON_RULE: Mapping[str, Any] = {"rule": {"alarm_threshold": 0.5}}  # the model need not name a threshold
+# Every frame starts new tracks, each bare head is a violation at once, and the cool-down sets the pace of the alerts.
+ALERTING: Mapping[str, Any] = {
+    "tracker": {"min_overlap": 0.999, "enlarge": 0.0},
+    "rule": {"alarm_threshold": 0.3, "seconds": None, "frames": 1, "of": 1, "cooldown_s": 1.0},
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the figures; returns the exit code."""
     parser = argparse.ArgumentParser("ppe_edge.benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="an .onnx file of `ppe-yolo export` or `ppe-yolo quantize`")
-    parser.add_argument("--clip", type=Path, metavar="FILE", help="a video; one is drawn when left out")
-    parser.add_argument("--rounds", type=int, default=40, help="how often the two are timed by turns")
-    parser.add_argument("--child", choices=("start", "frame"), help=argparse.SUPPRESS)
+    parser.add_argument("model", type=Path, help="an .onnx file written by `ppe-yolo export` or `ppe-yolo quantize`")
+    parser.add_argument("--clip", type=Path, metavar="FILE", help="a video; default: a generated clip of 1280x720 pixels")
+    parser.add_argument("--rounds", type=int, default=40, help="number of rounds in which bare run and whole path alternate")
+    parser.add_argument(
+        "--cameras",
+        type=int,
+        metavar="N",
+        help="measure only the latency of N cameras that raise alerts; the clip must show bare heads",
+    )
+    parser.add_argument("--fps", type=float, default=1.0, help="with --cameras: frames per second of each camera")
+    parser.add_argument("--child", choices=tuple(_MEASUREMENTS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     from ppe_edge.errors import EdgeError
 
     try:
         if options.child is not None:
-            print(json.dumps(_start(options.model) if options.child == "start" else _frame(options.model, options.rounds)))
-        else:
-            _benchmark(options.model, options.clip, options.rounds)
+            print(json.dumps(_MEASUREMENTS[options.child](options.model, options)))
+            return 0
+        with tempfile.TemporaryDirectory(prefix="ppe_edge_benchmark_") as name:
+            folder = Path(name)
+            clip = options.clip or draw_clip(folder)
+            if options.cameras is not None:
+                _print_latency(
+                    write_configuration(folder, options.model, clip, options.cameras, ALERTING), options.cameras, options.fps
+                )
+            else:
+                _print_cost(write_configuration(folder, options.model, clip), options.rounds)
     except (EdgeError, ContractError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _benchmark(model: Path, clip: Path | None, rounds: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="ppe_edge_benchmark_") as name:
-        folder = Path(name)
-        config = write_configuration(folder, model, clip or draw_clip(folder))
-        starts = [_child("start", config, rounds) for _ in range(STARTS)]
-        frame = _child("frame", config, rounds)
+def _print_cost(config: Path, rounds: int) -> None:
+    starts = [_child("start", config) for _ in range(STARTS)]
+    frame = _child("frame", config, "--rounds", str(rounds))
     print(f"bare session.run       {1e3 * frame['bare']:8.2f} ms")
     print(
         f"whole path of a frame  {1e3 * frame['whole']:8.2f} ms   {frame['ratio']:.3f} x the bare run, {frame['rounds']} rounds"
@@ -64,10 +84,16 @@ def _benchmark(model: Path, clip: Path | None, rounds: int) -> None:
     print(f"onnxruntime {frame['onnxruntime']}, {frame['provider']}, frames {frame['size']}")
 
 
-def _child(what: str, config: Path, rounds: int) -> dict[str, Any]:
+def _print_latency(config: Path, cameras: int, fps: float) -> None:
+    figures = _child("latency", config, "--fps", str(fps))
+    print(f"from frame to decision {1e3 * figures['p50']:8.2f} ms (p50) {1e3 * figures['p99']:8.2f} ms (p99)")
+    print(f"  {cameras} cameras, {fps:g} frames per second each, {figures['frames']} frames, {figures['alerts']} alerts")
+
+
+def _child(what: str, config: Path, *options: str) -> dict[str, Any]:
     from ppe_edge.errors import EdgeError
 
-    command = [sys.executable, "-m", "ppe_edge.benchmark", str(config), "--child", what, "--rounds", str(rounds)]
+    command = [sys.executable, "-m", "ppe_edge.benchmark", str(config), "--child", what, *options]
     begin = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -78,44 +104,75 @@ def _child(what: str, config: Path, rounds: int) -> dict[str, Any]:
     return figures
 
 
-def _start(config: Path) -> dict[str, Any]:
-    """Runs the box until it has looked at `MEMORY_AFTER` frames."""
+def _start(config: Path, _: argparse.Namespace) -> dict[str, Any]:
+    """Runs the box until it has processed `MEMORY_AFTER` frames."""
     from ppe_edge.__main__ import prepare
 
     application = prepare(config, None)
     runtime = application.runtime
-    looked, first = 0, 0.0
-    look = runtime.look
+    processed, first = 0, 0.0
+    process_batch = runtime.process_batch
 
     def watched(frames: Any) -> None:
-        nonlocal looked, first
-        look(frames)
-        looked += len(frames)
+        nonlocal processed, first
+        process_batch(frames)
+        processed += len(frames)
         if not first and runtime.first_detection_at is not None:
             first, figures["cpu"] = runtime.first_detection_at, time.process_time()
-        if looked >= MEMORY_AFTER:
+        if processed >= MEMORY_AFTER:
             figures.update(memory())
-            runtime.stop_soon()
+            runtime.request_stop()
 
     figures: dict[str, Any] = {}
-    runtime.look = watched  # type: ignore[method-assign]
+    runtime.process_batch = watched  # type: ignore[method-assign]
     application.run()
     return {"first_detection_at": first, **memory(), **figures}
 
 
-def _frame(config: Path, rounds: int) -> dict[str, Any]:
-    """Times the whole path and the bare run of the same picture by turns."""
+def _latency(config: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Times each frame from its arrival until its batch is decided. The cameras' frames arrive in turn, as live ones do."""
+    from ppe_edge.__main__ import prepare
+    from ppe_edge.cameras.mailbox import Frame, FrameMailbox
+
+    application = prepare(config, None)
+    runtime = application.runtime
+    cameras = list(runtime.settings.cameras)
+    process_batch, put, seconds = runtime.process_batch, FrameMailbox.put, list[float]()
+    begin = time.monotonic()
+
+    def put_in_time(mailbox: FrameMailbox, frame: Frame, *arguments: Any, **more: Any) -> bool:
+        due = begin + (frame.number + cameras.index(frame.camera) / len(cameras)) / options.fps
+        time.sleep(max(0.0, due - time.monotonic()))
+        return put(mailbox, replace(frame, monotonic=time.monotonic()), *arguments, **more)
+
+    def timed(frames: Any) -> None:
+        process_batch(frames)
+        seconds.extend(time.monotonic() - frame.monotonic for frame in frames)
+        if len(seconds) >= LATENCY_FRAMES * len(cameras):
+            runtime.request_stop()
+
+    FrameMailbox.put = put_in_time  # type: ignore[method-assign, assignment]
+    runtime.process_batch = timed  # type: ignore[method-assign]
+    application.run()
+    sink = runtime.settings.sinks.jsonl
+    assert sink is not None
+    kinds = [json.loads(line)["kind"] for line in sink.path.read_text().splitlines()]
+    percentiles = statistics.quantiles(seconds, n=100)
+    return {"p50": percentiles[49], "p99": percentiles[98], "frames": len(seconds), "alerts": kinds.count("alert")}
+
+
+def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Times the whole path and the bare run of the same frame alternately."""
     import onnxruntime
 
-    from ppe_edge.cameras.mailbox import Frame
     from ppe_edge.config import load_settings
-    from ppe_edge.dry_run import first_pictures
-    from ppe_edge.memory import give_pictures_back
+    from ppe_edge.dry_run import first_frames
+    from ppe_edge.memory import return_freed_images
     from ppe_edge.runtime import Runtime
 
-    give_pictures_back()  # as in the box: it costs page faults
+    return_freed_images()  # as the box does: it costs page faults
     settings = load_settings(config)
-    frame = next(iter(first_pictures(settings)[0].values()))
+    frame = next(iter(first_frames(settings)[0].values()))
     runtime = Runtime(settings)
     contract = runtime.detector.contract
     canvas = letterbox(frame.image, contract.input_size, contract.pad_value)[0][None]
@@ -124,7 +181,8 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     def whole() -> None:
         nonlocal number
         number += 1
-        runtime.look([Frame(frame.camera, number, frame.time + number / 25, time.monotonic(), frame.image)])
+        next_frame = replace(frame, number=number, time=frame.time + number / 25, monotonic=time.monotonic())
+        runtime.process_batch([next_frame])
 
     def bare() -> None:
         runtime.detector.run(canvas)
@@ -136,79 +194,61 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     for _ in range(3):  # the first frames load what only they need
         whole()
     before, begin = stages(), number
-    times = interleaved({"bare": bare, "whole": whole}, rounds)
+    times = time_interleaved({"bare": bare, "whole": whole}, options.rounds)
     return {
         "bare": statistics.median(times["bare"]),
         "whole": statistics.median(times["whole"]),
         "ratio": statistics.median(w / b for w, b in zip(times["whole"], times["bare"], strict=True)),
         "stages": {k: (v - before[k]) / (number - begin) for k, v in stages().items() if v > before[k]},
-        "rounds": rounds,
+        "rounds": options.rounds,
         "size": f"{frame.image.shape[1]}x{frame.image.shape[0]}",
         "onnxruntime": onnxruntime.__version__,
         "provider": runtime.detector.provider,
     }
 
 
-def interleaved(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each case, in turn in every round, so that a busy moment hits all alike.
-
-    The model's threads wait for more work for a while, busily, and would take a core from the next case: so there is a pause
-    before each turn, then a run that is not timed, and the median of a few that are. Each case is first as often as last.
-    """
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds):
-        for name, run in list(cases.items())[:: 1 if number % 2 else -1]:
-            time.sleep(PAUSE)
-            run()
-            turn = []
-            for _ in range(RUNS_A_TURN):
-                start = time.perf_counter()
-                run()
-                turn.append(time.perf_counter() - start)
-            times[name].append(statistics.median(turn))
-    return times
-
-
 def memory() -> dict[str, float]:
-    """This process's resident memory now and at most, megabytes."""
+    """Current and peak resident memory of this process, megabytes."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return {key: int(lines[name].split()[0]) / 1024 for key, name in (("rss_mb", "VmRSS"), ("peak_mb", "VmHWM"))}
 
 
-def write_configuration(folder: Path, model: Path, clip: Path) -> Path:
-    """A box with one camera, the page and a file of alerts."""
+def write_configuration(folder: Path, model: Path, clip: Path, cameras: int = 1, more: Mapping[str, Any] = COMMON_RULE) -> Path:
+    """Writes a configuration with the clip as every camera, the page and a JSON Lines sink; returns its path."""
     config = folder / "edge.yaml"
     config.write_text(
         json.dumps(  # which is YAML too
             {
                 "model": {"path": str(model.resolve())},
                 "state_dir": str(folder / "state"),
-                "cameras": {"clip": {"source": str(clip.resolve())}},
+                "cameras": {f"clip{i}": {"source": str(clip.resolve())} for i in range(1, cameras + 1)},
                 "sinks": {"jsonl": {"path": str(folder / "alerts.jsonl")}},
-                "rule": {"alarm_threshold": 0.5},  # whatever the model says: nothing here depends on it
                 "web": {"port": 0},
                 "log_level": "ERROR",
             }
+            | dict(more)
         )
     )
     return config
 
 
 def draw_clip(folder: Path) -> Path:
-    """A drawn site that moves a little, 1280x720."""
+    """Writes a video of the bundled site frame that moves a little, 1280x720 pixels."""
     import cv2
     import numpy as np
 
     from ppe_edge.model.store import bundled_frame
     from ppe_edge.pictures.recorder import Recorder
 
-    picture = cv2.resize(bundled_frame(), (1280, 720))
+    site = cv2.resize(bundled_frame(), (1280, 720))
     recorder = Recorder(folder, "drawn")
     for i in range(MEMORY_AFTER + 20):
-        recorder.add(np.roll(picture, 2 * (i % 20), axis=1), i / 25)
+        recorder.add(np.roll(site, 2 * (i % 20), axis=1), i / 25)
     recorder.close()
     return folder / "drawn.mp4"
 
+
+_MEASUREMENTS = {"start": _start, "frame": _frame, "latency": _latency}
 
 if __name__ == "__main__":
     sys.exit(main())

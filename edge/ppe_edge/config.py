@@ -1,7 +1,7 @@
-"""edge.yaml: every setting of the box, each part described beside the code that it steers.
+"""edge.yaml: all settings of the box. Each section is described next to the code that uses it.
 
-What holds: the module twin over environment variables (`PPE_EDGE__WEB__TOKEN`) over the file. Passwords belong into the
-environment. A mistake is told in one line that never shows what could be a password.
+Precedence: the module twin overrides environment variables (`PPE_EDGE__WEB__TOKEN`), which override the file. Passwords belong
+into the environment. Errors are one line and never show a value that may be a password.
 """
 
 import difflib
@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from ppe_edge.cameras.sources import SourceConfig
-from ppe_edge.delivery.outbox import OutboxConfig
+from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
@@ -33,14 +33,17 @@ from ppe_edge.rules.violations import RuleConfig
 from ppe_edge.web.config import WebConfig
 
 MAX_BYTES = 1024**2  # of edge.yaml
-# What came is shown only where it cannot be a password: it should have been a number, a switch or one of a few words
+# `reload` and the twin apply these while the box runs. The others need a restart: they name files, ports and secrets of this
+# machine, or concern threads that are created once.
+LIVE_FIELDS = frozenset({"cameras", "rule", "tracker", "snapshot", "sampler", "batch", "model"})
+# errors that show the wrong value, because it cannot be a password: expected a number, a boolean or one of a few words
 _SHOWN = {"int_parsing", "float_parsing", "bool_parsing", "literal_error", "enum", "int_from_float"}
 
 
 def _camera_name(name: str) -> str:
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,31}", name):
         raise ValueError(
-            "expected a name of small letters a-z, digits, - and _, which begins with a letter or a digit and has at most "
+            "expected a name of lower-case letters a-z, digits, - and _ that starts with a letter or a digit and has at most "
             "32 characters"
         )
     return name
@@ -50,34 +53,36 @@ CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
 class CameraConfig(SourceConfig):
-    """A camera: where it is, and what is different about it."""
+    """A camera: its address, and the settings that differ from the general ones."""
 
-    enabled: bool = Field(True, description="Whether it is looked at; a twin takes a camera out with false.")
-    rule: RuleConfig | None = Field(None, description="Its own rule; what it leaves out is as in the general one.")
+    enabled: bool = Field(True, description="Whether the camera is monitored; the twin removes a camera with false.")
+    rule: RuleConfig | None = Field(None, description="Rule of this camera; settings that it omits come from the general rule.")
 
 
 class ModelConfig(BaseModel):
-    """The model, as `ppe-yolo export` or `ppe-yolo quantize` wrote it."""
+    """The model, as written by `ppe-yolo export` or `ppe-yolo quantize`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Path = Field(description="The .onnx file, unless the twin names another one.")
-    url: str | None = Field(None, description="By the twin: where a newer model is fetched from (https).")
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="By the twin: the newer model's SHA-256.")
+    path: Path = Field(description="The .onnx file; the twin can replace it.")
+    url: str | None = Field(None, description="Set by the twin: address of a newer model (https).")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Set by the twin: SHA-256 of the newer model.")
     providers: tuple[str, ...] | None = Field(
-        None, description="onnxruntime's providers in order; those available when left out."
+        None, description="Execution providers of onnxruntime, in order of preference; by default those that are available."
     )
-    threads: int | None = Field(None, ge=1, le=256, description="Of one operation; onnxruntime's own choice when left out.")
+    threads: int | None = Field(
+        None, ge=1, le=256, description="Threads per operation of the model; by default onnxruntime chooses."
+    )
 
     @model_validator(mode="after")
     def _url_with_hash(self) -> "ModelConfig":
         if (self.url is None) != (self.sha256 is None):
-            raise ValueError("url and sha256 belong together")
+            raise ValueError("url and sha256 must be set together")
         return self
 
 
 class EdgeSettings(BaseSettings):
-    """All settings. Made by `load_settings`."""
+    """All settings. Created by `load_settings`."""
 
     model_config = SettingsConfigDict(
         extra="forbid",
@@ -89,38 +94,49 @@ class EdgeSettings(BaseSettings):
     file_: ClassVar[Mapping[str, Any]] = {}
 
     model: ModelConfig
-    state_dir: Path = Field(description="Folder for what must outlive a restart: the outbox, fetched models, samples.")
-    cameras: dict[CameraName, CameraConfig] = Field(min_length=1, max_length=64, description="Name -> camera.")
-    batch: int = Field(8, ge=1, le=64, description="The most pictures, of different cameras, that one run of the model takes.")
-    tracker: TrackerConfig = Field(default_factory=TrackerConfig, description="How heads are followed.")
+    state_dir: Path = Field(description="Folder for data that must survive a restart: the outbox, downloaded models, samples.")
+    cameras: dict[CameraName, CameraConfig] = Field(min_length=1, max_length=64, description="The cameras, by name.")
+    batch: int = Field(8, ge=1, le=64, description="Maximum number of frames, from different cameras, per run of the model.")
+    tracker: TrackerConfig = Field(default_factory=TrackerConfig, description="How heads are tracked.")
     rule: RuleConfig = Field(default_factory=RuleConfig, description="What counts as a violation, for every camera.")
-    snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The picture that goes with an alert.")
-    sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Pictures that the model was unsure of.")
-    outbox: OutboxConfig = Field(default_factory=OutboxConfig, description="What waits for delivery.")
-    sinks: SinksConfig = Field(default_factory=SinksConfig, description="Where alerts go.")
-    twin: TwinConfig = Field(default_factory=TwinConfig, description="Remote control by IoT Hub.")
-    web: WebConfig = Field(default_factory=WebConfig, description="The local page.")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="What is logged, on standard error.")
+    snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
+    sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
+    outbox: OutboxConfig = Field(default_factory=OutboxConfig, description="Storage of messages until they are delivered.")
+    sinks: SinksConfig = Field(default_factory=SinksConfig, description="Destinations of alerts.")
+    twin: TwinConfig = Field(default_factory=TwinConfig, description="Remote control through IoT Hub.")
+    web: WebConfig = Field(default_factory=WebConfig, description="The local web page.")
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Minimum level of the log on standard error."
+    )
 
     @model_validator(mode="after")
-    def _something_to_look_at(self) -> "EdgeSettings":
+    def _at_least_one_camera(self) -> "EdgeSettings":
         if not self.live_cameras:
-            raise ValueError("cameras: every camera has enabled: false, nothing to look at")
+            raise ValueError("cameras: every camera has enabled: false, so there is nothing to monitor")
         for name in self.live_cameras:
             self.rule_of(name)
         return self
 
     @property
     def live_cameras(self) -> dict[str, CameraConfig]:
-        """Those that are enabled."""
+        """The enabled cameras."""
         return {name: camera for name, camera in self.cameras.items() if camera.enabled}
 
     def rule_of(self, camera: str) -> RuleConfig:
-        """A camera's rule: its own where it says something, else the general one."""
+        """Returns the rule of a camera: its own settings over the general ones."""
         own = self.cameras[camera].rule
         if own is None:
             return self.rule
         return RuleConfig.model_validate({**self.rule.model_dump(), **{k: getattr(own, k) for k in own.model_fields_set}})
+
+    def with_live_fields_of(self, other: "EdgeSettings") -> "EdgeSettings":
+        """Returns these settings with the `LIVE_FIELDS` of others."""
+        return self.model_copy(update={name: getattr(other, name) for name in LIVE_FIELDS})
+
+    def restart_fields_changed_in(self, other: "EdgeSettings") -> list[str]:
+        """Returns the names of all settings that differ and cannot be applied without a restart."""
+        fixed = [name for name in EdgeSettings.model_fields if name not in LIVE_FIELDS]
+        return [name for name in fixed if getattr(self, name) != getattr(other, name)]
 
     @classmethod
     def settings_customise_sources(
@@ -131,19 +147,19 @@ class EdgeSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The twin's wishes (given as arguments), then the environment, then the file."""
+        """Orders the sources: the twin's desired values (given as arguments), the environment, the file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_))
 
 
 def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeSettings:
-    """Reads and checks everything.
+    """Reads and validates all settings.
 
     Args:
         path: edge.yaml.
-        desired: What the module twin wants to be different, in the same shape.
+        desired: The desired values of the module twin, in the same structure.
 
     Raises:
-        EdgeError: No such file, not YAML, or a value that cannot be; names the file and the key.
+        EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
     document = read_yaml(path)
     source = str(path) if desired is None else "twin"
@@ -154,84 +170,84 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeS
     try:
         return FromFile(**(desired or {}))
     except ValidationError as error:
-        place, mistake = first_mistake(error)
-        if variable := _variable(place, desired or {}):
+        location, message = first_error(error)
+        if variable := _variable(location, desired or {}):
             source = f"environment variable {variable}"
-        raise EdgeError(f"{source}: {mistake}") from None  # the error's own text shows what came, passwords too
-    except ValueError as error:  # pydantic-settings: a variable of the environment that should be JSON and is not
+        raise EdgeError(f"{source}: {message}") from None  # the original error shows the values, including passwords
+    except ValueError as error:  # pydantic-settings: an environment variable is not JSON
         raise EdgeError(f"environment: {str(error).splitlines()[0]}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's keys.
+    """Reads a YAML file that holds a mapping.
 
     Raises:
-        EdgeError: No such file, too large, not YAML, or not keys.
+        EdgeError: The file is missing, too large, not YAML, or not a mapping.
     """
     if not path.is_file():
-        raise EdgeError(f"{path}: expected a configuration, got {'a folder' if path.is_dir() else 'no such file'}")
+        raise EdgeError(file=path, expected="a configuration", got="a folder" if path.is_dir() else "no such file")
     if path.stat().st_size > MAX_BYTES:
-        raise EdgeError(f"{path}: expected a configuration of at most {MAX_BYTES} bytes, got {path.stat().st_size}")
+        raise EdgeError(file=path, expected=f"a configuration of at most {MAX_BYTES} bytes", got=str(path.stat().st_size))
     try:
         document = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
-        raise EdgeError(f"{path}: expected YAML, got a mistake{line}: {problem}") from None
+        raise EdgeError(file=path, expected="YAML", got=f"an error{line}: {problem}") from None
     if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
-        raise EdgeError(f"{path}: expected keys (model, state_dir, cameras, ...), got {type(document).__name__}")
+        raise EdgeError(file=path, expected="keys (model, state_dir, cameras, ...)", got=type(document).__name__)
     return document
 
 
-def first_mistake(error: ValidationError) -> tuple[Sequence[int | str], str]:
-    """Where the first mistake is, and `cameras.gate.fps: expected ..., got ...` with how many more there are."""
-    mistakes = error.errors(include_url=False, include_context=False)
-    # a key that nobody knows is often the one that is missing, misspelt
-    first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
-    place = [part for part in first["loc"] if part != "[key]"]  # pydantic's word for a name that is wrong itself
-    key = ".".join(map(str, place))
+def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
+    """Returns the location of the first error, and one line such as `cameras.gate.fps: expected ..., got ...`."""
+    errors = error.errors(include_url=False, include_context=False)
+    # an unknown key is often a misspelling of the one that is missing
+    first = min(errors, key=lambda entry: entry["type"] != "extra_forbidden")
+    location = [part for part in first["loc"] if part != "[key]"]  # pydantic marks an invalid key so
+    key = ".".join(map(str, location))
     message = first["msg"].removeprefix("Value error, ")
-    came = first["input"]
+    got = first["input"]
     if first["type"] == "extra_forbidden":
-        known = _settings_beside(place)
-        nearest = difflib.get_close_matches(str(place[-1]), known, n=1)
+        known = _siblings(location)
+        nearest = difflib.get_close_matches(str(location[-1]), known, n=1)
         message = f"no such setting, {f'did you mean {nearest[0]}?' if nearest else 'expected one of ' + ', '.join(known)}"
     elif first["type"] == "missing":
         message = "is missing"
-    elif first["type"] in _SHOWN or isinstance(came, bool | int | float):
-        message += f", got {came!r}"
+    elif first["type"] in _SHOWN or isinstance(got, bool | int | float):
+        message += f", got {got!r}"
     elif not first["type"].startswith("value_error"):
-        message += f", got {type(came).__name__}"
-    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
-    return place, " ".join(f"{key}: {message}{more}".removeprefix(": ").split())
+        message += f", got {type(got).__name__}"
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return location, " ".join(f"{key}: {message}{more}".removeprefix(": ").split())
 
 
-def _settings_beside(place: Sequence[int | str]) -> list[str]:
-    """The settings that there are where an unknown one is."""
+def _siblings(location: Sequence[int | str]) -> list[str]:
+    """Returns the settings that exist at the location of an unknown one."""
     kind: Any = EdgeSettings
-    for part in place[:-1]:
+    for part in location[:-1]:
         kind = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else get_args(kind)[1]  # of dict[str, kind]
         if type(None) in get_args(kind):  # kind | None
             kind = get_args(kind)[0]
     return list(kind.model_fields)
 
 
-def _variable(place: Sequence[int | str], desired: Mapping[str, Any]) -> str | None:
-    """The variable of the environment that a setting comes from; None if that is not it."""
-    if _holds(desired, place) or not _holds(EnvSettingsSource(EdgeSettings)(), place):
+def _variable(location: Sequence[int | str], desired: Mapping[str, Any]) -> str | None:
+    """Returns the environment variable that a setting comes from; None if it comes from elsewhere."""
+    if _holds(desired, location) or not _holds(EnvSettingsSource(EdgeSettings)(), location):
         return None
     variables = {name.upper(): name for name in os.environ}
     prefix = EdgeSettings.model_config["env_prefix"]
-    # the setting's own, or one that holds it in JSON
-    names = [prefix + "__".join(map(str, place[:end])).upper() for end in range(len(place), 0, -1)]
+    # the variable of the setting itself, or one that contains it as JSON
+    names = [prefix + "__".join(map(str, location[:end])).upper() for end in range(len(location), 0, -1)]
     return next((variables[name] for name in names if name in variables), None)
 
 
-def _holds(values: Any, place: Sequence[int | str]) -> bool:
-    """Whether a part of the configuration says something about a setting."""
-    for part in place:
-        if not isinstance(values, Mapping):  # a list: it came as one
+def _holds(values: Any, location: Sequence[int | str]) -> bool:
+    """Whether a part of the configuration sets a setting."""
+    for part in location:
+        if not isinstance(values, Mapping):  # a list is set as a whole
             return True
         if part not in values:
             return False

@@ -1,6 +1,7 @@
-"""Remote control: what a module twin asks for is checked, applied between two frames, and answered; and the direct methods."""
+"""Remote control: validates, applies and answers requests of the module twin and direct methods."""
 
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -9,27 +10,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ppe_edge.config import EdgeSettings, load_settings
+from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings
+from ppe_edge.deployment import Deployment
 from ppe_edge.errors import EdgeError
-from ppe_edge.model.detector import EdgeDetector
+from ppe_edge.model.store import ModelStore
 from ppe_edge.runtime import Runtime
-from ppe_edge.web.window import RuntimeWindow
-from ppe_yolo.core.contract import ContractError
+from ppe_edge.web.status import RuntimeStatus
+from ppe_yolo.core.errors import UserError
 
-# the rest names files, ports and secrets of this machine, or threads that are made once
-LIVE_KEYS = ("cameras", "rule", "tracker", "snapshot", "sampler", "batch", "model")
-DESIRED_FILE = "desired.json"  # in the state folder: what the twin wanted last, for a start without a connection
+DESIRED_FILE = "desired.json"  # in the state folder: the twin's latest desired values, for a start without a connection
 
 _log = logging.getLogger(__name__)
 
 
 class Control:
-    """Changes a running `Runtime`.
+    """Changes a `Runtime` while it runs.
 
     Args:
-        runtime: The running one.
-        config_file: edge.yaml, which holds what the twin says nothing about.
-        desired: What the twin wanted before the last restart; see `read_desired`.
+        runtime: The running box.
+        config_file: edge.yaml, the source of all settings that the twin does not mention.
+        desired: The twin's desired values before the last restart; see `read_desired`.
     """
 
     def __init__(self, runtime: Runtime, config_file: Path, desired: Mapping[str, Any]) -> None:
@@ -39,109 +39,120 @@ class Control:
         self._lock = threading.Lock()
 
     def apply(self, desired: Mapping[str, Any]) -> None:
-        """Applies the twin's whole wish, or nothing of it; what it says nothing about is as in the file.
+        """Applies all desired values of the twin, or none; settings that it does not mention come from the file.
 
         Raises:
-            EdgeError: Refused, with the reason; everything is as before.
+            EdgeError: The values were rejected, with the reason. Nothing has changed.
         """
         outcome = self._runtime.telemetry.changes.labels
         with self._lock:
             try:
-                settings = self._check(desired)
-                detector = self._wanted_model(settings)
-                before = self._runtime.settings, None if detector is None else self._runtime.detector
-                self._runtime.between_frames(lambda: self._runtime.switch(settings, detector))
-                try:
-                    write_desired(settings.state_dir, desired)
-                    if detector is not None:
-                        self._runtime.store.activate(detector)
-                except OSError as error:  # in force and forgotten by the next start would be neither one nor the other
-                    self._runtime.between_frames(lambda: self._runtime.switch(*before))
-                    raise EdgeError(
-                        f"{settings.state_dir}: expected room for what the twin wants, cannot be written to "
-                        f"({error.strerror or error}): all is as before; make room on the box, and set it again"
-                    ) from error
-            except (EdgeError, ContractError, TimeoutError) as error:
+                self._require_applicable(desired)
+                needs_restart = self._deploy(load_settings(self._file, desired), desired)
+            except (UserError, TimeoutError) as error:
                 outcome("refused").inc()
-                _log.warning("twin: refused: %s", error)
-                raise EdgeError(str(error) or "the processing loop does not answer") from error
+                _log.warning("twin: rejected: %s", error)
+                raise EdgeError(str(error)) from error
             outcome("accepted").inc()
-            _log.info("twin: %s in force", ", ".join(sorted(desired)) or "nothing")
+            _log.info("twin: applied %s", ", ".join(sorted(desired)) or "no desired values")
+            if needs_restart:
+                _log.warning("%s has changed too: restart the box to apply %s", self._file, ", ".join(needs_restart))
             self._desired = dict(desired)
 
     def reload(self, payload: Any = None) -> dict[str, Any]:
-        """Direct method `reload`: reads edge.yaml again. What cannot change while the box runs is named."""
+        """Direct method `reload`: reads edge.yaml again, applies what can be applied and lists what needs a restart."""
         with self._lock:
             try:
-                settings = load_settings(self._file, self._desired)
-                detector = self._wanted_model(settings)
-                self._runtime.between_frames(lambda: self._runtime.switch(self._keep_fixed(settings), detector))
-            except (EdgeError, ContractError) as error:
+                needs_restart = self._deploy(load_settings(self._file, self._desired))
+            except (UserError, TimeoutError) as error:
                 return {"reloaded": False, "reason": str(error)}
-            old = self._runtime.settings
-            fixed = [k for k in type(old).model_fields if k not in LIVE_KEYS and getattr(settings, k) != getattr(old, k)]
-            return {"reloaded": True, "needs_restart": fixed}
+            return {"reloaded": True, "needs_restart": needs_restart}
 
     def health(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `health`."""
-        window = RuntimeWindow(self._runtime)
-        return {"alive": window.alive(), "ready": window.ready(), **window.state()}
+        status = RuntimeStatus(self._runtime)
+        return {"alive": status.alive(), "ready": status.ready(), **status.state()}
 
     def reported(self) -> dict[str, Any]:
-        """What the twin is told of the box, beside what became of its wishes: the model at work."""
-        reference = self._runtime.model.reference
+        """Returns the properties that the box reports to the twin, in addition to the outcome: the active model."""
+        reference = self._runtime.deployment.model.reference
         return {"model": {"name": reference.name, "sha256": reference.sha256}}
 
     def snapshot(self, payload: Any = None) -> dict[str, Any]:
-        """Direct method `snapshot`, payload {"camera": NAME}: the annotated picture, as base64 of a JPEG."""
+        """Direct method `snapshot`, payload {"camera": NAME}: returns the annotated frame as a JPEG in base64."""
         camera = payload.get("camera") if isinstance(payload, Mapping) else None
-        jpeg = RuntimeWindow(self._runtime).live(camera) if isinstance(camera, str) else None
+        jpeg = RuntimeStatus(self._runtime).live(camera) if isinstance(camera, str) else None
         if jpeg is None:
             known = ", ".join(sorted(self._runtime.pipelines))
-            raise EdgeError(f"snapshot: expected a camera with a picture, one of {known}, got {str(camera)[:40]!r}")
+            raise EdgeError(
+                item="snapshot", expected=f"a camera that has delivered a frame, one of {known}", got=repr(str(camera)[:40])
+            )
         return {"camera": camera, "jpeg_base64": base64.b64encode(jpeg).decode()}
 
-    def _check(self, desired: Mapping[str, Any]) -> EdgeSettings:
+    def _deploy(self, wanted: EdgeSettings, desired: Mapping[str, Any] | None = None) -> list[str]:
+        """Replaces the running configuration; returns the settings that differ and need a restart.
+
+        Args:
+            wanted: The settings to apply, as far as that is possible while the box runs.
+            desired: The twin's desired values to save for the next start; None if they have not changed.
+        """
+        before = self._runtime.deployment
+        after = before.with_settings(before.settings.with_live_fields_of(wanted))
+        self._runtime.between_frames(lambda: self._runtime.deploy(after))
+        if desired is not None:
+            try:
+                self._save(after, desired, before)
+            except OSError as error:
+                with contextlib.suppress(OSError):  # the model may be what could not be saved
+                    write_desired(before.settings.state_dir, self._desired)
+                # a change that is applied but not saved would be lost at the next restart
+                self._runtime.between_frames(lambda: self._runtime.deploy(before))
+                raise EdgeError(
+                    file=after.settings.state_dir,
+                    problem=f"cannot save the desired values of the twin ({error.strerror or error}), nothing was changed",
+                    hint="free disk space on the box, then apply them again",
+                ) from error
+        return before.settings.restart_fields_changed_in(wanted)
+
+    @staticmethod
+    def _save(after: Deployment, desired: Mapping[str, Any], before: Deployment) -> None:
+        write_desired(after.settings.state_dir, desired)
+        if after.detector is not before.detector:
+            ModelStore(after.settings.state_dir, after.settings.model).activate(after.detector)
+
+    def _require_applicable(self, desired: Mapping[str, Any]) -> None:
         for key in desired:
-            if key not in LIVE_KEYS:
-                raise EdgeError(f"{key}: cannot be changed remotely: change it in {self._file.name} and start again")
+            if key not in LIVE_FIELDS:
+                raise EdgeError(
+                    setting=key,
+                    problem="cannot be changed remotely",
+                    hint=f"change it in {self._file.name} and restart the box",
+                )
         if "model" in desired and not (isinstance(desired["model"], Mapping) and set(desired["model"]) == {"url", "sha256"}):
             raise EdgeError("model: expected url and sha256, and nothing else")
-        return load_settings(self._file, desired)
-
-    def _wanted_model(self, settings: EdgeSettings) -> EdgeDetector | None:
-        """The model that the twin names, the configured one if it names none; None when that is at work already."""
-        at_work, store = self._runtime.detector, self._runtime.store
-        url, sha256 = settings.model.url, settings.model.sha256
-        if url is None or sha256 is None:
-            return None if at_work.path == settings.model.path else store.open_configured(settings.model)
-        return None if sha256 == at_work.sha256 else store.fetch(url, sha256)
-
-    def _keep_fixed(self, settings: EdgeSettings) -> EdgeSettings:
-        old = self._runtime.settings
-        return settings.model_copy(update={k: getattr(old, k) for k in type(old).model_fields if k not in LIVE_KEYS})
 
 
 def read_desired(state_dir: Path) -> dict[str, Any]:
-    """What the twin wanted last; nothing if it never wanted anything.
+    """Reads the twin's latest desired values; returns an empty dict if there are none.
 
     Raises:
         EdgeError: The file is damaged.
     """
     path = state_dir / DESIRED_FILE
+    expected, hint = "the latest desired values of the twin as JSON", "delete the file; the twin sends them again"
     try:
         desired = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise EdgeError(f"{path}: expected what the twin wanted last, got a file that cannot be read: delete it") from error
+        raise EdgeError(file=path, expected=expected, got="a file that cannot be read", hint=hint) from error
     if not isinstance(desired, dict):
-        raise EdgeError(f"{path}: expected what the twin wanted last, got {type(desired).__name__}: delete it")
+        raise EdgeError(file=path, expected=expected, got=type(desired).__name__, hint=hint)
     return desired
 
 
 def write_desired(state_dir: Path, desired: Mapping[str, Any]) -> None:
-    """Keeps it for the next start, readable by nobody else: a camera's address may hold a password."""
+    """Saves the twin's desired values, readable only by the owner: the address of a camera may contain a password."""
     path = state_dir / DESIRED_FILE
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`--dry-run`: opens the model and every camera once, and says what would run."""
+"""`--dry-run`: opens the model and every camera once, and prints what would run."""
 
 import time
 from collections.abc import Callable
@@ -10,68 +10,75 @@ from ppe_edge.cameras.camera import CameraEvent, CameraReader
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.sinks.jsonl import require_writable
+from ppe_edge.deployment import require_valid
 from ppe_edge.errors import EdgeError
+from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
 from ppe_edge.rules.violations import ViolationMonitor
-from ppe_edge.runtime import make_folder, require_possible
+from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
 
-PATIENCE = 10.0  # seconds for all cameras together
+TIMEOUT = 10.0  # seconds for all cameras together
 
 
 def dry_run(settings: EdgeSettings, config: Path) -> int:
-    """Prints a line for each part; nothing is sent anywhere.
+    """Prints one line per part of the box; sends nothing.
 
     Returns:
-        0 if everything would run, 2 if a camera gives no picture, alerts cannot be written or the page cannot be served.
+        0 if everything would run, 2 if a camera delivers no frame, alerts cannot be written or the page cannot be served.
 
     Raises:
         EdgeError: The model, the state folder or a rule cannot be used.
     """
     print(f"configuration  {config}: ok")
     make_folder(settings.state_dir)
-    print(f"state          {settings.state_dir}: can be written to")
+    print(f"state          {settings.state_dir}: writable")
     detector = ModelStore(settings.state_dir, settings.model).open()
     contract = detector.contract
     height, width = contract.input_size
-    print(
-        f"model          {detector.name}: {width}x{height}, {', '.join(contract.class_names)}; {detector.provider}; "
-        f"sha256 {detector.sha256[:12]}"
-    )
-    require_possible(settings, contract)
-    first, last_words = first_pictures(settings)
+    classes = ", ".join(map(contract.display_name, contract.class_names))
+    print(f"model          {detector.name}: {width}x{height}, {classes}; {detector.provider}; sha256 {detector.sha256[:12]}")
+    require_valid(settings, contract)
+    first, events = first_frames(settings)
     for name, camera in settings.cameras.items():
         if not camera.enabled:
-            what = "not enabled"
+            result = "not enabled"
         elif name in first:
-            height, width = first[name].image.shape[:2]
-            found = detector.detect([first[name].image])[0]
-            thresholds = np.array(ViolationMonitor(settings.rule_of(name), contract).thresholds)
-            counted = np.bincount(found.labels[found.scores >= thresholds[found.labels]], minlength=len(thresholds))
-            heads = ", ".join(f"{n} {kind}" for n, kind in zip(counted, contract.class_names, strict=True))
-            what = f"ok, first picture {width}x{height}: {heads} at their alarm thresholds"
+            result = _describe(first[name], detector, settings, name)
         else:
-            what = f"FAILED, no picture within {PATIENCE:.0f} s ({last_words.get(name, 'no answer')})"
-        print(f"camera         {name}: {what}")
+            result = f"FAILED, no frame within {TIMEOUT:.0f} s ({events.get(name, 'no answer')})"
+        print(f"camera         {name}: {result}")
     missing = settings.live_cameras.keys() - first.keys()
     sinks = [name for name in type(settings.sinks).model_fields if getattr(settings.sinks, name) is not None]
     jsonl, web = settings.sinks.jsonl, settings.web
     unwritable = "" if jsonl is None else _failure(lambda: require_writable(jsonl))
     for sink in sinks:
         print(f"sink           {sink}{unwritable if sink == 'jsonl' else ''}")
-    closed = ""
+    unserved = ""
     if web.enabled:
-        closed = _failure(lambda: listen(web).close())
-        door = "a token is needed" if web.token else "this machine only"
-        print(f"web            http://{web.host}:{web.port}{closed or f', {door}'}")
+        unserved = _failure(lambda: listen(web).close())
+        access = "token required" if web.token else "this machine only"
+        print(f"web            http://{web.host}:{web.port}{unserved or f', {access}'}")
     cameras = f"{len(settings.live_cameras) - len(missing)} of {len(settings.live_cameras)} cameras"
-    would = f"would run: {cameras}, {len(sinks) - bool(unwritable)} of {len(sinks)} sinks"
-    print("would not start: its page cannot be served" if closed else would)
-    return 2 if missing or unwritable or closed else 0
+    summary = f"would run: {cameras}, {len(sinks) - bool(unwritable)} of {len(sinks)} sinks"
+    print("would not start: the web page cannot be served" if unserved else summary)
+    return 2 if missing or unwritable or unserved else 0
+
+
+def _describe(frame: Frame, detector: EdgeDetector, settings: EdgeSettings, camera: str) -> str:
+    """Describes what the model detects in a camera's first frame."""
+    contract = detector.contract
+    height, width = frame.image.shape[:2]
+    detections = detector.detect([frame.image])[0]
+    thresholds = np.array(ViolationMonitor(settings.rule_of(camera), contract).thresholds)
+    labels = detections.labels[detections.scores >= thresholds[detections.labels]]
+    counts = zip(np.bincount(labels, minlength=len(thresholds)), contract.class_names, strict=True)
+    heads = ", ".join(f"{count} {contract.display_name(name)}" for count, name in counts)
+    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds"
 
 
 def _failure(check: Callable[[], object]) -> str:
-    """What is wrong, to be put behind the name of what was checked; empty when all is well."""
+    """Returns the failure of a check, to be appended to the name of what was checked; empty if it succeeds."""
     try:
         check()
     except EdgeError as error:
@@ -79,17 +86,21 @@ def _failure(check: Callable[[], object]) -> str:
     return ""
 
 
-def first_pictures(settings: EdgeSettings) -> tuple[dict[str, Frame], dict[str, str]]:
-    """A picture of each camera that gives one in time, and the last event of each."""
+def first_frames(settings: EdgeSettings) -> tuple[dict[str, Frame], dict[str, str]]:
+    """Reads one frame from each camera that delivers one in time.
+
+    Returns:
+        Camera -> its first frame, and camera -> its last event.
+    """
     mailbox = FrameMailbox()
-    words: dict[str, str] = {}
+    events: dict[str, str] = {}
 
     def note(event: CameraEvent) -> None:
-        words[event.camera] = f"{event.kind} {event.detail}".strip()
+        events[event.camera] = f"{event.kind} {event.detail}".strip()
 
     readers = {name: CameraReader(name, camera, mailbox, note) for name, camera in settings.live_cameras.items()}
     first: dict[str, Frame] = {}
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     try:
         for reader in readers.values():
             reader.start()
@@ -102,4 +113,4 @@ def first_pictures(settings: EdgeSettings) -> tuple[dict[str, Frame], dict[str, 
         mailbox.close()
         for reader in readers.values():
             reader.stop(0.0)
-    return first, words
+    return first, events

@@ -1,4 +1,4 @@
-"""Addresses without what only their owner may know."""
+"""Removes credentials from addresses and texts."""
 
 import re
 from urllib.parse import unquote, urlsplit
@@ -7,22 +7,22 @@ HIDDEN = "***"
 
 
 def redact_url(address: str) -> str:
-    """An address as it may be shown: without user, password and query.
+    """Removes user, password and query from an address, so that it can be shown.
 
-    Nor with a path like /user=admin&password=1, as some cameras want it.
-    What is not of the shape scheme://host/path (a file, a device) is shown as it is.
+    Also removes a path such as /user=admin&password=1, which some cameras use. Anything that does not have the form
+    scheme://host/path, such as a file or a device, is returned unchanged.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:
         return address
-    user, at, place = rest.rpartition("@")
-    if re.search("[/?#]", user):  # either a password holds one of these, or a query an @: who can tell
+    user, at, location = rest.rpartition("@")
+    if re.search("[/?#]", user):  # ambiguous: a password with one of these, or a query with an @
         return f"{scheme}://{HIDDEN}"
     try:
-        parts = urlsplit(f"//{place}")
+        parts = urlsplit(f"//{location}")
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port is not None else ""
-    except ValueError:  # a port that is none, brackets that do not close
+    except ValueError:  # an invalid port, or unbalanced brackets
         return f"{scheme}://{HIDDEN}"
     if ":" in host:  # IPv6
         host = f"[{host}]"
@@ -31,16 +31,16 @@ def redact_url(address: str) -> str:
 
 
 def redact_text(text: str, address: str) -> str:
-    """A message in one line without the address in it, or any part of it that `redact_url` hides."""
+    """Returns a text in one line, without the address and without any part of it that `redact_url` hides."""
     text = text.replace(address, redact_url(address))
-    # a name as short as `a` would tear every word apart, and gives nothing away
+    # a name as short as `a` would match inside many words, and reveals nothing
     for secret in sorted((s for s in _secrets(address) if len(s) > 2), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return " ".join(text.split())
 
 
 def _secrets(address: str) -> set[str]:
-    """What `redact_url` hides, whole and in pieces, as it is written and as it is meant."""
+    """Returns what `redact_url` hides: whole and in parts, encoded and decoded."""
     if "://" not in address:
         return set()
     rest = address.partition("://")[2]

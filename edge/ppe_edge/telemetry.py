@@ -1,4 +1,4 @@
-"""What Prometheus is told: counted where it happens, or asked of its owner when a scrape comes."""
+"""Metrics for Prometheus: counted where things happen, or collected from their owners at a scrape."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 STATES = ("connecting", "live", "frozen", "lost", "ended")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CameraFigures:
-    """What a camera's reader has counted.
+    """Counters of a camera's reader.
 
     Attributes:
         state: One of `STATES`.
-        frames: Pictures read.
-        dropped: Pictures that a newer one replaced before they were looked at.
-        reconnects: How often the camera was opened again.
-        errors: Pictures that could not be decoded, connections that failed.
-        age: Seconds since the last picture; None before the first.
+        frames: Frames read.
+        dropped: Frames replaced by a newer one before they were processed.
+        reconnects: Number of reconnections.
+        errors: Frames that could not be decoded, and failed connections.
+        age: Seconds since the last frame; None before the first.
     """
 
     state: str
@@ -34,13 +34,13 @@ class CameraFigures:
 
 
 @dataclass(frozen=True)
-class Asked(Collector):
-    """Figures that their owners keep anyway: read at a scrape, at no cost to a frame.
+class Collected(Collector):
+    """Metrics that are read from their owners at a scrape, at no cost per frame.
 
     Attributes:
-        cameras: Camera -> what its reader counted.
-        waiting: Sink -> messages that wait for it.
-        durable: Whether messages are on the disk.
+        cameras: Returns camera -> counters of its reader.
+        waiting: Returns sink -> number of messages that it has not confirmed.
+        durable: Returns whether messages are on the disk.
     """
 
     cameras: Callable[[], Mapping[str, CameraFigures]]
@@ -48,15 +48,15 @@ class Asked(Collector):
     durable: Callable[[], bool]
 
     def collect(self) -> Iterable[Metric]:
-        """See `prometheus_client.registry.Collector`."""
+        """Builds the metrics; called at each scrape."""
         totals = {
-            "frames": CounterMetricFamily("ppe_edge_camera_frames", "Pictures read from the camera", labels=["camera"]),
-            "dropped": CounterMetricFamily("ppe_edge_camera_dropped", "Pictures replaced by a newer one", labels=["camera"]),
-            "reconnects": CounterMetricFamily("ppe_edge_camera_reconnects", "Times opened again", labels=["camera"]),
-            "errors": CounterMetricFamily("ppe_edge_camera_errors", "Failed connections and pictures", labels=["camera"]),
+            "frames": CounterMetricFamily("ppe_edge_camera_frames", "Frames read from the camera", labels=["camera"]),
+            "dropped": CounterMetricFamily("ppe_edge_camera_dropped", "Frames replaced by a newer one", labels=["camera"]),
+            "reconnects": CounterMetricFamily("ppe_edge_camera_reconnects", "Reconnections to the camera", labels=["camera"]),
+            "errors": CounterMetricFamily("ppe_edge_camera_errors", "Failed connections and frames", labels=["camera"]),
         }
-        state = GaugeMetricFamily("ppe_edge_camera_state", "1 for the state that it is in", labels=["camera", "state"])
-        age = GaugeMetricFamily("ppe_edge_camera_frame_age_seconds", "Since the last picture", labels=["camera"])
+        state = GaugeMetricFamily("ppe_edge_camera_state", "1 for the current state of the camera", labels=["camera", "state"])
+        age = GaugeMetricFamily("ppe_edge_camera_frame_age_seconds", "Seconds since the last frame", labels=["camera"])
         for name, figures in self.cameras().items():
             for key, family in totals.items():
                 family.add_metric([name], getattr(figures, key))
@@ -64,49 +64,59 @@ class Asked(Collector):
                 state.add_metric([name, each], float(figures.state == each))
             if figures.age is not None:
                 age.add_metric([name], figures.age)
-        depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not taken yet", labels=["sink"])
+        depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not confirmed", labels=["sink"])
         for sink, count in self.waiting().items():
             depth.add_metric([sink], count)
         durable = GaugeMetricFamily(
-            "ppe_edge_outbox_durable", "0 while messages are in memory only: full disk", value=float(self.durable())
+            "ppe_edge_outbox_durable",
+            "0 while messages are in memory only: disk full",
+            value=float(self.durable()),
         )
         return [*totals.values(), state, age, depth, durable]
 
 
 class Telemetry:
-    """The counters of one runtime, in a registry of its own.
+    """The metrics of one runtime, in a registry of their own.
 
     Args:
-        asked: What others count.
+        collected: Metrics that others count.
     """
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, collected: Collected) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(asked)
-        self.processed = Counter("ppe_edge_frames_processed", "Pictures looked at", ["camera"], registry=self.registry)
-        self.alerts = Counter("ppe_edge_alerts", "Messages put into the outbox", ["camera", "kind"], registry=self.registry)
-        self.faults = Counter("ppe_edge_faults", "Errors that the loop survived", ["where"], registry=self.registry)
-        self.changes = Counter("ppe_edge_configuration_changes", "Twin patches", ["outcome"], registry=self.registry)
-        self._model = Gauge("ppe_edge_model", "The model at work", ["name", "sha256"], registry=self.registry)
-        stage = Histogram("ppe_edge_stage_seconds", "A batch's stages", ["stage"], buckets=SECONDS, registry=self.registry)
-        # asking a family for a child takes a lock and a look-up: once, not for every frame
+        self.registry.register(collected)
+        self.processed = Counter("ppe_edge_frames_processed", "Frames processed", ["camera"], registry=self.registry)
+        self.alerts = Counter("ppe_edge_alerts", "Alerts and closings stored", ["camera", "kind"], registry=self.registry)
+        self.faults = Counter("ppe_edge_faults", "Internal errors survived", ["where"], registry=self.registry)
+        self.changes = Counter(
+            "ppe_edge_configuration_changes",
+            "Requests of the twin",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._model = Gauge("ppe_edge_model", "The active model", ["name", "sha256"], registry=self.registry)
+        stage = Histogram("ppe_edge_stage_seconds", "Duration of a stage", ["stage"], buckets=SECONDS, registry=self.registry)
+        # labels() takes a lock and a look-up: once, not for every frame
         self._stages = {name: stage.labels(name) for name in ("detect", "track", "rules", "alert", "record")}
         self.latency = Histogram(
-            "ppe_edge_latency_seconds", "From the camera to the rules' verdict", buckets=SECONDS, registry=self.registry
+            "ppe_edge_latency_seconds",
+            "From decoding a frame to the rules",
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.batch = Histogram(
-            "ppe_edge_batch_frames", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
+            "ppe_edge_batch_frames", "Frames per batch", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
         )
 
     def observe(self, name: str, seconds: float) -> None:
-        """Notes what a stage took."""
+        """Records the duration of a stage."""
         self._stages[name].observe(seconds)
 
     def set_model(self, name: str, sha256: str) -> None:
-        """Names the model at work; the one before it is named no longer."""
+        """Shows the active model, and no longer the one before it."""
         self._model.clear()
         self._model.labels(name, sha256).set(1)
 
     def text(self) -> bytes:
-        """All figures, in Prometheus' text format (`CONTENT_TYPE`)."""
+        """Returns all metrics in the text format of Prometheus (`CONTENT_TYPE`)."""
         return generate_latest(self.registry)

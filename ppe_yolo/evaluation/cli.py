@@ -50,7 +50,7 @@ def evaluate(
     from rich.table import Table
 
     from ppe_yolo.evaluation.evaluate import evaluate as run
-    from ppe_yolo.inference.detector import load_detector
+    from ppe_yolo.inference.loading import load_detector
 
     metrics = run(
         load_detector(model, device=device, tiles=tiles),

@@ -12,16 +12,17 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_json
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image, shown
-from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_photos
+from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.evaluation.metrics.matching import from_coco_results
 from ppe_yolo.evaluation.metrics.mean_ap import (
     build_metric,
@@ -34,10 +35,10 @@ from ppe_yolo.evaluation.metrics.plots import draw_curves
 from ppe_yolo.evaluation.report.material import GROUND_TRUTH_FILE, ROBUSTNESS_FILE, Material
 from ppe_yolo.evaluation.report.report import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
-from ppe_yolo.inference.detector import Detector, training_hash
+from ppe_yolo.inference.checkpoint import training_hash
+from ppe_yolo.inference.detector import Detector
 from ppe_yolo.inference.predict import thresholds_of
 from ppe_yolo.inference.tiled import TiledDetector
-from ppe_yolo.model.boxes import pairwise_iou
 
 PICTURE_SCORE = 0.3  # what the original helmet system showed
 
@@ -86,8 +87,8 @@ def evaluate(
         on_error: What happens when the audit finds errors in the split.
         batch_size: Photos at once.
         pictures: How many photos to draw, those with most mistakes first.
-        val_fraction: See `validation_photos`.
-        seed: See `validation_photos`.
+        val_fraction: See `validation_images`.
+        seed: See `validation_images`.
         with_report: Also what `ppe-yolo report` leaves, with the thresholds that the model carries, if it does.
         robustness: Also under hard conditions, see `measure_robustness`.
         console: Shows progress; none when None.
@@ -97,18 +98,16 @@ def evaluate(
     """
     if split != VAL and (val_fraction is not None or seed is not None):
         raise UserError(f"--val-fraction, --seed: they say which photos the split {VAL} is, got --split {split}")
-    mapping = load_class_map(class_map)
     contract = detector.contract
-    mapping.require_classes_of(contract.class_names, model)
-    # photos held out for validation are known by those that look like them, wherever those are
-    report = audit(data, mapping, splits=None if split == VAL else [split], progress=console is not None)
-    if report.errors and on_error == "stop":
-        report.raise_on_errors(mapping)
-    skipped = report.left_out
+    mapping = load_class_map(class_map).require_classes(contract.class_names, model)
+    # the division into training and validation depends on images that look alike in any split
+    splits = None if split == VAL else [split]
+    dataset = AnnotatedDataset.open(data, mapping, splits=splits, on_error=on_error, progress=console is not None)
+    skipped = dataset.left_out
     if split == VAL:
-        annotated = validation_photos(report, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
+        annotated = validation_images(dataset, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
     else:
-        annotated = report.split(split)
+        annotated = dataset.split(split)
     detections: list[Detections] = []
     starts = range(0, len(annotated), batch_size)
     for start in track(starts, "evaluating", console=console, disable=console is None, transient=True):
@@ -122,7 +121,7 @@ def evaluate(
     with atomic_path(out / "precision_recall.png") as temporary:
         curves.savefig(temporary, dpi=110)
     checkpoint = training_hash(contract, Path(model))
-    truth = to_coco_ground_truth(annotated, contract.class_names, report.sizes)
+    truth = to_coco_ground_truth(annotated, contract.class_names, dataset.sizes)
     # the file that was measured: a quantised model has the checkpoint of the one that it was made from
     hashes = {"checkpoint_blake2b": checkpoint, "model_blake2b": _hash_of_file(Path(model))}
     info = {"split": split, "tiles": tiles, "model": model, **hashes}
@@ -263,7 +262,7 @@ def _mistakes(
 
     A difficult object is no miss, and what finds it is no false detection.
     """
-    iou = pairwise_iou(torch.from_numpy(found_xyxy), torch.from_numpy(marked_xyxy)).numpy()
+    iou = pairwise_iou(found_xyxy, marked_xyxy)
     iou = np.where(found_labels[:, None] == marked_labels[None], iou, 0.0)
     missed, false = ~marked_difficult, 0
     for row in range(len(iou)):

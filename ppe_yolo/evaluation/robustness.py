@@ -51,7 +51,7 @@ def measure_robustness(
     batch_size: int = 8,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Detects under each condition of `data.spoil`, and leaves robustness.json and a picture of each.
+    """Detects under each condition of `data.corruptions`, and leaves robustness.json and a picture of each.
 
     Args:
         detect: See `Detector.detect`.
@@ -66,27 +66,27 @@ def measure_robustness(
     Returns:
         What robustness.json holds: the figures on clean photos, and those of each condition, worst first.
     """
-    from ppe_yolo.data.corruptions import CONDITIONS  # albumentations: none but those who ask for this wait for it or need it
+    from ppe_yolo.data.corruptions import CORRUPTIONS  # albumentations: none but those who ask for this wait for it or need it
 
-    found: list[list[Found]] = [[] for _ in CONDITIONS]
-    shifts: list[list[tuple[int, int]]] = [[] for _ in CONDITIONS]
+    found: list[list[Found]] = [[] for _ in CORRUPTIONS]
+    shifts: list[list[tuple[int, int]]] = [[] for _ in CORRUPTIONS]
     starts = range(0, len(annotated), batch_size)
     for start in track(starts, "spoiling photos", console=console, disable=console is None, transient=True):
         batch = annotated[start : start + batch_size]
         photos = [read_image(a.image) for a in batch]
-        for k, condition in enumerate(CONDITIONS):
-            spoiled = [condition.spoil(p, _seed(a)) for p, a in zip(photos, batch, strict=True)]
+        for k, condition in enumerate(CORRUPTIONS):
+            spoiled = [condition.apply(p, _seed(a)) for p, a in zip(photos, batch, strict=True)]
             found[k] += detect([photo for photo, _ in spoiled])
             shifts[k] += [shift for _, shift in spoiled]
 
     figures, hits = _measure(annotated, clean, class_names, thresholds)
     rows = []
-    for condition, its, moved in zip(CONDITIONS, found, shifts, strict=True):
+    for condition, its, moved in zip(CORRUPTIONS, found, shifts, strict=True):
         there = [move(a, shift) for a, shift in zip(annotated, moved, strict=True)]
         own, own_hits = _measure(there, its, class_names, thresholds)
         worst = int((hits - own_hits).argmax())  # the photo in which most objects are lost
         picture = f"robustness_{condition.name.replace(' ', '_')}.jpg"
-        photo, _ = condition.spoil(read_image(annotated[worst].image), _seed(annotated[worst]))
+        photo, _ = condition.apply(read_image(annotated[worst].image), _seed(annotated[worst]))
         _draw(out / picture, photo, there[worst], its[worst], class_names, thresholds)
         rows.append(
             {

@@ -18,11 +18,11 @@ from rich.table import Table
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
+from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
 from ppe_yolo.evaluation.decisions.selection import Contender, Decision, Demands, Latency, Photos, decide
 from ppe_yolo.evaluation.metrics.matching import TargetTable, from_coco_results
 from ppe_yolo.evaluation.report.material import GROUND_TRUTH_FILE, check_rows, read_json
-from ppe_yolo.export.benchmark import time_interleaved
 from ppe_yolo.gate.registry import Registry, Version
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
 

@@ -1,4 +1,4 @@
-"""A real mosquitto with TLS, which stands for IoT Edge's hub, and can be killed, frozen and started again."""
+"""A real mosquitto with TLS that stands in for the hub of IoT Edge, and can be killed, frozen and restarted."""
 
 import fcntl
 import json
@@ -9,14 +9,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import paho.mqtt.client as paho
 import pytest
+from helpers import free_port, wait_until
 
-HUB_PORT = 8883  # azure-iot-device knows no other
+HUB_PORT = 8883  # the only port that azure-iot-device uses
 MODULE = "gate/ppe_edge"  # device and module of `hub_environment`
 needs_mosquitto = pytest.mark.skipif(
     shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None or shutil.which("openssl") is None,
@@ -24,32 +24,20 @@ needs_mosquitto = pytest.mark.skipif(
 )
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "condition") -> Any:
-    """The condition's value as soon as it is true."""
-    end = time.monotonic() + timeout_s
-    while True:
-        if value := condition():
-            return value
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come true within {timeout_s:g} s")
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Broker:
-    """Args: folder: for its certificate and its memory; port: None takes a free one; HUB_PORT waits for its turn."""
+    """A broker that is started when it is created.
+
+    Args:
+        folder: For its certificate and its persistent state.
+        port: None chooses a free one; for HUB_PORT, waits until no other test uses it.
+    """
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self._folder, self.port = folder, port or free_port()
-        self._turn = None
-        if port == HUB_PORT:  # other tests may run beside
-            self._turn = os.open(Path(tempfile.gettempdir()) / "ppe_edge_hub_port.lock", os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._turn, fcntl.LOCK_EX)
+        self._port_lock = None
+        if port == HUB_PORT:  # other tests may run at the same time
+            self._port_lock = os.open(Path(tempfile.gettempdir()) / "ppe_edge_hub_port.lock", os.O_RDWR | os.O_CREAT)
+            fcntl.flock(self._port_lock, fcntl.LOCK_EX)
         folder.mkdir(parents=True, exist_ok=True)
         self.ca_file, key = folder / "broker.pem", folder / "broker.key"
         names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
@@ -98,7 +86,7 @@ class Broker:
         self._signal(signal.SIGCONT)
 
     def hub_environment(self) -> dict[str, str]:
-        """What makes create_from_edge_environment() connect here."""
+        """Returns the environment variables with which create_from_edge_environment() connects to this broker."""
         device, module = MODULE.split("/")
         return {
             "EdgeHubConnectionString": f"HostName=hub.test;GatewayHostName=localhost;DeviceId={device};"
@@ -111,12 +99,12 @@ class Broker:
 
     def __exit__(self, *exception: object) -> None:
         self.kill()
-        if self._turn is not None:
-            os.close(self._turn)
+        if self._port_lock is not None:
+            os.close(self._port_lock)
 
 
 class Receiver:
-    """A subscriber that the broker remembers over disconnections; `messages` are (topic, payload) in order of arrival."""
+    """A subscriber with a persistent session; `messages` are (topic, payload) in order of arrival."""
 
     def __init__(self, broker: Broker, topics: str, name: str = "receiver") -> None:
         self.messages: list[tuple[str, bytes]] = []
@@ -133,10 +121,10 @@ class Receiver:
         wait_until(lambda: self._subscribed, what="subscription")
 
     def _on_message(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
-        if not (message.dup and (message.topic, message.payload) in self.messages):  # the broker's own second copy
-            self._take(message.topic, message.payload)
+        if not (message.dup and (message.topic, message.payload) in self.messages):  # a copy made by the broker itself
+            self._receive(message.topic, message.payload)
 
-    def _take(self, topic: str, payload: bytes) -> None:
+    def _receive(self, topic: str, payload: bytes) -> None:
         self.messages.append((topic, payload))
 
     def bodies(self) -> list[dict[str, Any]]:
@@ -154,7 +142,7 @@ class Receiver:
 
 
 class Hub(Receiver):
-    """The responder that makes the broker a hub: module twin and direct methods on the $iothub topics."""
+    """Answers like a hub: module twin and direct methods on the $iothub topics."""
 
     def __init__(self, broker: Broker, desired: dict[str, Any] | None = None) -> None:
         self.desired: dict[str, Any] = {**(desired or {}), "$version": 1}
@@ -167,8 +155,8 @@ class Hub(Receiver):
             [("$iothub/twin/GET/#", 1), ("$iothub/twin/PATCH/properties/reported/#", 1), ("$iothub/methods/res/#", 1)]
         )
 
-    def _take(self, topic: str, payload: bytes) -> None:
-        super()._take(topic, payload)
+    def _receive(self, topic: str, payload: bytes) -> None:
+        super()._receive(topic, payload)
         request = topic.rpartition("$rid=")[2]
         if topic.startswith("$iothub/twin/GET/"):
             self.fetched += 1
@@ -182,8 +170,8 @@ class Hub(Receiver):
             output = topic.partition("%24.on=")[2].partition("&")[0]
             self.telemetry.append((output, json.loads(payload)))
 
-    def wish(self, patch: dict[str, Any]) -> int:
-        """Changes desired properties (top-level keys) and tells the module; returns their version."""
+    def request(self, patch: dict[str, Any]) -> int:
+        """Changes desired properties (top-level keys) and sends the patch to the module; returns their version."""
         version = self.desired["$version"] + 1
         self.desired = {k: v for k, v in {**self.desired, **patch, "$version": version}.items() if v is not None}
         self.publish(f"$iothub/twin/PATCH/properties/desired/?$version={version}", {**patch, "$version": version})

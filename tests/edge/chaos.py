@@ -1,11 +1,11 @@
-"""Cameras, hub and the box itself are killed, frozen and started again at random; then it is counted what got lost.
+"""Kills, freezes and restarts cameras, hub and box at random, then counts what was lost.
 
     python tests/edge/chaos.py --seconds 600 [--cameras 8] [--seed 0] [--clip clip.mp4 --model model.onnx] [--keep DIR]
-    python tests/edge/chaos.py --seconds 600 --spare-box      # one life: what its memory and descriptors come to
+    python tests/edge/chaos.py --seconds 600 --spare-box      # one process: measures its memory and descriptors
 
-Everything is real: GStreamer's RTSP servers, mosquitto with TLS for IoT Edge's hub (port 8883 must be free), and
-`python -m ppe_edge` as a process of its own, killed with -9. Without --clip and --model, drawn pictures and a model that
-sees their colours are used, so that there are many alerts. Prints what was measured; exit code 1 if a promise was broken.
+Everything is real: RTSP servers of GStreamer, mosquitto with TLS as the hub of IoT Edge (port 8883 must be free), and
+`python -m ppe_edge` in a process of its own, killed with -9. Without --clip and --model, the cameras show drawn frames, and a
+model detects their colours, so that there are many alerts. Prints the measurements; exit code 1 if a promise was broken.
 """
 
 import argparse
@@ -26,20 +26,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broker import HUB_PORT, Broker, Hub, free_port, wait_until
+from broker import HUB_PORT, Broker, Hub
 from conftest import GREEN, RED, write_clip, write_tiny_model
+from helpers import free_port, wait_until
 from rtsp_server import RtspServer, start_rtsp_server
 
-BACK_WITHIN_S = 15.0  # from the moment that a camera's server is well again, or the box was started
+BACK_WITHIN_S = 15.0  # from the moment that the server of a camera works again, or that the box was started
 STOPPED_WITHIN_S = 5.0
-SETTLED_S = 20.0  # a life's memory and descriptors are compared from here on
+SETTLED_S = 20.0  # memory and descriptors of a process are compared from this age on
 SERVERS = 4
 _EDGE = Path(__file__).parents[2] / "edge"
 
 
 @dataclass
-class Life:
-    """One life of the box's process."""
+class BoxProcess:
+    """One process of the box."""
 
     started: float
     rss_mb: list[tuple[float, float]] = field(default_factory=list)  # (age, megabytes)
@@ -48,42 +49,42 @@ class Life:
 
 @dataclass
 class Result:
-    """What was counted and measured."""
+    """Counts and measurements."""
 
     seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
     stored: int = 0  # messages in the outbox, all kinds
     alerts: int = 0
-    alerts_logged: int = 0  # by the box, right after the outbox had them
+    alerts_logged: int = 0  # by the box, after they were stored in the outbox
     received: int = 0  # by the hub, copies included
     marked_copies: int = 0
     lost: list[str] = field(default_factory=list)
     lost_from_file: list[str] = field(default_factory=list)
     unmarked_duplicates: list[str] = field(default_factory=list)
     not_closed_once: list[str] = field(default_factory=list)  # alerts that got no closing message, or more than one
-    ends: dict[str, int] = field(default_factory=dict)  # how closing messages say that it ended
+    ends: dict[str, int] = field(default_factory=dict)  # how violations ended, according to the closing messages
     back_after_s: list[float] = field(default_factory=list)
-    not_back: list[str] = field(default_factory=list)  # cameras that were given more than BACK_WITHIN_S
-    rss_growth_mb: float = 0.0  # of the peak, in the second half of any life, after it had settled
+    not_back: list[str] = field(default_factory=list)  # cameras that needed more than BACK_WITHIN_S
+    rss_growth_mb: float = 0.0  # growth of the peak in the second half of any process, after it had settled
     rss_most_mb: float = 0.0
-    rss_by_minute_mb: list[int] = field(default_factory=list)  # at the end of each minute of the longest life
+    rss_by_minute_mb: list[int] = field(default_factory=list)  # at the end of each minute of the longest process
     descriptor_growth: int = 0
     descriptors_most: int = 0
     stop_s: float = 0.0
     exit_code: int | None = None
-    died: list[int] = field(default_factory=list)  # exit codes of ends that nobody asked for
+    died: list[int] = field(default_factory=list)  # exit codes of unrequested exits
 
     def broken_promises(self) -> list[str]:
-        """Empty when all is well, memory and descriptors aside, of which a short run says little."""
+        """Returns the broken promises. Ignores memory and descriptors, because a short run says little about them."""
         checks = {
             f"{len(self.lost)} messages did not reach the hub": self.lost,
             f"{len(self.lost_from_file)} messages did not reach the file": self.lost_from_file,
-            f"{len(self.unmarked_duplicates)} messages came twice unmarked": self.unmarked_duplicates,
-            f"{len(self.not_closed_once)} alerts were not closed, or twice": self.not_closed_once,
+            f"{len(self.unmarked_duplicates)} messages were sent twice without a mark": self.unmarked_duplicates,
+            f"{len(self.not_closed_once)} alerts were not closed exactly once": self.not_closed_once,
             f"more alerts in the log ({self.alerts_logged}) than in the outbox ({self.alerts})": self.alerts_logged
             > self.alerts,
             f"not back within {BACK_WITHIN_S:g} s: {self.not_back}": self.not_back,
-            f"the box ended by itself: {self.died}": self.died,
+            f"the box exited without a request: {self.died}": self.died,
             f"stopping took {self.stop_s:.1f} s, exit code {self.exit_code}": self.stop_s > STOPPED_WITHIN_S
             or self.exit_code != 0,
             "no alerts at all": self.alerts == 0,
@@ -92,7 +93,16 @@ class Result:
 
 
 class Chaos:
-    """Args: folder: for everything that is written; clip, model: None draws them; spare_box: never kill the box itself."""
+    """A site with cameras, hub and box.
+
+    Args:
+        folder: For all files.
+        cameras: Number of cameras.
+        seed: Of the random faults.
+        clip: What the cameras show; None draws one.
+        model: An ONNX file; None uses one that detects the colours of the drawn clip.
+        spare_box: Whether the box is never killed.
+    """
 
     def __init__(
         self,
@@ -104,7 +114,7 @@ class Chaos:
         spare_box: bool = False,
     ) -> None:
         self.folder, self.random, self.result, self.spare_box = folder, random.Random(seed), Result(), spare_box
-        # 2 s bare-headed, 2 s with a helmet, and so on
+        # 2 s with a bare head, 2 s with a helmet, and so on
         self.clip = clip or write_clip(folder / "clip.mp4", [(RED, 20), (GREEN, 20)] * 5)
         self.model = model or write_tiny_model(folder / "tiny.onnx")
         count = min(SERVERS, cameras)
@@ -114,7 +124,7 @@ class Chaos:
         self.hub = Hub(self.broker)
         self.port = free_port()
         self.log = (folder / "ppe_edge.log").open("ab")
-        self.lives: list[Life] = []
+        self.processes: list[BoxProcess] = []
         self.waiting: dict[str, tuple[float, float]] = {}  # camera -> (when it could be back, its frames then)
         self.due: list[tuple[float, Callable[[], None]]] = []
         self.counts: Counter[str] = Counter()
@@ -134,13 +144,13 @@ class Chaos:
             "twin": {"enabled": True},
             "web": {"port": self.port},
         }
-        (self.folder / "edge.yaml").write_text(json.dumps(document))  # which is YAML too
+        (self.folder / "edge.yaml").write_text(json.dumps(document))  # JSON is valid YAML
 
     def start_box(self) -> None:
         environment = {**os.environ, **self.broker.hub_environment(), "PYTHONPATH": str(_EDGE), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "ppe_edge", "--config", str(self.folder / "edge.yaml")]
         self.box = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
-        self.lives.append(Life(time.monotonic()))
+        self.processes.append(BoxProcess(time.monotonic()))
         for name in self.cameras:
             self._expect_back(name)
 
@@ -155,44 +165,56 @@ class Chaos:
     def _between(self, low: float, high: float) -> float:
         return self.random.uniform(low, high)
 
-    def hurt_server(self, server: RtspServer) -> None:
-        def well() -> None:
-            server.send(signal.SIGCONT) if frozen else server.start()
+    def disturb_server(self, server: RtspServer) -> None:
+        def recover() -> None:
+            if frozen:
+                server.send(signal.SIGCONT)
+            else:
+                server.start()
             for name, its in self.cameras.items():
                 if its is server:
                     self._expect_back(name)
-            self._later(self._between(16, 40), lambda: self.hurt_server(server))
+            self._later(self._between(16, 40), lambda: self.disturb_server(server))
 
         frozen = self.random.random() < 0.5
         self.counts["server frozen" if frozen else "server killed"] += 1
-        server.send(signal.SIGSTOP) if frozen else server.kill()
+        if frozen:
+            server.send(signal.SIGSTOP)
+        else:
+            server.kill()
         for name, its in self.cameras.items():
             if its is server:
                 self.waiting.pop(name, None)
-        self._later(self._between(1, 15), well)
+        self._later(self._between(1, 15), recover)
 
-    def hurt_broker(self) -> None:
-        def well() -> None:
-            self.broker.thaw() if frozen else self.broker.start()
-            self._later(self._between(6, 25), self.hurt_broker)
+    def disturb_broker(self) -> None:
+        def recover() -> None:
+            if frozen:
+                self.broker.thaw()
+            else:
+                self.broker.start()
+            self._later(self._between(6, 25), self.disturb_broker)
 
         frozen = self.random.random() < 0.5
         self.counts["broker frozen" if frozen else "broker killed"] += 1
-        self.broker.freeze() if frozen else self.broker.kill()
-        self._later(self._between(1, 15), well)
+        if frozen:
+            self.broker.freeze()
+        else:
+            self.broker.kill()
+        self._later(self._between(1, 15), recover)
 
-    def hurt_box(self) -> None:
+    def disturb_box(self) -> None:
         self.counts["box killed"] += 1
         self.box.kill()
         self.box.wait()
         self._later(self._between(0, 2), self.start_box)
-        self._later(self._between(15, 90), self.hurt_box)
+        self._later(self._between(15, 90), self.disturb_box)
         self.waiting.clear()
 
     # --- watching
 
     def frames(self) -> dict[str, float]:
-        """Pictures that were looked at, by camera; empty when the box does not answer."""
+        """Returns the number of processed frames per camera; empty if the box does not respond."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=2) as answer:
                 text = answer.read().decode()
@@ -207,7 +229,7 @@ class Chaos:
         for name, (since, before) in list(self.waiting.items()):
             if before < 0:
                 self.waiting[name] = (since, frames.get(name, 0.0))
-            elif frames.get(name, 0.0) > before + 1:  # one may have been under way
+            elif frames.get(name, 0.0) > before + 1:  # one may have been in progress
                 self.result.back_after_s.append(now - since)
                 if now - since > BACK_WITHIN_S:
                     self.result.not_back.append(f"{name} after {now - since:.1f} s")
@@ -216,31 +238,31 @@ class Chaos:
                 self.result.not_back.append(f"{name} not after {now - since:.1f} s")
                 del self.waiting[name]
         if self.box.poll() is None:
-            life = self.lives[-1]
+            process = self.processes[-1]
             try:
                 pages = int(Path(f"/proc/{self.box.pid}/statm").read_text().split()[1])
                 count = len(list(Path(f"/proc/{self.box.pid}/fd").iterdir()))
             except OSError:
                 return
-            life.rss_mb.append((now - life.started, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
-            life.descriptors.append((now - life.started, count))
+            process.rss_mb.append((now - process.started, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+            process.descriptors.append((now - process.started, count))
         elif self.box.returncode != -signal.SIGKILL:
             self.result.died.append(self.box.returncode)
             self.start_box()
 
     def run(self, seconds: float) -> Result:
-        """Chaos for so long, then peace until everything is delivered, then the count."""
-        wait_until(lambda: len(self.frames()) == len(self.cameras), 60, "the first pictures")
+        """Disturbs the site for this long, waits until everything is delivered, and counts."""
+        wait_until(lambda: len(self.frames()) == len(self.cameras), 60, "the first frames")
         for server in self.servers:
-            self._later(self._between(3, 20), lambda server=server: self.hurt_server(server))  # type: ignore[misc]
-        self._later(self._between(3, 10), self.hurt_broker)
+            self._later(self._between(3, 20), lambda server=server: self.disturb_server(server))  # type: ignore[misc]
+        self._later(self._between(3, 10), self.disturb_broker)
         if not self.spare_box:
-            self._later(self._between(10, 25), self.hurt_box)
+            self._later(self._between(10, 25), self.disturb_box)
         end = time.monotonic() + seconds
         started = time.monotonic()
         while time.monotonic() < end:
             self._step()
-        self._make_peace()
+        self._settle()
         self.result.seconds = time.monotonic() - started
         self._count()
         return self.result
@@ -254,11 +276,17 @@ class Chaos:
         self.watch()
         time.sleep(0.25)
 
-    def _make_peace(self) -> None:
+    def _settle(self) -> None:
         self.due.clear()
-        self.broker.thaw() if self.broker.alive else self.broker.start()
+        if self.broker.alive:
+            self.broker.thaw()
+        else:
+            self.broker.start()
         for server in self.servers:
-            server.send(signal.SIGCONT) if server.process is not None else server.start()
+            if server.process is not None:
+                server.send(signal.SIGCONT)
+            else:
+                server.start()
         if self.box.poll() is not None:
             self.start_box()
         for name in self.cameras:
@@ -266,7 +294,7 @@ class Chaos:
         end = time.monotonic() + 3 * BACK_WITHIN_S + 5
         while self.waiting and time.monotonic() < end:
             self._step()
-        for server in self.servers:  # no new alerts, so that what waits can come to an end
+        for server in self.servers:  # no new alerts, so that the outbox can empty
             server.kill()
         wait_until(lambda: not self.undelivered(), 90, "delivery of everything")
         started = time.monotonic()
@@ -275,7 +303,7 @@ class Chaos:
         self.result.stop_s = time.monotonic() - started
 
     def undelivered(self) -> int:
-        """Deliveries that wait in the outbox."""
+        """Returns the number of deliveries that wait in the outbox."""
         with sqlite3.connect(f"file:{self.folder}/state/outbox.db?mode=ro", uri=True) as database:
             return int(database.execute("SELECT count(*) FROM deliveries").fetchone()[0])
 
@@ -284,9 +312,9 @@ class Chaos:
         with sqlite3.connect(f"file:{self.folder}/state/outbox.db?mode=ro", uri=True) as database:
             bodies = [json.loads(row[0]) for row in database.execute("SELECT body FROM messages")]
             late = {row[0] for row in database.execute("SELECT id FROM messages JOIN deliveries USING (sequence)")}
-        ids = {body["id"] for body in bodies} - late  # told while stopping, and kept for the next start
+        ids = {body["id"] for body in bodies} - late  # stored while stopping, and kept for the next start
         lines = [json.loads(line) for line in (self.folder / "alerts.jsonl").read_text().splitlines()]
-        time.sleep(1.5)  # the hub's own last messages may be on their way
+        time.sleep(1.5)  # the last messages to the hub may be in flight
         received = [body for _, body in list(self.hub.telemetry)]
         unmarked = Counter(body["id"] for body in received if not body["redelivered"])
         result.faults = dict(self.counts)
@@ -297,24 +325,24 @@ class Chaos:
         result.alerts = len(alerts)
         result.not_closed_once = sorted(key for key in {*alerts, *closed} if closed[key] != 1 or key not in alerts)
         result.ends = dict(Counter(body["end"] for body in closings))
-        result.alerts_logged = (self.folder / "ppe_edge.log").read_text(errors="replace").count(": alert, ")
+        result.alerts_logged = (self.folder / "ppe_edge.log").read_text(errors="replace").count(": alert: ")
         result.marked_copies = sum(body["redelivered"] for body in received)
         result.lost = sorted(ids - {body["id"] for body in received})
         result.lost_from_file = sorted(ids - {body["id"] for body in lines})
         result.unmarked_duplicates = sorted(key for key, count in unmarked.items() if count > 1)
-        for life in self.lives:
-            rss = [value for age, value in life.rss_mb if age > SETTLED_S]
-            descriptors = [float(value) for age, value in life.descriptors if age > SETTLED_S]
+        for process in self.processes:
+            rss = [value for age, value in process.rss_mb if age > SETTLED_S]
+            descriptors = [float(value) for age, value in process.descriptors if age > SETTLED_S]
             result.rss_most_mb = max([result.rss_most_mb, *rss])
             result.descriptors_most = int(max([result.descriptors_most, *descriptors]))
             result.rss_growth_mb = max(result.rss_growth_mb, _growth(rss))
             result.descriptor_growth = max(result.descriptor_growth, int(_growth(descriptors)))
-        longest = max(self.lives, key=lambda life: len(life.rss_mb))
-        by_minute = {int(age // 60): round(value) for age, value in longest.rss_mb}  # the last value of each
+        longest = max(self.processes, key=lambda process: len(process.rss_mb))
+        by_minute = {int(age // 60): round(value) for age, value in longest.rss_mb}  # the last value of each minute
         result.rss_by_minute_mb = list(by_minute.values())
 
     def close(self) -> None:
-        """Ends everything that was started."""
+        """Stops everything."""
         if self.box.poll() is None:
             self.box.kill()
             self.box.wait()
@@ -326,13 +354,13 @@ class Chaos:
 
 
 def _growth(samples: list[float]) -> float:
-    """How much higher the peak of the second half is: cameras come and go, and their sockets and pictures with them."""
+    """Returns how much higher the peak of the second half is; peaks, because cameras reconnect all the time."""
     half = len(samples) // 2
     return max(samples[half:]) - max(samples[:half]) if half >= 40 else 0.0
 
 
 def main() -> int:
-    """The command."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--cameras", type=int, default=8)
@@ -340,7 +368,7 @@ def main() -> int:
     parser.add_argument("--clip", type=Path, help="an MP4 with H.264")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--spare-box", action="store_true", help="never kill the box itself")
-    parser.add_argument("--keep", type=Path, help="folder for logs, outbox and messages; a temporary one when left out")
+    parser.add_argument("--keep", type=Path, help="folder for logs, outbox and messages; by default a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)

@@ -1,4 +1,4 @@
-"""What the tests of the box share: a model that sees colours, and clips to show it. No torch."""
+"""Fixtures for the tests of the box: a model that detects colours, and clips for it. No torch."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,16 +13,17 @@ from onnx.parser import parse_model
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 
 RED, GREEN, GREY = (230, 20, 20), (20, 230, 20), (90, 90, 90)  # a bare head, a helmet, nobody
-HEAD_XYXY = (24.0, 16.0, 72.0, 48.0)  # where the model sees every head, in its input of 64 x 96
+HEAD_XYXY = (24.0, 16.0, 72.0, 48.0)  # box of every detection, in the model input of 64 x 96
 CONTRACT = ModelContract(
     ("helmet", "none"),
     (64, 96),
     max_detections=2,
     alarm_thresholds={"helmet": 0.5, "none": 0.5},
+    display_names={"none": "bare head"},
     provenance={"made_by": "test"},
 )
 
-# The score of `none` is how red the picture is, that of `helmet` how green, each beyond its blue; only what is above the floor.
+# The score of `none` is the mean of red minus blue, that of `helmet` the mean of green minus blue; below the floor it is 0.
 _GRAPH = """
 <ir_version: 10, opset_import: ["": 18]>
 colours (uint8[batch, 64, 96, 3] images) => (float[batch, 2, 4] boxes_xyxy, float[batch, 2] scores, int64[batch, 2] labels)
@@ -46,7 +47,7 @@ colours (uint8[batch, 64, 96, 3] images) => (float[batch, 2, 4] boxes_xyxy, floa
 
 
 def write_tiny_model(path: Path) -> Path:
-    """An ONNX file that finds a bare head in red pictures, a helmet in green ones, nobody in grey ones; see HEAD_XYXY."""
+    """Writes a model that detects a bare head in red images, a helmet in green ones, nothing in grey ones; see HEAD_XYXY."""
     model = parse_model(_GRAPH.format(place=", ".join(map(str, HEAD_XYXY))))
     helper.set_model_props(model, {ONNX_METADATA_KEY: CONTRACT.to_json()})
     onnx.checker.check_model(model, full_check=True)
@@ -63,7 +64,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_clip(
     path: Path, scenes: Sequence[tuple[tuple[int, int, int], int]], *, fps: int = 10, size: tuple[int, int] = (64, 96)
 ) -> Path:
-    """A video of scenes, each (RGB colour, number of pictures), with a little noise as a camera has it."""
+    """Writes a video of scenes, each (RGB colour, number of frames), with some noise like that of a camera."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
@@ -72,8 +73,8 @@ def write_clip(
         stream.options = {"preset": "ultrafast", "crf": "18", "bf": "0"}
         for colour, count in scenes:
             for _ in range(count):
-                picture = np.clip(np.array(colour) + rng.integers(-12, 13, (*size, 1)), 0, 255).astype(np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                image = np.clip(np.array(colour) + rng.integers(-12, 13, (*size, 1)), 0, 255).astype(np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -82,3 +83,9 @@ def write_clip(
 def make_clip() -> Callable[..., Path]:
     """`make_clip(path, [(RED, 20), (GREEN, 20)], fps=10, size=(64, 96))`."""
     return write_clip
+
+
+@pytest.fixture
+def endless(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
+    """A video that is longer than any test."""
+    return make_clip(tmp_path / "endless.mp4", [(GREY, 1500)])

@@ -1,4 +1,4 @@
-"""A real HTTP server that sends a stream of JPEGs as cameras do, the next of which a test decides."""
+"""A real HTTP server that streams JPEGs as cameras do. The test chooses each frame."""
 
 import threading
 from collections.abc import Callable
@@ -12,20 +12,20 @@ PASSWORD = "hunter2-geheim"
 
 
 def noise(seed: int, height: int = 48, width: int = 64) -> bytes:
-    """A JPEG that differs from that of any other seed."""
+    """Returns a JPEG of noise, different for every seed."""
     return jpeg(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """A picture's JPEG."""
+    """Encodes an image as JPEG."""
     return cv2.imencode(".jpg", image)[1].tobytes()
 
 
 class MjpegServer:
-    """Sends `picture(n)` as the n-th picture of all, `_FPS` times a second; nothing while it is None."""
+    """Sends `frame(n)` as the n-th frame, `_FPS` times per second; nothing while it returns None."""
 
-    def __init__(self, picture: Callable[[int], bytes | None]) -> None:
-        self.picture, self.sent, self.connections = picture, 0, 0
+    def __init__(self, frame: Callable[[int], bytes | None]) -> None:
+        self.frame, self.sent, self.connections = frame, 0, 0
         self._stopping = threading.Event()
         outer = self
 
@@ -37,12 +37,12 @@ class MjpegServer:
                 self.end_headers()
                 try:
                     while not outer._stopping.wait(1 / _FPS):
-                        body = outer.picture(outer.sent)
+                        body = outer.frame(outer.sent)
                         if body is not None:
                             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
                             self.wfile.write(head.encode() + body + b"\r\n")
                             outer.sent += 1
-                except OSError:  # the camera's reader has hung up
+                except OSError:  # the reader disconnected
                     pass
 
             def log_message(self, *_: object) -> None: ...

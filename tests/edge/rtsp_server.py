@@ -1,7 +1,7 @@
-"""A real RTSP server (GStreamer's) with any number of cameras that show a clip.
+"""A real RTSP server (GStreamer) with any number of cameras that show a clip.
 
-`start_rtsp_server(clip, 8)` starts it as a process of its own, that can be killed and frozen. The clip is an MP4 with H.264 in
-it; at its end the streams end, so `repeat` it for long tests. Run as a program it needs Debian's
+`start_rtsp_server(clip, 8)` starts it as a process of its own, which can be killed and frozen. The clip is an MP4 file with
+H.264; the streams end with it, so `repeat` it for long tests. As a program it needs these Debian packages:
 gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{base,good,bad} and python3-gi.
 """
 
@@ -15,7 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-PYTHON = "/usr/bin/python3"  # Debian's, which python3-gi belongs to
+from helpers import free_port
+
+PYTHON = "/usr/bin/python3"  # Debian's Python, which has python3-gi
 _CHECK = (
     "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; Gst.init(None); "
     + ("assert all(Gst.ElementFactory.find(e) for e in ('qtdemux', 'h264parse', 'rtph264pay'))")
@@ -23,7 +25,7 @@ _CHECK = (
 
 
 def repeat(video: Path, out: Path, times: int) -> Path:
-    """An MP4 of the same H.264 pictures so many times over, not encoded again."""
+    """Writes an MP4 file that repeats the H.264 stream of a video, without encoding it again."""
     import av
 
     with av.open(str(video)) as source:
@@ -43,7 +45,7 @@ def repeat(video: Path, out: Path, times: int) -> Path:
 
 @functools.cache
 def missing() -> str | None:
-    """Why no server can run here; None when one can."""
+    """Returns why no server can run here; None if one can."""
     if not Path(PYTHON).exists():
         return f"{PYTHON} is missing"
     check = subprocess.run([PYTHON, "-c", _CHECK], capture_output=True, text=True)
@@ -54,22 +56,15 @@ def missing() -> str | None:
     )
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class RtspServer:
-    """The process. `url(i)` is camera i's address."""
+    """The server process. `url(i)` is the address of camera i."""
 
     def __init__(self, clip: Path, cameras: int, port: int | None = None) -> None:
         self.clip, self.cameras, self.port = clip, cameras, port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 30.0) -> "RtspServer":
-        """Returns when the server answers."""
+        """Starts the process; returns when it accepts connections."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         command = [PYTHON, __file__, str(self.clip), str(self.cameras), str(self.port)]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -84,17 +79,17 @@ class RtspServer:
                 time.sleep(0.05)
 
     def url(self, camera: int) -> str:
-        """Address of a camera, from 0."""
+        """Returns the address of a camera, counted from 0."""
         return f"rtsp://127.0.0.1:{self.port}/cam{camera}"
 
     def send(self, number: signal.Signals) -> None:
-        """A signal to the process: SIGKILL, SIGSTOP, SIGCONT."""
+        """Sends a signal to the process: SIGKILL, SIGSTOP, SIGCONT."""
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
     def kill(self) -> None:
-        """As if the plug were pulled."""
+        """Kills the process, as a power cut would."""
         if self.process is not None:
             self.send(signal.SIGKILL)
             self.process.wait()
@@ -108,12 +103,12 @@ class RtspServer:
 
 
 def start_rtsp_server(clip: Path, cameras: int, port: int | None = None) -> RtspServer:
-    """Starts a server and waits until it answers."""
+    """Starts a server and waits until it accepts connections."""
     return RtspServer(clip, cameras, port).start()
 
 
 def serve(clip: str, cameras: int, port: int) -> None:
-    """The program."""
+    """Runs the server in this process."""
     import gi
 
     gi.require_version("Gst", "1.0")

@@ -1,17 +1,18 @@
-"""A minute of the chaos that `python tests/edge/chaos.py` makes for ten, see there."""
+"""One minute of the test that `python tests/edge/chaos.py` runs for ten."""
 
 import signal
 from pathlib import Path
 
 import pytest
-from broker import needs_mosquitto, wait_until
+from broker import needs_mosquitto
 from chaos import Chaos
+from helpers import wait_until
 from rtsp_server import missing
 
 
 @needs_mosquitto
 @pytest.mark.slow
-def test_a_minute_of_killing_and_freezing_loses_nothing(tmp_path: Path) -> None:
+def test_minute_of_chaos_keeps_every_promise(tmp_path: Path) -> None:
     if (reason := missing()) is not None:
         pytest.skip(reason)
     chaos = Chaos(tmp_path, cameras=8, seed=1)
@@ -20,15 +21,15 @@ def test_a_minute_of_killing_and_freezing_loses_nothing(tmp_path: Path) -> None:
     finally:
         chaos.close()
     assert not result.broken_promises(), result
-    assert result.ends["unknown"] > 0, result  # the box was killed while somebody was bare-headed
+    assert result.ends["unknown"] > 0, result  # the box was killed during a violation
     assert {"box killed"} < set(result.faults) and sum(result.faults.values()) >= 6, result.faults
-    # in a minute no life is long enough to say more of memory than that nothing runs away
+    # one minute is too short to measure memory; descriptors must not grow
     assert result.descriptor_growth <= 4, result
 
 
 @needs_mosquitto
-def test_a_frozen_hub_does_not_keep_the_box_from_stopping(tmp_path: Path) -> None:
-    """The box's last resort would end it with code 1; what the hub did not confirm waits for the next start."""
+def test_box_stops_although_hub_is_frozen(tmp_path: Path) -> None:
+    """A forced end would have exit code 1. Messages that the hub did not confirm wait for the next start."""
     if (reason := missing()) is not None:
         pytest.skip(reason)
     chaos = Chaos(tmp_path, cameras=1, seed=1)

@@ -1,4 +1,4 @@
-"""The image without docker: its tree, built of what edge/Dockerfile says, runs; the manifest keeps IoT Edge's rules."""
+"""The image without Docker: a tree built as edge/Dockerfile says runs; the manifest follows the rules of IoT Edge."""
 
 import json
 import os
@@ -33,7 +33,7 @@ RunCli = Callable[..., int]
 
 
 def dockerfile() -> list[list[tuple[str, str]]]:
-    """The stages: each a list of (instruction, the rest of its line)."""
+    """The stages of the Dockerfile, each as a list of (instruction, rest of the line)."""
     text = re.sub(r"^#.*\n", "", (EDGE / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     stages: list[list[tuple[str, str]]] = []
     for line in filter(None, text.splitlines()):
@@ -44,7 +44,7 @@ def dockerfile() -> list[list[tuple[str, str]]]:
 
 
 def copies(stage: list[tuple[str, str]]) -> list[tuple[list[str], str]]:
-    """(sources in the repository, where they go) of each COPY."""
+    """(sources in the repository, destination) of each COPY."""
     words = [rest.split() for instruction, rest in stage if instruction == "COPY"]
     return [(w[:-1], w[-1]) for w in words if not w[0].startswith("--")]
 
@@ -55,7 +55,7 @@ def last(stage: list[tuple[str, str]], instruction: str) -> str:
 
 @dataclass(frozen=True)
 class Image:
-    """A tree as in the image, under a folder instead of /."""
+    """The file tree of the image, below a folder instead of /."""
 
     root: Path
     state: Path
@@ -65,7 +65,7 @@ class Image:
         return self.root / "opt/ppe_edge/bin/python"
 
     def configured(self, source: Path | str, **more: Any) -> list[str]:
-        """Arguments that name a configuration with this camera."""
+        """Writes a configuration with one camera; returns the arguments that name it."""
         file = self.state / "edge.yaml"
         model = {"path": str(self.root / "app/model/model.onnx")}
         cameras = {"gate": {"source": str(source)}}
@@ -73,7 +73,7 @@ class Image:
         return ["--config", str(file)]
 
     def start(self, arguments: list[str]) -> subprocess.Popen[str]:
-        """Runs a command as the image's user, with nothing of this machine's environment, in the image's work folder."""
+        """Starts a command as the image does: its user, its work folder, and nothing of the environment of this machine."""
         other = {"user": USER, "group": USER, "extra_groups": []} if can_change_user() else {}
         return subprocess.Popen(
             arguments,
@@ -83,7 +83,7 @@ class Image:
         )  # fmt: skip
 
     def run(self, arguments: list[str]) -> tuple[int, str]:
-        """Exit code, and all that was written."""
+        """Runs a command; returns its exit code and its output."""
         process = self.start(arguments)
         out, err = process.communicate(timeout=120)
         return process.returncode, out + err
@@ -94,7 +94,7 @@ class Image:
 
 
 def base_python() -> str:
-    """One that every user may run, where there is one."""
+    """A Python that every user may run, if there is one."""
     return shutil.which("python3.11", path="/usr/bin") or sys.executable
 
 
@@ -104,7 +104,7 @@ def can_change_user() -> bool:
 
 @pytest.fixture(scope="module")
 def image(tiny_model: Path) -> Iterator[Image]:
-    """Built as the Dockerfile says, with a small model in the place of the one that ships."""
+    """Built as the Dockerfile says, with a small model instead of the bundled one."""
     build, final = dockerfile()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -114,10 +114,11 @@ def image(tiny_model: Path) -> Iterator[Image]:
             os.chown(state, USER, USER)
         environment = root / "opt/ppe_edge"
         subprocess.run([base_python(), "-m", "venv", "--without-pip", environment], check=True)
-        install = re.search(r"pip --python \S+ install (.+)", last(build, "RUN"))
+        install_step, trim_step = [rest for name, rest in build if name == "RUN"]
+        install = re.search(r"pip --python \S+ install (.+)", install_step)
         assert install is not None
         options = install[1].replace("${ACCELERATOR}", "cpu").replace("/build/", f"{EDGE}/").replace("--no-cache-dir", "")
-        # uv takes pip's options, and a tenth of its time
+        # uv accepts the options of pip, and is ten times as fast
         command = [
             sys.executable,
             "-m",
@@ -130,6 +131,8 @@ def image(tiny_model: Path) -> Iterator[Image]:
             str(environment / "bin/python"),
         ]
         subprocess.run([*command, *shlex.split(options)], check=True)
+        trim = trim_step.replace("/opt/ppe_edge", str(environment))
+        subprocess.run(["sh", "-euc", trim], env={"PATH": os.environ["PATH"], "ACCELERATOR": "cpu"}, check=True)
         for sources, place in copies(final):
             for source in sources:
                 target = root / place.lstrip("/")
@@ -143,9 +146,9 @@ def image(tiny_model: Path) -> Iterator[Image]:
 
 
 @pytest.fixture(scope="module")
-def photos(image: Image, picture: Callable[..., Any]) -> Path:
-    """Three pictures that the image's user can read."""
-    folder = image.root.parent / "photos"
+def images(image: Image, picture: Callable[..., Any]) -> Path:
+    """A folder of three images that the user of the image can read."""
+    folder = image.root.parent / "images"
     folder.mkdir()
     for name in ("a", "b", "c"):
         cv2.imwrite(str(folder / f"{name}.jpg"), picture(name, (240, 320)))
@@ -153,49 +156,57 @@ def photos(image: Image, picture: Callable[..., Any]) -> Path:
 
 
 @pytest.mark.slow
-def test_the_tree_holds_the_box_and_nothing_of_training(image: Image) -> None:
+def test_image_contains_box_and_no_training_code(image: Image) -> None:
     library = sorted(p.name for p in (image.root / "app/ppe_yolo").iterdir())
     assert library == ["__init__.py", "core"]
     packages = {p.name.lower() for p in next(image.root.glob("opt/ppe_edge/lib/*/site-packages")).iterdir()}
     assert not packages & {"torch", "torchvision", "pytorch_lightning", "albumentations", "matplotlib", "pip"}
-    assert {"onnxruntime", "cv2", "av", "numpy", "scipy"} <= packages
-    code, said = image.run([str(image.python), "-c", "import torch"])
-    assert code == 1 and "No module named 'torch'" in said
+    assert {"onnxruntime", "cv2", "av", "numpy", "lap"} <= packages
+    assert "scipy" not in packages
+    code, output = image.run([str(image.python), "-c", "import torch"])
+    assert code == 1 and "No module named 'torch'" in output
 
 
 @pytest.mark.slow
-def test_every_module_of_the_box_can_be_imported(image: Image) -> None:
+def test_environment_takes_at_most_400_mb(image: Image) -> None:
+    files = [p for p in (image.root / "opt/ppe_edge").rglob("*") if p.is_file() and not p.is_symlink()]
+    megabytes = sum(p.stat().st_blocks * 512 for p in files if p.suffix != ".pyc") / 2**20
+    assert megabytes <= 400, f"{megabytes:.0f} MB"
+
+
+@pytest.mark.slow
+def test_image_can_import_every_module_of_box(image: Image) -> None:
     modules = [
         ".".join(p.relative_to(EDGE).with_suffix("").parts).removesuffix(".__init__")
         for p in sorted((EDGE / "ppe_edge").rglob("*.py"))
         if p.name != "__main__.py"
     ]
-    code, said = image.run([str(image.python), "-c", f"import {', '.join(modules)}"])
-    assert code == 0, said
+    code, output = image.run([str(image.python), "-c", f"import {', '.join(modules)}"])
+    assert code == 0, output
 
 
 @pytest.mark.slow
-def test_it_checks_itself_and_looks_at_pictures(image: Image, photos: Path) -> None:
-    code, said = image.run([*image.entrypoint, "--help"])
-    assert code == 0 and "--config" in said
-    configured = image.configured(photos, web={"enabled": False}, sinks={"jsonl": {"path": str(image.state / "alerts.jsonl")}})
-    code, said = image.run([*image.entrypoint, *configured, "--dry-run"])
-    assert code == 0, said
-    assert "would run: 1 of 1 cameras" in said
-    code, said = image.run([*image.entrypoint, *configured])
-    assert code == 0, said
+def test_image_passes_dry_run_and_processes_images(image: Image, images: Path) -> None:
+    code, output = image.run([*image.entrypoint, "--help"])
+    assert code == 0 and "--config" in output
+    configured = image.configured(images, web={"enabled": False}, sinks={"jsonl": {"path": str(image.state / "alerts.jsonl")}})
+    code, output = image.run([*image.entrypoint, *configured, "--dry-run"])
+    assert code == 0, output
+    assert "would run: 1 of 1 cameras" in output
+    code, output = image.run([*image.entrypoint, *configured])
+    assert code == 0, output
 
 
 @pytest.mark.slow
-def test_the_health_check_tells_running_from_not(image: Image) -> None:
+def test_health_check_distinguishes_running_box(image: Image) -> None:
     command = json.loads(last(dockerfile()[-1], "HEALTHCHECK").split(" CMD ")[1])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [word.replace(f":{WebConfig().port}/", f":{port}/") for word in command]
-    assert f":{port}/healthz" in command[-1]  # the default port is the one asked
+    assert f":{port}/healthz" in command[-1]  # it requests the default port
     assert image.run(command)[0] != 0
-    # a camera that is not there: the box stays up and tries again
+    # the camera does not exist: the box keeps running and retries
     process = image.start([*image.entrypoint, *image.configured("rtsp://127.0.0.1:9/none", web={"port": port})])
     try:
         end = time.monotonic() + 60
@@ -203,21 +214,21 @@ def test_the_health_check_tells_running_from_not(image: Image) -> None:
             assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=30)
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
-        assert process.returncode == 0, said
+        _, output = process.communicate(timeout=30)
+        assert process.returncode == 0, output
     finally:
         process.kill()
 
 
 @pytest.mark.slow
-def test_the_code_cannot_be_written_to(image: Image) -> None:
+def test_code_in_image_is_read_only(image: Image) -> None:
     if not can_change_user():
-        pytest.skip("needs root, to become the image's user, and a Python outside of root's home")
-    code, said = image.run([str(image.python), "-c", "open('ppe_edge/x.py', 'w')"])
-    assert code == 1 and "Permission denied" in said
+        pytest.skip("needs root, to become the user of the image, and a Python outside the home of root")
+    code, output = image.run([str(image.python), "-c", "open('ppe_edge/x.py', 'w')"])
+    assert code == 1 and "Permission denied" in output
 
 
-def test_the_image_is_no_roots_and_carries_the_contract_alone() -> None:
+def test_image_runs_as_user_and_contains_only_core_of_library() -> None:
     _, final = dockerfile()
     assert last(final, "USER") == f"{USER}:{USER}"
     sources = [s for group, _ in copies(final) for s in group]
@@ -225,7 +236,7 @@ def test_the_image_is_no_roots_and_carries_the_contract_alone() -> None:
     assert not [rest for stage in dockerfile() for name, rest in stage if name == "ADD"]
 
 
-def test_what_is_copied_is_let_through_and_nothing_else_is() -> None:
+def test_dockerignore_allows_exactly_what_is_copied() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     allowed = [line[1:] for line in lines if line.startswith("!")]
@@ -238,14 +249,14 @@ def test_what_is_copied_is_let_through_and_nothing_else_is() -> None:
         for a in accelerators
     }
     for source in sources:
-        assert any(fnmatch(source, pattern) for pattern in allowed), f"{source} is kept from the build"
+        assert any(fnmatch(source, pattern) for pattern in allowed), f"{source} is excluded from the build"
         assert source == MODEL or (ROOT / source).exists()
     for pattern in allowed:
-        assert any(fnmatch(source, pattern) for source in sources), f"{pattern} lets through what is not copied"
+        assert any(fnmatch(source, pattern) for source in sources), f"{pattern} allows files that are not copied"
 
 
 def locked(name: str) -> dict[str, str]:
-    """Package -> version of a file of hashes."""
+    """Package -> version in a lock file."""
     text = (EDGE / f"requirements{name}.txt").read_text()
     found = re.findall(
         r"^([\w.-]+)(?:\[[\w,]+\])?==(\S+?)(?: ;[^\\\n]*)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
@@ -257,9 +268,9 @@ def locked(name: str) -> dict[str, str]:
     return {package: version for package, version, _ in found}
 
 
-def test_requirements_are_what_is_imported_pinned_and_in_step() -> None:
+def test_requirements_are_pinned_and_consistent() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    of_contract = {"numpy", "opencv-python-headless", "pyyaml", "scipy"}
+    of_contract = {"numpy", "opencv-python-headless", "pyyaml"}
     wanted = [Requirement(r) for r in project["optional-dependencies"]["edge"]]
     wanted += [r for r in map(Requirement, project["dependencies"]) if r.name in of_contract]
     lines = [line.split("#")[0].strip() for line in (EDGE / "requirements.in").read_text().splitlines()]
@@ -276,7 +287,7 @@ def test_requirements_are_what_is_imported_pinned_and_in_step() -> None:
 
 @pytest.fixture
 def fill(tmp_path: Path) -> Callable[..., tuple[int, str, Path]]:
-    """`fill(template, keep=(), **values)` runs fill_manifest.py: exit code, what it said, the file it wrote."""
+    """`fill(template, keep=(), **values)` runs fill_manifest.py; returns exit code, errors and the file that it wrote."""
 
     def run(template: Path, keep: tuple[str, ...] = (), **values: str) -> tuple[int, str, Path]:
         out = tmp_path / "deployment.json"
@@ -302,12 +313,12 @@ VALUES = {
 
 @pytest.fixture
 def manifest(fill: Fill) -> dict[str, Any]:
-    code, said, out = fill(TEMPLATE, REGISTRY_PULL_PASSWORD='quo"te', **VALUES)
-    assert code == 0, said
+    code, output, out = fill(TEMPLATE, REGISTRY_PULL_PASSWORD='quo"te', **VALUES)
+    assert code == 0, output
     return json.loads(out.read_text())["modulesContent"]
 
 
-def test_a_filled_manifest_keeps_iot_edges_rules(manifest: dict[str, Any]) -> None:
+def test_filled_manifest_follows_rules_of_iot_edge(manifest: dict[str, Any]) -> None:
     assert set(manifest) == {"$edgeAgent", "$edgeHub"}
     agent, hub = (manifest[name]["properties.desired"] for name in ("$edgeAgent", "$edgeHub"))
     assert agent["schemaVersion"] == hub["schemaVersion"] == "1.1"
@@ -328,13 +339,13 @@ def test_a_filled_manifest_keeps_iot_edges_rules(manifest: dict[str, Any]) -> No
     assert hub["storeAndForwardConfiguration"]["timeToLiveSecs"] >= 7 * 86400
 
 
-def test_what_the_hub_stores_outlives_it(manifest: dict[str, Any]) -> None:
+def test_hub_storage_is_on_bind_mount(manifest: dict[str, Any]) -> None:
     hub = manifest["$edgeAgent"]["properties.desired"]["systemModules"]["edgeHub"]
     (bind,) = json.loads(hub["settings"]["createOptions"])["HostConfig"]["Binds"]
     assert bind.split(":")[1] == hub["env"]["storageFolder"]["value"]
 
 
-def test_the_module_runs_as_the_image_was_made_to(manifest: dict[str, Any]) -> None:
+def test_module_options_match_dockerfile_and_example(manifest: dict[str, Any]) -> None:
     (module,) = manifest["$edgeAgent"]["properties.desired"]["modules"].values()
     assert module["settings"]["image"] == VALUES["MODULE_IMAGE"]
     options = json.loads(module["settings"]["createOptions"])
@@ -353,30 +364,30 @@ def test_the_module_runs_as_the_image_was_made_to(manifest: dict[str, Any]) -> N
     assert "PortBindings" not in host and example.web.host == "127.0.0.1"
 
 
-def test_the_template_and_what_is_published_hold_no_secret(fill: Fill) -> None:
-    code, said, out = fill(TEMPLATE, keep=("REGISTRY_PULL_PASSWORD",), **VALUES)
-    assert code == 0, said
+def test_published_manifest_contains_no_secret(fill: Fill) -> None:
+    code, output, out = fill(TEMPLATE, keep=("REGISTRY_PULL_PASSWORD",), **VALUES)
+    assert code == 0, output
     (credentials,) = json.loads(out.read_text())["modulesContent"]["$edgeAgent"]["properties.desired"]["runtime"]["settings"][
         "registryCredentials"
     ].values()
     assert credentials == {"address": "registry.example", "username": "box", "password": "${REGISTRY_PULL_PASSWORD}"}
     first = out.read_text()
     published = out.rename(out.with_name("published.json"))
-    code, said, out = fill(published, REGISTRY_PULL_PASSWORD="s3cret")
-    assert code == 0, said
-    assert out.read_text() == first.replace("${REGISTRY_PULL_PASSWORD}", "s3cret")  # the second filling changes nothing else
+    code, output, out = fill(published, REGISTRY_PULL_PASSWORD="s3cret")
+    assert code == 0, output
+    assert out.read_text() == first.replace("${REGISTRY_PULL_PASSWORD}", "s3cret")  # the second run changes nothing else
 
 
-def test_a_missing_value_is_told_in_one_line(fill: Fill) -> None:
-    code, said, out = fill(TEMPLATE, **(VALUES | {"MODULE_IMAGE": ""}))
+def test_missing_manifest_value_is_one_line(fill: Fill) -> None:
+    code, output, out = fill(TEMPLATE, **(VALUES | {"MODULE_IMAGE": ""}))
     assert code == 2 and not out.exists()
     assert re.fullmatch(
-        r"fill_manifest: error: \S+deployment.template.json: \w+: expected a value in the environment, got none: .+\n", said
+        r"fill_manifest: error: \S+deployment.template.json: \w+: expected a value in the environment, got none: .+\n", output
     )
 
 
-def test_options_that_a_twin_cannot_hold_are_refused(fill: Fill, tmp_path: Path) -> None:
+def test_oversized_create_options_are_rejected(fill: Fill, tmp_path: Path) -> None:
     template = tmp_path / "long.json"
     template.write_text(json.dumps({"image": "x", "createOptions": {"Env": ["a" * 5000]}}))
-    code, said, _ = fill(template)
-    assert code == 2 and "createOptions of x: expected at most 4096 bytes, got 50" in said
+    code, output, _ = fill(template)
+    assert code == 2 and "createOptions of x: expected at most 4096 bytes, got 50" in output

@@ -1,18 +1,22 @@
-"""The benchmark runs the box as it is, in processes of its own, and prints what the limits are about."""
+"""The benchmark runs the box in processes of its own."""
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import RED
 from ppe_edge import benchmark
 
 ROOT = Path(__file__).parents[2]
+PYTHONPATH = os.pathsep.join(map(str, (ROOT / "edge", ROOT, *filter(None, [os.environ.get("PYTHONPATH")]))))
 
 
-def test_it_prints_the_whole_path_beside_the_bare_run(
+def test_benchmark_prints_whole_path_and_bare_run(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'edge'}:{ROOT}")
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     monkeypatch.setattr(benchmark, "STARTS", 1)
     assert benchmark.main([str(tiny_model), "--rounds", "2"]) == 0
     text = capsys.readouterr().out
@@ -27,7 +31,23 @@ def test_it_prints_the_whole_path_beside_the_bare_run(
         assert re.search(line, text), text
 
 
-def test_a_model_that_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'edge'}:{ROOT}")
+def test_benchmark_with_missing_model_prints_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     assert benchmark.main(["none.onnx"]) == 2
     assert re.fullmatch(r"error: \S+none\.onnx: expected an ONNX model, got no such file\n", capsys.readouterr().err)
+
+
+def test_benchmark_with_cameras_prints_latency_while_alerts_are_raised(
+    tiny_model: Path,
+    tmp_path: Path,
+    make_clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 80)])
+    assert benchmark.main([str(tiny_model), "--clip", str(clip), "--cameras", "2", "--fps", "25"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"from frame to decision +\d+\.\d+ ms \(p50\) +\d+\.\d+ ms \(p99\)", text), text
+    found = re.search(r"  2 cameras, 25 frames per second each, (\d+) frames, (\d+) alerts", text)
+    assert found is not None and int(found[1]) >= 120 and int(found[2]) >= 2, text

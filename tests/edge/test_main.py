@@ -1,4 +1,4 @@
-"""`python -m ppe_edge` as it is started at the gate: a process of its own, its exit code and what it prints."""
+"""The command line in a process of its own: exit codes, output, signals, a full disk."""
 
 import contextlib
 import http.client
@@ -63,7 +63,7 @@ def configure(folder: Path, model: Path, source: object, changes: dict[str, Any]
 
 
 class Box:
-    """A running process whose log is read."""
+    """A running process, and its log."""
 
     def __init__(self, config: Path, within: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
@@ -85,20 +85,20 @@ class Box:
             self._changed.notify_all()
 
     def wait_for(self, pattern: str) -> str:
-        """What the pattern's group found in the log."""
+        """Waits for a pattern in the log; returns its last group, or the whole match."""
 
         def found() -> list[re.Match[str]]:
             return [m for line in self.log if (m := re.search(pattern, line))]
 
         with self._changed:
-            assert self._changed.wait_for(lambda: found() or self._ended, 60.0), f"{pattern} did not come: {self.log}"
+            assert self._changed.wait_for(lambda: found() or self._ended, 60.0), f"{pattern} is not in the log: {self.log}"
             assert found(), f"the process ended before {pattern}: {self.log}"
             return found()[0].group(found()[0].re.groups)
 
 
 @pytest.fixture
 def camera() -> Iterator[str]:
-    """The address of an HTTP camera: motion JPEG of a bare head, for ever, ten pictures a second."""
+    """The address of an HTTP camera: motion JPEG of a bare head, ten frames per second, without end."""
     ending = threading.Event()
     rng = np.random.default_rng(0)
 
@@ -109,8 +109,8 @@ def camera() -> Iterator[str]:
             self.end_headers()
             with contextlib.suppress(OSError):
                 while not ending.wait(0.1):
-                    picture = np.clip(np.array(RED) + rng.integers(-12, 13, (64, 96, 1)), 0, 255).astype(np.uint8)
-                    jpeg = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
+                    frame = np.clip(np.array(RED) + rng.integers(-12, 13, (64, 96, 1)), 0, 255).astype(np.uint8)
+                    jpeg = cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes()
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
                     self.wfile.write(head + jpeg + b"\r\n")
 
@@ -139,7 +139,7 @@ def start() -> Iterator[Callable[..., Box]]:
         box.process.wait(30)
 
 
-def test_a_clip_is_analysed_to_its_end(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+def test_box_processes_clip_to_end(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 15), (RED, 15)])
     config = configure(tmp_path, tiny_model, clip)
     done = run("--config", config, "--record", tmp_path / "videos")
@@ -153,7 +153,7 @@ def test_a_clip_is_analysed_to_its_end(tmp_path: Path, tiny_model: Path, make_cl
         assert len(list(video.decode(video=0))) == 30
 
 
-def test_a_dry_run_says_what_would_run_and_sends_nothing(
+def test_dry_run_prints_what_would_run_and_sends_nothing(
     tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
@@ -161,44 +161,42 @@ def test_a_dry_run_says_what_would_run_and_sends_nothing(
     assert done.returncode == 0, done.stderr
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     assert [first for first, _ in lines] == ["configuration", "state", "model", "camera", "sink", "web", "would"]
-    assert "tiny.onnx: 96x64, helmet, none; CPUExecutionProvider" in done.stdout
-    assert "gate: ok, first picture 96x64: 1 helmet, 0 none at their alarm thresholds" in done.stdout
-    assert "a token is needed" in done.stdout
+    assert "tiny.onnx: 96x64, helmet, bare head; CPUExecutionProvider" in done.stdout
+    assert "gate: ok, first frame 96x64: 1 helmet, 0 bare head above the alarm thresholds" in done.stdout
+    assert "token required" in done.stdout
     assert not (tmp_path / "alerts.jsonl").exists() and not list((tmp_path / "state").iterdir())
 
 
-def test_a_dry_run_counts_what_reaches_the_alarm_threshold(
+def test_dry_run_counts_detections_above_alarm_threshold(
     tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
 ) -> None:
-    """Red beyond blue: a bare head of 0.82. The general rule lets it count, the yard's own does not."""
+    """A bare head with score 0.82: above the threshold of the general rule, below that of the yard."""
     clip = make_clip(tmp_path / "clip.mp4", [(RED, 5)])
     cameras = {"gate": {"source": str(clip)}, "yard": {"source": str(clip), "rule": {"alarm_threshold": 0.95}}}
     done = run("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run")
-    assert "gate: ok, first picture 96x64: 0 helmet, 1 none at their alarm thresholds" in done.stdout
-    assert "yard: ok, first picture 96x64: 0 helmet, 0 none at their alarm thresholds" in done.stdout
+    assert "gate: ok, first frame 96x64: 0 helmet, 1 bare head above the alarm thresholds" in done.stdout
+    assert "yard: ok, first frame 96x64: 0 helmet, 0 bare head above the alarm thresholds" in done.stdout
 
 
-def test_a_dry_run_tells_of_a_camera_that_gives_nothing(tmp_path: Path, tiny_model: Path) -> None:
+def test_dry_run_reports_camera_without_frame(tmp_path: Path, tiny_model: Path) -> None:
     config = configure(tmp_path, tiny_model, f"rtsp://admin:{PASSWORD}@127.0.0.1:9/x")
     done = run("--config", config, "--dry-run")
     assert done.returncode == 2
-    assert "gate: FAILED, no picture within 10 s" in done.stdout and "would run: 0 of 1 cameras, 1 of 1 sinks" in done.stdout
+    assert "gate: FAILED, no frame within 10 s" in done.stdout and "would run: 0 of 1 cameras, 1 of 1 sinks" in done.stdout
 
 
-def test_a_dry_run_tells_of_a_file_of_alerts_that_cannot_be_written(
-    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
-) -> None:
+def test_dry_run_reports_unwritable_jsonl_file(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
     path = tmp_path / "nofolder" / "a.jsonl"
     done = run("--config", configure(tmp_path, tiny_model, clip, {"sinks": {"jsonl": {"path": str(path)}}}), "--dry-run")
     assert done.returncode == 2, done.stdout
-    line = f"jsonl: FAILED, sinks.jsonl.path: {path}: expected a file that can be written to, got No such file or directory: "
+    line = f"jsonl: FAILED, sinks.jsonl.path: {path}: expected a writable file, got No such file or directory: "
     assert line in done.stdout and done.stdout.splitlines()[-1] == "would run: 1 of 1 cameras, 0 of 1 sinks"
     assert not path.parent.exists()
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
-def test_a_port_in_use_is_found_before_anything_is_looked_at_or_sent(
+def test_port_in_use_is_reported_before_anything_is_processed_or_sent(
     tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], options: tuple[str, ...]
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
@@ -206,16 +204,16 @@ def test_a_port_in_use_is_found_before_anything_is_looked_at_or_sent(
         port = other.getsockname()[1]
         done = run("--config", configure(tmp_path, tiny_model, clip, {"web": {"port": port}}), *options)
         words = f"web: cannot listen on 127.0.0.1:{port} (Address already in use): choose another web.port, or "
-        words += "end what listens there"
+        words += "stop the process that listens there"
         assert done.returncode == 2, done.stdout
         if options:
             assert f"http://127.0.0.1:{port}: FAILED, {words}" in done.stdout
-            assert done.stdout.splitlines()[-1] == "would not start: its page cannot be served" and not done.stderr
+            assert done.stdout.splitlines()[-1] == "would not start: the web page cannot be served" and not done.stderr
         else:
             assert done.stderr == f"error: {words}\n"
     assert not (tmp_path / "alerts.jsonl").exists()
-    assert not list((tmp_path / "state").rglob("*"))  # nor waits anything for the next start
-    assert run("--config", tmp_path / "edge.yaml", "--dry-run").returncode == 0  # which has let go of the port
+    assert not list((tmp_path / "state").rglob("*"))  # nothing is left for the next start
+    assert run("--config", tmp_path / "edge.yaml", "--dry-run").returncode == 0  # the port is free again
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
@@ -226,11 +224,11 @@ def test_a_port_in_use_is_found_before_anything_is_looked_at_or_sent(
         ({"model": {"path": __file__}}, "expected an ONNX model that onnxruntime can run"),
         ({"cameras": {"gate": {"source": "none.mp4"}}}, "cameras.gate.source: .* got no such file: none.mp4"),
         ({"rule": {"violation_class": "glove"}}, "expected one of the model's classes helmet, none, got 'glove'"),
-        ({"state_dir": "/proc/nothing"}, "/proc/nothing: expected a folder that can be written"),
+        ({"state_dir": "/proc/nothing"}, "/proc/nothing: expected a writable folder"),
         ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(
+def test_user_error_is_one_line_and_exit_code_2(
     tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], options: tuple[str, ...], changes: Any, words: str
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
@@ -240,23 +238,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert line.startswith("error: ") and re.search(words, line)
 
 
-def test_no_configuration(tmp_path: Path) -> None:
+def test_missing_configuration_is_user_error(tmp_path: Path) -> None:
     done = run("--config", tmp_path / "none.yaml")
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path}/none.yaml: expected a configuration, got no such file\n")
     assert run().returncode == 2
 
 
-def test_sigterm_drains_and_stops(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
+def test_sigterm_delivers_messages_and_stops(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
     box = start(configure(tmp_path, tiny_model, camera))
-    box.wait_for("gate: alert, none")
+    box.wait_for("gate: alert: bare head")
     box.process.send_signal(signal.SIGTERM)
     assert box.process.wait(30) == 0
-    box.wait_for("stopped; 0 messages wait in the outbox")
+    box.wait_for("stopped; 0 messages are waiting in the outbox")
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
     assert kinds.count("alert") == kinds.count("alert_closed") == 1
 
 
-def test_a_camera_that_is_lost_is_a_warning_and_its_return_is_none(tmp_path: Path, tiny_model: Path, start: Any) -> None:
+def test_lost_camera_logs_warning_and_resumed_camera_info(tmp_path: Path, tiny_model: Path, start: Any) -> None:
     back = threading.Event()
     with MjpegServer(lambda number: noise(number) if number < 10 or back.is_set() else None) as camera:
         cameras = {"gate": {"source": camera.url, "read_timeout_s": 0.5}}
@@ -274,8 +272,8 @@ def ask_page(port: int, path: str, token: str = TOKEN) -> tuple[int, bytes]:
     return answer.status, answer.read()
 
 
-def test_a_box_starts_on_a_full_disk_and_says_so(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
-    """A real one of 1 MB: a tmpfs in a mount namespace of the user's own; the alerts' file lies elsewhere."""
+def test_box_starts_on_full_disk_and_reports_it(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
+    """Uses a real disk of 1 MB: a tmpfs in a mount namespace of its own. The jsonl file is elsewhere."""
     disk = tmp_path / "disk"
     disk.mkdir()
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -287,9 +285,9 @@ def test_a_box_starts_on_a_full_disk_and_says_so(tmp_path: Path, tiny_model: Pat
     fill = 'mount -t tmpfs -o size=1m none "$0" && { head -c 2000000 /dev/zero > "$0/filler" 2> /dev/null; exec "$@"; }'
     config = configure(tmp_path, tiny_model, camera, {"state_dir": str(disk / "state")})
     box = start(config, (*namespace, "sh", "-c", fill, str(disk)))
-    box.wait_for("CRITICAL .*the disk is full or broken: nothing can be kept")
+    box.wait_for("CRITICAL .*the disk is full or broken: alerts are kept in memory only")
     port = int(box.wait_for(PORT))
-    box.wait_for("gate: alert, none")
+    box.wait_for("gate: alert: bare head")
     status, text = ask_page(port, "/healthz", token="")
     assert status == 200 and text.startswith(b"ok\nthe disk is full")
     assert b"ppe_edge_outbox_durable 0.0" in ask_page(port, "/metrics")[1]
@@ -301,7 +299,7 @@ def test_a_box_starts_on_a_full_disk_and_says_so(tmp_path: Path, tiny_model: Pat
     Path(f"/proc/{box.process.pid}/root{disk}/filler").unlink()
     end = time.monotonic() + 60
     while b"ppe_edge_outbox_durable 1.0" not in ask_page(port, "/metrics")[1]:
-        assert time.monotonic() < end, "there is room, and nothing is kept"
+        assert time.monotonic() < end, "there is room, but messages are not on the disk"
         time.sleep(0.2)
     assert ask_page(port, "/healthz")[1] == b"ok\n"
     box.process.send_signal(signal.SIGTERM)
@@ -310,34 +308,32 @@ def test_a_box_starts_on_a_full_disk_and_says_so(tmp_path: Path, tiny_model: Pat
 
 
 def messages(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Those of a kind in the file of alerts; a copy of one that was there already is left out."""
+    """The messages of a kind in the jsonl file, without copies."""
     lines = map(json.loads, (folder / "alerts.jsonl").read_text().splitlines())
     return list({m["id"]: m for m in lines if m["kind"] == kind}.values())
 
 
-def test_an_alert_that_kill_9_left_open_is_closed_by_the_next_start_and_only_that(
-    tmp_path: Path, tiny_model: Path, camera: str, start: Any
-) -> None:
+def test_next_start_after_kill_closes_open_alert_once(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
     config = configure(tmp_path, tiny_model, camera)
     first = start(config)
-    first.wait_for("gate: alert, none")
+    first.wait_for("gate: alert: bare head")
     first.process.kill()
     first.process.wait(30)
-    for _ in range(2):  # the second life ends in order, and leaves nothing open for the third
+    for _ in range(2):  # the second process ends cleanly, and leaves nothing open for the third
         box = start(config)
-        box.wait_for("gate: alert, none")
+        box.wait_for("gate: alert: bare head")
         box.process.send_signal(signal.SIGTERM)
         assert box.process.wait(30) == 0
     alerts, closed = messages(tmp_path, "alert"), messages(tmp_path, "alert_closed")
     assert [m["end"] for m in closed] == ["unknown", "stopped", "stopped"]
     assert [m["alert"] for m in closed] == [m["id"] for m in alerts] and len(alerts) == 3
-    assert closed[0]["time"] == alerts[0]["time"] and closed[0]["duration_s"] == 0.0  # nothing later is known
+    assert closed[0]["time"] == alerts[0]["time"] and closed[0]["duration_s"] == 0.0  # it was not seen again
 
 
-def test_the_page_of_a_running_box(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
+def test_running_box_serves_page_to_many_slow_clients(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
     box = start(configure(tmp_path, tiny_model, camera))
     port = int(box.wait_for(PORT))
-    box.wait_for("gate: alert, none")
+    box.wait_for("gate: alert: bare head")
 
     def ask(path: str, token: str) -> tuple[int, bytes]:
         return ask_page(port, path, token)
@@ -357,16 +353,16 @@ def test_the_page_of_a_running_box(tmp_path: Path, tiny_model: Path, camera: str
         with contextlib.suppress(OSError):
             client.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nt")
     before, end = frames(), time.monotonic() + 60
-    while frames() < before + 10:  # the camera goes on, and the page too
-        assert time.monotonic() < end, "slow clients have stopped the camera"
+    while frames() < before + 10:  # the camera and the page continue
+        assert time.monotonic() < end, "slow clients block the camera"
     for client in slow:
         client.close()
     for text in (body.decode(), ask("/metrics", TOKEN)[1].decode(), "".join(box.log)):
         assert TOKEN not in text and PASSWORD not in text
 
 
-def test_a_signal_finds_no_lock_of_the_main_thread() -> None:
-    """A handler that waits for a lock which the main thread holds, as while it begins to wait for the end, waits for ever."""
+def test_signal_handler_does_not_deadlock_with_main_thread() -> None:
+    """A handler that waits for a lock held by the main thread would wait for ever."""
     program = """
 import os, signal, threading
 from ppe_edge.__main__ import stop_on_signals

@@ -1,4 +1,4 @@
-"""Freed pictures go back to the system, also from under one that is kept."""
+"""Memory of freed images returns to the system, even next to one that is kept."""
 
 import os
 import platform
@@ -13,25 +13,25 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
-from ppe_edge.memory import give_pictures_back
+from ppe_edge.memory import return_freed_images
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 if sys.argv[1] == "back":
-    give_pictures_back()
+    return_freed_images()
 first = np.ones(1_200_000, np.uint8)
-del first  # from now on, glibc takes pictures of this size from its heap
+del first  # from now on, glibc serves images of this size from its heap
 before = resident()
-pictures = [np.ones(1_200_000, np.uint8) for _ in range(100)]
-last = pictures.pop()
-del pictures
+images = [np.ones(1_200_000, np.uint8) for _ in range(100)]
+last = images.pop()
+del images
 print((resident() - before) / 1e6)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own way of keeping memory")
-def test_freed_pictures_are_given_back() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="specific to glibc")
+def test_return_freed_images_returns_memory_to_system() -> None:
     def kept(how: str) -> float:
         command = [sys.executable, "-c", PROGRAM, how]
         environment = {**os.environ, "PYTHONPATH": str(EDGE), "MALLOC_ARENA_MAX": "1"}

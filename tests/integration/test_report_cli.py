@@ -16,7 +16,8 @@ import torch
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, load_detector
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY
+from ppe_yolo.inference.loading import load_detector
 
 RunCli = Callable[..., int]
 
@@ -112,7 +113,7 @@ def test_a_checkpoint_that_does_not_tell(
     torch.save(checkpoint, tmp_path / "old.ckpt")
     command = ["evaluate", tmp_path / "old.ckpt", "--data", site, "--split", "val", "--out", tmp_path / "out", "--pictures", 0]
     assert run_cli(*command) == 2
-    assert "does not tell which photos it was validated on" in error(capsys)
+    assert "does not record its validation images" in error(capsys)
     assert run_cli(*command, "--val-fraction", 0.3, "--seed", 5) == 0
     truths = [json.loads((d / "ground_truth.json").read_text())["images"] for d in (tmp_path / "out", measured["val"])]
     assert truths[0] == truths[1]

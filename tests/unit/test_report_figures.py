@@ -23,7 +23,7 @@ A, B, C, D = (0, 0, 20, 20), (40, 0, 60, 20), (0, 40, 30, 70), (60, 60, 90, 90)
 
 def photo(name, *objects):
     marked = tuple(AnnotatedObject(n, b, len(rest) > 0) for n, b, *rest in objects)
-    return AnnotatedImage(f"{name}.jpg", marked, Path(f"{name}.xml"), name)
+    return AnnotatedImage(image=f"{name}.jpg", objects=marked, source=Path(f"{name}.xml"), image_id=name)
 
 
 ANNOTATED = [photo("first", ("helmet", A), ("none", B), ("none", C), ("none", D, "difficult")), photo("second", ("helmet", B))]

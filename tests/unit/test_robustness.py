@@ -9,13 +9,13 @@ import pytest
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.corruptions import CONDITIONS
-from ppe_yolo.data.sources.voc import write_voc_annotation
+from ppe_yolo.data.corruptions import CORRUPTIONS
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.report.report import report
 
-BY_NAME = {c.name: c for c in CONDITIONS}
+BY_NAME = {c.name: c for c in CORRUPTIONS}
 SIZE = (90, 120)
 SPOT = (30.0, 20.0, 70.0, 60.0)
 
@@ -30,7 +30,7 @@ def photo():
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_seed_decides_and_the_photo_is_left_alone(name):
     before = photo()
-    (one, shift), (again, _), (other, _) = (BY_NAME[name].spoil(before, seed) for seed in (1, 1, 2))
+    (one, shift), (again, _), (other, _) = (BY_NAME[name].apply(before, seed) for seed in (1, 1, 2))
     assert np.array_equal(one, again) and one.dtype == np.uint8
     assert np.array_equal(one, other) == (name not in ("motion blur", "night", "rain"))
     assert np.array_equal(before, photo())
@@ -39,7 +39,7 @@ def test_a_seed_decides_and_the_photo_is_left_alone(name):
 
 
 def test_severities_by_hand():
-    spoiled = {name: condition.spoil(photo(), 0)[0].astype(float) for name, condition in BY_NAME.items()}
+    spoiled = {name: condition.apply(photo(), 0)[0].astype(float) for name, condition in BY_NAME.items()}
     # 40 % of the contrast, 30 % of white: 0.4 v + 76.5
     assert spoiled["fog"][0, 0] == pytest.approx(116, abs=1) and spoiled["fog"][30, 40] == pytest.approx((178, 76, 76), abs=1)
     # (100 / 255)^2.5 x 255 = 24.6, and noise of 12.75, of which black cuts off a little
@@ -57,8 +57,8 @@ def test_lengths_follow_the_size_of_the_photo():
     rng = np.random.default_rng(0)
     small = cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
     large = cv2.resize(small, (960, 720), interpolation=cv2.INTER_CUBIC)
-    shrunk = cv2.resize(BY_NAME["blur"].spoil(large, 0)[0], (320, 240), interpolation=cv2.INTER_AREA)
-    assert np.abs(shrunk.astype(int) - BY_NAME["blur"].spoil(small, 0)[0].astype(int)).mean() < 1
+    shrunk = cv2.resize(BY_NAME["blur"].apply(large, 0)[0], (320, 240), interpolation=cv2.INTER_AREA)
+    assert np.abs(shrunk.astype(int) - BY_NAME["blur"].apply(small, 0)[0].astype(int)).mean() < 1
 
 
 class SeesRed:
@@ -127,7 +127,7 @@ def test_figures_of_each_condition(out):
 
 def test_the_report_says_what_fails(out, data, tmp_path):
     page = (out / "report.html").read_text()
-    assert page.count('<figure id="hard-') == len(CONDITIONS)
+    assert page.count('<figure id="hard-') == len(CORRUPTIONS)
     told = page.split("<strong>It fails here: ")[1].split("</strong>")[0].split(", ")
     assert "fog" in told and "far" not in told and "jpeg" not in told
     assert (
@@ -137,7 +137,7 @@ def test_the_report_says_what_fails(out, data, tmp_path):
     # `ppe-yolo report` finds the file beside the detections
     report(out / "detections.json", str(data), tmp_path)
     assert (tmp_path / "results.txt").read_text() == (out / "results.txt").read_text()
-    assert (tmp_path / "report.html").read_text().count('<figure id="hard-') == len(CONDITIONS)
+    assert (tmp_path / "report.html").read_text().count('<figure id="hard-') == len(CORRUPTIONS)
 
 
 def test_figures_of_another_evaluation_are_not_shown(data, tmp_path):

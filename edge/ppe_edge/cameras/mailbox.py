@@ -1,4 +1,4 @@
-"""Between the readers and the one who looks: only the newest picture of each camera waits."""
+"""The mailbox between the camera readers and the processing thread: it holds only the newest frame of each camera."""
 
 import threading
 import time
@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One picture of a camera.
+    """A frame of a camera.
 
     Attributes:
-        camera: The camera's name.
-        number: Counts the camera's pictures from 0, those that were dropped too.
-        time: When it was taken, UTC epoch seconds; of a file, when it was opened plus the place in it.
-        monotonic: `time.monotonic()` when it was decoded.
+        camera: Name of the camera.
+        number: Counts the frames of the camera from 0, dropped ones included.
+        time: Capture time, UTC epoch seconds. For a file: the time at which it was opened plus the position in the file.
+        monotonic: `time.monotonic()` when the frame was decoded.
         image: uint8 [H, W, 3], RGB.
     """
 
@@ -29,7 +29,7 @@ class Frame:
 
 
 class FrameMailbox:
-    """Any number of readers put, one thread takes."""
+    """Takes frames from any number of readers and hands them to one thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -37,16 +37,17 @@ class FrameMailbox:
         self._closed = False
 
     def put(self, frame: Frame, wait: bool = False, unless: Callable[[], bool] = lambda: False) -> bool:
-        """Leaves a picture; the one of the same camera that still waits gives way, but its place in the order is kept.
+        """Adds a frame. It replaces a waiting frame of the same camera, but keeps its turn.
 
         Args:
-            frame: The picture.
-            wait: Return only when it has been taken (files: nothing gives way), or will never be (closed, discarded).
-            unless: Asked at the last moment; if so, nothing is left. Whoever has it say so and then calls `discard` can be
-                sure that no picture comes after.
+            frame: The frame.
+            wait: Return only after the frame was taken, or discarded, or the mailbox was closed. For files, whose frames must
+                not be replaced.
+            unless: Checked under the lock; if true, nothing is added. A caller that makes it true and then calls `discard` can
+                rely on no frame being added later.
 
         Returns:
-            Whether an older picture was dropped.
+            Whether an older frame was dropped.
         """
         with self._changed:
             if self._closed or unless():
@@ -58,28 +59,28 @@ class FrameMailbox:
                 self._changed.wait()
             return dropped
 
-    def take(self, most: int, timeout: float) -> list[Frame]:
-        """At most one picture a camera, the longest waiting first; none if none came within `timeout` seconds."""
+    def take(self, max_frames: int, timeout: float) -> list[Frame]:
+        """Takes at most one frame per camera, longest waiting first. Returns none if none arrives within `timeout` seconds."""
         end = time.monotonic() + timeout
         with self._changed:
             while not self._waiting and not self._closed:
-                left = end - time.monotonic()
-                if left <= 0:
+                remaining = end - time.monotonic()
+                if remaining <= 0:
                     return []
-                self._changed.wait(left)
-            taken = [self._waiting.pop(camera) for camera in list(self._waiting)[:most]]
+                self._changed.wait(remaining)
+            taken = [self._waiting.pop(camera) for camera in list(self._waiting)[:max_frames]]
             if taken:
                 self._changed.notify_all()
             return taken
 
     def discard(self, camera: str) -> None:
-        """Throws away what waits of a camera, and lets its reader go."""
+        """Drops the waiting frame of a camera, and releases its reader."""
         with self._changed:
             self._waiting.pop(camera, None)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing is taken in any more, and nobody waits; what waits can still be taken."""
+        """Rejects further frames, and releases all readers. Waiting frames can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Where pictures come from: network streams, devices and files by PyAV, folders of photos by OpenCV."""
+"""Frame sources: PyAV reads network streams, devices and files; OpenCV reads folders of images."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from ppe_edge.redact import redact_text
 
-av.logging.set_level(None)  # libav would write addresses, passwords included, to standard error
+av.logging.set_level(None)  # libav would print addresses with their passwords
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-# a playlist from the network must not open files here, nor one in a file the network
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+# a playlist from the network must not open local files, and a local playlist must not open the network
 _STREAM_PROTOCOLS = "rtp,rtsp,rtsps,rtmp,srtp,tcp,udp,tls,http,https,httpproxy,crypto"
 _SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 
 class Kind(StrEnum):
-    """What an address stands for."""
+    """Kind of a source."""
 
     stream = "stream"
     device = "device"
@@ -34,17 +34,20 @@ class Kind(StrEnum):
 
 
 class SourceConfig(BaseModel):
-    """A camera's address and how long to be patient with it."""
+    """Address and timeouts of a camera."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # an address may hold a password
 
-    source: SecretStr = Field(description="rtsp(s)://..., http(s)://..., /dev/videoN, a video file, or a folder of photos.")
-    fps: float | None = Field(None, gt=0, le=1000, description="At most so many pictures a second; all of them when left out.")
-    transport: Literal["tcp", "udp"] = Field("tcp", description="How RTSP carries the pictures.")
-    open_timeout_s: float = Field(5.0, gt=0, le=60, description="Patience with a camera that does not answer.")
-    read_timeout_s: float = Field(3.0, gt=0, le=60, description="Patience with a camera that falls silent.")
+    source: SecretStr = Field(description="rtsp(s)://..., http(s)://..., /dev/videoN, a video file, or a folder of images.")
+    fps: float | None = Field(None, gt=0, le=1000, description="Maximum frame rate, frames per second; default: all frames.")
+    transport: Literal["tcp", "udp"] = Field("tcp", description="Transport protocol of RTSP.")
+    open_timeout_s: float = Field(5.0, gt=0, le=60, description="Timeout for opening the camera.")
+    read_timeout_s: float = Field(3.0, gt=0, le=60, description="Timeout for the next data from the camera.")
     frozen_after_s: float = Field(
-        8.0, gt=0, le=3600, description="A stream without a new picture, or with the same one, for so long is frozen."
+        8.0,
+        gt=0,
+        le=3600,
+        description="A stream is frozen after this many seconds without a frame, or with an unchanged image.",
     )
 
     @field_validator("source")
@@ -52,20 +55,20 @@ class SourceConfig(BaseModel):
     def _known_scheme(cls, source: SecretStr) -> SecretStr:
         scheme, colon, _ = source.get_secret_value().partition("://")
         if colon and scheme not in _SCHEMES:
-            came = f"{scheme[:20]}://" if scheme.isalnum() else "something else"  # which may hold a password
-            raise ValueError(f"expected an address of {', '.join(_SCHEMES)}, or a path, got {came}")
+            got = f"{scheme[:20]}://" if scheme.isalnum() else "something else"  # which may hold a password
+            raise ValueError(f"expected an address with {', '.join(_SCHEMES)}, or a path, got {got}")
         if not source.get_secret_value().strip():
             raise ValueError("expected an address or a path, got nothing")
         return source
 
     @property
     def address(self) -> str:
-        """The address with everything in it: for opening, never for showing."""
+        """The full address, for opening the source. It may hold a password: never show it."""
         return self.source.get_secret_value()
 
     @property
     def kind(self) -> Kind:
-        """What the address stands for."""
+        """Kind of the source."""
         if "://" in self.address:
             return Kind.stream
         if self.address.startswith("/dev/video"):
@@ -74,55 +77,55 @@ class SourceConfig(BaseModel):
 
     @property
     def ends(self) -> bool:
-        """Whether it has an end: then every picture of it is looked at."""
+        """Whether the source has an end. If so, every frame of it is processed."""
         return self.kind in (Kind.file, Kind.folder)
 
 
 class SourceError(Exception):
-    """A source that cannot be read (any more); the message is fit to be shown."""
+    """A source cannot be read, or can no longer be read. The message holds no secrets."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A decoded picture that nobody may want.
+class DecodedFrame:
+    """A decoded frame that may be skipped.
 
     Attributes:
-        seconds: Its place in the source, counted from its first picture; None where the source does not say.
-        convert: Makes uint8 [H, W, 3], RGB, of it. Costly, so only for those that are looked at.
+        seconds: Position in the source, counted from its first frame; None if unknown.
+        convert: Returns the image, uint8 [H, W, 3], RGB. Slow, so called only for frames that are processed.
     """
 
     seconds: float | None
     convert: Callable[[], NDArray[np.uint8]]
 
 
-def open_source(config: SourceConfig, on_rubbish: Callable[[str], None]) -> Iterator[Picture]:
-    """The pictures of a source; it is opened with the first one, and closed with the iterator.
+def open_source(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+    """Iterates over the frames of a source. It is opened with the first frame, and closed with the iterator.
 
     Args:
         config: The source.
-        on_rubbish: Told of each piece that cannot be decoded; the next one follows.
+        on_corrupt: Called with the reason for each part that cannot be decoded; reading continues after it.
 
     Raises:
-        SourceError: It cannot be opened, holds no pictures, or breaks off.
+        SourceError: The source cannot be opened, has no video, or ends with an error.
     """
     try:
-        yield from _photos(config, on_rubbish) if config.kind is Kind.folder else _video(config, on_rubbish)
+        yield from _images(config, on_corrupt) if config.kind is Kind.folder else _video(config, on_corrupt)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise SourceError(_reason(error, config)) from None
 
 
 def _reason(error: Exception, config: SourceConfig) -> str:
-    if isinstance(error, av.error.ExitError):  # what libav is told to do when the time is up
+    if isinstance(error, av.error.ExitError):  # raised by PyAV after a timeout
         return "no answer in time"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return redact_text(text, config.address)[:200]
 
 
-def _video(config: SourceConfig, on_rubbish: Callable[[str], None]) -> Iterator[Picture]:
+def _video(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
     options: dict[str, str] = {}
     if config.kind is Kind.stream:
         options["protocol_whitelist"] = _STREAM_PROTOCOLS
-        options["fpsprobesize"] = "0"  # else twenty pictures go by while libav finds out how many there are a second
+        options["fpsprobesize"] = "0"  # otherwise libav consumes about twenty frames to estimate the frame rate
         if config.address.startswith("rtsp"):
             options["rtsp_transport"] = config.transport
     elif config.kind is Kind.file:
@@ -135,43 +138,43 @@ def _video(config: SourceConfig, on_rubbish: Callable[[str], None]) -> Iterator[
     )
     with container:
         if not container.streams.video:
-            raise SourceError("it holds no pictures")
-        yield from _decoded(container, on_rubbish, config)
+            raise SourceError("it has no video")
+        yield from _decoded(container, on_corrupt, config)
 
 
-def _decoded(container: InputContainer, on_rubbish: Callable[[str], None], config: SourceConfig) -> Iterator[Picture]:
+def _decoded(container: InputContainer, on_corrupt: Callable[[str], None], config: SourceConfig) -> Iterator[DecodedFrame]:
     stream = container.streams.video[0]
-    stream.thread_type = "SLICE"  # FRAME would hold pictures back
+    stream.thread_type = "SLICE"  # FRAME would delay frames
     start: float | None = None
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except av.error.FFmpegError as error:  # of the decoder, which reads nothing: the next packet may be sound
-            on_rubbish(_reason(error, config))
+        except av.error.FFmpegError as error:  # from the decoder, not from reading: the next packet may be intact
+            on_corrupt(_reason(error, config))
             continue
         for frame in frames:
             seconds = frame.time
             if start is None:
                 start = seconds
-            yield Picture(None if seconds is None or start is None else seconds - start, _converter(frame))
+            yield DecodedFrame(None if seconds is None or start is None else seconds - start, _converter(frame))
 
 
 def _converter(frame: VideoFrame) -> Callable[[], NDArray[np.uint8]]:
     return lambda: np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
-def _photos(config: SourceConfig, on_rubbish: Callable[[str], None]) -> Iterator[Picture]:
-    """Photos in the order of their names, as if one were taken every 1 / fps seconds (every second when fps is left out)."""
-    files = sorted(f for f in Path(config.address).iterdir() if f.suffix.lower() in PHOTO_SUFFIXES)
+def _images(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+    """Reads images in the order of their names, as frames at `fps` (default: one per second)."""
+    files = sorted(f for f in Path(config.address).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise SourceError(f"the folder holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))})")
+        raise SourceError(f"the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     for i, file in enumerate(files):
         try:
-            photo = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+            bgr = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
         except (OSError, cv2.error):
-            photo = None
-        if photo is None:
-            on_rubbish(f"{file.name}: cannot be read as a photo")
+            bgr = None
+        if bgr is None:
+            on_corrupt(f"{file.name}: cannot be read as an image")
             continue
-        image = np.asarray(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        yield Picture(i / (config.fps or 1.0), lambda image=image: image)  # type: ignore[misc]
+        image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        yield DecodedFrame(i / (config.fps or 1.0), lambda image=image: image)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The messages that leave the box: one versioned JSON schema, kept beside this file as alert.schema.json."""
+"""The messages that leave the box, as typed models of one versioned JSON schema (`alert.schema.json`)."""
 
 import json
 import uuid
@@ -12,13 +12,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 SCHEMA_FILE = Path(__file__).with_name("alert.schema.json")
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
-StorageTrouble = Literal["snapshots_dropped", "alerts_dropped", "snapshot_not_stored", "messages_held"]
+StorageProblem = Literal["snapshots_dropped", "alerts_dropped", "snapshot_not_stored", "messages_held"]
 End = Literal["seen", "stopped", "unknown"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def utc(seconds: float) -> datetime:
-    """UTC epoch seconds as a time of the schema."""
+    """Converts UTC epoch seconds to a time of the schema."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -27,45 +27,45 @@ class _Strict(BaseModel):
 
 
 class ModelReference(_Strict):
-    """The model that saw it."""
+    """The model that produced the detection."""
 
-    name: str = Field(description="The model's file name.")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the model's file.")
-    provenance: Mapping[str, Any] = Field(default_factory=dict, description="Where it comes from, out of its contract.")
+    name: str = Field(description="File name of the model.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the model file.")
+    provenance: Mapping[str, Any] = Field(default_factory=dict, description="Provenance, as recorded in the model contract.")
 
 
 class SnapshotReference(_Strict):
-    """The picture of an alert; it stays on the box, in the state folder's snapshots/."""
+    """The snapshot of an alert. The file stays on the box, in snapshots/ of the state folder."""
 
     file: str = Field(description="File name of the JPEG.")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the JPEG.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the JPEG.")
 
 
 class _Message(_Strict):
     schema_version: Literal[1] = 1
-    id: str = Field(default_factory=lambda: str(uuid.uuid4()), description="Unique; a copy of a message has the same.")
-    time: UtcTime = Field(description="When it happened, UTC.")
-    redelivered: bool = Field(default=False, description="A message with this id may have been delivered before.")
+    id: str = Field(default_factory=lambda: str(uuid.uuid4()), description="Unique; every copy of a message has the same id.")
+    time: UtcTime = Field(description="When it happened, in UTC.")
+    redelivered: bool = Field(default=False, description="Whether a message with this id may have been delivered before.")
 
     def to_json(self) -> str:
-        """The message as one line of JSON."""
+        """Serialises the message as one line of JSON."""
         return self.model_dump_json(by_alias=True)
 
 
 class Alert(_Message):
-    """A violation has begun."""
+    """A violation has started."""
 
     kind: Literal["alert"] = "alert"
     camera: str
-    class_name: str = Field(alias="class", description="What the camera saw.")
+    class_name: str = Field(alias="class", description="Class of the detection, as the model names it.")
     score: Fraction
-    box_xyxy: tuple[float, float, float, float] = Field(description="Left, top, right, bottom; pixels of the frame.")
-    frame_size: tuple[int, int] = Field(description="Height, width of the frame; pixels.")
-    track: int = Field(description="The tracked head; unique for a camera until the runtime restarts.")
+    box_xyxy: tuple[float, float, float, float] = Field(description="Left, top, right, bottom in pixels of the frame.")
+    frame_size: tuple[int, int] = Field(description="Height and width of the frame in pixels.")
+    track: int = Field(description="Id of the tracked head; unique per camera until the box restarts.")
     zone: str | None = None
-    violation: str = Field(description="The same in the alert and in the message that closes it.")
+    violation: str = Field(description="Id of the violation; the same in the alert and in the message that closes it.")
     model: ModelReference
-    snapshot: SnapshotReference | None = Field(default=None, description="Null when there is none, or none any more.")
+    snapshot: SnapshotReference | None = Field(default=None, description="Null if there is no snapshot, or no longer one.")
 
 
 class AlertClosed(_Message):
@@ -77,19 +77,20 @@ class AlertClosed(_Message):
     track: int
     zone: str | None = None
     violation: str
-    alert: str | None = Field(default=None, description="The id of the alert that this closes.")
-    started: UtcTime = Field(description="Since when; the time of the alert when `end` is unknown.")
-    duration_s: float = Field(ge=0.0, description="How long it lasted, seconds; at least so long unless `end` is seen.")
+    alert: str | None = Field(default=None, description="Id of the alert that this message closes.")
+    started: UtcTime = Field(description="Start of the violation; the time of the alert if `end` is unknown.")
+    duration_s: float = Field(ge=0.0, description="Duration in seconds; a lower bound unless `end` is seen.")
     end: End = Field(
         default="seen",
-        description="seen: the helmet is on, or the head gone. stopped: nobody looks any more, since box, camera or rule was "
-        "stopped or changed. unknown: the box was killed or lost power; told at the next start, `time` is the last time known.",
+        description="seen: the helmet is on, or the head is gone. stopped: monitoring stopped, because the box, the camera or "
+        "the rule was stopped or changed. unknown: the box was killed or lost power; sent at the next start, and `time` is "
+        "when the violation was last known to be open.",
     )
     model: ModelReference
 
 
 class CameraEventMessage(_Message):
-    """Something happened to a camera, not in front of it."""
+    """The state of a camera has changed."""
 
     kind: Literal["camera_event"] = "camera_event"
     camera: str
@@ -98,10 +99,10 @@ class CameraEventMessage(_Message):
 
 
 class StorageEvent(_Message):
-    """The box had to give something up, or could not store something."""
+    """The box dropped data, or could not store it."""
 
     kind: Literal["storage_event"] = "storage_event"
-    event: StorageTrouble
+    event: StorageProblem
     count: int = Field(ge=1)
     detail: str = ""
 
@@ -111,22 +112,47 @@ _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discrimina
 
 
 def parse_message(text: str | bytes) -> Message:
-    """Reads what `to_json` wrote.
+    """Parses the output of `to_json`.
 
     Raises:
-        pydantic.ValidationError: Not a message of this schema's version.
+        pydantic.ValidationError: The text is not a message of this schema version.
     """
     return _ADAPTER.validate_json(text)
 
 
+def close_unseen(alert: Alert, last_seen: float) -> AlertClosed:
+    """Closes an alert whose end is unknown.
+
+    The id derives from the alert's id: if this is repeated, the second message is a copy of the first.
+
+    Args:
+        alert: The alert.
+        last_seen: When its violation was last known to be open, UTC epoch seconds.
+    """
+    return AlertClosed(
+        id=str(uuid.uuid5(uuid.UUID(alert.id), "alert_closed")),
+        time=utc(last_seen),
+        camera=alert.camera,
+        class_name=alert.class_name,
+        track=alert.track,
+        zone=alert.zone,
+        violation=alert.violation,
+        alert=alert.id,
+        started=alert.time,
+        duration_s=max(0.0, last_seen - alert.time.timestamp()),
+        end="unknown",
+        model=alert.model,
+    )
+
+
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of everything that leaves the box."""
+    """Builds the JSON schema of all messages that leave the box."""
     schema = _ADAPTER.json_schema(mode="serialization", by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ppe_edge messages", **schema}
 
 
 def schema_text() -> str:
-    """The content of alert.schema.json; `python -m ppe_edge.delivery.messages` prints it."""
+    """Returns the content of alert.schema.json; `python -m ppe_edge.delivery.messages` prints it."""
     return json.dumps(json_schema(), indent=2, sort_keys=True) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The outbox's tables: what is in them survives a power cut as soon as a method returns. Not for several threads at once."""
+"""The tables of the outbox. A change survives a power cut as soon as the method returns. Not thread-safe."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,26 +24,35 @@ CREATE TABLE IF NOT EXISTS open_alerts (
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A message that a sink has not confirmed."""
+    """A message that a sink has not confirmed.
+
+    Attributes:
+        sequence: Key of its row.
+        message_id: Its id.
+        attempts: Number of attempts so far.
+        uncertain: Whether one of them may have succeeded.
+        body: The message as JSON.
+    """
 
     sequence: int
+    message_id: str
     attempts: int
-    uncertain: bool  # an earlier attempt may have succeeded
+    uncertain: bool
     body: str
 
 
 class OutboxDatabase:
-    """Messages, which sinks they wait for, which snapshots are kept, and which alerts are not closed yet.
+    """Messages, the sinks that they wait for, the snapshots on the disk, and the alerts that are still open.
 
     Every method may raise `sqlite3.Error`.
 
     Attributes:
-        bytes: Of messages and snapshots together.
+        bytes: Size of messages and snapshots together.
 
     Args:
-        file: Made if it is not there; None for one in memory.
+        file: Created if it does not exist; None for a database in memory.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -58,7 +67,7 @@ class OutboxDatabase:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut, not only a crash
         self._db.execute("PRAGMA foreign_keys=ON")
-        # a short log; it is written over, not shortened, so that a full disk leaves room in it for a while
+        # keeps the log short; its file is reused, not truncated, so that some commits still fit when the disk is full
         self._db.execute("PRAGMA wal_autocheckpoint=64")
         self._db.executescript(_TABLES)
         total = f"SELECT (SELECT total({_SIZE}) FROM messages) + (SELECT total(size) FROM snapshots)"
@@ -66,24 +75,25 @@ class OutboxDatabase:
 
     def insert(
         self,
+        *,
         message_id: str,
         created: float,
         body: str,
-        waiting: Mapping[str, Sequence[int]],
+        waiting: Mapping[str, tuple[int, bool]],
         snapshot: tuple[str, int] | None,
         opens: tuple[str, float] | None = None,
         closes: str | None = None,
     ) -> None:
-        """Adds a message, all of it or nothing.
+        """Adds a message in one transaction.
 
         Args:
             message_id: Its id.
             created: UTC epoch seconds.
-            body: JSON.
-            waiting: Sink -> attempts so far, and whether one of them may have succeeded (0 or 1).
+            body: The message as JSON.
+            waiting: Sink -> number of attempts so far, and whether one of them may have succeeded.
             snapshot: File name and size in bytes.
-            opens: The violation of which this message is the alert, and when it was seen, UTC epoch seconds.
-            closes: The violation of which this message is the end.
+            opens: The violation that this message opens, and when it was seen, UTC epoch seconds.
+            closes: The violation that this message closes.
         """
         with self._transaction():
             values = (message_id, created, body)
@@ -102,60 +112,62 @@ class OutboxDatabase:
         self.bytes += len(body.encode()) + (snapshot[1] if snapshot else 0)
 
     def first_waiting(self, sink: str, wanted: Callable[[str], bool]) -> Waiting | None:
-        """The sink's oldest message whose id is `wanted`."""
+        """Returns the oldest message that waits for the sink and whose id is `wanted`."""
         query = "SELECT sequence, id, attempts, uncertain FROM deliveries JOIN messages USING (sequence) WHERE sink = ?"
         for sequence, message_id, attempts, uncertain in self._db.execute(f"{query} ORDER BY sequence", (sink,)):
             if wanted(message_id):
                 body = self._db.execute("SELECT body FROM messages WHERE sequence = ?", (sequence,)).fetchone()[0]
-                return Waiting(sequence, attempts, bool(uncertain), body)
+                return Waiting(
+                    sequence=sequence, message_id=message_id, attempts=attempts, uncertain=bool(uncertain), body=body
+                )
         return None
 
     def mark_tried(self, sink: str, sequence: int) -> None:
-        """An attempt begins, of which nobody knows yet how it ends."""
+        """Notes that an attempt begins; its outcome is unknown for now."""
         update = "UPDATE deliveries SET attempts = attempts + 1, uncertain = 1 WHERE sink = ? AND sequence = ?"
         self._db.execute(update, (sink, sequence))
 
     def set_uncertain(self, sink: str, message_id: str, uncertain: bool) -> None:
-        """How the last attempt ended, as far as is known."""
+        """Notes whether the last attempt may have succeeded."""
         self._db.execute(f"UPDATE deliveries SET uncertain = ? WHERE {_ONE_DELIVERY}", (uncertain, sink, message_id))
 
     def confirm(self, deliveries: Iterable[tuple[str, str]]) -> None:
-        """These (sink, message id) wait no more."""
+        """Deletes deliveries, given as (sink, message id)."""
         with self._transaction():
             self._db.executemany(f"DELETE FROM deliveries WHERE {_ONE_DELIVERY}", deliveries)
 
     def open_alerts(self) -> list[tuple[str, float]]:
-        """(the alert, when its violation was last seen) of those whose end has not been put, oldest first."""
+        """Returns (body of the alert, when its violation was last seen) of the alerts that are not closed, oldest first."""
         return self._db.execute("SELECT body, last_seen FROM open_alerts ORDER BY last_seen, violation").fetchall()
 
     def note_seen(self, seen: Mapping[str, float]) -> None:
-        """Violation -> when it was last seen, UTC epoch seconds; those that are not open are left out."""
+        """Stores when violations were last seen, UTC epoch seconds; ignores those that are not open."""
         with self._transaction():
             rows = [(last, violation) for violation, last in seen.items()]
             self._db.executemany("UPDATE open_alerts SET last_seen = ? WHERE violation = ?", rows)
 
     def recent(self, count: int) -> list[str]:
-        """The last messages, newest first."""
+        """Returns the bodies of the latest messages, newest first."""
         return [row[0] for row in self._db.execute("SELECT body FROM messages ORDER BY sequence DESC LIMIT ?", (count,))]
 
     def pending(self) -> dict[str, int]:
-        """Sink -> how many messages wait for it."""
+        """Returns the number of waiting messages per sink."""
         return dict(self._db.execute("SELECT sink, count(*) FROM deliveries GROUP BY sink").fetchall())
 
     def count_messages(self) -> int:
-        """All, delivered ones too."""
+        """Returns the number of all messages, including delivered ones."""
         return int(self._db.execute("SELECT count(*) FROM messages").fetchone()[0])
 
     def snapshots(self) -> list[tuple[str, float, int]]:
-        """(file, created, size), oldest first."""
+        """Returns (file, created, size) of all snapshots, oldest first."""
         return self._db.execute("SELECT file, created, size FROM snapshots ORDER BY created, rowid").fetchall()
 
     def has_snapshot(self, file: str) -> bool:
-        """Whether it is kept."""
+        """Whether a snapshot is on the disk."""
         return self._db.execute("SELECT 1 FROM snapshots WHERE file = ?", (file,)).fetchone() is not None
 
     def forget_snapshots(self, files: Sequence[str]) -> None:
-        """Their files are gone."""
+        """Deletes the rows of snapshots whose files were deleted."""
         if not files:
             return
         self.bytes -= sum(size for file, _, size in self.snapshots() if file in set(files))
@@ -163,20 +175,20 @@ class OutboxDatabase:
             self._db.executemany("DELETE FROM snapshots WHERE file = ?", [(file,) for file in files])
 
     def drop_delivered(self, keep: int) -> None:
-        """Deletes the messages that wait for no sink, except for the `keep` newest of them."""
+        """Deletes the messages that wait for no sink, except the `keep` newest of them."""
         self._drop(f"{_DELIVERED} ORDER BY sequence DESC LIMIT -1 OFFSET ?", keep)
 
     def drop_before(self, created: float) -> int:
-        """Deletes older messages; returns how many of them some sink has not confirmed."""
+        """Deletes messages older than `created`; returns how many of them were not delivered to every sink."""
         return self._drop("SELECT sequence FROM messages WHERE created < ?", created)
 
     def drop_oldest(self, size: float) -> int:
-        """Deletes the oldest messages of `size` bytes together; returns how many of them some sink has not confirmed."""
+        """Deletes the oldest messages, `size` bytes in total; returns how many of them were not delivered to every sink."""
         older = f"SELECT sequence, sum({_SIZE}) OVER (ORDER BY sequence) - {_SIZE} AS before FROM messages"
         return self._drop(f"SELECT sequence FROM ({older}) WHERE before < ?", size)
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the database."""
         self._db.close()
 
     def _drop(self, selection: str, value: float) -> int:

@@ -1,1 +1,1 @@
-"""IoT Edge: the connection to the hub and the module twin."""
+"""Azure IoT Edge: the connection to the hub, and the module twin."""

@@ -1,8 +1,8 @@
-"""The one connection to IoT Edge's hub, which the IoT Hub sink and the module twin share.
+"""The connection to the hub of IoT Edge, shared by the IoT Hub sink and the module twin.
 
-A module identity may be connected only once. azure-iot-device loses what it was about to send when the hub goes away,
-waits for ever when the hub freezes, and may call itself connected when patches no longer arrive. So its own retries
-are off: at the first sign of trouble the client is thrown away and a fresh one is built.
+A module identity may be connected only once. azure-iot-device loses messages in flight when the hub disconnects, waits forever
+when the hub freezes, and may report a connection although patches no longer arrive. Therefore its own retries are off: at the
+first problem the client is discarded, and a new one is created.
 """
 
 import asyncio
@@ -18,20 +18,25 @@ from ppe_edge.backoff import Backoff
 from ppe_edge.errors import EdgeError
 
 if TYPE_CHECKING:
-    from azure.iot.device.aio import IoTHubModuleClient  # takes a fifth of a second, which a box without IoT Edge saves
+    from azure.iot.device.aio import IoTHubModuleClient  # takes a fifth of a second, and is only needed with IoT Edge
 
-_LOG = logging.getLogger(__name__)
-logging.getLogger("azure.iot").setLevel(logging.ERROR)  # it tells of every message in six lines
-_KEEP_ALIVE_S = 10  # also how long a TLS handshake with a frozen hub holds up the client's only thread
+_log = logging.getLogger(__name__)
+logging.getLogger("azure.iot").setLevel(logging.ERROR)  # it logs six lines per message
+_KEEP_ALIVE_S = 10  # also bounds how long a TLS handshake with a frozen hub blocks the only thread of the client
 _CONNECT_S = 30.0
 _SHUTDOWN_S = 5.0
 _SHUTDOWN_TRIES = 3
-_VARIABLES = {"IOTEDGE_WORKLOADURI", "EdgeHubConnectionString"}  # in a module; on a developer's machine
+_VARIABLES = {"IOTEDGE_WORKLOADURI", "EdgeHubConnectionString"}  # set in a module, and on a developer's machine
 _T = TypeVar("_T")
 
 
-class HubUnavailable(Exception):  # noqa: N818 - a state, not a mistake
-    """There is no connection to the hub, or it was lost; `outcome_unknown` when the call may have been carried out."""
+class HubUnavailable(Exception):  # noqa: N818 - a state, not an error
+    """There is no connection to the hub, or it was lost.
+
+    Args:
+        reason: One line.
+        outcome_unknown: Whether the call may have succeeded.
+    """
 
     def __init__(self, reason: str, outcome_unknown: bool) -> None:
         super().__init__(reason)
@@ -39,17 +44,22 @@ class HubUnavailable(Exception):  # noqa: N818 - a state, not a mistake
 
 
 class HubConnection:
-    """Keeps a fresh client connected, in a thread of its own; finds the hub in the variables that IoT Edge sets.
+    """Keeps a client connected, in a thread of its own. The address of the hub comes from variables that IoT Edge sets.
+
+    Attributes:
+        connected: Set while a client is connected.
 
     Raises:
-        EdgeError: There are no such variables.
+        EdgeError: The variables are not set.
     """
 
     def __init__(self) -> None:
         if not _VARIABLES & set(os.environ):
             raise EdgeError(
-                "iothub and twin: expected the variables that IoT Edge sets in a module (IOTEDGE_WORKLOADURI, ...), got none: "
-                "run the box as an IoT Edge module, or leave iothub and twin out"
+                setting="sinks.iothub and twin",
+                expected="the environment variables that IoT Edge sets in a module (IOTEDGE_WORKLOADURI, ...)",
+                got="none of them",
+                hint="run the box as an IoT Edge module, or remove sinks.iothub and twin",
             )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
@@ -61,29 +71,34 @@ class HubConnection:
         self.connected = threading.Event()
 
     def subscribe(self, on_client: Callable[["IoTHubModuleClient"], None], on_connected: Callable[[], None]) -> None:
-        """Before `start`: `on_client` puts handlers on each fresh client (may block); `on_connected` hears of its use."""
+        """Registers callbacks; call before `start`.
+
+        Args:
+            on_client: Sets handlers on each new client; may block.
+            on_connected: Called when a new client is connected.
+        """
         self._on_client.append(on_client)
         self._on_connected.append(on_connected)
 
     def start(self) -> None:
-        """Begins to connect; returns at once."""
+        """Starts the thread that connects; returns at once."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Disconnects; gives up after `timeout_s`, and soon if there is no connection."""
+        """Disconnects; gives up after `timeout_s`, or earlier if there is no connection."""
         self._stopping = True
         self._loop.call_soon_threadsafe(self._broken.set)
         self._thread.join(timeout_s if self.connected.is_set() else min(timeout_s, 0.5))
 
     def call(self, action: Callable[["IoTHubModuleClient"], Awaitable[_T]], timeout_s: float) -> _T:
-        """Lets the client do something, from any thread but the connection's own.
+        """Calls a method of the client. Must not be called from the connection's own thread.
 
         Args:
-            action: For example `lambda client: client.get_twin()`.
-            timeout_s: After which it counts as failed, and the client as broken.
+            action: The call, such as `lambda client: client.get_twin()`.
+            timeout_s: Seconds after which the call has failed and the client counts as broken.
 
         Raises:
-            HubUnavailable: Not connected, failed, or not finished in time.
+            HubUnavailable: There is no connection, or the call failed or timed out.
         """
         if self._stopping or not self.connected.is_set():
             raise HubUnavailable("not connected to the hub", outcome_unknown=False)
@@ -94,7 +109,7 @@ class HubConnection:
         if client is None:
             raise HubUnavailable("not connected to the hub", outcome_unknown=False)
         task = asyncio.ensure_future(action(client))
-        # neither cancelled when late (the client stumbles over that) nor waited for: discarding the client ends it
+        # a late call is neither cancelled, which breaks the client, nor awaited: discarding the client ends it
         finished, _ = await asyncio.wait({task}, timeout=timeout_s)
         if not finished:
             task.add_done_callback(lambda late: late.cancelled() or late.exception())
@@ -102,12 +117,12 @@ class HubConnection:
             raise HubUnavailable(f"no answer from the hub within {timeout_s:g} s", outcome_unknown=True)
         try:
             return task.result()
-        except Exception as error:  # the client wraps whatever happens inside
+        except Exception as error:  # the client wraps all kinds of errors
             self._lose(client)
             raise HubUnavailable(f"{type(error).__name__}: {error}", outcome_unknown=True) from error
 
     def _lose(self, client: "IoTHubModuleClient") -> None:
-        """A client that failed once is not used again; called in the loop's thread."""
+        """Stops using a client that failed; called in the loop's thread."""
         if client is self._client:
             self._client = None
             self.connected.clear()
@@ -125,23 +140,24 @@ class HubConnection:
         while not self._stopping:
             self._broken.clear()
             client = None
-            gc.collect()  # a discarded client is a knot of references that holds sockets until it is collected
+            gc.collect()  # a discarded client has reference cycles, and holds sockets until it is collected
             try:
                 client = await _in_thread(self._build, _CONNECT_S)
                 await asyncio.wait_for(client.connect(), _CONNECT_S)
-                for on_client in self._on_client:  # setting a handler subscribes, and blocks until that is confirmed
+                for on_client in self._on_client:  # setting a handler subscribes, and blocks until the hub confirms
                     await _in_thread(partial(on_client, client), _CONNECT_S)
                 if client.connected and not self._stopping:
                     self._client = client
                     self.connected.set()
                     backoff.reset()
-                    _LOG.info("hub: connected")
+                    _log.info("hub: connected")
                     for on_connected in self._on_connected:
                         on_connected()
                     await self._broken.wait()
-                    _LOG.warning("hub: connection lost") if not self._stopping else None
-            except Exception as error:  # whatever it is, the next attempt is a fresh one
-                _LOG.warning("hub: cannot connect: %s: %s", type(error).__name__, error)
+                    if not self._stopping:
+                        _log.warning("hub: connection lost")
+            except Exception as error:  # any error: the next attempt uses a new client
+                _log.warning("hub: cannot connect: %s: %s", type(error).__name__, error)
             finally:
                 self._client = None
                 self.connected.clear()
@@ -169,24 +185,27 @@ class HubConnection:
 
 
 async def _discard(client: "IoTHubModuleClient") -> None:
-    """Ends a client and its threads; one that is just losing its connection refuses at first, and would leak."""
+    """Shuts a client down. One that is just losing its connection fails at first, and would leak without another try."""
     for _ in range(_SHUTDOWN_TRIES):
         try:
             await asyncio.wait_for(client.shutdown(), _SHUTDOWN_S)
             return
         except Exception as error:
-            _LOG.info("hub: the old client did not shut down: %s", type(error).__name__)
+            _log.info("hub: the old client did not shut down: %s", type(error).__name__)
             await asyncio.sleep(0.1)
 
 
 async def _in_thread(function: Callable[[], _T], timeout_s: float) -> _T:
-    """Runs what may block in a daemon thread, so that one that hangs does not keep the process from ending."""
+    """Runs a blocking function in a daemon thread, so that one that hangs does not keep the process alive."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
     def finish(result: _T | None, error: BaseException | None) -> None:
         if not future.done():
-            future.set_exception(error) if error is not None else future.set_result(result)  # type: ignore[arg-type]
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
 
     def work() -> None:
         try:

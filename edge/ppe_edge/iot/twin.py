@@ -1,4 +1,4 @@
-"""Remote control: desired properties are applied live and reported back, direct methods are answered."""
+"""The module twin: applies desired properties, reports the outcome, and answers direct methods."""
 
 import json
 import logging
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from azure.iot.device import MethodRequest
     from azure.iot.device.aio import IoTHubModuleClient
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _TIMEOUT_S = 15.0
-_MOST_ANSWER_BYTES = 128 * 1024  # IoT Hub's limit for the answer of a direct method
+_MAX_ANSWER_BYTES = 128 * 1024  # limit of IoT Hub for the response of a direct method
 
 
 class TwinConfig(BaseModel):
-    """Whether the module twin steers this box."""
+    """Whether the module twin controls the box."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    enabled: bool = Field(default=False, description="Needs IoT Edge: desired properties and direct methods are obeyed.")
+    enabled: bool = Field(default=False, description="Whether the module twin controls the box; requires IoT Edge.")
 
 
 def merge_patch(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """A twin document after a patch: objects are merged, null removes (RFC 7396), $metadata is left out."""
+    """Applies a patch to a twin document: objects are merged, null removes a key (RFC 7396), $metadata is dropped."""
     merged = dict(document)
     for key, value in patch.items():
         if key.startswith("$"):
@@ -46,14 +46,14 @@ def merge_patch(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[s
 
 
 class TwinClient:
-    """Carries the twin's wishes to the runtime, one after the other, in a thread of its own.
+    """Passes desired values to the runtime, one document at a time, in a thread of its own.
 
     Args:
-        hub: The connection; this object subscribes to it, so make it before `hub.start()`.
-        apply: Takes the whole desired document (without $metadata) and makes it so, or raises `EdgeError` with a
-            reason; then nothing has changed. Must not let a password into the reason.
-        methods: Name -> function of the request's payload that returns the answer, or raises `EdgeError`.
-        state: More properties to report with each outcome, and with each new connection.
+        hub: The connection. This object subscribes to it, so create it before `hub.start()`.
+        apply: Applies the whole desired document (without $metadata), or raises `EdgeError` with a reason without changing
+            anything. The reason must not contain passwords.
+        methods: Name -> function of the request's payload that returns the response, or raises `EdgeError`.
+        state: Returns more properties to report with each outcome and with each new connection.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class TwinClient:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="twin", daemon=True)
         self._desired: dict[str, Any] = {}
-        self._version: int | None = None  # None: not known, so a patch cannot be merged
-        self._outcome: dict[str, Any] | None = None  # of the last document that was applied
+        self._version: int | None = None  # None: unknown, so that a patch cannot be merged
+        self._outcome: dict[str, Any] | None = None  # of the latest document
         hub.subscribe(self._listen, lambda: self._work.put(self._fetch))
 
     def start(self) -> None:
-        """Begins to obey; returns at once."""
+        """Starts the thread; returns at once."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Finishes what is being applied; gives up after `timeout_s`."""
+        """Finishes the current document; gives up after `timeout_s`."""
         self._work.put(None)
         self._thread.join(timeout_s)
 
@@ -88,9 +88,9 @@ class TwinClient:
         while (task := self._work.get()) is not None:
             try:
                 task()
-            except HubUnavailable as error:  # the fresh connection fetches the whole twin again
+            except HubUnavailable as error:  # the next connection fetches the whole twin again
                 self._version = None
-                _LOG.warning("twin: %s", error)
+                _log.warning("twin: %s", error)
 
     def _fetch(self) -> None:
         desired: dict[str, Any] = self._hub.call(lambda client: client.get_twin(), _TIMEOUT_S)["desired"]
@@ -104,7 +104,7 @@ class TwinClient:
     def _patch(self, patch: dict[str, Any]) -> None:
         version = patch.get("$version", 0)
         if self._version is not None and version <= self._version:
-            return  # fetched already
+            return  # already fetched
         if self._version is None or version != self._version + 1:
             self._fetch()
         else:
@@ -117,8 +117,8 @@ class TwinClient:
             self._outcome = {"version": version, "accepted": True, "reason": ""}
         except EdgeError as error:
             self._outcome = {"version": version, "accepted": False, "reason": str(error)[:1000]}
-        except Exception as error:  # a mistake of ours must not cut the box off from its remote control
-            _LOG.exception("twin: version %s failed", version)
+        except Exception as error:  # a bug must not end the remote control of the box
+            _log.exception("twin: version %s failed", version)
             self._outcome = {"version": version, "accepted": False, "reason": f"internal error: {type(error).__name__}"}
         self._report()
 
@@ -130,18 +130,18 @@ class TwinClient:
         from azure.iot.device import MethodResponse
 
         status, payload = self._call_method(request.name, request.payload)
-        if len(json.dumps(payload).encode()) > _MOST_ANSWER_BYTES:
-            status, payload = 413, {"error": f"the answer exceeds the {_MOST_ANSWER_BYTES} bytes that IoT Hub carries"}
+        if len(json.dumps(payload).encode()) > _MAX_ANSWER_BYTES:
+            status, payload = 413, {"error": f"the response exceeds the {_MAX_ANSWER_BYTES} bytes that IoT Hub carries"}
         response = MethodResponse.create_from_method_request(request, status, payload)
         self._hub.call(lambda client: client.send_method_response(response), _TIMEOUT_S)
 
     def _call_method(self, name: str, payload: Any) -> tuple[int, dict[str, Any]]:
         if name not in self._methods:
-            return 404, {"error": f"no method {name!r}, but {', '.join(sorted(self._methods))}"}
+            return 404, {"error": f"unknown method {name!r}, expected one of {', '.join(sorted(self._methods))}"}
         try:
             return 200, self._methods[name](payload)
         except EdgeError as error:
             return 400, {"error": str(error)}
         except Exception as error:
-            _LOG.exception("twin: method %s failed", name)
+            _log.exception("twin: method %s failed", name)
             return 500, {"error": f"internal error: {type(error).__name__}"}

@@ -1,4 +1,4 @@
-"""`--record`: what a camera saw, with what was found drawn into it, as a video."""
+"""`--record`: writes annotated videos of the cameras."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,22 +10,19 @@ from numpy.typing import NDArray
 
 from ppe_edge.errors import EdgeError
 
-TICKS = 1000  # a second
-BIT_RATE = 4_000_000
+TICKS = 1000  # per second
+BIT_RATE = 4_000_000  # bits per second
 
 
 class Recorder:
-    """Writes one camera's pictures, at the times at which they were taken, into DIR/CAMERA.mp4.
+    """Writes the frames of one camera, with their capture times, to FOLDER/CAMERA.mp4.
 
-    A picture of another size begins another file, CAMERA.2.mp4. The files are written in fragments: one that is cut off can be
-    played up to there.
+    A frame of another size starts another file, CAMERA.2.mp4. The files are fragmented: a truncated file can be played up to
+    its end.
 
     Args:
-        folder: Exists.
-        camera: The camera's name.
-
-    Raises:
-        EdgeError: By `add`: the file cannot be written.
+        folder: An existing folder.
+        camera: Name of the camera.
     """
 
     def __init__(self, folder: Path, camera: str) -> None:
@@ -39,8 +36,16 @@ class Recorder:
         self._stream: VideoStream | None = None
 
     def add(self, image: NDArray[np.uint8], seconds: float) -> None:
-        """Appends a picture uint8 [H, W, 3] that was taken at `seconds`; one that is not later than the last is left out."""
-        height, width = (side - side % 2 for side in image.shape[:2])  # the colours have half the resolution
+        """Appends an image. Skips it if it is not later than the last one.
+
+        Args:
+            image: uint8 [H, W, 3], RGB.
+            seconds: Capture time.
+
+        Raises:
+            EdgeError: The file cannot be written.
+        """
+        height, width = (side - side % 2 for side in image.shape[:2])  # yuv420p needs even sides
         if min(height, width) < 2:
             return
         try:
@@ -55,11 +60,11 @@ class Recorder:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
             frame.pts, frame.time_base = tick, Fraction(1, TICKS)
             self._container.mux(self._stream.encode(frame))
-        except OSError as error:  # PyAV's errors are of this kind too
-            raise EdgeError(f"{self._path()}: cannot be written ({error.strerror or error})") from error
+        except OSError as error:  # includes the errors of PyAV
+            raise EdgeError(f"cannot be written ({error.strerror or error})", file=self._path()) from error
 
     def close(self) -> None:
-        """Ends the file."""
+        """Finishes the current file."""
         container, stream = self._container, self._stream
         self._container = self._stream = None
         self._size = (0, 0)

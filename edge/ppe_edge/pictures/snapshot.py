@@ -1,4 +1,4 @@
-"""The picture that goes with an alert: everybody's head made unknowable, boxes drawn, as JPEG."""
+"""The alert snapshot: all heads pixelated, boxes drawn, encoded as JPEG."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,50 +10,55 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.model.detector import Detections
 from ppe_edge.rules.tracker import Track
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.drawing import BARE_HEAD, colour_of
 
 Image = NDArray[np.uint8]
 
-CELLS = 4  # a head is made of so many squares a side: its colours stay, its face does not
-MARGIN = 0.15  # part of its size by which more than the box is hidden
-HIDDEN_FROM = 0.1  # what the model takes for a head with so low a score is hidden as well, though it is no track yet
-LOWEST_QUALITY = 30
+CELLS = 4  # squares per side of a pixelated head: its colours remain visible, its face does not
+MARGIN = 0.15  # pixelated beyond each side of the box, as a fraction of its size
+HIDDEN_FROM = 0.1  # detections from this score on are pixelated, though they need not be tracks yet
+MIN_QUALITY = 30
 NO_BOXES = np.empty((0, 4), dtype=np.float32)
-# RGB that colour-blind people tell apart as well (Okabe & Ito 2008)
-_COLOURS = {"none": (213, 40, 40), "helmet": (0, 158, 115)}
-_OTHER = (0, 114, 178)
-_ALARMED = _COLOURS["none"]  # whatever the violation's class is called
+_ALARMED = BARE_HEAD  # whatever the class of the violation
 
 
 class SnapshotConfig(BaseModel):
-    """How pictures are made that leave the processing."""
+    """Settings of snapshots and of the live view."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    blur: bool = Field(True, description="Whether all heads are made unknowable.")
-    max_side: int = Field(1280, ge=64, le=8192, description="The longer side at most, pixels.")
-    quality: int = Field(
-        80, ge=LOWEST_QUALITY, le=100, description="Of the JPEG; lowered where the picture would be too large."
-    )
-    max_bytes: int = Field(200_000, ge=10_000, le=10_000_000, description="Of the JPEG at most.")
+    blur: bool = Field(True, description="Whether all heads are pixelated.")
+    max_side: int = Field(1280, ge=64, le=8192, description="Maximum length of the longer side, pixels.")
+    quality: int = Field(80, ge=MIN_QUALITY, le=100, description="JPEG quality; lowered if the file would exceed max_bytes.")
+    max_bytes: int = Field(200_000, ge=10_000, le=10_000_000, description="Maximum size of the JPEG, bytes.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
-    """A picture that was looked at, and what is in it."""
+    """A processed frame and its heads.
+
+    Attributes:
+        frame: The frame.
+        tracks: All tracks, those that were not detected in this frame included.
+        contract: Contract of the model.
+        heads_xyxy: Boxes of everything that may be a head, [N, 4], pixels of the frame.
+        thresholds: Alarm threshold of each label.
+        alarmed: Ids of the tracks with open violations.
+    """
 
     frame: Frame
-    tracks: tuple[Track, ...]  # all that are known, found this time or not
+    tracks: tuple[Track, ...]
     contract: ModelContract
-    heads_xyxy: NDArray[np.float32]  # [N, 4], pixels of the picture, all that may be heads
-    thresholds: tuple[float, ...]  # by label: the score from which on a head counts
-    alarmed: frozenset[int]  # tracks whose violations were told of and go on
+    heads_xyxy: NDArray[np.float32]
+    thresholds: tuple[float, ...]
+    alarmed: frozenset[int]
 
 
 def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
-    """Replaces each box [N, 4] and a margin by a few squares of its mean colours, in place; that cannot be undone."""
+    """Pixelates each box [N, 4] with a margin, in place. The original cannot be recovered."""
     height, width = image.shape[:2]
     for x1, y1, x2, y2 in np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4):
         dx, dy = MARGIN * (x2 - x1), MARGIN * (y2 - y1)
@@ -66,12 +71,15 @@ def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
 
 
 def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
-    """A smaller copy with heads hidden, and the heads that were found in this very picture and count framed.
+    """Returns a copy of the frame, scaled down, with heads pixelated and the detections above their thresholds drawn.
 
     Args:
-        view: The picture.
-        config: How.
-        alarmed: Tracks that are marked as those that raised an alarm, however they score in this picture.
+        view: The frame.
+        config: Size of the copy, and whether to pixelate.
+        alarmed: Tracks to be marked as alarmed, whatever their score in this frame.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
     """
     image = view.frame.image
     height, width = image.shape[:2]
@@ -82,21 +90,21 @@ def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
     if config.blur:
         hide_heads(canvas, np.concatenate((boxes, view.heads_xyxy * np.float32(scale))))
     thin = max(1, round(max(size) / 640))
-    # the alarmed ones last, so that nothing covers them
+    # alarmed heads last, so that nothing covers them
     for track, box in sorted(zip(view.tracks, boxes, strict=True), key=lambda pair: pair[0].id in alarmed):
-        text = f"{view.contract.class_names[track.label]} {track.score:.2f} #{track.id}"
+        name = view.contract.display_name(view.contract.class_names[track.label])
+        text = f"{name} {track.score:.2f} #{track.id}"
         if track.seen and track.id in alarmed:
             thick = 4 * thin
-            around = box + np.array([-1, -1, 1, 1]) * (thick // 2 + 1)  # what it is about stays free
-            most = np.array([size[0], size[1], size[0], size[1]]) - 1 - thick // 2
-            _frame(canvas, np.clip(around, thick // 2, most), f"ALERT: {text}", _ALARMED, thick)
+            around = box + np.array([-1, -1, 1, 1]) * (thick // 2 + 1)  # keep the head itself visible
+            limits = np.array([size[0], size[1], size[0], size[1]]) - 1 - thick // 2
+            _draw_box(canvas, np.clip(around, thick // 2, limits), f"ALERT: {text}", _ALARMED, thick)
         elif track.seen and track.score >= view.thresholds[track.label]:
-            name = view.contract.class_names[track.label]
-            _frame(canvas, box, text, _COLOURS.get(name, _OTHER), thin)
+            _draw_box(canvas, box, text, colour_of(name, track.label), thin)
     return canvas
 
 
-def _frame(canvas: Image, box_xyxy: NDArray[np.floating[Any]], text: str, rgb: tuple[int, int, int], line: int) -> None:
+def _draw_box(canvas: Image, box_xyxy: NDArray[np.floating[Any]], text: str, rgb: tuple[int, int, int], line: int) -> None:
     x1, y1, x2, y2 = np.rint(box_xyxy).astype(int).tolist()
     font_scale = max(0.4, max(canvas.shape[:2]) / 1600)
     cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line)
@@ -110,24 +118,24 @@ def _frame(canvas: Image, box_xyxy: NDArray[np.floating[Any]], text: str, rgb: t
 
 
 def encode(image: Image, config: SnapshotConfig) -> bytes | None:
-    """RGB uint8 [H, W, 3] -> JPEG; worse, then smaller, until it fits; None if even that does not."""
+    """Encodes an RGB image uint8 [H, W, 3] as JPEG. Lowers the quality, then the size, until it fits; None if it never does."""
     quality = config.quality
     while min(image.shape[:2]) >= 16:
         done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
         if done and len(data) <= config.max_bytes:
             return bytes(data)
-        if quality > LOWEST_QUALITY:
-            quality = max(LOWEST_QUALITY, quality - 20)
+        if quality > MIN_QUALITY:
+            quality = max(MIN_QUALITY, quality - 20)
         else:
             image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return None
 
 
 def make_snapshot(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> bytes | None:
-    """`draw`, then `encode`."""
+    """Draws and encodes a view; see `draw` and `encode`."""
     return encode(draw(view, config, alarmed), config)
 
 
-def weak_heads(detections: Detections) -> NDArray[np.float32]:
-    """Boxes [N, 4] of everything that may be somebody's head, whether it has become a track or not."""
+def possible_heads(detections: Detections) -> NDArray[np.float32]:
+    """Returns the boxes [N, 4] of all detections that may be heads, whether they are tracked or not."""
     return detections.boxes_xyxy[detections.scores >= HIDDEN_FROM]

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import AuditReport, audit
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.validation import VAL, training_split
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, from_coco_results
 
@@ -58,29 +57,28 @@ def read_material(
     Raises:
         UserError: A file that cannot be read, or that belongs to other photos, classes or another split.
     """
-    mapping = load_class_map(class_map)
     rows = read_json(detections)
     truth_path = detections.with_name(GROUND_TRUTH_FILE)
     truth = read_json(truth_path) if truth_path.exists() else None
-    # photos held out of the training split are no split of the data: all of it is looked at
-    report = audit(data, mapping, splits=None if split == VAL else [split], progress=False)
-    if report.errors and on_error == "stop":
-        report.raise_on_errors(mapping)
+    # the division into training and validation depends on images that look alike in any split
+    splits = None if split == VAL else [split]
+    dataset = AnnotatedDataset.open(data, class_map, splits=splits, on_error=on_error, progress=False)
+    class_names = dataset.class_map.class_names
     info: Mapping[str, Any] = {}
     if truth is None:
-        if split == VAL and VAL not in report.images:
+        if split == VAL and VAL not in dataset.splits:
             raise UserError(
                 f"{truth_path}: expected it beside {detections.name}, since it tells which photos were held out for "
                 f"validation ({data} has no split {VAL}), got no such file"
             )
-        annotated = report.split(split)
+        annotated = dataset.split(split)
     else:
-        info, annotated = _listed_photos(truth, truth_path, report, split, mapping.class_names)
-    check_rows(rows, detections, len(annotated), mapping.class_names)
+        info, annotated = _listed_photos(truth, truth_path, dataset, split, class_names)
+    check_rows(rows, detections, len(annotated), class_names)
     return Material(
         annotated,
         from_coco_results(rows),
-        mapping.class_names,
+        class_names,
         split,
         data,
         str(info.get("model", "")),
@@ -109,7 +107,7 @@ def read_json(path: Path) -> Any:
 
 
 def _listed_photos(
-    truth: Any, path: Path, report: AuditReport, split: str, class_names: tuple[str, ...]
+    truth: Any, path: Path, dataset: AnnotatedDataset, split: str, class_names: tuple[str, ...]
 ) -> tuple[Mapping[str, Any], list[AnnotatedImage]]:
     """The photos in the order of their ids; their annotation comes from the data."""
     try:
@@ -129,14 +127,14 @@ def _listed_photos(
             f"{path}: holds the classes {', '.join(classes)}, the class map makes {', '.join(class_names)}: choose the class "
             "map with --class-map"
         )
-    held_out = split == VAL and VAL not in report.images
-    photos = {a.image_id: a for a in report.split(training_split(report) if held_out else split)}
+    held_out = split == VAL and VAL not in dataset.splits
+    photos = {a.image_id: a for a in dataset.split(training_split(dataset) if held_out else split)}
     missing = [n for n in names if n not in photos]
     more = [] if held_out else sorted(set(photos) - set(names))
     if missing or more:
         what = f"{missing[0]!r} is not in the split" if missing else f"{more[0]!r} was not measured"
         raise UserError(
-            f"{path}: holds other photos than {report.root} ({what}): evaluate again, or give the data it was made on"
+            f"{path}: holds other photos than {dataset.root} ({what}): evaluate again, or give the data it was made on"
         )
     return info, [photos[n] for n in names]
 

@@ -1,4 +1,4 @@
-"""Where messages go: IoT Hub, MQTT, a webhook, a file."""
+"""Destinations of messages: IoT Hub, MQTT, a webhook, a file."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,22 +13,25 @@ __all__ = ["Sink", "SinkFailed", "SinkRefused", "SinksConfig", "build_sinks"]
 
 
 class SinksConfig(BaseModel):
-    """The sinks that are given are used, each gets every message."""
+    """Every sink that is configured gets every message."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    iothub: IotHubSinkConfig | None = Field(default=None, description="IoT Hub, through IoT Edge.")
+    iothub: IotHubSinkConfig | None = Field(default=None, description="Azure IoT Hub, through IoT Edge.")
     mqtt: MqttSinkConfig | None = Field(default=None, description="Any MQTT broker.")
-    webhook: WebhookSinkConfig | None = Field(default=None, description="HTTP POST.")
-    jsonl: JsonlSinkConfig | None = Field(default=None, description="A file of JSON lines.")
+    webhook: WebhookSinkConfig | None = Field(default=None, description="HTTP POST requests.")
+    jsonl: JsonlSinkConfig | None = Field(default=None, description="A file with one JSON object per line.")
 
 
 def build_sinks(config: SinksConfig, hub: HubConnection | None) -> dict[str, Sink]:
-    """The sinks by name.
+    """Builds the configured sinks.
 
     Args:
-        config: Which.
-        hub: The connection to IoT Edge; needed for `iothub` only.
+        config: The sinks to build.
+        hub: The connection to IoT Edge; only needed for `iothub`.
+
+    Returns:
+        Name -> sink.
     """
     sinks: dict[str, Sink] = {}
     if config.iothub is not None:

@@ -1,15 +1,17 @@
-"""What every sink promises, and how it says that it could not."""
+"""The interface of a sink, and its errors."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from ppe_edge.delivery.messages import Message
 
 
 class SinkFailed(Exception):  # noqa: N818 - named by what happened
-    """The sink cannot be reached or does not confirm; the same message is tried again before any other.
+    """The sink is unreachable or did not confirm the message. The same message is tried again before any other.
 
     Args:
         reason: One line, without passwords.
-        outcome_unknown: The message may have arrived nevertheless.
+        outcome_unknown: Whether the message may have arrived nevertheless.
     """
 
     def __init__(self, reason: str, outcome_unknown: bool) -> None:
@@ -18,23 +20,23 @@ class SinkFailed(Exception):  # noqa: N818 - named by what happened
 
 
 class SinkRefused(Exception):  # noqa: N818
-    """The sink works and does not want this message: others go ahead, it is tried again later."""
+    """The sink works but rejects this message. Later messages overtake it, and it is tried again after a while."""
 
 
 class Sink(Protocol):
-    """Somewhere that messages go. Used by one thread only."""
+    """A destination of messages. Used by one thread only."""
 
-    def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
-        """Returns when the other side has confirmed the message; always returns or raises within a time limit.
+    def send(self, message: Message, snapshot: Path | None) -> None:
+        """Sends a message; returns when the receiver has confirmed it. Always returns or raises within a time limit.
 
         Args:
-            body: The message as JSON values.
-            snapshot: Its picture, which most sinks leave where it is.
+            message: The message.
+            snapshot: The JPEG of its snapshot; most sinks do not send it.
 
         Raises:
-            SinkFailed: Not confirmed.
-            SinkRefused: Refused for what is in it.
+            SinkFailed: The message is not confirmed.
+            SinkRefused: The receiver rejects the message because of its content.
         """
 
     def close(self) -> None:
-        """Lets go of connections and files; returns quickly."""
+        """Closes connections and files; returns quickly."""

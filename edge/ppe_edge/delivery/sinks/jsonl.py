@@ -1,54 +1,63 @@
-"""Messages as lines of a file, which is started anew when it has grown."""
+"""Appends messages to a file, which is rotated when it becomes too large."""
 
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks.base import SinkFailed
 from ppe_edge.delivery.sinks.payload import encode
 from ppe_edge.errors import EdgeError
 
 
 class JsonlSinkConfig(BaseModel):
-    """Messages go to a file, one JSON object a line."""
+    """Messages are appended to a file, one JSON object per line."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Path = Field(description="The file; its folder must exist.")
-    max_mb: float = Field(default=10.0, gt=0, description="A longer file is renamed to .1, .2, ... and a new one started.")
-    keep_files: int = Field(default=5, ge=1, description="How many renamed files are kept.")
+    path: Path = Field(description="The file. Its folder must exist.")
+    max_mb: float = Field(
+        default=10.0,
+        gt=0,
+        description="Maximum size in megabytes; a full file is renamed to .1, .2, ...",
+    )
+    keep_files: int = Field(default=5, ge=1, description="Number of renamed files that are kept.")
 
 
 def require_writable(config: JsonlSinkConfig) -> None:
-    """Tries whether the file can be appended to, or made, and leaves everything as it was.
+    """Checks that the file can be written, without changing or creating anything.
 
     Raises:
-        EdgeError: It cannot.
+        EdgeError: The file can neither be appended to nor created.
     """
     try:
         if config.path.exists():
             config.path.open("a+b").close()
         else:
-            tempfile.TemporaryFile(dir=config.path.parent).close()  # a box at work may make the file itself at this moment
+            # not the file itself: a running box may create it at this moment
+            tempfile.TemporaryFile(dir=config.path.parent).close()
     except OSError as error:
         raise EdgeError(
-            f"sinks.jsonl.path: {config.path}: expected a file that can be written to, got {error.strerror or error}: "
-            "choose another file, or make its folder"
+            setting="sinks.jsonl.path",
+            file=config.path,
+            expected="a writable file",
+            got=error.strerror or str(error),
+            hint="choose another file, or create its folder",
         ) from error
 
 
 class JsonlSink:
-    """Appends and fsyncs: a line that was confirmed survives a power cut."""
+    """Appends a line and syncs it to the disk: a confirmed message survives a power cut."""
 
     def __init__(self, config: JsonlSinkConfig) -> None:
         self._config = config
 
-    def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
+    def send(self, message: Message, snapshot: Path | None) -> None:
         """Appends one line; see `Sink.send`."""
-        line = encode(body) + b"\n"
+        line = encode(message) + b"\n"
         try:
             self._rotate(len(line))
             self._append(line)
@@ -56,12 +65,12 @@ class JsonlSink:
             raise SinkFailed(f"{self._config.path}: {error.strerror}", outcome_unknown=False) from error
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: the file is opened for each message."""
 
     def _append(self, line: bytes) -> None:
         with self._config.path.open("a+b", buffering=0) as stream:
             end = stream.seek(0, os.SEEK_END)
-            if end and not _ends_a_line(stream, end):  # a crash cut the last line off: it was never confirmed
+            if end and not _ends_a_line(stream, end):  # a crash cut off the last line, which was never confirmed
                 end = _after_last_newline(stream, end)
                 stream.truncate(end)
             try:
@@ -70,7 +79,7 @@ class JsonlSink:
                     written += stream.write(line[written:])
                 os.fsync(stream.fileno())
             except OSError:
-                stream.truncate(end)  # half a line is none: the disk is full
+                stream.truncate(end)  # the disk is full: remove the partial line
                 raise
 
     def _rotate(self, size: int) -> None:
@@ -83,11 +92,11 @@ class JsonlSink:
                 older.replace(path.with_name(f"{path.name}.{number}"))
 
 
-def _ends_a_line(stream: Any, end: int) -> bool:
+def _ends_a_line(stream: BinaryIO, end: int) -> bool:
     stream.seek(end - 1)
-    return bool(stream.read(1) == b"\n")
+    return stream.read(1) == b"\n"
 
 
-def _after_last_newline(stream: Any, end: int) -> int:
+def _after_last_newline(stream: BinaryIO, end: int) -> int:
     stream.seek(0)
-    return int(stream.read(end).rfind(b"\n") + 1)
+    return stream.read(end).rfind(b"\n") + 1

@@ -1,11 +1,12 @@
-"""Messages to any MQTT broker, with quality of service 1: confirmed by the broker."""
+"""Publishes messages to an MQTT broker, with quality of service 1: the broker confirms each."""
 
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks.base import SinkFailed
 from ppe_edge.delivery.sinks.payload import encode
 
@@ -14,23 +15,32 @@ if TYPE_CHECKING:
 
 
 class MqttSinkConfig(BaseModel):
-    """Messages are published to TOPIC/KIND, for example ppe/gate/alert."""
+    """Messages are published to TOPIC/KIND, such as ppe/gate/alert."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    host: str = Field(min_length=1, description="The broker's name or address.")
-    port: int = Field(default=8883, ge=1, le=65535)
-    topic: str = Field(default="ppe_edge", min_length=1, pattern=r"^[^#+\x00]+$", description="The messages' kind is appended.")
-    client_id: str = Field(default="", description="Empty: the broker chooses one.")
-    tls: bool = Field(default=True, description="Without it everything, the password too, is sent readable.")
-    ca_file: Path | None = Field(default=None, description="Certificates to trust instead of the system's.")
-    cert_file: Path | None = Field(default=None, description="This box's certificate.")
-    key_file: Path | None = Field(default=None, description="Key of this box's certificate.")
-    username: str | None = None
-    password: SecretStr | None = None
-    timeout_s: float = Field(default=10.0, gt=0, le=120, description="For connecting, and for each confirmation.")
-    attach_snapshot: bool = Field(default=False, description="The picture goes along as snapshot_base64 if it fits.")
-    max_bytes: int = Field(default=250_000, ge=1024, description="A message with its picture is not longer.")
+    host: str = Field(min_length=1, description="Name or address of the broker.")
+    port: int = Field(default=8883, ge=1, le=65535, description="TCP port of the broker.")
+    topic: str = Field(
+        default="ppe_edge",
+        min_length=1,
+        pattern=r"^[^#+\x00]+$",
+        description="Topic prefix; the message kind is appended.",
+    )
+    client_id: str = Field(default="", description="MQTT client id; if empty, the broker chooses one.")
+    tls: bool = Field(
+        default=True, description="Whether to encrypt the connection; without, everything is readable, including the password."
+    )
+    ca_file: Path | None = Field(default=None, description="CA certificates to trust instead of the system's.")
+    cert_file: Path | None = Field(default=None, description="Client certificate of the box.")
+    key_file: Path | None = Field(default=None, description="Private key of the client certificate.")
+    username: str | None = Field(default=None, description="User name at the broker.")
+    password: SecretStr | None = Field(default=None, description="Password at the broker.")
+    timeout_s: float = Field(
+        default=10.0, gt=0, le=120, description="Timeout of the connection and of each confirmation, in seconds."
+    )
+    attach_snapshot: bool = Field(default=False, description="Whether to include the snapshot as snapshot_base64, if it fits.")
+    max_bytes: int = Field(default=250_000, ge=1024, description="Maximum size of a message with its snapshot, in bytes.")
 
     @model_validator(mode="after")
     def _belong_together(self) -> "MqttSinkConfig":
@@ -44,27 +54,27 @@ class MqttSinkConfig(BaseModel):
 
 
 class MqttSink:
-    """Publishes and waits for the broker's PUBACK; after a failure with a fresh connection."""
+    """Publishes and waits for the broker's PUBACK; opens a new connection after a failure."""
 
     def __init__(self, config: MqttSinkConfig) -> None:
         self._config = config
         self._connection: MqttConnection | None = None
 
-    def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
+    def send(self, message: Message, snapshot: Path | None) -> None:
         """Publishes one message; see `Sink.send`."""
         config = self._config
-        data = encode(body, snapshot if config.attach_snapshot else None, config.max_bytes)
+        data = encode(message, snapshot if config.attach_snapshot else None, config.max_bytes)
         if self._connection is None or not self._connection.alive:
             self.close()
             self._connection = self._connect()
         try:
-            self._connection.publish(f"{config.topic}/{body['kind']}", data)
+            self._connection.publish(f"{config.topic}/{message.kind}", data)
         except SinkFailed:
             self.close()
             raise
 
     def _connect(self) -> "MqttConnection":
-        from ppe_edge.delivery.sinks.mqtt_connection import MqttConnection  # with paho, which only a box with MQTT needs
+        from ppe_edge.delivery.sinks.mqtt_connection import MqttConnection  # imports paho, only needed for MQTT
 
         config = self._config
         password = config.password.get_secret_value() if config.password else None

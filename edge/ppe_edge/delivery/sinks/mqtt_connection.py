@@ -1,6 +1,6 @@
-"""One connection to an MQTT broker for its whole life; when it breaks, it stays broken.
+"""A single connection to an MQTT broker, which is not reopened when it breaks.
 
-paho would send what is under way again after a reconnection, and a receiver could not tell that copy from the first.
+After a reconnection, paho would resend messages in flight, and a receiver could not tell such a copy from the original.
 """
 
 import ssl
@@ -12,21 +12,21 @@ import paho.mqtt.client as paho
 
 from ppe_edge.delivery.sinks.base import SinkFailed
 
-_KEEP_ALIVE_S = 10  # also the longest TLS handshake with a frozen broker
+_KEEP_ALIVE_S = 10  # also bounds the TLS handshake with a frozen broker
 
 
 class MqttConnection:
-    """Connects at once; used by one thread.
+    """Connects when created. Used by one thread.
 
     Args:
         address: Host and port.
-        client_id: Empty lets the broker choose.
-        login: User name and password, None without.
-        tls: None without encryption.
-        timeout_s: For the broker's answer, and for each confirmation.
+        client_id: MQTT client id; if empty, the broker chooses one.
+        login: User name and password, None for an anonymous connection.
+        tls: TLS settings, None for an unencrypted connection.
+        timeout_s: Timeout of the broker's answer and of each confirmation.
 
     Raises:
-        SinkFailed: It cannot be reached, or does not let us in.
+        SinkFailed: The broker is unreachable, or rejects the connection.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class MqttConnection:
     ) -> None:
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
-        self._answer: int | None = None  # of the broker to our connecting
+        self._answer: int | None = None  # return code of the CONNACK
         self._confirmed = 0
         self._closing = False
         self.alive = True
@@ -53,7 +53,7 @@ class MqttConnection:
         self._thread = threading.Thread(target=self._loop, name="mqtt", daemon=True)
         try:
             self._client.connect(*address, keepalive=_KEEP_ALIVE_S)
-        except OSError as error:  # TLS errors are among them
+        except OSError as error:  # includes TLS errors
             self.close()
             raise SinkFailed(f"cannot connect to {address[0]}:{address[1]}: {error}", outcome_unknown=False) from error
         self._thread.start()
@@ -62,17 +62,17 @@ class MqttConnection:
         if self._answer != 0:
             reason = "no answer" if self._answer is None else paho.connack_string(self._answer)
             self.close()
-            raise SinkFailed(f"{address[0]}:{address[1]} did not let us in: {reason}", outcome_unknown=False)
+            raise SinkFailed(f"{address[0]}:{address[1]} rejected the connection: {reason}", outcome_unknown=False)
 
     def publish(self, topic: str, data: bytes) -> None:
         """Publishes with quality of service 1.
 
         Raises:
-            SinkFailed: Not confirmed in time; this connection must not be used again.
+            SinkFailed: The broker did not confirm in time. This connection must not be used again.
         """
         try:
             info = self._client.publish(topic, data, qos=1)
-        except OSError as error:  # the broker died just now, and paho writes in this thread
+        except OSError as error:  # paho writes in this thread, and the broker has just died
             raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True) from error
         with self._changed:
             self._changed.wait_for(lambda: self._confirmed == info.mid or not self.alive, self._timeout_s)
@@ -82,7 +82,7 @@ class MqttConnection:
         raise SinkFailed(reason, outcome_unknown=True)
 
     def close(self) -> None:
-        """Disconnects, within some seconds even from a broker that is frozen."""
+        """Disconnects; takes at most a few seconds, even if the broker is frozen."""
         self._closing = True
         self._client.disconnect()
         if self._thread.is_alive():
@@ -90,11 +90,11 @@ class MqttConnection:
         socket = self._client.socket()
         if socket is not None:
             socket.close()
-        # paho lets go of its last two sockets when it is deleted, which these references would put off
+        # paho closes its last two sockets when it is garbage-collected, which these references would delay
         self._client.on_connect = self._client.on_publish = None
 
     def _loop(self) -> None:
-        """Instead of paho's own loop, which would reconnect behind our back."""
+        """Replaces paho's own loop, which would reconnect."""
         deadline = None
         while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
             if self._closing:

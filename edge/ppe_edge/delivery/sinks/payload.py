@@ -1,29 +1,25 @@
-"""The bytes of a message, with its picture inside where that is wanted and fits."""
+"""Encodes a message as bytes, with its snapshot if that is wanted and fits."""
 
 import base64
-import json
 from pathlib import Path
-from typing import Any
+
+from ppe_edge.delivery.messages import Message
 
 
-def encode(body: dict[str, Any], snapshot: Path | None = None, most_bytes: int | None = None) -> bytes:
-    """One line of JSON, UTF-8.
+def encode(message: Message, snapshot: Path | None = None, max_bytes: int | None = None) -> bytes:
+    """Encodes a message as one line of JSON in UTF-8, without a line break.
 
     Args:
-        body: The message.
+        message: The message.
         snapshot: A JPEG to add as `snapshot_base64`; None adds none.
-        most_bytes: The picture is left out when the line would become longer; its reference stays.
+        max_bytes: If the line would become longer, the JPEG is left out. The reference to it stays.
     """
-    line = _line(body)
+    line = message.to_json().encode()
     if snapshot is None:
         return line
     try:
-        picture = snapshot.read_bytes()
-    except FileNotFoundError:  # dropped by the outbox's limits since the message was claimed
+        jpeg = base64.b64encode(snapshot.read_bytes())
+    except FileNotFoundError:  # dropped by the limits of the outbox since the message was claimed
         return line
-    attached = _line(body | {"snapshot_base64": base64.b64encode(picture).decode()})
-    return line if most_bytes is not None and len(attached) > most_bytes else attached
-
-
-def _line(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    attached = line.removesuffix(b"}") + b',"snapshot_base64":"' + jpeg + b'"}'
+    return line if max_bytes is not None and len(attached) > max_bytes else attached

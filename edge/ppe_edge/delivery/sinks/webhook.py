@@ -1,31 +1,34 @@
-"""Messages as HTTP POST requests."""
+"""Posts messages to a web address."""
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, field_validator
 
+from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks.base import SinkFailed, SinkRefused
 from ppe_edge.delivery.sinks.payload import encode
 
 if TYPE_CHECKING:
     import aiohttp
 
-_OF_THIS_MESSAGE = {400, 409, 413, 415, 422}  # other answers speak of the address, the token or the server
+_REJECTED = {400, 409, 413, 415, 422}  # caused by the message; other statuses concern the address, the token or the server
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 
 
 class WebhookSinkConfig(BaseModel):
-    """Messages are posted as JSON, with the message's id as Idempotency-Key."""
+    """Messages are posted as JSON, with the message id as Idempotency-Key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    url: SecretStr = Field(description="http(s) address; may hold a token, so it is never shown.")
-    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Added to each request, e.g. Authorization.")
-    timeout_s: float = Field(default=10.0, gt=0, le=120, description="For the whole request, from connecting to the answer.")
-    attach_snapshot: bool = Field(default=False, description="The picture goes along as snapshot_base64 if it fits.")
-    max_bytes: int = Field(default=1_000_000, ge=1024, description="A request with its picture is not longer.")
+    url: SecretStr = Field(description="Address (http or https). May contain a token, so it is never shown.")
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Headers to add, such as Authorization.")
+    timeout_s: float = Field(
+        default=10.0, gt=0, le=120, description="Timeout of the whole request, from connecting to the answer, in seconds."
+    )
+    attach_snapshot: bool = Field(default=False, description="Whether to include the snapshot as snapshot_base64, if it fits.")
+    max_bytes: int = Field(default=1_000_000, ge=1024, description="Maximum size of a body with its snapshot, in bytes.")
 
     @field_validator("url")
     @classmethod
@@ -33,37 +36,37 @@ class WebhookSinkConfig(BaseModel):
         try:
             _URL.validate_python(url.get_secret_value())
         except ValueError:
-            raise ValueError("expected an http:// or https:// address") from None  # the address itself is secret
+            raise ValueError("expected an http:// or https:// address") from None  # the address may be secret
         return url
 
 
 class WebhookSink:
-    """Posts and waits for a 2xx answer."""
+    """Posts a message and waits for a 2xx status."""
 
     def __init__(self, config: WebhookSinkConfig) -> None:
         self._config = config
         self._runner = asyncio.Runner()
         self._session: aiohttp.ClientSession | None = None
 
-    def send(self, body: dict[str, Any], snapshot: Path | None) -> None:
+    def send(self, message: Message, snapshot: Path | None) -> None:
         """Posts one message; see `Sink.send`."""
-        data = encode(body, snapshot if self._config.attach_snapshot else None, self._config.max_bytes)
-        status = self._runner.run(self._post(data, body["id"]))
+        data = encode(message, snapshot if self._config.attach_snapshot else None, self._config.max_bytes)
+        status = self._runner.run(self._post(data, message.id))
         if 200 <= status < 300:
             return
-        if status in _OF_THIS_MESSAGE:
+        if status in _REJECTED:
             raise SinkRefused(f"the webhook answered {status}")
-        # a server that failed may have done its work before
+        # a server may fail after it has processed the message
         raise SinkFailed(f"the webhook answered {status}", outcome_unknown=status >= 500)
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Closes the HTTP session."""
         if self._session is not None:
             self._runner.run(self._session.close())
         self._runner.close()
 
     async def _post(self, data: bytes, message_id: str) -> int:
-        import aiohttp  # takes a quarter of a second, which only a box with a webhook spends
+        import aiohttp  # takes a quarter of a second, and is only needed for a webhook
 
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._config.timeout_s))
@@ -71,12 +74,12 @@ class WebhookSink:
         headers |= {"Content-Type": "application/json", "Idempotency-Key": message_id}
         url = self._config.url.get_secret_value()
         try:
-            # a redirect would send the alert, and the token, to somebody else
+            # a redirect could send the alert and the token to another host
             async with self._session.post(url, data=data, headers=headers, allow_redirects=False) as answer:
                 return answer.status
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or type(error.os_error).__name__
             raise SinkFailed(f"cannot connect to the webhook: {reason}", outcome_unknown=False) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            # the text of the error may hold the address
+            # the error text may contain the address
             raise SinkFailed(f"the webhook did not answer: {type(error).__name__}", outcome_unknown=True) from error

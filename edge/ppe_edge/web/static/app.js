@@ -1,5 +1,5 @@
 "use strict";
-// Everything that comes from the box is put in as text, never as markup.
+// Everything that comes from the box is inserted as text, never as markup.
 
 const byId = (id) => document.getElementById(id);
 
@@ -18,19 +18,19 @@ function state(text) {
 
 function figure(name) {
   const made = element("figure");
-  const picture = element("img");
-  picture.alt = `Camera ${name}`;
-  picture.width = 640;
-  picture.height = 360;
-  const nothing = element("p", "no picture", "no-picture");
-  const show = (there) => {
-    picture.hidden = !there;
-    nothing.hidden = there;
+  const image = element("img");
+  image.alt = `Camera ${name}`;
+  image.width = 640;
+  image.height = 360;
+  const placeholder = element("p", "no image", "no-image");
+  const show = (available) => {
+    image.hidden = !available;
+    placeholder.hidden = available;
   };
-  picture.onload = () => show(true);
-  picture.onerror = () => show(false);
-  show(false); // a browser draws a broken one until there is one
-  made.append(picture, nothing, element("figcaption"));
+  image.onload = () => show(true);
+  image.onerror = () => show(false);
+  show(false); // a browser shows a broken image until there is one
+  made.append(image, placeholder, element("figcaption"));
   made.dataset.name = name;
   return made;
 }
@@ -41,29 +41,29 @@ function showCamera(made, camera) {
   if (camera.age !== null) details.push(`${camera.age.toFixed(1)} s ago`);
   if (camera.reconnects) details.push(`reconnects: ${camera.reconnects}`);
   caption.replaceChildren(element("span", camera.name, "name"), state(camera.state));
-  if (camera.violations) caption.append(element("span", `${camera.violations} without a helmet`, "violation"));
+  if (camera.violations) caption.append(element("span", `${camera.violations} without helmet`, "violation"));
   caption.append(element("span", details.join(", "), "quiet"));
-  const picture = made.querySelector("img");
+  const image = made.querySelector("img");
   const number = String(camera.number);
-  // the next picture is asked for when the last one has come: a slow line is not flooded
-  if (camera.number !== null && picture.dataset.number !== number && picture.complete) {
-    picture.dataset.number = number;
-    picture.src = `/cameras/${encodeURIComponent(camera.name)}/live.jpg?n=${number}`;
+  // requested only when the last image has arrived, so that a slow line is not flooded
+  if (camera.number !== null && image.dataset.number !== number && image.complete) {
+    image.dataset.number = number;
+    image.src = `/cameras/${encodeURIComponent(camera.name)}/live.jpg?n=${number}`;
   }
 }
 
 function showCameras(cameras) {
   const grid = byId("cameras");
-  const there = new Map([...grid.children].map((f) => [f.dataset.name, f]));
+  const shown = new Map([...grid.children].map((f) => [f.dataset.name, f]));
   for (const camera of cameras) {
-    if (!there.has(camera.name)) {
-      there.set(camera.name, figure(camera.name));
-      grid.append(there.get(camera.name));
+    if (!shown.has(camera.name)) {
+      shown.set(camera.name, figure(camera.name));
+      grid.append(shown.get(camera.name));
     }
-    showCamera(there.get(camera.name), camera);
+    showCamera(shown.get(camera.name), camera);
   }
   const names = new Set(cameras.map((c) => c.name));
-  for (const [name, made] of there) if (!names.has(name)) made.remove();
+  for (const [name, made] of shown) if (!names.has(name)) made.remove();
 }
 
 function when(seconds) {
@@ -110,7 +110,7 @@ async function keepRefreshing() {
   try {
     await refresh();
   } catch {
-    byId("summary").textContent = "the box does not answer";
+    byId("summary").textContent = "the box does not respond";
   }
   setTimeout(keepRefreshing, 700);
 }

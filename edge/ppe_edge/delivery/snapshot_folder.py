@@ -1,0 +1,65 @@
+"""The folder that holds the snapshots of alerts."""
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from ppe_edge.delivery.messages import SnapshotReference
+
+
+class SnapshotFolder:
+    """JPEG files, named after the alerts that they belong to.
+
+    Args:
+        path: The folder; `create` makes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> None:
+        """Creates the folder if it does not exist.
+
+        Raises:
+            OSError: It cannot be created.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write(self, file: str, jpeg: bytes) -> SnapshotReference:
+        """Writes a new file; when this returns, the file survives a power cut.
+
+        Raises:
+            OSError: The file cannot be written. Nothing of it is left behind.
+        """
+        path = self.path / file
+        try:
+            with path.open("xb") as stream:
+                stream.write(jpeg)
+                stream.flush()
+                os.fsync(stream.fileno())
+            folder = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
+        return SnapshotReference(file=file, sha256=hashlib.sha256(jpeg).hexdigest())
+
+    def delete(self, files: Iterable[str]) -> None:
+        """Deletes files; those that do not exist are ignored.
+
+        Raises:
+            OSError: A file cannot be deleted.
+        """
+        for file in files:
+            (self.path / file).unlink(missing_ok=True)
+
+    def delete_unknown(self, known: Collection[str]) -> None:
+        """Deletes files whose message was never stored, because the process was killed in between."""
+        with suppress(OSError):
+            self.delete([entry.name for entry in self.path.iterdir() if entry.name not in known])

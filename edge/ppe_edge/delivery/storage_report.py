@@ -1,0 +1,39 @@
+"""Counts what the outbox dropped or could not store, and turns the counts into messages."""
+
+from collections import Counter
+
+from ppe_edge.delivery.messages import StorageEvent, StorageProblem, utc
+
+_INTERVAL_S = 60.0  # a problem that persists is not reported more often than this
+
+
+class StorageReport:
+    """Storage problems since the start.
+
+    Attributes:
+        totals: Number of each problem since the start.
+    """
+
+    def __init__(self) -> None:
+        self.totals: Counter[StorageProblem] = Counter()
+        self._unreported: Counter[StorageProblem] = Counter()
+        self._next = 0.0
+
+    def count(self, problem: StorageProblem, number: int = 1) -> None:
+        """Adds to the number of a problem."""
+        if number:
+            self.totals[problem] += number
+            self._unreported[problem] += number
+
+    def due(self, now: float) -> list[StorageEvent]:
+        """Returns the events to report now (UTC epoch seconds); call `mark_reported` for each that was stored."""
+        if not self._unreported or now < self._next:
+            return []
+        self._next = now + _INTERVAL_S
+        return [StorageEvent(time=utc(now), event=problem, count=number) for problem, number in self._unreported.items()]
+
+    def mark_reported(self, event: StorageEvent) -> None:
+        """Forgets what an event has reported."""
+        self._unreported[event.event] -= event.count
+        if self._unreported[event.event] <= 0:
+            del self._unreported[event.event]

@@ -1,0 +1,89 @@
+"""The running configuration of the box: settings and open model together, as one value that is swapped atomically."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ppe_edge.config import EdgeSettings
+from ppe_edge.delivery.messages import ModelReference
+from ppe_edge.errors import EdgeError
+from ppe_edge.model.detector import EdgeDetector
+from ppe_edge.model.store import ModelStore
+from ppe_edge.pipeline import Model
+from ppe_edge.rules.violations import ViolationMonitor
+from ppe_yolo.core.contract import ModelContract
+
+
+@dataclass(frozen=True, eq=False)
+class Deployment:
+    """Settings, and the model that is open for them.
+
+    Attributes:
+        settings: All settings.
+        detector: The open model; its session uses the providers and threads of the settings.
+    """
+
+    settings: EdgeSettings
+    detector: EdgeDetector
+
+    @cached_property
+    def model(self) -> Model:
+        """Contract of the model, and how messages refer to it."""
+        contract = self.detector.contract
+        reference = ModelReference(name=self.detector.name, sha256=self.detector.sha256, provenance=contract.provenance)
+        return Model(contract, reference)
+
+    def require_valid(self) -> None:
+        """Checks that the settings fit the model and this machine.
+
+        Raises:
+            EdgeError: They do not.
+        """
+        require_valid(self.settings, self.detector.contract)
+
+    def with_settings(self, settings: EdgeSettings) -> "Deployment":
+        """Returns the deployment for other settings; opens a model only if they need another session.
+
+        Raises:
+            EdgeError, ContractError: The model cannot be used.
+        """
+        old, new = self.settings.model, settings.model
+        same_session = (new.providers, new.threads) == (old.providers, old.threads)
+        store = ModelStore(settings.state_dir, new)
+        if new.url is None or new.sha256 is None:
+            keeps = same_session and self.detector.path == new.path
+            return Deployment(settings, self.detector if keeps else store.open_configured(new))
+        keeps = same_session and self.detector.sha256 == new.sha256
+        return Deployment(settings, self.detector if keeps else store.fetch(new.url, new.sha256))
+
+    def looks_alike(self, other: "Deployment", camera: str) -> bool:
+        """Whether a camera's pipeline is the same in both deployments."""
+        mine, theirs = (
+            (d.settings.rule_of(camera), d.settings.tracker, d.settings.snapshot) if camera in d.settings.cameras else None
+            for d in (self, other)
+        )
+        return self.detector is other.detector and mine == theirs
+
+    def reads_alike(self, other: "Deployment", camera: str) -> bool:
+        """Whether a camera's reader is the same in both deployments: all its settings but its rule are equal."""
+        mine, theirs = (d.settings.live_cameras.get(camera) for d in (self, other))
+        if mine is None or theirs is None:
+            return False
+        return mine.model_copy(update={"rule": None}) == theirs.model_copy(update={"rule": None})
+
+
+def require_valid(settings: EdgeSettings, contract: ModelContract) -> None:
+    """Checks that settings fit a model and this machine.
+
+    Raises:
+        EdgeError: A rule contradicts the model, or the file or folder of a camera does not exist.
+    """
+    for name, camera in settings.live_cameras.items():
+        ViolationMonitor(settings.rule_of(name), contract)
+        # a stream may come back later; a missing file is a configuration error
+        if camera.ends and not Path(camera.address).exists():
+            raise EdgeError(
+                setting=f"cameras.{name}.source",
+                expected="a video file, a folder of images or a stream address",
+                got=f"no such file: {camera.address}",
+            )

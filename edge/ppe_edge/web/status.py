@@ -1,0 +1,107 @@
+"""The state of a running box, for the web page and for remote control."""
+
+import threading
+import time
+from typing import Any
+
+from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, Message, StorageEvent
+from ppe_edge.pictures.snapshot import View, make_snapshot
+from ppe_edge.runtime import Runtime
+from ppe_edge.telemetry import CameraFigures
+from ppe_yolo.core.contract import ModelContract
+
+ALERTS_SHOWN = 20
+
+
+class RuntimeStatus:
+    """Reads a `Runtime` from other threads. Costs nothing per frame: images are encoded when somebody asks for them.
+
+    Implements `ppe_edge.web.server.Status`.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._latest: dict[str, tuple[View, bytes | None]] = {}  # camera -> the last image encoded, for all clients
+        self._lock = threading.Lock()
+
+    def alive(self) -> bool:
+        """Whether frames are processed and alerts are stored."""
+        return self._runtime.alive
+
+    def ready(self) -> bool:
+        """Whether a camera is live."""
+        return self.alive() and any(figures.state == "live" for figures in self._runtime.camera_figures().values())
+
+    def trouble(self) -> str:
+        """A problem that needs attention, in one line; empty if there is none."""
+        return self._runtime.outbox.trouble
+
+    def live(self, camera: str) -> bytes | None:
+        """Returns the latest frame of a camera, annotated, as JPEG; None if there is none."""
+        pipeline = self._runtime.pipelines.get(camera)
+        view = None if pipeline is None else pipeline.view
+        if view is None:
+            return None
+        with self._lock:  # one at a time: viewers must not take the cores from the cameras
+            known = self._latest.get(camera)
+            if known is None or known[0] is not view:
+                known = view, make_snapshot(view, self._runtime.settings.snapshot, view.alarmed)
+                self._latest = {k: v for k, v in self._latest.items() if k in self._runtime.pipelines} | {camera: known}
+            return known[1]
+
+    def metrics(self) -> bytes:
+        """Returns the metrics in the text format of Prometheus."""
+        return self._runtime.telemetry.text()
+
+    def state(self) -> dict[str, Any]:
+        """Returns what the page shows, as JSON values without secrets."""
+        runtime = self._runtime
+        deployment = runtime.deployment
+        reference, contract = deployment.model.reference, deployment.model.contract
+        return {
+            "trouble": self.trouble(),
+            "uptime": time.monotonic() - runtime.started_at,
+            "model": {"name": reference.name, "sha256": reference.sha256, "provider": deployment.detector.provider},
+            "cameras": [self._camera(name, figures) for name, figures in sorted(runtime.camera_figures().items())],
+            "alerts": [row(message, contract) for message in runtime.outbox.recent(ALERTS_SHOWN)],
+            "sinks": [{"name": k, "waiting": v} for k, v in sorted(runtime.outbox.stats().pending.items())],
+        }
+
+    def _camera(self, name: str, figures: CameraFigures) -> dict[str, Any]:
+        pipeline = self._runtime.pipelines.get(name)
+        view = None if pipeline is None else pipeline.view
+        return {
+            "name": name,
+            "state": figures.state,
+            "frames": figures.frames,
+            "dropped": figures.dropped,
+            "reconnects": figures.reconnects,
+            "age": figures.age,
+            "number": view.frame.number if view else None,
+            "violations": len(pipeline.open) if pipeline else 0,
+        }
+
+
+def row(message: Message, contract: ModelContract) -> dict[str, Any]:
+    """Returns a message as a row of the page's table; class names are shown by the display names of the contract."""
+    camera, zone, score, duration = "box", None, None, None
+    match message:
+        case Alert():
+            camera, zone, score = message.camera, message.zone, message.score
+            what = f"alert: {contract.display_name(message.class_name)}"
+        case AlertClosed():
+            camera, zone, duration = message.camera, message.zone, message.duration_s
+            ended = "ended" if message.end == "seen" else "end not seen"
+            what = f"{ended}: {contract.display_name(message.class_name)}"
+        case CameraEventMessage():
+            camera, what = message.camera, f"{message.event} {message.detail}".strip()
+        case StorageEvent():
+            what = f"{message.event} {message.detail}".strip()
+    return {
+        "time": message.time.timestamp(),
+        "camera": camera,
+        "zone": zone,
+        "what": what,
+        "score": score,
+        "duration": duration,
+    }

@@ -1,0 +1,334 @@
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import ppe_edge.cameras.camera as camera_module
+import pytest
+import rtsp_server
+from conftest import GREEN, RED
+from helpers import wait_until
+from mjpeg_server import PASSWORD, MjpegServer, noise
+from ppe_edge.cameras.camera import CameraEvent, CameraReader
+from ppe_edge.cameras.mailbox import Frame, FrameMailbox
+from ppe_edge.cameras.sources import DecodedFrame, SourceConfig
+
+SOON = 60.0  # seconds, enough for a busy machine
+needs_rtsp = pytest.mark.skipif(rtsp_server.missing() is not None, reason=str(rtsp_server.missing()))
+
+
+class Watched:
+    """A reader, a thread that empties its mailbox, and all frames and events so far."""
+
+    def __init__(self, source: object, on_event: Callable[[CameraEvent], None] | None = None, **others: Any) -> None:
+        timeouts = {"open_timeout_s": 3.0, "read_timeout_s": 1.0, "frozen_after_s": 2.0}
+        self.events: list[CameraEvent] = []
+        self.seen: list[Frame] = []
+        self.mailbox = FrameMailbox()
+        config = SourceConfig(source=str(source), **{**timeouts, **others})
+        self.reader = CameraReader("gate", config, self.mailbox, on_event or self.events.append)
+        self._stopping = threading.Event()
+        self._taker = threading.Thread(target=self._take, daemon=True)
+
+    def _take(self) -> None:
+        while not self._stopping.is_set():
+            self.seen += self.mailbox.take(8, 0.05)
+
+    def __enter__(self) -> "Watched":
+        self._taker.start()
+        self.reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.stop(SOON)
+        self._stopping.set()
+        self._taker.join(SOON)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+    def until(self, condition: Callable[[], object]) -> None:
+        try:
+            wait_until(condition, SOON)
+        except TimeoutError:
+            pytest.fail(f"state {self.reader.state}, events {self.events}")
+
+    def until_kinds(self, *kinds: str) -> None:
+        self.until(lambda: len(self.kinds) >= len(kinds))
+        assert self.kinds == list(kinds)
+
+    def until_more_frames(self, count: int = 3) -> None:
+        before = len(self.seen)
+        self.until(lambda: len(self.seen) >= before + count)
+
+
+# --- RTSP
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Path]) -> tuple[Path, Path]:
+    """Two clips, 64 x 96 and 128 x 160 pixels."""
+    folder = tmp_path_factory.mktemp("clips")
+    scenes = [(RED, 50), (GREEN, 50)]
+    return make_clip(folder / "small.mp4", scenes), make_clip(folder / "large.mp4", scenes, size=(128, 160))
+
+
+@needs_rtsp
+def test_reader_with_frozen_or_killed_server_reconnects_without_disturbing_other_camera(
+    clips: tuple[Path, Path],
+) -> None:
+    small, large = clips
+    with (
+        rtsp_server.start_rtsp_server(small, 1) as server,
+        rtsp_server.start_rtsp_server(small, 1) as other_server,
+        Watched(server.url(0)) as gate,
+        # long timeouts, so that a busy machine does not disturb the other camera
+        Watched(other_server.url(0), read_timeout_s=30.0, frozen_after_s=60.0) as other,
+    ):
+        gate.until_kinds("connected")
+        gate.until_more_frames()
+        other.until_more_frames()
+        server.send(rtsp_server.signal.SIGSTOP)
+        gate.until(lambda: gate.reader.state in ("lost", "frozen"))
+        assert gate.reader.reconnects == 0 or len(gate.kinds) == 2
+        other.until_more_frames()
+        server.send(rtsp_server.signal.SIGCONT)
+        gate.until(lambda: gate.kinds[-1] == "resumed")
+        gate.until_more_frames()
+        server.kill()
+        gate.until(lambda: gate.kinds[-1] in ("lost", "frozen"))
+        other.until_more_frames()
+        server.clip = large  # another camera at the same address
+        server.start()
+        gate.until(lambda: gate.kinds[-1] == "resumed")
+        gate.until_more_frames()
+        assert "64" in gate.events[0].detail and gate.seen[-1].image.shape == (128, 160, 3)
+        assert [e.detail for e in gate.events if e.kind == "resolution_changed"] == ["96x64 -> 160x128"]
+        assert other.kinds == ["connected"]
+        assert other.reader.reconnects == 0
+        numbers = [frame.number for frame in gate.seen]
+        assert numbers == sorted(set(numbers))
+
+
+# --- HTTP
+
+
+def test_reader_with_changed_frame_size_reports_resolution(tmp_path: Path) -> None:
+    size = [(48, 64)]
+    with MjpegServer(lambda n: noise(n, *size[0])) as server, Watched(server.url) as gate:
+        gate.until_more_frames()
+        assert gate.reader.state == "live"
+        size[0] = (96, 128)
+        gate.until_kinds("connected", "resolution_changed")
+        gate.until(lambda: gate.seen[-1].image.shape == (96, 128, 3))
+        assert gate.events[1].detail == "64x48 -> 128x96"
+        assert (server.connections, gate.reader.reconnects) == (1, 0)
+
+
+def test_reader_with_unchanged_image_reports_frozen_once_and_resumes_on_change() -> None:
+    with MjpegServer(lambda n: noise(n) if n < 20 else noise(0)) as server, Watched(server.url) as gate:
+        gate.until_kinds("connected", "frozen")
+        seen = len(gate.seen)
+        gate.until(lambda: server.connections >= 3)  # it reconnects, and the image is still the same
+        gate.until_kinds("connected", "frozen")
+        assert len(gate.seen) <= seen + 1  # one may have been in transit
+        server.frame = noise
+        gate.until_kinds("connected", "frozen", "resumed")
+        gate.until_more_frames()
+
+
+def test_reader_with_small_image_change_stays_live() -> None:
+    def clock(n: int) -> bytes:
+        image = np.full((480, 640, 3), 90, np.uint8)
+        cv2.putText(image, str(n // 10), (500, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255))
+        return cv2.imencode(".jpg", image)[1].tobytes()
+
+    with MjpegServer(clock) as server, Watched(server.url, frozen_after_s=3.0) as gate:
+        gate.until(lambda: server.sent > 150)  # 7 s at least
+        assert gate.kinds == ["connected"]
+
+
+def test_reader_with_silent_stream_reports_lost_and_resumes() -> None:
+    with MjpegServer(lambda n: noise(n) if n < 20 else None) as server, Watched(server.url) as gate:
+        gate.until_kinds("connected", "lost")
+        server.frame = noise
+        gate.until_kinds("connected", "lost", "resumed")
+        assert gate.reader.reconnects >= 1
+
+
+def test_reader_with_corrupt_frames_reports_them_once_and_stays_live() -> None:
+    def frame(n: int) -> bytes:
+        return b"\xff\xd8corrupt" * 9 if n > 5 and n % 3 == 0 else noise(n)
+
+    with MjpegServer(frame) as server, Watched(server.url) as gate:
+        gate.until(lambda: gate.reader.errors >= 5)
+        gate.until_more_frames()
+        assert gate.kinds == ["connected", "decode_errors"]
+        assert (gate.reader.state, server.connections) == ("live", 1)
+
+
+def test_reader_with_only_corrupt_data_reports_lost() -> None:
+    with MjpegServer(lambda n: b"\x00\x01corrupt" * 9) as server, Watched(server.url) as gate:
+        gate.until(lambda: "lost" in gate.kinds)
+        gate.until(lambda: server.connections >= 3)
+        assert gate.kinds.count("lost") == 1 and not gate.seen
+        server.frame = noise
+        gate.until(lambda: gate.kinds[-1] == "connected")
+
+
+def test_reader_with_slow_fps_limit_is_not_frozen() -> None:
+    with MjpegServer(noise) as server, Watched(server.url, fps=0.2) as gate:
+        gate.until(lambda: len(gate.seen) == 2)  # 5 s apart, and frozen would be 2 s
+        assert gate.kinds == ["connected"]
+        assert gate.seen[1].monotonic - gate.seen[0].monotonic >= 4.5
+
+
+def test_reader_with_fps_limit_converts_only_processed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    converted: list[float] = []
+
+    def five_hundred(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+        for n in range(500):
+            yield DecodedFrame(n / 25, lambda n=n: converted.append(n) or np.zeros((2, 2, 3), np.uint8))  # type: ignore[misc]
+
+    monkeypatch.setattr(camera_module, "open_source", five_hundred)
+    with Watched("clip.mp4", fps=5) as gate:
+        gate.until(lambda: gate.reader.state == "ended")
+    assert converted == list(range(0, 500, 5))
+
+
+def test_reader_never_shows_password(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level(logging.DEBUG)
+    with MjpegServer(lambda n: noise(n) if n < 5 else None) as server:
+        url = server.url
+        with Watched(url) as gate:
+            gate.until_kinds("connected", "lost")
+    with Watched(url) as gone, Watched(f"rtsp://admin:{PASSWORD}@127.0.0.1:1/{PASSWORD}=1") as refused:
+        gone.until_kinds("lost")
+        refused.until_kinds("lost")
+    shown = [
+        *map(repr, gate.events + gone.events + refused.events),
+        repr(refused.reader.config),
+        caplog.text,
+        *capfd.readouterr(),
+    ]
+    assert [text for text in shown if PASSWORD in text] == []
+    assert "refused" in refused.events[0].detail
+
+
+# --- files
+
+
+def test_reader_of_file_delivers_every_frame(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    with Watched(make_clip(tmp_path / "clip.mp4", [(RED, 20), (GREEN, 20)], fps=10)) as gate:
+        gate.until(lambda: gate.reader.state == "ended")
+    assert [frame.number for frame in gate.seen] == list(range(40))
+    assert np.diff([frame.time for frame in gate.seen]) == pytest.approx(np.full(39, 0.1), abs=1e-3)
+    assert gate.seen[5].image[..., 0].mean() > 200 and gate.seen[25].image[..., 1].mean() > 200
+    assert (gate.kinds, gate.reader.failure, gate.reader.dropped) == (["connected", "ended"], "", 0)
+
+
+def test_reader_of_file_without_consumer_waits_and_is_not_frozen(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    gate = Watched(make_clip(tmp_path / "clip.mp4", [(RED, 20)]), frozen_after_s=0.5)
+    gate.reader.start()  # nothing empties the mailbox
+    gate.until(lambda: gate.reader.frames == 1)
+    threading.Event().wait(1.5)
+    assert (gate.reader.frames, gate.kinds) == (1, ["connected"])
+    gate._taker.start()
+    gate.until(lambda: gate.reader.state == "ended")
+    gate.__exit__()
+    assert len(gate.seen) == 20
+
+
+@pytest.mark.parametrize("content", [b"", np.random.default_rng(0).bytes(20_000)])
+def test_reader_of_corrupt_file_ends_with_reason(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "clip.mp4").write_bytes(content)
+    with Watched(tmp_path / "clip.mp4") as gate:
+        gate.until_kinds("lost", "ended")
+    assert "nvalid data" in gate.reader.failure
+    assert gate.reader.reconnects == 0
+
+
+def test_reader_of_folder_with_different_sizes_reports_no_resolution_change(tmp_path: Path) -> None:
+    for n in range(4):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.zeros((8, 8 + n, 3), np.uint8))
+    with Watched(tmp_path, fps=2) as gate:
+        gate.until(lambda: gate.reader.state == "ended")
+    assert gate.kinds == ["connected", "ended"]
+    assert [frame.image.shape[1] for frame in gate.seen] == [8, 9, 10, 11]
+    assert np.diff([frame.time for frame in gate.seen]) == pytest.approx([0.5] * 3, abs=1e-6)
+
+
+# --- the reader itself
+
+
+@contextmanager
+def hanging(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[tuple[threading.Event, list[int]]]:
+    """Makes the first connection hang where no exception reaches it, until the event is set.
+
+    No real decoder hangs on demand, so `open_source` is replaced.
+    """
+    release, opened = threading.Event(), []
+
+    def open_source(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+        opened.append(len(opened))
+        mine = opened[-1]
+        if mine == 0 and where == "open":
+            release.wait()
+
+        def convert(n: int) -> np.ndarray:
+            if mine == 0:
+                release.wait()
+            return np.full((8, 8, 3), (mine, n % 256, n // 256), np.uint8)
+
+        for n in range(10_000):
+            yield DecodedFrame(None, lambda n=n: convert(n))  # type: ignore[misc]
+            time.sleep(0.01)
+
+    monkeypatch.setattr(camera_module, "open_source", open_source)
+    try:
+        yield release, opened
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("where", ["open", "convert"])
+def test_reader_with_hanging_decoder_reconnects_and_ignores_its_late_frames(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    with hanging(monkeypatch, where) as (release, opened), Watched("rtsp://host/x", frozen_after_s=0.5) as gate:
+        gate.until_kinds("lost", "connected")
+        gate.until_more_frames()
+        release.set()
+        gate.until(lambda: sum(t.name == "reader gate" for t in threading.enumerate()) == 1)
+        gate.until_more_frames()
+        assert {int(frame.image[0, 0, 0]) for frame in gate.seen} == {1}  # none from the connection that hung
+        assert len(opened) == 2
+
+
+def test_reader_with_failing_listener_stays_live(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(event: CameraEvent) -> None:
+        raise RuntimeError("no room")
+
+    with MjpegServer(noise) as server, Watched(server.url, on_event=fail) as gate:
+        gate.until_more_frames()
+        assert gate.reader.state == "live"
+    assert "the handler of event connected failed" in caplog.text
+
+
+def test_stop_ends_threads_and_frames() -> None:
+    with MjpegServer(noise) as server, Watched(server.url) as gate:
+        gate.until_more_frames()
+        gate.reader.stop(SOON)
+        gate.until(lambda: not any(t.name in ("reader gate", "camera gate") for t in threading.enumerate()))
+        gate.mailbox.take(8, 0.0)
+        seen = len(gate.seen)
+        sent = server.sent
+        threading.Event().wait(0.3)
+        assert (len(gate.seen), gate.mailbox.take(8, 0.0)) == (seen, [])
+        assert server.sent <= sent + 2  # the connection is closed, not merely ignored

@@ -1,0 +1,229 @@
+import subprocess
+import sys
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import GREEN, RED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
+from ppe_edge.redact import redact_text, redact_url
+from pydantic import ValidationError
+
+PASSWORD = "hunter2-geheim"
+LEAKY = [
+    f"rtsp://admin:{PASSWORD}@127.0.0.1:1/stream",
+    f"rtsp://127.0.0.1:1/user=admin&password={PASSWORD}&channel=1/stream",
+    f"http://127.0.0.1:1/video?user=admin&password={PASSWORD}",
+    f"http://{PASSWORD}@127.0.0.1:1/",
+]
+
+
+def config(source: object, **others: Any) -> SourceConfig:
+    return SourceConfig(source=str(source), open_timeout_s=2.0, read_timeout_s=1.0, **others)
+
+
+def read(source: object, **others: Any) -> tuple[list[tuple[float | None, np.ndarray]], list[str]]:
+    corrupt: list[str] = []
+    return [(p.seconds, p.convert()) for p in open_source(config(source, **others), corrupt.append)], corrupt
+
+
+# --- addresses
+
+
+def test_kind_of_source_follows_from_address(tmp_path: Path) -> None:
+    addresses = {
+        "rtsp://h/x": Kind.stream,
+        "rtsps://h/x": Kind.stream,
+        "http://h/x": Kind.stream,
+        "https://h/x": Kind.stream,
+        "/dev/video0": Kind.device,
+        str(tmp_path): Kind.folder,
+        str(tmp_path / "clip.mp4"): Kind.file,
+    }
+    assert {a: config(a).kind for a in addresses} == addresses
+    assert [config(a).ends for a in addresses] == [False, False, False, False, False, True, True]
+
+
+@pytest.mark.parametrize("source", ["ftp://h/x", "file:///etc/passwd", "", "  ", f"admin:{PASSWORD}@h/rtsp://x"])
+def test_invalid_source_is_rejected_without_showing_it(source: str) -> None:
+    with pytest.raises(ValidationError, match="expected an address") as error:
+        config(source)
+    assert PASSWORD not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://host/a/b", "rtsp://host/a/b"),
+        ("rtsp://admin:pw@host:554/a", "rtsp://***@host:554/a"),
+        ("rtsp://admin:p@w@host/a", "rtsp://***@host/a"),
+        ("rtsp://admin:12/34@host/a", "rtsp://***"),
+        ("rtsp://admin:12#34@host/a", "rtsp://***"),
+        ("http://host/a?token=1@2", "http://***"),
+        ("rtsp://admin:pw@[::1]:554/a", "rtsp://***@[::1]:554/a"),
+        ("http://host/a?token=1", "http://host/a?***"),
+        ("rtsp://host/user=a&password=b", "rtsp://host/***"),
+        ("rtsp://host:port/a", "rtsp://***"),
+        ("/dev/video0", "/dev/video0"),
+    ],
+)
+def test_redact_url_hides_secrets(address: str, shown: str) -> None:
+    assert redact_url(address) == shown
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=0, max_size=12))
+def test_redaction_hides_any_password(middle: str) -> None:
+    password = f"QX{middle}XQ"
+    for address in (f"rtsp://admin:{password}@host:554/live", f"http://host/live?password={quote(password, safe='')}"):
+        assert "QX" not in redact_url(address).upper().replace("QX***", "")
+        text = redact_text(f"cannot open {address}: 401 for {password}", address)
+        assert password not in text
+        assert "cannot open" in text
+
+
+@pytest.mark.parametrize("address", LEAKY)
+def test_failing_source_never_shows_password(address: str, capfd: pytest.CaptureFixture[str]) -> None:
+    source = config(address)
+    with pytest.raises(SourceError) as error:
+        next(open_source(source, lambda reason: None))
+    shown = [repr(source), str(source), source.model_dump_json(), str(error.value), repr(error.value), *capfd.readouterr()]
+    assert [text for text in shown if PASSWORD in text] == []
+    assert error.value.__cause__ is None and error.value.__suppress_context__  # its text would hold the address
+
+
+def test_failing_source_writes_nothing_to_standard_error(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom ppe_edge.cameras.sources import *\n"
+        "for source in sys.argv[1:]:\n"
+        "    try: next(open_source(SourceConfig(source=source), print))\n"
+        "    except SourceError: pass\n"
+    )
+    (tmp_path / "x.mp4").write_bytes(b"corrupt" * 999)
+    run = [sys.executable, "-c", program, LEAKY[0], LEAKY[2], str(tmp_path / "x.mp4")]
+    done = subprocess.run(run, capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parents[3] / "edge")})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# --- files
+
+
+def test_file_yields_every_frame_in_rgb_with_its_time(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    frames, corrupt = read(make_clip(tmp_path / "clip.mp4", [(RED, 6), (GREEN, 6)], fps=10))
+    assert [round(seconds or 0.0, 3) for seconds, _ in frames] == [n / 10 for n in range(12)]
+    assert {(image.shape, image.dtype.name) for _, image in frames} == {((64, 96, 3), "uint8")}
+    for (_, image), colour in zip(frames, [RED] * 6 + [GREEN] * 6, strict=True):
+        assert np.abs(image.mean((0, 1)) - colour).max() < 15
+    assert corrupt == []
+
+
+def test_file_with_corrupt_frame_reports_it_and_continues(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mkv"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuvj420p"
+        for n in range(8):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 * n, np.uint8), format="rgb24")):
+                broken = av.Packet(b"\xff\xd8corrupt" * 9)
+                broken.pts, broken.dts, broken.time_base, broken.stream = packet.pts, packet.dts, packet.time_base, stream
+                container.mux(broken if n == 3 else packet)
+    frames, corrupt = read(clip)
+    assert [round(image.mean() / 20) for _, image in frames] == [0, 1, 2, 4, 5, 6, 7]
+    assert len(corrupt) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 5000, np.random.default_rng(0).bytes(20_000)])
+def test_corrupt_file_raises(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "clip.mp4").write_bytes(content)
+    with pytest.raises(SourceError, match="nvalid data"):
+        read(tmp_path / "clip.mp4")
+
+
+def test_truncated_file_raises(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    whole = make_clip(tmp_path / "whole.mp4", [(RED, 20)]).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match="nvalid data"):
+        read(tmp_path / "cut.mp4")
+
+
+def test_file_without_video_raises(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "x.wav"), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(b"\x00\x01" * 8000)
+    with pytest.raises(SourceError, match="has no video"):
+        read(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("source", ["no/such/clip.mp4", "/dev/video99"])
+def test_missing_source_raises(source: str) -> None:
+    with pytest.raises(SourceError, match="No such file"):
+        read(source)
+
+
+@pytest.fixture
+def web_server() -> Iterator[tuple[str, list[str]]]:
+    """Address of a web server, and the paths that were requested."""
+    requested: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requested.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", requested
+    server.shutdown()
+    server.server_close()
+
+
+def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[str, list[str]]) -> None:
+    address, requested = web_server
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{address}/x.ts\n#EXT-X-ENDLIST\n"
+    (tmp_path / "clip.m3u8").write_text(playlist)
+    (tmp_path / "list.ffconcat").write_text(f"ffconcat version 1.0\nfile {address}/y.ts\n")
+    for source in (tmp_path / "clip.m3u8", tmp_path / "list.ffconcat"):
+        with pytest.raises(SourceError):
+            read(source)
+    assert requested == []
+    with pytest.raises(SourceError):
+        read(f"{address}/camera")
+    assert requested == ["/camera"]  # the server works
+
+
+# --- folders
+
+
+def test_folder_yields_images_in_order_and_reports_corrupt_ones(tmp_path: Path) -> None:
+    for name, value in (("b.PNG", 100), ("a.jpg", 50), ("d.jpeg", 200)):
+        cv2.imwrite(str(tmp_path / name), np.full((8, 12 + value, 3), (0, 0, value), np.uint8))  # red, in OpenCV's BGR
+    (tmp_path / "c.jpg").write_bytes(b"corrupt")
+    (tmp_path / "notes.txt").write_text("no image")
+    frames, corrupt = read(tmp_path, fps=2)
+    assert [(seconds, image.shape) for seconds, image in frames] == [
+        (0.0, (8, 62, 3)),
+        (0.5, (8, 112, 3)),
+        (1.5, (8, 212, 3)),
+    ]
+    assert [round(float(image[..., 0].mean())) for _, image in frames] == pytest.approx([50, 100, 200], abs=3)
+    assert max(float(image[..., 2].mean()) for _, image in frames) < 5
+    assert corrupt == ["c.jpg: cannot be read as an image"]
+
+
+def test_folder_without_images_raises(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no images"):
+        read(tmp_path)

@@ -1,0 +1,185 @@
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from example_messages import an_alert
+from helpers import wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+from ppe_edge.backoff import Backoff
+from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
+from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
+
+
+class ScriptedSink:
+    """Raises the exceptions of the script in turn, then accepts everything."""
+
+    def __init__(self, *script: Exception | None) -> None:
+        self.script = list(script)
+        self.tried: list[tuple[str, bool]] = []
+        self.taken: list[str] = []
+        self.closed = False
+
+    def send(self, message: Message, snapshot: Path | None) -> None:
+        self.tried.append((message.id, message.redelivered))
+        error = self.script.pop(0) if self.script else None
+        if error is not None:
+            raise error
+        self.taken.append(message.id)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class HangingSink(ScriptedSink):
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+        self.waiting = False
+
+    def send(self, message: Message, snapshot: Path | None) -> None:
+        self.waiting = True
+        self.released.wait(60)
+        super().send(message, snapshot)
+
+
+def no_wait() -> Backoff:
+    return Backoff(0.001, 0.001)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Outbox, list[DeliveryThread]]]]:
+    started: list[tuple[Outbox, list[DeliveryThread]]] = []
+
+    def make(backoff: Backoff | None = None, **sinks: ScriptedSink) -> tuple[Outbox, list[DeliveryThread]]:
+        outbox = Outbox(OutboxConfig(), tmp_path, list(sinks))
+        threads = [DeliveryThread(name, sink, outbox, backoff or no_wait()) for name, sink in sinks.items()]
+        started.append((outbox, threads))
+        return outbox, threads
+
+    yield make
+    for outbox, threads in started:
+        stop_all(threads, 5)
+        outbox.close()
+
+
+def test_failed_message_is_retried_in_order_and_marked_only_if_uncertain(make: Any) -> None:
+    sink = ScriptedSink(SinkFailed("refused", outcome_unknown=False), None, SinkFailed("late", outcome_unknown=True))
+    outbox, (thread,) = make(hub=sink)
+    first, second = outbox.put(an_alert(1)), outbox.put(an_alert(2))
+    thread.start()
+    wait_until(lambda: thread.delivered == 2)
+    assert sink.tried == [(first, False), (first, False), (second, False), (second, True)]
+    assert thread.failures == 2 and thread.last_error is None
+
+
+def test_repeated_failure_and_recovery_are_logged_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ppe_edge.delivery.dispatcher")
+    sink = ScriptedSink(None, *[SinkFailed("down", outcome_unknown=False) for _ in range(3)])
+    outbox, (thread,) = make(mqtt=sink)
+    for n in range(4):
+        outbox.put(an_alert(n))
+    thread.start()
+    wait_until(lambda: thread.delivered == 4)
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "mqtt: down"), ("INFO", "mqtt: messages are delivered again"),
+    ]  # fmt: skip
+
+
+def test_refused_message_does_not_delay_others(make: Any) -> None:
+    sink = ScriptedSink(SinkRefused("too big"))
+    outbox, (thread,) = make(hub=sink)
+    bad, good = outbox.put(an_alert(1)), outbox.put(an_alert(2))
+    thread.start()
+    wait_until(lambda: thread.delivered == 1)
+    assert sink.taken == [good] and outbox.stats().pending == {"hub": 1}
+    assert sink.tried[0][0] == bad
+
+
+def test_bug_in_sink_does_not_end_delivery(make: Any) -> None:
+    sink = ScriptedSink(KeyError("colour"))
+    outbox, (thread,) = make(hub=sink)
+    message = outbox.put(an_alert())
+    thread.start()
+    wait_until(lambda: thread.delivered == 1)
+    assert sink.tried == [(message, False), (message, True)]
+
+
+def test_stop_all_names_hanging_sink_which_does_not_delay_others(make: Any) -> None:
+    hanging, working = HangingSink(), ScriptedSink()
+    outbox, threads = make(hub=hanging, file=working)
+    message = outbox.put(an_alert())
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: working.taken == [message])
+    assert stop_all(threads, 0.3) == ["hub"]
+    assert working.closed
+    hanging.released.set()
+
+
+def test_stop_all_sends_remaining_messages(make: Any) -> None:
+    sink = HangingSink()
+    outbox, threads = make(hub=sink)
+    for thread in threads:
+        thread.start()
+    sent = [outbox.put(an_alert(n)) for n in range(20)]
+    wait_until(lambda: sink.waiting)
+    sink.released.set()
+    assert stop_all(threads, 10) == []
+    assert sink.taken == sent and sink.closed
+
+
+def test_stop_all_ends_wait_of_failing_sink(make: Any) -> None:
+    sink = ScriptedSink(*[SinkFailed("down", outcome_unknown=False) for _ in range(1000)])
+    outbox, (thread,) = make(Backoff(60, 60, lambda low, high: high), hub=sink)
+    outbox.put(an_alert())
+    thread.start()
+    wait_until(lambda: sink.tried)
+    assert stop_all([thread], 5) == []  # although the thread waits for a minute
+    assert outbox.stats().pending == {"hub": 1}
+
+
+def test_idle_thread_wakes_up_for_new_message(make: Any) -> None:
+    sink = ScriptedSink()
+    outbox, (thread,) = make(hub=sink)
+    thread.start()
+    for n in range(3):
+        message = outbox.put(an_alert(n))
+        wait_until(lambda message=message: message in sink.taken)
+
+
+@given(st.floats(0.01, 10), st.floats(1, 60), st.integers(1, 60))
+def test_backoff_grows_to_cap_and_resets(first: float, cap: float, failures: int) -> None:
+    backoff = Backoff(first, cap, lambda low, high: high)
+    waits = [backoff.next() for _ in range(failures)]
+    assert waits == [min(cap, first * 2**n) for n in range(failures)]
+    backoff.reset()
+    assert backoff.next() == min(cap, first)
+
+
+def test_backoff_jitter_covers_whole_range() -> None:
+    waits = [Backoff(1.0, 1.0).next() for _ in range(500)]
+    assert min(waits) < 0.1 and max(waits) > 0.9
+
+
+def test_request_stop_ends_sending_at_deadline(make: Any) -> None:
+    class Slow(ScriptedSink):
+        def send(self, message: Message, snapshot: Path | None) -> None:
+            time.sleep(0.05)
+            super().send(message, snapshot)
+
+    sink = Slow()
+    outbox, (thread,) = make(hub=sink)
+    for n in range(100):
+        outbox.put(an_alert(n))
+    thread.start()
+    thread.request_stop(time.monotonic() + 0.3)
+    assert thread.join(time.monotonic() + 5)
+    assert 0 < len(sink.taken) < 100
+    assert outbox.stats().pending == {"hub": 100 - len(sink.taken)}

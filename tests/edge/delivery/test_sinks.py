@@ -1,0 +1,324 @@
+import base64
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broker import Broker, Receiver, needs_mosquitto
+from example_messages import a_camera_event, an_alert
+from helpers import free_port, wait_until
+from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.sinks import SinkFailed, SinkRefused, SinksConfig, build_sinks
+from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig, require_writable
+from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
+from ppe_edge.delivery.sinks.webhook import WebhookSink, WebhookSinkConfig
+from ppe_edge.errors import EdgeError
+from pydantic import ValidationError
+
+
+def body_of(message: Message) -> dict[str, Any]:
+    return json.loads(message.to_json())
+
+
+def test_build_sinks_returns_configured_sinks(tmp_path: Path) -> None:
+    config = SinksConfig.model_validate({"jsonl": {"path": tmp_path / "a.jsonl"}, "webhook": {"url": "http://127.0.0.1:9/"}})
+    sinks = build_sinks(config, None)
+    assert sorted(sinks) == ["jsonl", "webhook"]
+    for sink in sinks.values():
+        sink.close()
+
+
+# --- JSON lines
+
+
+def test_jsonl_appends_one_line_per_message(tmp_path: Path) -> None:
+    sink = JsonlSink(JsonlSinkConfig(path=tmp_path / "alerts.jsonl"))
+    messages = [an_alert(n) for n in range(3)]
+    for message in messages:
+        sink.send(message, None)
+    assert (tmp_path / "alerts.jsonl").read_text().splitlines() == [message.to_json() for message in messages]
+
+
+def test_jsonl_removes_line_cut_off_by_crash(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.jsonl"
+    path.write_text('{"id":"whole"}\n{"id":"cut')
+    JsonlSink(JsonlSinkConfig(path=path)).send(an_alert(id="next"), None)
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["whole", "next"]
+
+
+def test_jsonl_rotates_files(tmp_path: Path) -> None:
+    line = len(an_alert(id="0").to_json()) + 1
+    sink = JsonlSink(JsonlSinkConfig(path=tmp_path / "a.jsonl", max_mb=3 * line / 1e6, keep_files=2))
+    for n in range(10):
+        sink.send(an_alert(id=str(n)), None)
+    names = {p.name: [json.loads(x)["id"] for x in p.read_text().splitlines()] for p in sorted(tmp_path.iterdir())}
+    assert names == {"a.jsonl": ["9"], "a.jsonl.1": ["6", "7", "8"], "a.jsonl.2": ["3", "4", "5"]}
+
+
+def test_jsonl_missing_folder_fails_with_file_name(tmp_path: Path) -> None:
+    with pytest.raises(SinkFailed, match=r"nowhere/a\.jsonl: No such file") as failure:
+        JsonlSink(JsonlSinkConfig(path=tmp_path / "nowhere" / "a.jsonl")).send(an_alert(), None)
+    assert not failure.value.outcome_unknown
+
+
+def test_require_writable_leaves_no_trace(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.jsonl", tmp_path / "old.jsonl"
+    old.write_text('{"id":"cut')
+    os.utime(old, (1, 1))
+    for path in (new, old):
+        require_writable(JsonlSinkConfig(path=path))
+    assert list(tmp_path.iterdir()) == [old] and old.read_text() == '{"id":"cut' and old.stat().st_mtime == 1
+    for bad, reason in ((tmp_path, "Is a directory"), (tmp_path / "none" / "a.jsonl", "No such file")):
+        with pytest.raises(EdgeError, match=f"sinks.jsonl.path: {bad}: expected a writable file, got {reason}"):
+            require_writable(JsonlSinkConfig(path=bad))
+
+
+def test_jsonl_leaves_no_partial_line_on_full_disk(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from example_messages import a_camera_event\n"
+        "from ppe_edge.delivery.sinks.jsonl import *\nfrom ppe_edge.delivery.sinks import SinkFailed\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\nsink = JsonlSink(JsonlSinkConfig(path=Path(sys.argv[1])))\n"
+        "n = 0\ntry:\n    while n < 100:\n        sink.send(a_camera_event(id='x' * 91), None)\n        n += 1\n"
+        "except SinkFailed as error:\n    print(n, error.outcome_unknown)\n"
+    )
+    path = tmp_path / "a.jsonl"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], env=environment, capture_output=True, text=True, check=True
+    )
+    line = len(a_camera_event(id="x" * 91).to_json()) + 1
+    assert done.stdout.split() == [str(1000 // line), "False"]
+    assert path.stat().st_size == 1000 // line * line
+
+
+# --- webhook
+
+
+class Webhook(ThreadingHTTPServer):
+    """Answers with the statuses of the script, then 200; "hang" never answers, "close" closes the connection."""
+
+    def __init__(self, *script: int | str) -> None:
+        self.script, self.requests, self.released = list(script), [], threading.Event()  # type: ignore[var-annotated]
+        super().__init__(("127.0.0.1", 0), WebhookHandler)
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook?token=hunter2"
+
+    def __exit__(self, *exception: object) -> None:
+        self.released.set()
+        self.shutdown()
+        super().__exit__(*exception)
+
+
+class WebhookHandler(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.path, dict(self.headers), json.loads(body)))
+        step = self.server.script.pop(0) if self.server.script else 200
+        if step == "hang":
+            self.server.released.wait(60)
+        elif step == "drip":  # one byte at a time, so that no single read times out
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not self.server.released.wait(0.1):
+                self.wfile.write(b"X")
+        elif step == "close":
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            self.send_response(int(step))
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def webhook_sink(hook: Webhook, **values: Any) -> WebhookSink:
+    return WebhookSink(WebhookSinkConfig(url=hook.url, **{"timeout_s": 0.5, **values}))
+
+
+def test_webhook_receives_message_and_id() -> None:
+    with Webhook() as hook:
+        sink = webhook_sink(hook, headers={"Authorization": "Bearer hunter3"})
+        message = an_alert()
+        sink.send(message, None)
+        sink.close()
+    ((path, headers, got),) = hook.requests
+    assert path == "/hook?token=hunter2" and got == body_of(message)
+    assert headers["Idempotency-Key"] == message.id and headers["Authorization"] == "Bearer hunter3"
+    assert headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("answer", "unknown"),
+    [(500, True), (503, True), (404, False), (401, False), (307, False), ("hang", True), ("close", True), ("drip", True)],
+)
+def test_webhook_failure_reports_whether_outcome_is_unknown(answer: int | str, unknown: bool) -> None:
+    with Webhook(answer) as hook:
+        sink = webhook_sink(hook)
+        with pytest.raises(SinkFailed) as failure:
+            sink.send(an_alert(), None)
+        assert failure.value.outcome_unknown is unknown
+        assert "hunter" not in str(failure.value)
+        sink.send(an_alert(), None)
+        sink.close()
+    assert len(hook.requests) == 2
+
+
+@pytest.mark.parametrize("answer", [400, 413, 422])
+def test_webhook_client_error_refuses_message(answer: int) -> None:
+    with Webhook(answer) as hook:
+        sink = webhook_sink(hook)
+        with pytest.raises(SinkRefused, match=str(answer)):
+            sink.send(an_alert(), None)
+        sink.close()
+
+
+def test_unreachable_webhook_has_known_outcome() -> None:
+    sink = WebhookSink(WebhookSinkConfig(url=f"http://user:hunter2@127.0.0.1:{free_port()}/"))
+    with pytest.raises(SinkFailed, match="cannot connect") as failure:
+        sink.send(an_alert(), None)
+    assert not failure.value.outcome_unknown and "hunter2" not in str(failure.value)
+    sink.close()
+
+
+@pytest.mark.parametrize(("size", "attached"), [(1000, True), (10_000, False)])
+def test_webhook_attaches_snapshot_if_enabled_and_small_enough(tmp_path: Path, size: int, attached: bool) -> None:
+    snapshot = tmp_path / "a.jpg"
+    snapshot.write_bytes(bytes(size))
+    with Webhook() as hook:
+        for wanted in (False, True):
+            sink = webhook_sink(hook, attach_snapshot=wanted, max_bytes=5000)
+            sink.send(an_alert(), snapshot)
+            sink.close()
+    without, with_ = (got for _, _, got in hook.requests)
+    assert "snapshot_base64" not in without
+    assert ("snapshot_base64" in with_) is attached
+    if attached:
+        assert base64.b64decode(with_["snapshot_base64"]) == bytes(size)
+
+
+def test_webhook_config_hides_secrets() -> None:
+    config = WebhookSinkConfig(url="http://gate:hunter2@host/", headers={"Authorization": "hunter3"})
+    assert "hunter" not in repr(config) + str(config) + config.model_dump_json()
+    with pytest.raises(ValidationError) as refused:
+        WebhookSinkConfig(url="ftp://gate:hunter2@host/")
+    assert "hunter2" not in str(refused.value)
+
+
+# --- MQTT
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with Broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
+
+
+def mqtt_sink(broker: Broker, **values: Any) -> MqttSink:
+    return MqttSink(
+        MqttSinkConfig(**{"host": "localhost", "port": broker.port, "ca_file": broker.ca_file, "timeout_s": 2, **values})
+    )
+
+
+@needs_mosquitto
+def test_mqtt_send_returns_when_broker_has_message(broker: Broker) -> None:
+    with Receiver(broker, "ppe_edge/#") as receiver:
+        sink = mqtt_sink(broker)
+        messages = [an_alert(n) for n in range(3)]
+        for message in messages:
+            sink.send(message, None)
+        wait_until(lambda: len(receiver.messages) == 3)
+        assert receiver.bodies() == [body_of(message) for message in messages]
+        assert {topic for topic, _ in receiver.messages} == {"ppe_edge/alert"}
+        sink.close()
+
+
+@needs_mosquitto
+def test_mqtt_connection_lost_during_write_is_failure(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = mqtt_sink(broker)
+    sink.send(an_alert(1), None)
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise ssl.SSLEOFError(8, "EOF occurred in violation of protocol")  # as if the broker was killed just now
+
+    monkeypatch.setattr("paho.mqtt.client.Client.publish", cut_off)
+    with pytest.raises(SinkFailed, match=r"the connection was lost: .*EOF") as failure:
+        sink.send(an_alert(2), None)
+    assert failure.value.outcome_unknown
+    monkeypatch.undo()
+    sink.send(an_alert(2), None)
+    sink.close()
+
+
+@needs_mosquitto
+def test_mqtt_recovers_from_killed_and_frozen_broker(broker: Broker) -> None:
+    descriptors = Path("/proc/self/fd")
+    with Receiver(broker, "ppe_edge/#", "survivor") as receiver:
+        sink = mqtt_sink(broker)
+        sink.send(an_alert(1), None)
+        before = len(list(descriptors.iterdir()))
+        broker.kill()
+        with pytest.raises(SinkFailed):
+            sink.send(an_alert(2), None)
+        with pytest.raises(SinkFailed, match="cannot connect") as failure:
+            sink.send(an_alert(2), None)
+        assert not failure.value.outcome_unknown
+        broker.start()
+        sink.send(an_alert(2), None)
+        broker.freeze()
+        with pytest.raises(SinkFailed, match="no confirmation within 2 s") as failure:
+            sink.send(an_alert(3), None)
+        assert failure.value.outcome_unknown
+        broker.thaw()
+        again = an_alert(4)
+        sink.send(again, None)
+        wait_until(lambda: body_of(again) in receiver.bodies())
+        del failure  # its traceback references the broken connection
+        wait_until(lambda: len(list(descriptors.iterdir())) <= before)
+        sink.close()
+
+
+@needs_mosquitto
+def test_mqtt_rejects_broker_with_untrusted_certificate(broker: Broker, tmp_path: Path) -> None:
+    with Broker(tmp_path / "other") as other:
+        sink = mqtt_sink(broker, port=other.port)
+        with pytest.raises(SinkFailed, match="CERTIFICATE_VERIFY_FAILED"):
+            sink.send(an_alert(), None)
+        sink.close()
+
+
+@needs_mosquitto
+def test_mqtt_unreadable_certificate_is_named(broker: Broker, tmp_path: Path) -> None:
+    sink = mqtt_sink(broker, ca_file=tmp_path / "none.pem")
+    with pytest.raises(SinkFailed, match=r"none\.pem"):
+        sink.send(an_alert(), None)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"password": "hunter2"}, "needs a username"),
+        ({"tls": False, "ca_file": "a.pem"}, "need tls"),
+        ({"cert_file": "a.pem"}, "belong together"),
+        ({"topic": "ppe/#"}, "pattern"),
+    ],
+)
+def test_mqtt_config_with_contradicting_settings_is_rejected(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason) as refused:
+        MqttSinkConfig(host="localhost", **values)
+    assert "hunter2" not in str(refused.value)

@@ -1,0 +1,27 @@
+"""Small helpers for the tests of the box."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "the condition") -> Any:
+    """Returns the value of the condition as soon as it is true.
+
+    Raises:
+        TimeoutError: It did not become true within `timeout_s` seconds.
+    """
+    end = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not become true within {timeout_s:g} s")
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    """Returns a TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

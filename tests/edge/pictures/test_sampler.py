@@ -1,0 +1,86 @@
+import cv2
+import numpy as np
+import pytest
+from ppe_edge.cameras.mailbox import Frame
+from ppe_edge.pictures.sampler import Sampler, SamplerConfig
+
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.sources.voc import read_voc_annotation
+
+CONTRACT = ModelContract(("helmet", "none"), (64, 64))
+NOISE = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+UNSURE = Detections(
+    np.array([[0, 0, 20, 30], [50, 20, 90.4, 80]], np.float32), np.array([0.9, 0.3], np.float32), np.array([0, 1])
+)
+SURE = Detections(UNSURE.boxes_xyxy[:1], UNSURE.scores[:1], UNSURE.labels[:1])
+
+
+def frame(time, camera="gate"):
+    return Frame(camera=camera, number=0, time=time, monotonic=0.0, image=NOISE)
+
+
+def test_sampler_is_off_by_default(tmp_path):
+    assert Sampler(SamplerConfig(), tmp_path, CONTRACT).offer(frame(0.0), UNSURE) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_uncertain_frame_is_kept_with_readable_draft_annotation(tmp_path):
+    image_file = Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT).offer(frame(1_700_000_000.5), UNSURE)
+    assert image_file == tmp_path / "samples/JPEGImages/gate_20231114T221320500000.jpg"
+    draft = read_voc_annotation(tmp_path / "samples/Annotations" / f"{image_file.stem}.xml")
+    assert [o.class_name for o in draft.objects] == ["helmet", "none"]
+    assert [o.box_xyxy for o in draft.objects] == [(0, 0, 20, 30), (50, 20, 90, 80)]
+    image = cv2.imread(str(image_file))
+    assert image.shape == NOISE.shape
+    assert abs(image[5:25, 3:17].std() - NOISE[5:25, 3:17].std()) > 20  # the heads are pixelated
+
+
+def test_samples_are_data_set_without_errors_or_slivers(tmp_path):
+    sliver = Detections(
+        np.array([[0, 0, 0.4, 30], [20, 20, 50, 60]], np.float32), np.array([0.3, 0.25], np.float32), np.array([1, 0])
+    )
+    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600), tmp_path, CONTRACT)
+    for number, detections in enumerate((UNSURE, sliver)):
+        image = np.random.default_rng(number).integers(0, 256, NOISE.shape, dtype=np.uint8)
+        assert (
+            sampler.offer(Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image), detections)
+            is not None
+        )
+    dataset = AnnotatedDataset.open(tmp_path / "samples", on_error="skip", progress=False)
+    assert dataset.errors == [] and dataset.left_out == 0
+    boxes = sorted(o.box_xyxy for images in dataset.splits.values() for i in images for o in i.objects)
+    assert boxes == [(0, 0, 20, 30), (20, 20, 50, 60), (50, 20, 90, 80)]
+
+
+def test_certain_frame_is_not_kept(tmp_path):
+    assert Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT).offer(frame(0.0), SURE) is None
+
+
+def test_rate_is_limited_per_camera(tmp_path):
+    sampler = Sampler(SamplerConfig(enabled=True, per_hour=60), tmp_path, CONTRACT)
+    kept = [
+        sampler.offer(frame(t, c), UNSURE) is not None for t, c in ((0, "a"), (59.9, "a"), (59.9, "b"), (60, "a"), (61, "b"))
+    ]
+    assert kept == [True, False, True, True, False]
+
+
+def test_oldest_samples_are_deleted(tmp_path):
+    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600, keep=3), tmp_path, CONTRACT)
+    for t in range(6):
+        sampler.offer(frame(float(t * 10)), UNSURE)
+    names = {p.stem[-12:-6] for p in (tmp_path / "samples/JPEGImages").iterdir()}
+    assert names == {"000030", "000040", "000050"}
+    assert len(list((tmp_path / "samples/Annotations").iterdir())) == 3
+
+
+def test_unwritable_folder_is_logged_and_raises_nothing(tmp_path, caplog):
+    (tmp_path / "samples").write_text("a file in the way")
+    assert Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT).offer(frame(0.0), UNSURE) is None
+    assert "gate: cannot store a sample" in caplog.text
+
+
+def test_bounds_in_wrong_order_are_rejected():
+    with pytest.raises(ValueError, match="unsure_from must not be above unsure_to"):
+        SamplerConfig(unsure_from=0.6)

@@ -1,0 +1,79 @@
+"""`pip install ./edge` into an empty environment gives a working box without torch."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from conftest import GREEN  # isort: skip
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "ppe_yolo" / "weights" / "helmet-tiny.int8.onnx"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment in which only ./edge is installed; the path of its bin/."""
+    folder = tmp_path_factory.mktemp("box") / "venv"
+    subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    install = ["pip", "install", "--system-certs", "--quiet", "--python", str(folder / "bin" / "python"), str(ROOT / "edge")]
+    subprocess.run([sys.executable, "-m", "uv", *install], check=True)
+    return folder / "bin"
+
+
+def run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command away from the clone, without the environment of this machine."""
+    arguments = [str(word) for word in command]
+    clean = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    return subprocess.run(arguments, cwd=folder, env=clean, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("ppe-edge",), ("python", "-m", "ppe_edge"), ("python", "-m", "ppe_edge.benchmark")])
+def test_installed_command_prints_help(environment: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = run(tmp_path, environment / command[0], *command[1:], "--help")
+    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+
+
+@pytest.mark.slow
+def test_installed_box_passes_dry_run_without_torch(environment: Path, tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    config = tmp_path / "edge.yaml"
+    document = {
+        "model": {"path": str(MODEL), "threads": 1},
+        "state_dir": "state",
+        "cameras": {"gate": {"source": str(clip)}},
+        "sinks": {"jsonl": {"path": "alerts.jsonl"}},
+        "web": {"port": 0},
+    }
+    config.write_text(json.dumps(document))
+    done = run(tmp_path, environment / "ppe-edge", "--config", config, "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "would run: 1 of 1 cameras, 1 of 1 sinks" in done.stdout
+    modules = run(tmp_path, environment / "python", "-c", "import ppe_yolo, torch")
+    assert modules.returncode == 1 and "No module named 'torch'" in modules.stderr
+    listing = run(tmp_path, environment / "python", "-c", "import pathlib, ppe_yolo as p; print(*p.__path__)")
+    assert sorted(p.name for p in Path(listing.stdout.strip()).iterdir() if p.name != "__pycache__") == ["__init__.py", "core"]
+
+
+def test_dependencies_match_those_of_the_library() -> None:
+    def requirements(project: dict[str, object], *keys: str) -> dict[str, str]:
+        value: object = project
+        for key in keys:
+            value = value[key]  # type: ignore[index]
+        return {r.name: str(r.specifier) for r in map(Requirement, value)}  # type: ignore[call-overload]
+
+    box = requirements(tomllib.loads((ROOT / "edge" / "pyproject.toml").read_text()), "project", "dependencies")
+    library = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    known = requirements(library, "project", "dependencies")
+    extra = requirements(library, "project", "optional-dependencies", "edge")
+    assert extra.items() <= box.items()
+    assert box == {name: {**known, **extra}[name] for name in box}
+    lines = [line.split("#")[0].strip() for line in (ROOT / "edge" / "requirements.in").read_text().splitlines()]
+    assert {Requirement(line).name for line in lines if line} == box.keys() - {"onnxruntime"}

@@ -1,0 +1,214 @@
+"""The page in a real browser, with a real box and a real HTTP camera."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mjpeg_server import PASSWORD, MjpegServer, jpeg
+from ppe_edge.config import CameraConfig, load_settings
+from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.runtime import Runtime
+from ppe_edge.web.server import WebServer
+from ppe_edge.web.status import RuntimeStatus
+from pydantic import SecretStr
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from conftest import GREEN, RED  # isort: skip
+
+TOKEN = "a-token-of-the-gate-0123456789"
+SOON = 60.0  # seconds; generous, for busy machines
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="needs a browser: Debian's packages chromium and chromium-driver"
+)
+QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+MEAN_COLOUR = """
+const image = document.querySelector("#cameras img");
+if (!image || !image.complete || !image.naturalWidth) return null;
+const canvas = document.createElement("canvas");
+canvas.width = canvas.height = 1;
+canvas.getContext("2d").drawImage(image, 0, 0, 1, 1);
+return Array.from(canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0, 3));
+"""
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    options = Options()
+    options.binary_location = str(CHROMIUM)
+    # root has no sandbox; /dev/shm is small in containers
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET):
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument("--window-size=1280,900")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(DRIVER))
+    driver.get("about:blank")
+    driver.get_log("performance")  # discards the requests of the browser's own start page
+    yield driver
+    driver.quit()
+
+
+@dataclass
+class Site:
+    """A box with one camera, and the address of its page."""
+
+    runtime: Runtime
+    camera: MjpegServer
+    address: str
+    colour: list[tuple[int, int, int]] = field(default_factory=lambda: [GREEN])  # what the camera shows, RGB
+
+
+@pytest.fixture
+def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
+    """The camera shows a helmet at first."""
+    colour = [GREEN]
+    rng = np.random.default_rng(0)
+
+    def frame(_: int) -> bytes:
+        grain = rng.integers(-12, 13, (64, 96, 1))
+        return jpeg(np.clip(np.array(colour[0]) + grain, 0, 255).astype(np.uint8)[..., ::-1])
+
+    with MjpegServer(frame) as camera:
+        config = tmp_path / "edge.yaml"
+        document = {
+            "model": {"path": str(tiny_model), "threads": 1},
+            "state_dir": str(tmp_path / "state"),
+            "cameras": {"gate": {"source": camera.url, "read_timeout_s": 1.0, "frozen_after_s": 3.0}},
+            "sinks": {"jsonl": {"path": str(tmp_path / "alerts.jsonl")}},
+            "web": {"port": 0, "token": TOKEN},
+        }
+        config.write_text(json.dumps(document))
+        settings = load_settings(config)
+        runtime = Runtime(settings)
+        web = WebServer(settings.web, RuntimeStatus(runtime))
+        runtime.start()
+        web.start()
+        yield Site(runtime, camera, f"http://127.0.0.1:{web.port}", colour)
+        web.stop()
+        runtime.stop()
+
+
+def until(browser: webdriver.Chrome, condition: Callable[[], Any]) -> Any:
+    return WebDriverWait(browser, SOON, 0.1).until(lambda _: condition())
+
+
+def sign_in(browser: webdriver.Chrome, token: str) -> None:
+    """Enters the token into the form and submits it."""
+    form = browser.find_element(By.TAG_NAME, "form")
+    browser.find_element(By.ID, "token").send_keys(token)
+    form.find_element(By.TAG_NAME, "button").click()
+    until(browser, lambda: gone(form))
+
+
+def gone(element: Any) -> bool:
+    """Whether the browser has left the page of an element."""
+    try:
+        element.is_enabled()
+    except StaleElementReferenceException:
+        return True
+    return False
+
+
+def text_of(browser: webdriver.Chrome, selector: str) -> str:
+    """Text of the element that a selector finds; read at once, because the page changes all the time."""
+    return str(browser.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+
+
+def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, site: Site) -> None:
+    browser.get(site.address)
+    assert browser.current_url == f"{site.address}/login"
+    assert "Wrong token" not in text_of(browser, "form")
+    sign_in(browser, "wrong-wrong-wrong-wrong")
+    assert "Wrong token" in text_of(browser, "form")
+    assert browser.find_elements(By.ID, "cameras") == []
+
+    sign_in(browser, TOKEN)
+    assert browser.current_url == f"{site.address}/"
+    assert browser.execute_script("return document.cookie") == ""  # scripts cannot read the session
+    until(browser, lambda: text_of(browser, "#cameras .state") == "live")
+    assert text_of(browser, "#cameras .name") == "gate"
+    assert text_of(browser, "#alerts-title") == "Latest alerts and events"
+    assert "tiny.onnx" in text_of(browser, "#summary")
+
+    def colour() -> list[int]:
+        return browser.execute_script(MEAN_COLOUR) or [0, 0, 0]
+
+    until(browser, lambda: colour()[1] > colour()[0] + 50)  # green
+    assert text_of(browser, "#cameras .violation") == ""
+    site.colour[0] = RED
+    until(browser, lambda: colour()[0] > colour()[1] + 50)  # the image is refreshed
+    until(browser, lambda: text_of(browser, "#cameras .violation") == "1 without helmet")
+    alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: bare head"]])
+    assert len(alert) == 1 and 0.7 < float(alert[0][3]) < 0.9  # red beyond blue: 210 of 255
+    site.colour[0] = GREEN
+    until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "ended: bare head"]])
+    until(browser, lambda: text_of(browser, "#sinks") == "jsonl 0 waiting")
+    for width in (1280, 500):
+        browser.set_window_size(width, 900)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
+    site.camera.__exit__()
+    until(browser, lambda: text_of(browser, "#cameras .state") in ("lost", "frozen"))
+    assert TOKEN not in browser.page_source and PASSWORD not in browser.page_source
+
+    # the console of the browser shows the rejected login, and nothing else
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert len(complaints) == 1 and complaints[0].startswith(f"{site.address}/login ") and "401" in complaints[0], complaints
+    addresses = requested(browser)
+    assert f"{site.address}/cameras/gate/live.jpg" in {a.partition("?")[0] for a in addresses}
+    assert [a for a in addresses if not a.startswith(f"{site.address}/") or TOKEN in a or PASSWORD in a] == []
+
+
+def rows(browser: webdriver.Chrome) -> list[list[str]]:
+    """The table of alerts: time, camera, event, score, duration."""
+    script = "return [...document.querySelectorAll('#alerts tr')].map(r => [...r.cells].map(c => c.innerText))"
+    return list(browser.execute_script(script))
+
+
+def requested(browser: webdriver.Chrome) -> list[str]:
+    """Every address that the browser has requested."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def test_page_shows_placeholder_for_camera_without_frame(browser: webdriver.Chrome, site: Site) -> None:
+    settings = site.runtime.settings
+    cameras = {**settings.cameras, "yard": CameraConfig(source=SecretStr("rtsp://127.0.0.1:9/x"))}
+    changed = settings.model_copy(update={"cameras": cameras})
+    site.runtime.between_frames(lambda: site.runtime.deploy(site.runtime.deployment.with_settings(changed)))
+    browser.get(site.address)
+    sign_in(browser, TOKEN)
+    shown = """return Object.fromEntries([...document.querySelectorAll("#cameras figure")].map((f) => [f.dataset.name, [
+        f.querySelector(".state").innerText, ...["img", ".no-image"].map((e) => f.querySelector(e).checkVisibility())]]))"""
+    want = {"gate": ["live", True, False], "yard": ["lost", False, True]}
+    until(browser, lambda: browser.execute_script(shown) == want)
+    assert text_of(browser, "figure[data-name=yard] .no-image") == "no image"
+
+
+def test_page_shows_trouble_at_top_as_text(browser: webdriver.Chrome, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser.get(site.address)
+    sign_in(browser, TOKEN)
+    until(browser, lambda: text_of(browser, "#cameras .name") == "gate")
+    assert not browser.find_element(By.ID, "trouble").is_displayed()
+    monkeypatch.setattr(Outbox, "trouble", "the disk is <b>full</b>")  # test_main fills a real disk
+    until(browser, lambda: text_of(browser, "#trouble") == "the disk is <b>full</b>")
+    assert browser.find_element(By.ID, "trouble").is_displayed()
+
+
+def test_page_returns_to_login_when_session_has_expired(browser: webdriver.Chrome, site: Site) -> None:
+    browser.get(site.address)
+    sign_in(browser, TOKEN)
+    until(browser, lambda: text_of(browser, "#cameras .name") == "gate")
+    browser.delete_all_cookies()  # as after a restart of the box, or after twelve hours
+    until(browser, lambda: browser.current_url == f"{site.address}/login")
+    assert browser.find_element(By.ID, "token").is_displayed()
