@@ -1,1 +1,1 @@
-"""Azure ML's YAML read, checked and run without Azure; Azure's own libraries are imported only to submit and to validate."""
+"""Reads, checks, runs and submits Azure ML pipelines. Only `submit` and `lint.official` import Azure's libraries."""

@@ -1,4 +1,4 @@
-"""`ppe-yolo azureml ...`: the jobs of azureml/, here or on Azure."""
+"""`ppe-yolo azureml ...`: runs, checks and submits Azure ML pipelines."""
 
 import os
 from pathlib import Path
@@ -9,42 +9,61 @@ from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
 
-azureml_app = typer.Typer(help="Azure ML: run a pipeline here, check its YAML, submit it.", no_args_is_help=True)
-_out = Console(highlight=False, markup=False)
+azureml_app = typer.Typer(help="Azure ML: run a pipeline locally, check its YAML, submit it.", no_args_is_help=True)
+_console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # emoji: line 100 of a file is ":100:"
 
-PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE", help="Such as azureml/pipeline.yml.")]
+PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE", help="A pipeline file, such as azureml/pipeline.yml.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="inputs.max_epochs=3, jobs.train.resources.instance_count=2, ..."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a value, such as inputs.max_epochs=3 or jobs.train.resources.instance_count=2. Repeatable.",
+    ),
 ]
 
 
 @azureml_app.command()
 def run(
     pipeline: PipelineArgument,
-    local: Annotated[bool, typer.Option("--local", help="On this machine; on Azure it is `submit`.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="runs/azureml/<name> if not given.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Run on this machine (required; `submit` runs on Azure).")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/azureml/<pipeline>.")
+    ] = None,
     settings: SetOption = None,
 ) -> None:
-    """Runs a pipeline without Azure: its own commands in order; started again, it goes on where it stopped."""
-    from ppe_yolo.azure.lint.lint import checked_pipeline
-    from ppe_yolo.azure.local.local import run_local
+    """Run a pipeline without Azure. Repeat the command to resume an interrupted run."""
+    from ppe_yolo.azure.lint.linter import load_checked_pipeline
+    from ppe_yolo.azure.local.runner import run_local
 
     if not local:
-        raise UserError("run: runs here with --local; on Azure it is `ppe-yolo azureml submit`")
-    read, _ = checked_pipeline(pipeline, settings or ())
-    if not run_local(read, out or Path("runs/azureml") / pipeline.stem, _out):
+        raise UserError("run: runs only with --local", hint="use `ppe-yolo azureml submit` to run on Azure")
+    read, _ = load_checked_pipeline(pipeline, settings or ())
+    result = run_local(read, out or Path("runs/azureml") / pipeline.stem, _console.print)
+    if (failure := result.failure) is not None:
+        for line in failure.log_tail():
+            _console.print(line)
+        _console.print(f"{failure.step}: failed, {failure.reason}; log: {failure.log}")
         raise typer.Exit(1)
+    _console.print(f"outputs: {result.outputs}")
 
 
 @azureml_app.command()
 def lint(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder with all of it.")] = Path("azureml"),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder to check completely.")] = Path("azureml"),
 ) -> None:
-    """Checks Azure ML's YAML with ours and Azure's own validation, offline; exit code 1 when something is wrong."""
-    from ppe_yolo.azure.lint.lint import lint as run
+    """Check Azure ML YAML offline, also with azure-ai-ml if it is installed. Exit code 1 if there are mistakes."""
+    from ppe_yolo.azure.lint.linter import lint as run_lint
 
-    if run(path, _out):
+    report = run_lint(path)
+    if not report.azure_validated:
+        _console.print("azure-ai-ml is not installed: Azure's own validation was not run (pip install 'ppe-yolo[azureml]')")
+    for mistake in report.mistakes:
+        _console.print(str(mistake))
+    if report.skipped_folders:
+        _console.print(f"skipped, not Azure ML: {', '.join(report.skipped_folders)}")
+    _console.print(f"{len(report.checked)} files checked, {len(report.mistakes)} mistakes")
+    if report.mistakes:
         raise typer.Exit(1)
 
 
@@ -52,23 +71,49 @@ def lint(
 def submit(
     pipeline: PipelineArgument,
     workspace: Annotated[
-        Path | None, typer.Option("--workspace", metavar="FILE", help="config.json; else AZUREML_SUBSCRIPTION_ID and so on.")
+        Path | None,
+        typer.Option("--workspace", metavar="FILE", help="config.json of the workspace. Default: AZUREML_* variables."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Fetch outputs and logs there.")] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Download outputs and logs to this folder.")] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option("--output", metavar="NAME", help="With --out, download only this output. Repeatable."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = True,
     only_new_data: Annotated[
-        bool, typer.Option("--only-new-data", help="Only if the data has a version that was not submitted yet.")
+        bool, typer.Option("--only-new-data", help="Submit only if the data has a version that no job has used yet.")
     ] = False,
     settings: SetOption = None,
 ) -> None:
-    """Submits a pipeline to Azure, follows it and fetches its outputs; exit code 1 when it fails."""
-    from ppe_yolo.azure.lint.lint import checked_pipeline
-    from ppe_yolo.azure.submit import connect, find_workspace
-    from ppe_yolo.azure.submit import submit as run
+    """Submit a pipeline to Azure ML, follow it and download its outputs. Exit code 1 if it fails."""
+    from ppe_yolo.azure.lint.linter import load_checked_pipeline
+    from ppe_yolo.azure.submit import connect, find_workspace, follow
+    from ppe_yolo.azure.submit import submit as run_submit
 
     if out is not None and not wait:
-        raise UserError("--out: outputs can be fetched at the end alone: leave --no-wait out")
-    read, changed = checked_pipeline(pipeline, settings or ())
+        raise UserError("--out: outputs can only be downloaded when the job has ended", hint="omit --no-wait")
+    if output and out is None:
+        raise UserError("--output: expected also --out, the folder to download to")
+    read, changed = load_checked_pipeline(pipeline, settings or ())
+    if unknown := set(output or ()) - set(read.outputs):
+        raise UserError(item="--output", expected=f"one of {', '.join(read.outputs)}", got=", ".join(sorted(unknown)))
     client = connect(find_workspace(workspace, os.environ))
-    if not run(read, changed, client, out=out, wait=wait, only_new_data=only_new_data, console=_out):
+    submission = run_submit(read, changed, client, only_new_data=only_new_data)
+    if not submission.is_new and submission.failed_attempts:
+        raise UserError(
+            f"not submitted: {submission.failed_attempts} jobs with {dict(submission.data_versions)} failed",
+            item=submission.job,
+            hint="fix the cause, then submit once without --only-new-data",
+        )
+    if not submission.is_new:
+        _console.print(f"no new data: {submission.job} already uses {dict(submission.data_versions)}")
+        return
+    _console.print(f"submitted: {submission.job} {submission.studio_url}")
+    if not wait:
+        return
+    finished = follow(submission.job, client, out, output or ())
+    if out is not None:
+        _console.print(f"outputs: {out}")
+    _console.print(f"{finished.job}: {finished.status}{f': {finished.failure}' if finished.failure else ''}")
+    if not finished.succeeded:
         raise typer.Exit(1)

@@ -1,149 +1,222 @@
-"""`ppe-yolo azureml submit`: a pipeline on Azure, followed to its end, its outputs fetched."""
+"""`ppe-yolo azureml submit`: submits a pipeline to Azure ML, follows it and downloads its outputs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import Any, Protocol
 
 from ppe_yolo.azure.lint.official import is_installed
 from ppe_yolo.azure.yaml.pipeline import ASSET, Pipeline
 from ppe_yolo.core.errors import UserError
 
-# name in config.json (as the studio offers it for download) -> variable
-PLACE = {
+# key in config.json (which the studio offers for download) -> environment variable
+WORKSPACE_VARIABLES = {
     "subscription_id": "AZUREML_SUBSCRIPTION_ID",
     "resource_group": "AZUREML_RESOURCE_GROUP",
     "workspace_name": "AZUREML_WORKSPACE_NAME",
 }
 DATA_TAG = "data_versions"
-ENDED_WELL = "Completed"
+COMPLETED = "Completed"
+MAX_FAILED_ATTEMPTS = 3  # with --only-new-data: a schedule must not repeat a training that always fails
+
+
+class Jobs(Protocol):
+    """The operations on jobs of azure-ai-ml's MLClient that are used here."""
+
+    def create_or_update(self, job: Any) -> Any: ...  # noqa: D102
+    def stream(self, name: str) -> None: ...  # noqa: D102
+    def get(self, name: str) -> Any: ...  # noqa: D102
+    def download(self, name: str, *, download_path: str, output_name: str | None, all: bool) -> None: ...  # noqa: D102
+    def list(self) -> Iterable[Any]: ...  # noqa: D102
+
+
+class DataAssets(Protocol):
+    """The operations on data assets of azure-ai-ml's MLClient that are used here."""
+
+    def get(self, name: str, *, label: str) -> Any: ...  # noqa: D102
+
+
+class Client(Protocol):
+    """An azure-ai-ml MLClient, or a stand-in for it."""
+
+    @property
+    def jobs(self) -> Jobs: ...  # noqa: D102
+    @property
+    def data(self) -> DataAssets: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Which workspace."""
+    """The address of an Azure ML workspace."""
 
     subscription_id: str
     resource_group: str
     workspace_name: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """Result of `submit`.
+
+    Attributes:
+        job: Name of the new job, or of the latest earlier job with the same data.
+        is_new: Whether a job was submitted.
+        failed_attempts: Number of earlier jobs with the same data, if they all failed; else 0.
+        studio_url: Page of the new job, else None.
+        data_versions: Data asset of each input, as `azureml:NAME:VERSION`.
+    """
+
+    job: str
+    is_new: bool
+    failed_attempts: int
+    studio_url: str | None
+    data_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedJob:
+    """How a job ended: its status, and for a failed job Azure's message."""
+
+    job: str
+    status: str
+    failure: str | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job completed."""
+        return self.status == COMPLETED
+
+
 def find_workspace(config: Path | None, variables: Mapping[str, str]) -> Workspace:
-    """From a config file where one is given, else from variables, which must all be there.
+    """Reads the workspace from a config file if one is given, else from environment variables.
 
     Raises:
-        UserError: Something is missing; names it.
+        UserError: The file cannot be read, or a value is missing.
     """
     if config is not None:
         try:
             values = json.loads(config.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(
-                f"--workspace: expected the config.json of a workspace, {config} cannot be read ({error})"
+                f"cannot be read ({error})", setting="workspace", file=config, expected="the config.json of a workspace"
             ) from error
         values = values if isinstance(values, dict) else {}
         where = f"in {config}"
     else:
-        values = {key: variables.get(variable) for key, variable in PLACE.items()}
-        where = f"as {', '.join(PLACE.values())}"
-    missing = [key for key in PLACE if not isinstance(values.get(key), str) or not values[key]]
+        values = {key: variables.get(variable) for key, variable in WORKSPACE_VARIABLES.items()}
+        where = f"in {', '.join(WORKSPACE_VARIABLES.values())}"
+    missing = [key for key in WORKSPACE_VARIABLES if not isinstance(values.get(key), str) or not values[key]]
     if missing:
         raise UserError(
-            f"submit: expected {', '.join(PLACE)} {where}, got no {', '.join(missing)}: give --workspace config.json (the "
-            "studio offers it for download) or set the variables"
+            item="submit",
+            expected=f"{', '.join(WORKSPACE_VARIABLES)} {where}",
+            got=f"no {', '.join(missing)}",
+            hint="give --workspace config.json (the studio offers it for download) or set the variables",
         )
-    return Workspace(**{key: values[key] for key in PLACE})
+    return Workspace(**{key: values[key] for key in WORKSPACE_VARIABLES})
 
 
-def connect(workspace: Workspace) -> Any:
-    """A client that signs in as DefaultAzureCredential finds: variables, workload or managed identity, `az login`.
+def connect(workspace: Workspace) -> Client:
+    """Connects with DefaultAzureCredential: environment variables, workload or managed identity, or `az login`.
 
     Raises:
         UserError: azure-ai-ml is not installed.
     """
     if not is_installed():
-        raise UserError("submit: needs azure-ai-ml: pip install 'ppe-yolo[azureml]'")
+        raise UserError("submit: azure-ai-ml is not installed", hint="pip install 'ppe-yolo[azureml]'")
     from azure.ai.ml import MLClient
     from azure.identity import DefaultAzureCredential
 
-    return MLClient(DefaultAzureCredential(), workspace.subscription_id, workspace.resource_group, workspace.workspace_name)
+    client: Client = MLClient(
+        DefaultAzureCredential(), workspace.subscription_id, workspace.resource_group, workspace.workspace_name
+    )
+    return client
 
 
-def submit(
-    pipeline: Pipeline,
-    settings: Mapping[str, Any],
-    client: Any,
-    *,
-    out: Path | None,
-    wait: bool = True,
-    only_new_data: bool = False,
-    console: Console,
-) -> bool:
-    """Submits a pipeline and, unless told otherwise, follows it and fetches its outputs.
+def submit(pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, only_new_data: bool = False) -> Submission:
+    """Submits a pipeline.
 
     Args:
-        pipeline: A pipeline that lint has nothing to say against.
-        settings: See `apply_settings`; azure-ai-ml reads the file anew.
-        client: An MLClient.
-        out: Folder for outputs and logs; nothing is fetched when None.
-        wait: Whether to wait for its end.
-        only_new_data: Submit only if an input's latest version was not submitted with this experiment yet.
-        console: Where to print.
-
-    Returns:
-        Whether it ended well; where it is not waited for, or there was nothing new, True.
+        pipeline: A pipeline that passes lint.
+        settings: See `apply_settings`; azure-ai-ml reads the file itself and needs them again.
+        client: The client.
+        only_new_data: Use the latest version of all data, and submit only if no job of this experiment has used it yet.
+            Failed jobs are repeated until there are MAX_FAILED_ATTEMPTS of them; cancelled jobs are not repeated.
 
     Raises:
-        UserError: Azure refuses; in one line.
+        UserError: Azure rejects the request.
     """
-    from azure.ai.ml import load_job
+    with _azure_errors():
+        from azure.ai.ml import load_job
+
+        versions = _data_versions(pipeline, client, latest=only_new_data)
+        experiment = str(pipeline.value.get("experiment_name") or pipeline.path.stem)
+        tag = json.dumps(versions, sort_keys=True)
+        failed = 0
+        if only_new_data:
+            earlier = [j for j in client.jobs.list() if _has_data(j, experiment, tag)]
+            failed = len(earlier) if all(j.status == "Failed" for j in earlier) else 0
+            if earlier and (failed == 0 or failed >= MAX_FAILED_ATTEMPTS):
+                return Submission(
+                    job=earlier[0].name, is_new=False, failed_attempts=failed, studio_url=None, data_versions=versions
+                )
+        paths = {f"inputs.{name}.path": reference for name, reference in versions.items()}
+        job = load_job(pipeline.path, params_override=[{k: v} for k, v in {**paths, **settings}.items()])
+        job.tags = {**(job.tags or {}), DATA_TAG: tag}
+        submitted = client.jobs.create_or_update(job)
+        return Submission(
+            job=submitted.name,
+            is_new=True,
+            failed_attempts=failed,
+            studio_url=submitted.studio_url,
+            data_versions=versions,
+        )
+
+
+def follow(job: str, client: Client, out: Path | None, outputs: Sequence[str] = ()) -> FinishedJob:
+    """Waits for a job to end and downloads its outputs, also if it failed.
+
+    Args:
+        job: Name of the job.
+        client: The client, which prints the job's log.
+        out: Folder for the outputs; None downloads nothing.
+        outputs: Names of the outputs to download. If empty, downloads all outputs and logs, images and checkpoints included.
+
+    Raises:
+        UserError: Azure rejects a request.
+    """
+    with _azure_errors():
+        from azure.ai.ml.exceptions import JobException
+
+        failure = None
+        try:
+            client.jobs.stream(job)
+        except JobException as error:
+            failure = " ".join(str(error).split())[:400]
+        status = str(client.jobs.get(job).status)
+        if out is not None:
+            for name in outputs or (None,):
+                client.jobs.download(job, download_path=str(out), output_name=name, all=name is None)
+        return FinishedJob(job=job, status=status, failure=failure)
+
+
+@contextmanager
+def _azure_errors() -> Iterator[None]:
+    """Turns Azure's errors into one line."""
     from azure.ai.ml.exceptions import MlException
     from azure.core.exceptions import AzureError
 
     try:
-        versions = _data_versions(pipeline, client, latest=only_new_data)
-        experiment = str(pipeline.value.get("experiment_name") or pipeline.path.stem)
-        text = json.dumps(versions, sort_keys=True)
-        if only_new_data:
-            before = next((j.name for j in client.jobs.list() if _is_same(j, experiment, text)), None)
-            if before is not None:
-                console.print(f"no new data: {before} was submitted with {text}", soft_wrap=True, markup=False)
-                return True
-        paths = {f"inputs.{name}.path": reference for name, reference in versions.items()}
-        job = load_job(pipeline.path, params_override=[{k: v} for k, v in {**paths, **settings}.items()])
-        job.tags = {**(job.tags or {}), DATA_TAG: text}
-        submitted = client.jobs.create_or_update(job)
-        console.print(f"submitted: {submitted.name} {submitted.studio_url}", soft_wrap=True, markup=False)
-        if not wait:
-            return True
-        return _follow(submitted.name, client, out, console)
+        yield
     except (AzureError, MlException) as error:
-        raise UserError(f"submit: Azure refuses ({' '.join(str(error).split())[:400]})") from error
+        raise UserError(f"submit: Azure rejects the request ({' '.join(str(error).split())[:400]})") from error
 
 
-def _follow(name: str, client: Any, out: Path | None, console: Console) -> bool:
-    from azure.ai.ml.exceptions import JobException
-
-    failure = ""
-    try:
-        client.jobs.stream(name)
-    except JobException as error:  # it failed; what it left is fetched all the same
-        failure = " ".join(str(error).split())[:400]
-    status = client.jobs.get(name).status
-    if out is not None:
-        client.jobs.download(name, download_path=str(out), all=True)
-        console.print(f"outputs and logs: {out}", soft_wrap=True)
-    why = f": {failure}" if failure else ""
-    console.print(f"{name}: {status}{why}", soft_wrap=True, markup=False)
-    return bool(status == ENDED_WELL)
-
-
-def _data_versions(pipeline: Pipeline, client: Any, *, latest: bool) -> dict[str, str]:
-    """Input -> `azureml:NAME:VERSION`, for inputs that are data of the workspace; with their latest versions if asked for."""
-    found = {}
+def _data_versions(pipeline: Pipeline, client: Client, *, latest: bool) -> dict[str, str]:
+    """`azureml:NAME:VERSION` of each input that is a data asset of the workspace."""
+    versions = {}
     for name, port in pipeline.inputs.items():
         given = pipeline.value["inputs"][name]
         path = str(given.get("path", "")) if port.is_path and isinstance(given, Mapping) else ""
@@ -152,11 +225,10 @@ def _data_versions(pipeline: Pipeline, client: Any, *, latest: bool) -> dict[str
         asset, _, _ = path.removeprefix(ASSET).partition("@" if "@" in path else ":")
         if latest or "@" in path:
             path = f"{ASSET}{asset}:{client.data.get(asset, label='latest').version}"
-        found[name] = path
-    return found
+        versions[name] = path
+    return versions
 
 
-def _is_same(job: Any, experiment: str, versions: str) -> bool:
-    """Whether a job was submitted with these data; one that failed does not count, so that it is tried again."""
-    is_over = job.status in ("Failed", "Canceled")
-    return job.experiment_name == experiment and (job.tags or {}).get(DATA_TAG) == versions and not is_over
+def _has_data(job: Any, experiment: str, versions: str) -> bool:
+    """Whether a job of the experiment was submitted with these data. The list holds None for jobs that it cannot parse."""
+    return job is not None and job.experiment_name == experiment and (job.tags or {}).get(DATA_TAG) == versions

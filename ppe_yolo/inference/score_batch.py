@@ -19,18 +19,23 @@ Image = NDArray[np.uint8]
 
 
 def score_batch(detector: Detector, files: Sequence[str | Path], root: Path) -> list[str]:
-    """Returns one line of JSON per image, in the order of the files; one that cannot be read has `error` and no detections.
+    """One line of JSON per image, in the order of the files.
+
+    Every file has at least one line, since a parallel job of Azure ML fails otherwise: an unreadable image has `error`; a file
+    that is not an image and a zip file without images have `skipped`.
 
     Args:
         detector: The detector. Detections below its alarm thresholds, or 0.3, are dropped.
-        files: Images and zip files with images; other files are ignored.
-        root: Images are named relative to this folder; one outside keeps its path.
+        files: Images and zip files of images.
+        root: The folder that image names are relative to; an image outside it keeps its path.
     """
     thresholds = thresholds_of(detector.contract, None)
     lines = []
     for name, pixels in _images(files, root):
         row: dict[str, Any] = {"image": name}
-        if isinstance(pixels, ImageError):
+        if isinstance(pixels, str):
+            row["skipped"] = pixels
+        elif isinstance(pixels, ImageError):
             row["error"] = str(pixels)
         else:
             detections = above_thresholds(detector.detect([pixels])[0], detector.contract, thresholds)
@@ -40,8 +45,8 @@ def score_batch(detector: Detector, files: Sequence[str | Path], root: Path) -> 
     return lines
 
 
-def _images(files: Sequence[str | Path], root: Path) -> Iterator[tuple[str, Image | ImageError]]:
-    """Yields the name of each image, `ARCHIVE/NAME` inside a zip file, and its pixels, or the error if it cannot be read."""
+def _images(files: Sequence[str | Path], root: Path) -> Iterator[tuple[str, Image | ImageError | str]]:
+    """Yields each image's name, `ARCHIVE/NAME` in a zip file, and its pixels, the error, or why the file is skipped."""
     for path in map(Path, files):
         source = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -52,12 +57,16 @@ def _images(files: Sequence[str | Path], root: Path) -> Iterator[tuple[str, Imag
         elif path.suffix.lower() == ".zip":
             try:
                 with zipfile.ZipFile(path) as archive:
-                    for entry in archive.infolist():
-                        if entry.filename.lower().endswith(IMAGE_SUFFIXES):
-                            name = f"{source}/{entry.filename}"
-                            yield name, _decode(archive, entry, name)
+                    entries = [e for e in archive.infolist() if e.filename.lower().endswith(IMAGE_SUFFIXES)]
+                    for entry in entries:
+                        name = f"{source}/{entry.filename}"
+                        yield name, _decode(archive, entry, name)
+                    if not entries:
+                        yield source, "no images in the zip file"
             except (OSError, zipfile.BadZipFile) as error:
                 yield source, ImageError(f"{source}: expected a zip file, cannot be read ({error})")
+        else:
+            yield source, "not an image"
 
 
 def _decode(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Image | ImageError:

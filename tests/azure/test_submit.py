@@ -1,20 +1,18 @@
-"""Submission. Azure itself (the MLClient) is a stand-in; azure-ai-ml, where it is installed, is the real one."""
+"""Submission of pipelines. The MLClient is a stand-in; azure-ai-ml is real where it is installed."""
 
 import json
 import shutil
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from ppe_yolo.azure.lint.lint import checked_pipeline
+from ppe_yolo.azure.lint.linter import load_checked_pipeline
 from ppe_yolo.azure.lint.official import is_installed
-from ppe_yolo.azure.submit import PLACE, Workspace, connect, find_workspace, submit
+from ppe_yolo.azure.submit import WORKSPACE_VARIABLES, Submission, Workspace, connect, find_workspace, follow, submit
 from ppe_yolo.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,13 +21,13 @@ needs_azure = pytest.mark.skipif(not is_installed(), reason="azure-ai-ml is not 
 
 
 class Client:
-    """What an MLClient would do: remembers what it is told; a job ends as `status`."""
+    """A stand-in for MLClient: records its calls; a job ends with `status`."""
 
-    def __init__(self, status: str = "Completed", before: list[Any] | None = None, data_version: str = "1") -> None:
+    def __init__(self, status: str = "Completed", earlier: list[Any] | None = None, data_version: str = "1") -> None:
         self.submitted: list[Any] = []
-        self.fetched: list[str] = []
+        self.downloaded: list[tuple[str, str | None]] = []
         self.status = status
-        self.before = before or []
+        self.earlier = earlier or []
         self.data_version = data_version
         self.jobs = self.data = self
 
@@ -46,26 +44,25 @@ class Client:
     def get(self, name: str, label: str | None = None) -> Any:
         return SimpleNamespace(status=self.status, version=self.data_version)
 
-    def download(self, name: str, download_path: str, all: bool) -> None:
-        self.fetched.append(download_path)
+    def download(self, name: str, *, download_path: str, output_name: str | None, all: bool) -> None:
+        assert all is (output_name is None)
+        self.downloaded.append((download_path, output_name))
 
     def list(self) -> list[Any]:
-        return self.before
+        return self.earlier
 
 
-def run(client: Client, *settings: str, **options: Any) -> tuple[bool, str]:
-    pipeline, changed = checked_pipeline(PIPELINE, settings)
-    printed = StringIO()
-    console = Console(width=500, file=printed)
-    return submit(pipeline, changed, client, console=console, **{"out": None, **options}), printed.getvalue()
+def run(client: Client, *settings: str, only_new_data: bool = False) -> Submission:
+    pipeline, changed = load_checked_pipeline(PIPELINE, settings)
+    return submit(pipeline, changed, client, only_new_data=only_new_data)
 
 
 @needs_azure
-def test_settings_reach_the_job_that_is_submitted() -> None:
+def test_submit_applies_settings_to_the_job() -> None:
     client = Client()
-    done, printed = run(client, "inputs.max_epochs=3", "jobs.train.resources.instance_count=2")
+    submission = run(client, "inputs.max_epochs=3", "jobs.train.resources.instance_count=2")
     job = client.submitted[0]
-    assert done and "calm_tree: Completed" in printed
+    assert submission.is_new and follow(submission.job, client, None).succeeded
     assert job.inputs["max_epochs"]._data == 3
     assert job.jobs["train"].resources.instance_count == 2
     assert job.inputs["data"]._data.path == "site-photos:1"
@@ -73,48 +70,89 @@ def test_settings_reach_the_job_that_is_submitted() -> None:
 
 
 @needs_azure
-def test_a_job_that_fails_is_no_success_and_its_outputs_are_fetched() -> None:
+def test_follow_failed_job_downloads_its_outputs() -> None:
     client = Client("Failed")
-    done, printed = run(client, out=Path("fetched"))
-    assert not done
-    assert client.fetched == ["fetched"]
-    assert "calm_tree: Failed" in printed and "train ran out of memory" in printed
+    finished = follow(run(client).job, client, Path("outputs"))
+    assert not finished.succeeded
+    assert client.downloaded == [("outputs", None)]
+    assert finished.status == "Failed" and "train ran out of memory" in str(finished.failure)
 
 
 @needs_azure
-def test_only_new_data_is_trained_on() -> None:
+def test_follow_downloads_only_the_named_outputs() -> None:
+    client = Client()
+    follow(run(client).job, client, Path("outputs"), ["model", "decision"])
+    assert client.downloaded == [("outputs", "model"), ("outputs", "decision")]
+
+
+@needs_azure
+def test_submit_only_new_data_skips_a_known_version() -> None:
     tags = {"data_versions": json.dumps({"data": "azureml:site-photos:4"})}
     earlier = SimpleNamespace(name="old_tree", experiment_name="ppe-yolo-training", status="Completed", tags=tags)
-    same = Client(before=[earlier], data_version="4")
-    assert run(same, only_new_data=True, wait=False)[0] and same.submitted == []
-    newer = Client(before=[earlier], data_version="5")
-    run(newer, only_new_data=True, wait=False)
+    same = Client(earlier=[earlier], data_version="4")
+    assert not run(same, only_new_data=True).is_new and same.submitted == []
+    newer = Client(earlier=[earlier], data_version="5")
+    run(newer, only_new_data=True)
     assert newer.submitted[0].inputs["data"]._data.path == "site-photos:5"
-    failed = Client(before=[SimpleNamespace(**{**vars(earlier), "status": "Failed"})], data_version="4")
-    run(failed, only_new_data=True, wait=False)
-    assert len(failed.submitted) == 1
+
+
+def earlier_job(status: str, name: str = "old_tree") -> SimpleNamespace:
+    tags = {"data_versions": json.dumps({"data": "azureml:site-photos:4"})}
+    return SimpleNamespace(name=name, experiment_name="ppe-yolo-training", status=status, tags=tags)
 
 
 @needs_azure
-def test_what_azure_refuses_is_told_in_one_line() -> None:
-    class Refusing(Client):
+def test_submit_only_new_data_repeats_failed_jobs_at_most_three_times() -> None:
+    twice = Client(earlier=[earlier_job("Failed")] * 2, data_version="4")
+    assert run(twice, only_new_data=True).is_new and len(twice.submitted) == 1
+    thrice = Client(earlier=[earlier_job("Failed")] * 3, data_version="4")
+    submission = run(thrice, only_new_data=True)
+    assert not submission.is_new and submission.failed_attempts == 3 and thrice.submitted == []
+    # a success after failures counts
+    succeeded = Client(earlier=[earlier_job("Completed", "good_tree"), *[earlier_job("Failed")] * 3], data_version="4")
+    assert run(succeeded, only_new_data=True) == Submission(
+        job="good_tree",
+        is_new=False,
+        failed_attempts=0,
+        studio_url=None,
+        data_versions={"data": "azureml:site-photos:4"},
+    )
+
+
+@needs_azure
+def test_submit_only_new_data_does_not_repeat_cancelled_jobs() -> None:
+    cancelled = Client(earlier=[earlier_job("Canceled")], data_version="4")
+    assert not run(cancelled, only_new_data=True).is_new and cancelled.submitted == []
+
+
+@needs_azure
+def test_submit_only_new_data_skips_jobs_that_the_client_cannot_parse() -> None:
+    client = Client(earlier=[None, earlier_job("Completed")], data_version="4")
+    assert not run(client, only_new_data=True).is_new
+
+
+@needs_azure
+def test_submit_azure_error_is_one_line() -> None:
+    class RejectingClient(Client):
         def create_or_update(self, job: Any) -> Any:
             from azure.core.exceptions import ResourceNotFoundError
 
             raise ResourceNotFoundError("workspace\nnot found")
 
-    with pytest.raises(UserError, match=r"submit: Azure refuses .workspace not found"):
-        run(Refusing())
+    with pytest.raises(UserError, match=r"submit: Azure rejects the request .workspace not found"):
+        run(RejectingClient())
 
 
-def test_a_workspace_from_a_file_or_from_variables(tmp_path: Path) -> None:
+def test_find_workspace_reads_file_or_variables(tmp_path: Path) -> None:
     values = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert find_workspace(tmp_path / "config.json", {}) == Workspace("s", "g", "w")
-    assert find_workspace(None, {variable: values[key] for key, variable in PLACE.items()}) == Workspace("s", "g", "w")
+    assert find_workspace(None, {variable: values[key] for key, variable in WORKSPACE_VARIABLES.items()}) == Workspace(
+        "s", "g", "w"
+    )
 
 
-def test_what_is_missing_of_a_workspace_is_named(tmp_path: Path) -> None:
+def test_find_workspace_names_missing_values(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="got no resource_group, workspace_name: give --workspace"):
         find_workspace(None, {"AZUREML_SUBSCRIPTION_ID": "s"})
     (tmp_path / "config.json").write_text('{"subscription_id": "s", "resource_group": ""}')
@@ -125,12 +163,12 @@ def test_what_is_missing_of_a_workspace_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(is_installed(), reason="azure-ai-ml is installed")
-def test_without_azure_ai_ml_it_says_what_to_install() -> None:
-    with pytest.raises(UserError, match=r"needs azure-ai-ml: pip install 'ppe-yolo\[azureml\]'"):
+def test_connect_without_azure_ai_ml_names_the_package() -> None:
+    with pytest.raises(UserError, match=r"azure-ai-ml is not installed: pip install 'ppe-yolo\[azureml\]'"):
         connect(Workspace("s", "g", "w"))
 
 
-def test_the_command_line_imports_nothing_of_azure(tmp_path: Path) -> None:
+def test_command_line_help_imports_no_azure_libraries(tmp_path: Path) -> None:
     code = (
         "import sys; from ppe_yolo.cli import main\n"
         "try: main(['azureml', '--help'])\n"
@@ -138,6 +176,6 @@ def test_the_command_line_imports_nothing_of_azure(tmp_path: Path) -> None:
         "print([m for m in sys.modules if m.startswith(('azure', 'mlflow', 'torch'))])"
     )
     if shutil.which("bash") is None or is_installed():
-        pytest.skip("an environment with azure-ai-ml need not have what the command line needs")
+        pytest.skip("an environment with azure-ai-ml may lack the packages of the command line")
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.endswith("[]\n")

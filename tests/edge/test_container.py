@@ -331,7 +331,7 @@ def test_filled_manifest_follows_rules_of_iot_edge(manifest: dict[str, Any]) -> 
         if name != "edgeAgent":
             assert (module["status"], module["restartPolicy"]) == ("running", "always")
         if name in agent["systemModules"]:
-            assert re.fullmatch(r"mcr\.microsoft\.com/azureiotedge-(agent|hub):1\.5(\.\d+)?", module["settings"]["image"])
+            assert re.fullmatch(r"mcr\.microsoft\.com/azureiotedge-(agent|hub):1\.6(\.\d+)?", module["settings"]["image"])
     for route in hub["routes"].values():
         found = re.fullmatch(r"FROM /messages/modules/(\w+)/outputs/(\w+|\*) INTO \$upstream", route["route"])
         assert found is not None and found[1] in agent["modules"]

@@ -1,1 +1,1 @@
-"""Checks of Azure ML's YAML files."""
+"""Checks of Azure ML's YAML that need no Azure."""

@@ -1,4 +1,4 @@
-"""Which keys Azure ML's YAML may have: Azure passes over many that are misspelt, and a setting has no effect then."""
+"""The keys that Azure ML's YAML may have. Azure ignores many misspelled keys, so that the setting has no effect."""
 
 import difflib
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
 
-# what may stand in a mapping; None where names are the user's own, a mapping where more is known of what is below
+# keys allowed in a mapping, with the shape of their values; None allows anything, the key * stands for any name
 Shape = Mapping[str, Any] | None
 
 _RESOURCES: Shape = dict.fromkeys(
@@ -83,7 +83,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
             **dict.fromkeys(("type", "start_time", "end_time", "time_zone", "expression", "frequency", "interval")),
             "schedule": dict.fromkeys(("hours", "minutes", "week_days", "month_days")),
         },
-        # a job below it is the schedule's own variant of it
+        # a file name, or a job written in path
         "create_job": None,
     },
 }
@@ -99,9 +99,9 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 
 
 def check_keys(document: Document, kind: str) -> list[Mistake]:
-    """Keys that Azure does not know, keys that stand twice, and keys that are missing."""
+    """Finds unknown, duplicate and missing keys."""
     mistakes = [
-        document.mistake("duplicate-key", f"{keys[-1]} stands here for the second time: only one of the two counts", *keys)
+        document.mistake("duplicate-key", f"{keys[-1]}: duplicate key, only one of the two has an effect", *keys)
         for keys in document.duplicates
     ]
     for key in REQUIRED[kind]:
@@ -115,12 +115,12 @@ def _check(document: Document, value: Any, shape: Shape, keys: Keys, mistakes: l
     if shape is None or not isinstance(value, Mapping):
         return
     for key, below in value.items():
-        place = (*keys, str(key))
+        path = (*keys, str(key))
         if "*" in shape:
-            _check(document, below, shape["*"], place, mistakes)
+            _check(document, below, shape["*"], path, mistakes)
         elif key in shape:
-            _check(document, below, shape[key], place, mistakes)
+            _check(document, below, shape[key], path, mistakes)
         else:
             near = difflib.get_close_matches(str(key), shape, n=1)
             hint = f": did you mean {near[0]}?" if near else f": expected one of {', '.join(shape)}"
-            mistakes.append(document.mistake("unknown-key", f"{key} is not known here{hint}", *place))
+            mistakes.append(document.mistake("unknown-key", f"{key}: unknown key{hint}", *path))

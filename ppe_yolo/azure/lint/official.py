@@ -1,4 +1,4 @@
-"""Azure's own validation, offline: azure-ai-ml loads each file and says what it has against it."""
+"""Azure's own validation, offline: azure-ai-ml loads each file and reports what it rejects."""
 
 import importlib.util
 import logging
@@ -10,21 +10,28 @@ from ppe_yolo.azure.yaml.document import Mistake
 
 
 def is_installed() -> bool:
-    """Whether azure-ai-ml is there; without importing it, which takes seconds."""
+    """Whether azure-ai-ml is installed. Does not import it, which takes seconds."""
     try:
         return importlib.util.find_spec("azure.ai.ml") is not None
-    except ModuleNotFoundError:  # no package `azure` at all
+    except ModuleNotFoundError:  # there is no package `azure` at all
         return False
 
 
 def validate(files: Sequence[tuple[Path, str]]) -> list[Mistake] | None:
-    """What azure-ai-ml finds in files of known kinds; None where it is not installed."""
+    """Validates files with azure-ai-ml.
+
+    Args:
+        files: Paths with their kinds, see `kind_of`.
+
+    Returns:
+        The mistakes that azure-ai-ml reports, or None if it is not installed.
+    """
     if not is_installed():
         return None
-    for chatty in ("azure", "msrest"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    for name in ("azure", "msrest"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # their warnings about preview features hide the mistakes
     from azure.ai import ml
-    from azure.ai.ml.entities._load_functions import load_schedule  # which it does not show, though it is documented
+    from azure.ai.ml.entities._load_functions import load_schedule  # documented, but not exported
 
     loaders: dict[str, Any] = {
         "pipeline": ml.load_job,
@@ -39,7 +46,7 @@ def validate(files: Sequence[tuple[Path, str]]) -> list[Mistake] | None:
     for path, kind in files:
         try:
             entity = loaders[kind](path)
-        # it raises a dozen kinds of errors, its own and those of libraries below it, and each is a finding here
+        # The loaders raise a dozen exception types, some from libraries below azure-ai-ml. Each one is a mistake in the file.
         except Exception as error:
             mistakes.append(Mistake(path, 1, "azure-ai-ml", " ".join(str(error).split())[:300]))
             continue

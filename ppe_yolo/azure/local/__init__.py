@@ -1,1 +1,1 @@
-"""Running Azure ML pipelines on this machine."""
+"""Runs Azure ML pipelines on this machine, without Azure or docker."""

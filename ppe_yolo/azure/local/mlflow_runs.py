@@ -1,4 +1,4 @@
-"""MLflow for a local run, as Azure has it for a job: a run of its own for each step, told by environment variables."""
+"""MLflow runs for the steps of a local run. As on Azure ML, environment variables tell each step its own run."""
 
 import os
 from pathlib import Path
@@ -10,14 +10,14 @@ RUN_ID, URI = "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"
 
 
 class MlflowRuns:
-    """Runs in the MLflow that MLFLOW_TRACKING_URI names, else in an sqlite file of the run folder.
+    """Runs in the MLflow that MLFLOW_TRACKING_URI names, or else in an SQLite file in the run folder.
 
     Args:
-        folder: Of the run.
+        folder: The run folder.
         experiment: Name of the experiment.
 
     Raises:
-        UserError: MLflow is not installed, or refuses.
+        UserError: MLflow is not installed, or rejects the address.
     """
 
     def __init__(self, folder: Path, experiment: str) -> None:
@@ -30,7 +30,7 @@ class MlflowRuns:
             self._experiment = experiment_id(self._client, self.uri, experiment)
 
     def start(self, job: str, run_id: str | None) -> str:
-        """A new run for a step, or the one that it goes on with."""
+        """Creates a run for a step, or reopens the run of an interrupted one; returns its id."""
         with explained(URI, self.uri, self._errors):
             if run_id is None:
                 return str(self._client.create_run(self._experiment, run_name=job).info.run_id)
@@ -38,10 +38,10 @@ class MlflowRuns:
         return run_id
 
     def environment(self, run_id: str) -> dict[str, str]:
-        """What a step is told."""
+        """The variables that a step needs to log to its run."""
         return {URI: self.uri, RUN_ID: run_id}
 
     def end(self, run_id: str, succeeded: bool) -> None:
-        """The step has ended."""
+        """Marks a run as finished or failed."""
         with explained(URI, self.uri, self._errors):
             self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")

@@ -1,6 +1,6 @@
-"""A parallel job on this machine: an entry script's `init` and `run`, mini-batches over processes, rows appended to a file.
+"""Runs a parallel job on this machine: `init` and `run` of an entry script, in processes, on mini-batches of files.
 
-Started again, it goes on: mini-batches whose rows are in the journal are not run again.
+An interrupted job resumes: mini-batches whose rows are in the journal are not run again.
 """
 
 import argparse
@@ -33,34 +33,34 @@ def run_parallel(
     threshold: int = -1,
     arguments: Sequence[str] = (),
 ) -> int:
-    """Runs every mini-batch and writes their rows, in the order of the files.
+    """Runs every mini-batch and writes the rows in the order of the files.
 
     Args:
-        entry_script: A file with `init()` and `run(mini_batch)`, which returns a row for each thing that it dealt with.
-        data: A folder; its files, however deep, are what is to be done.
-        rows: The file to write.
-        journal: Where finished mini-batches are noted until all are.
-        mini_batch_size: Files in a mini-batch.
-        workers: Processes.
-        retries: How often a mini-batch that fails is tried again.
-        threshold: Mini-batches that may fail in the end, -1 for all of them; their files are missing among the rows.
-        arguments: What the script finds in `sys.argv`.
+        entry_script: A file with `run(mini_batch)`, which returns at least one row per file, and optionally `init()`.
+        data: The input folder; all files in it and in its subfolders are processed.
+        rows: The output file.
+        journal: File that records finished mini-batches; deleted at the end.
+        mini_batch_size: Number of files per mini-batch.
+        workers: Number of processes.
+        retries: How often a failed mini-batch is repeated.
+        threshold: Number of mini-batches that may fail, -1 for all. The rows of failed mini-batches are missing.
+        arguments: The script's `sys.argv[1:]`.
 
     Returns:
-        How many mini-batches failed.
+        The number of failed mini-batches.
 
     Raises:
-        UserError: There is nothing to do, or more of them failed than may.
+        UserError: The folder has no files, or more mini-batches failed than `threshold` allows.
     """
     files = sorted(str(p) for p in data.rglob("*") if p.is_file())
     if not files:
-        raise UserError(f"{data}: expected files to work on, got none")
+        raise UserError(file=data, expected="input files", got="none")
     batches = [files[start : start + mini_batch_size] for start in range(0, len(files), mini_batch_size)]
     done = _read_journal(journal, batches)
     waiting = [n for n in range(len(batches)) if n not in done]
-    print(f"{len(files)} files, {len(batches)} mini-batches, {len(done)} done before", flush=True)
+    print(f"{len(files)} files, {len(batches)} mini-batches, {len(done)} already done", flush=True)
     failed: list[int] = []
-    # a fresh process each: what the script holds must not be shared by a fork
+    # spawned, not forked: a fork would share models and threads that the script holds
     with (
         ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(entry_script), list(arguments))) as pool,
         journal.open("a", encoding="utf-8") as log,
@@ -77,21 +77,21 @@ def run_parallel(
             log.flush()
             print(f"mini-batch {number}: {len(done[number])} rows", flush=True)
     if 0 <= threshold < len(failed):
-        raise UserError(f"{len(failed)} of {len(batches)} mini-batches failed, at most {threshold} may: see above")
+        raise UserError(f"{len(failed)} of {len(batches)} mini-batches failed, {threshold} allowed: see the errors above")
     write_text(rows, "".join(f"{row}\n" for number in sorted(done) for row in done[number]))
     journal.unlink()
     return len(failed)
 
 
 def _read_journal(journal: Path, batches: Sequence[Sequence[str]]) -> dict[int, list[str]]:
-    """Rows of the mini-batches that an interrupted run had finished; its last line may have been cut off."""
+    """Rows of the mini-batches that an interrupted run finished. Its last line may be incomplete."""
     numbers = {tuple(files): n for n, files in enumerate(batches)}
     done: dict[int, list[str]] = {}
     lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.is_file() else []
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:  # cut off, and another run went on behind it
+        except ValueError:  # an incomplete line, followed by the lines of a resumed run
             continue
         number = numbers.get(tuple(entry["files"]))
         if number is not None:
@@ -100,7 +100,7 @@ def _read_journal(journal: Path, batches: Sequence[Sequence[str]]) -> dict[int, 
 
 
 def _start(entry_script: str, arguments: list[str]) -> None:
-    """Loads the script in a worker and lets it get ready."""
+    """Loads the script in a worker process and calls its `init`."""
     global _module
     sys.argv = [entry_script, *arguments]
     spec = importlib.util.spec_from_file_location("entry_script", entry_script)
@@ -115,7 +115,10 @@ def _work(files: list[str], retries: int) -> list[str]:
     assert _module is not None
     for attempt in range(retries + 1):
         try:
-            return [str(row) for row in _module.run(files)]
+            rows = [str(row) for row in _module.run(files)]
+            if len(rows) < len(files):  # Azure fails such a mini-batch
+                raise ValueError(f"run() returned {len(rows)} rows for {len(files)} files, expected at least one per file")
+            return rows
         except Exception:
             if attempt == retries:
                 raise

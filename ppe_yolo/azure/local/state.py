@@ -1,4 +1,4 @@
-"""What a local run knows of its steps from before: which succeeded, and with what."""
+"""State of a local run: the lock of its folder, the records of its steps, and digests that tell whether inputs changed."""
 
 import fcntl
 import hashlib
@@ -10,15 +10,15 @@ from typing import IO, Any
 
 from ppe_yolo.core.errors import UserError
 
-IGNORE_FILE = ".amlignore"  # which Azure obeys, too, when it takes the code
+IGNORE_FILE = ".amlignore"  # Azure ML leaves out the same files when it uploads the code
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[IO[str]]:
-    """Keeps a second run out of the folder; steps that outlive a killed run keep it out, too, if they inherit the file.
+def lock_folder(folder: Path) -> Iterator[IO[str]]:
+    """Locks a run folder. Steps that inherit the file keep the lock if they outlive a killed run.
 
     Raises:
-        UserError: There is another one, or the folder cannot be written.
+        UserError: Another run holds the lock, or the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,44 +26,51 @@ def only_one(folder: Path) -> Iterator[IO[str]]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UserError(f"{folder}: another run is at work there: wait for it, or choose another --out") from error
+                raise UserError(
+                    "another run is active in this folder", file=folder, hint="wait for it or choose another --out"
+                ) from error
             yield file
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        raise UserError(f"cannot be written ({error.strerror or error})", file=folder) from error
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What was recorded of a step; empty where it has not begun."""
+    """Reads the record of a step; empty if the step has not started yet.
+
+    Raises:
+        UserError: The file is not such a record.
+    """
+    expected, hint = "the record of a step", "choose another --out"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected the record of a step, cannot be read ({error}): choose another --out") from error
+        raise UserError(f"cannot be read ({error})", file=path, expected=expected, hint=hint) from error
     if not isinstance(record, dict):
-        raise UserError(f"{path}: expected the record of a step, got other JSON: choose another --out")
+        raise UserError(file=path, expected=expected, got="other JSON", hint=hint)
     return record
 
 
-def set_aside(folder: Path) -> Path | None:
-    """Moves what a step left with other inputs out of the way; nothing is deleted. None where there is nothing."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+def set_aside(path: Path) -> Path | None:
+    """Renames outputs of an execution with other inputs; nothing is deleted. None if there are none."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     number = 1
-    while (target := folder.with_name(f"{folder.name}.before-{number}")).exists():
+    while (target := path.with_name(f"{path.name}.before-{number}")).exists():
         number += 1
-    return folder.rename(target)
+    return path.rename(target)
 
 
 def digest_of_data(path: Path) -> str:
-    """Changes when a file of the data is added, removed or changed; contents are not read, there may be many photos."""
+    """Digest of names, sizes and modification times. File contents are not read, since there may be many images."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     content = [(str(f.relative_to(path)), (stat := f.stat()).st_size, stat.st_mtime_ns) for f in files]
     return _digest(content)
 
 
 def digest_of_code(folder: Path) -> str:
-    """Changes with every program, recipe and template of a checkout, outside the folders that .amlignore names."""
+    """Digest of all code, recipes and templates of a checkout, without the folders that .amlignore excludes."""
     ignore = folder / IGNORE_FILE
     ignored = {line.strip("/ ") for line in ignore.read_text().splitlines()} if ignore.is_file() else set()
     content = []
@@ -77,7 +84,7 @@ def digest_of_code(folder: Path) -> str:
 
 
 def digest_of_inputs(values: Mapping[str, Any]) -> str:
-    """Of what a step is given, in plain types."""
+    """Digest of values in plain types."""
     return _digest(values)
 
 

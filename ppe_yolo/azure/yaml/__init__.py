@@ -1,1 +1,1 @@
-"""Reading Azure ML's YAML files."""
+"""Azure ML's YAML files: documents with line numbers, pipelines, components, bindings and assets."""

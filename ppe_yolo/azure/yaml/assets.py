@@ -1,4 +1,4 @@
-"""What the YAML files of a folder declare: data, environments and clusters, by name and version."""
+"""Assets that the YAML files of a folder declare: data, environments and clusters, by name and version."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ppe_yolo.azure.yaml.document import Document, UnreadableError, read_documen
 from ppe_yolo.core.errors import UserError
 
 SCHEMAS = "azuremlschemas.azureedge.net"
-# the last part of `$schema`, without what all have in common
+# last part of `$schema`, without .schema.json
 KINDS = {
     "pipelineJob": "pipeline",
     "commandComponent": "component",
@@ -22,9 +22,9 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asset:
-    """Something declared in a file that others refer to as `azureml:NAME:VERSION`, a cluster as `azureml:NAME`."""
+    """An asset declared in a file; other files refer to it as `azureml:NAME:VERSION`, or `azureml:NAME` for a cluster."""
 
     kind: str
     name: str
@@ -33,7 +33,7 @@ class Asset:
 
 
 def kind_of(value: Any) -> str | None:
-    """What a file is by its `$schema`; None for one that is not Azure ML's, "" for one of a kind that is not known here."""
+    """The kind of a file by its `$schema`: None if it is not an Azure ML file, "" if the schema is unknown."""
     schema = value.get("$schema") if isinstance(value, Mapping) else None
     if not isinstance(schema, str) or SCHEMAS not in schema:
         return None
@@ -41,12 +41,12 @@ def kind_of(value: Any) -> str | None:
 
 
 def yaml_files(folder: Path) -> list[Path]:
-    """Every YAML file below a folder."""
+    """All YAML files below a folder."""
     return sorted(p for p in folder.rglob("*") if p.suffix in (".yml", ".yaml") and p.is_file())
 
 
 def declared(folder: Path) -> Iterator[Asset]:
-    """Every asset that a file below a folder declares; a file that cannot be read declares none."""
+    """All assets that the files below a folder declare; unreadable files are skipped."""
     for path in yaml_files(folder):
         try:
             document = read_document(path)
@@ -55,20 +55,28 @@ def declared(folder: Path) -> Iterator[Asset]:
         kind = kind_of(document.value)
         if kind in ("environment", "compute", "data") and "name" in document.value:
             version = document.value.get("version")
-            yield Asset(kind, str(document.value["name"]), None if version is None else str(version), document)
+            yield Asset(
+                kind=kind,
+                name=str(document.value["name"]),
+                version=None if version is None else str(version),
+                document=document,
+            )
 
 
 def find_data(folder: Path, reference: str) -> Path:
-    """The folder on this machine that `azureml:NAME:VERSION` is made of.
+    """The local folder that a data asset `azureml:NAME:VERSION` is created from.
 
     Raises:
-        UserError: No file here declares it, or it is not made of a local folder.
+        UserError: No file declares the asset, or it is not created from a local folder.
     """
+    hint = "give a path with --set inputs.NAME=PATH"
     name, _, version = reference.removeprefix("azureml:").partition("@" if "@" in reference else ":")
-    found = [a for a in declared(folder) if a.kind == "data" and a.name == name and ("@" in reference or a.version == version)]
-    if not found:
-        raise UserError(f"{reference}: no file below {folder} declares such data: give a path with --set inputs.NAME=PATH")
-    path = str(found[-1].document.value.get("path"))
+    matches = [
+        a for a in declared(folder) if a.kind == "data" and a.name == name and ("@" in reference or a.version == version)
+    ]
+    if not matches:
+        raise UserError(f"no file below {folder} declares this asset", item=reference, hint=hint)
+    path = str(matches[-1].document.value.get("path"))
     if "://" in path or path.startswith("azureml:"):
-        raise UserError(f"{reference}: is made of {path}, which is not on this machine: give --set inputs.NAME=PATH")
-    return (found[-1].document.path.parent / path).resolve()
+        raise UserError(f"refers to {path}, which is not on this machine", item=reference, hint=hint)
+    return (matches[-1].document.path.parent / path).resolve()

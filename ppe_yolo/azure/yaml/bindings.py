@@ -1,4 +1,4 @@
-"""`${{ ... }}`: what stands for a value that another part of a pipeline provides."""
+"""`${{ ... }}` expressions, which stand for values that another part of a pipeline provides."""
 
 import re
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class JobOutput:
 
 @dataclass(frozen=True)
 class Own:
-    """An input or output of the component itself, in its command."""
+    """An input or output of the component itself, as used in its command."""
 
     side: str  # inputs or outputs
     name: str
@@ -48,12 +48,12 @@ Binding = ParentInput | ParentOutput | JobOutput
 
 
 def is_expression(value: Any) -> TypeGuard[str]:
-    """Whether a value of a job is meant to be bound."""
+    """Whether a value of a job contains an expression, valid or not."""
     return isinstance(value, str) and "${{" in value
 
 
 def parse_binding(value: str) -> Binding | None:
-    """What a value of a job is bound to; None where it is not understood."""
+    """What a value of a job is bound to; None if it is not a valid binding."""
     whole = _EXPRESSION.fullmatch(value.strip())
     if whole is None:
         return None
@@ -67,27 +67,27 @@ def parse_binding(value: str) -> Binding | None:
 
 
 def expressions(text: str) -> list[tuple[str, Own | None]]:
-    """Every `${{ ... }}` of a command as written, with what it stands for; None where it is not understood."""
+    """Every `${{ ... }}` of a command as written, with what it stands for; None if it is not valid."""
     found: list[tuple[str, Own | None]] = []
     for match in _EXPRESSION.finditer(text):
         own = _OWN.fullmatch(match[1])
         found.append((match[0], Own(own[1], own[2]) if own else None))
     rest = _EXPRESSION.sub("", text)
-    return found + [(piece, None) for piece in re.findall(r"\$\{\{\S*", rest)]  # opened, never closed
+    return found + [(piece, None) for piece in re.findall(r"\$\{\{\S*", rest)]  # never closed
 
 
 def optional_parts(text: str) -> list[str]:
-    """What stands in `$[[ ... ]]`: left out of the command where an input in it is not given."""
+    """The contents of each `$[[ ... ]]`, which Azure leaves out of the command if an input in it is not given."""
     return _OPTIONAL.findall(text)
 
 
 def without_optional_parts(text: str) -> str:
-    """The command without any `$[[ ... ]]`."""
+    """The command with every `$[[ ... ]]` removed."""
     return _OPTIONAL.sub("", text)
 
 
 def resolve_command(command: str, value_of: Callable[[Own], str | None]) -> str:
-    """The command with every expression replaced; a `$[[ ... ]]` with an input that has no value is left out."""
+    """Replaces every expression by its value and drops each `$[[ ... ]]` that has an input without a value."""
 
     def part(match: re.Match[str]) -> str:
         given = [value_of(own) for _, own in expressions(match[1]) if own is not None]

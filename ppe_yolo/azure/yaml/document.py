@@ -1,4 +1,4 @@
-"""YAML files whose every key knows its line."""
+"""YAML files with the line number of every key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import yaml
 from ppe_yolo.core.errors import UserError
 
 Keys = tuple[str | int, ...]
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where there is one: ten times as fast
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast, but not always built
 
 
 @dataclass(frozen=True, order=True)
 class Mistake:
-    """Something wrong in a file: where (lines count from 1), which kind, and what was expected."""
+    """A mistake in a file: its line (from 1), its kind, and a message that says what is expected."""
 
     path: Path
     line: int
@@ -27,23 +27,27 @@ class Mistake:
 
 
 class UnreadableError(UserError):
-    """A file that is no YAML, as a mistake with its line."""
+    """A file that cannot be read or is not YAML.
+
+    Args:
+        mistake: The mistake with its line.
+    """
 
     def __init__(self, mistake: Mistake) -> None:
         super().__init__(str(mistake))
         self.mistake = mistake
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Document:
     """A YAML file.
 
     Attributes:
         path: The file.
-        value: What it holds, in plain types.
-        text: Its lines.
-        lines: Line of each key, by the keys that lead to it.
-        duplicates: Keys that stand twice in one mapping, at their second place.
+        value: The content, in plain types.
+        text: The lines of the file.
+        lines: Line number of each key, by the path of keys that leads to it.
+        duplicates: Keys that occur twice in one mapping, at their second occurrence.
     """
 
     path: Path
@@ -53,18 +57,18 @@ class Document:
     duplicates: tuple[Keys, ...]
 
     def line(self, *keys: str | int) -> int:
-        """Line of a key, or of the nearest one above it that is there."""
+        """Line of a key, or of its nearest parent that exists."""
         while keys and keys not in self.lines:
             keys = keys[:-1]
         return self.lines.get(keys, 1)
 
     def line_of(self, needle: str, *keys: str | int) -> int:
-        """Line of a piece of text in the value at `keys`, which may go on over many lines."""
+        """Line of a piece of text in the value at `keys`, which may span many lines."""
         first = self.line(*keys)
         return next((n for n in range(first, len(self.text) + 1) if needle in self.text[n - 1]), first)
 
     def mistake(self, kind: str, message: str, *keys: str | int, needle: str | None = None) -> Mistake:
-        """A mistake at a key, or at a piece of text in its value."""
+        """Makes a mistake at a key, or at a piece of text in its value."""
         line = self.line(*keys) if needle is None else self.line_of(needle, *keys)
         return Mistake(self.path, line, kind, message)
 
@@ -73,7 +77,7 @@ def read_document(path: Path) -> Document:
     """Reads a file.
 
     Raises:
-        UnreadableError: No such file, or no YAML.
+        UnreadableError: There is no such file, or it is not YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -90,19 +94,19 @@ def read_document(path: Path) -> Document:
     lines: dict[Keys, int] = {}
     duplicates: list[Keys] = []
     if node is not None:
-        _note_lines(node, (), lines, duplicates)
-    return Document(path, value, tuple(text.split("\n")), lines, tuple(duplicates))
+        _record_lines(node, (), lines, duplicates)
+    return Document(path=path, value=value, text=tuple(text.split("\n")), lines=lines, duplicates=tuple(duplicates))
 
 
-def _note_lines(node: yaml.Node, keys: Keys, lines: dict[Keys, int], duplicates: list[Keys]) -> None:
+def _record_lines(node: yaml.Node, keys: Keys, lines: dict[Keys, int], duplicates: list[Keys]) -> None:
     lines.setdefault(keys, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            place = (*keys, str(key.value))
-            if place in lines:
-                duplicates.append(place)
-            lines[place] = key.start_mark.line + 1
-            _note_lines(value, place, lines, duplicates)
+            path = (*keys, str(key.value))
+            if path in lines:
+                duplicates.append(path)
+            lines[path] = key.start_mark.line + 1
+            _record_lines(value, path, lines, duplicates)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            _note_lines(value, (*keys, number), lines, duplicates)
+            _record_lines(value, (*keys, number), lines, duplicates)

@@ -1,4 +1,4 @@
-"""Inputs and outputs of components and pipelines: what they may be given, and what may be bound to what."""
+"""Inputs and outputs of components and pipelines: their types and the values they accept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ PATH_TYPES = ("uri_file", "uri_folder", "mltable", "mlflow_model", "triton_model
 LITERAL_TYPES = ("string", "integer", "number", "boolean")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Port:
     """An input or output.
 
     Attributes:
         name: Its name.
         type: One of PATH_TYPES or LITERAL_TYPES.
-        optional: Whether it may be left out.
-        default: Its value where none is given; None where there is no default.
-        minimum: Least number, or None.
-        maximum: Highest number, or None.
-        enum: The values allowed, or none for all.
-        mode: How Azure brings the data to the node, or None.
+        optional: Whether it may be omitted.
+        default: Value if none is given; None if there is no default.
+        minimum: Smallest number allowed, or None.
+        maximum: Largest number allowed, or None.
+        enum: Allowed values; empty if all are allowed.
+        mode: How Azure makes the data available on the node, or None.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Port:
 
     @property
     def is_path(self) -> bool:
-        """Whether it stands for files."""
+        """Whether it is a file or folder."""
         return self.type in PATH_TYPES
 
     def refusal(self, value: Any) -> str | None:
-        """Why a literal value cannot be given to it; None where it can."""
+        """Why it does not accept a literal value; None if it does."""
         if self.is_path:
             return f"expected {self.type}, got the value {value!r}"
         if not fits(self.type, value):
@@ -59,12 +59,12 @@ class Port:
         return None
 
     def takes(self, given: str) -> bool:
-        """Whether something of another type may be bound to it."""
+        """Whether a value of the type `given` may be bound to it."""
         return given == self.type or (self.type, given) == ("number", "integer")
 
 
 def fits(kind: str, value: Any) -> bool:
-    """Whether a literal is of a type. YAML's `yes` and `on` are booleans, and no text."""
+    """Whether a literal has a type. `yes` and `on` are booleans in YAML, not strings."""
     if kind == "boolean":
         return isinstance(value, bool)
     if isinstance(value, bool):
@@ -77,18 +77,18 @@ def fits(kind: str, value: Any) -> bool:
 
 
 def literal_type(value: Any) -> str:
-    """The type that a pipeline's input has which is written as a value alone."""
+    """The type of a pipeline input that is written as a bare value."""
     return next((kind for kind in ("boolean", "integer", "number") if fits(kind, value)), "string")
 
 
 def read_ports(document: Document, side: str, mistakes: list[Mistake], *keys: str | int) -> dict[str, Port]:
-    """Reads `inputs` or `outputs`, noting what is wrong with them; what cannot be understood is left out.
+    """Reads `inputs` or `outputs`. Invalid ones are reported and left out.
 
     Args:
         document: A component or pipeline.
         side: `inputs` or `outputs`.
-        mistakes: Where to note.
-        keys: What leads to the mapping that holds them.
+        mistakes: List that receives the mistakes.
+        keys: Path of keys to the mapping that holds them.
     """
     holder = document.value
     for key in keys:
@@ -99,25 +99,25 @@ def read_ports(document: Document, side: str, mistakes: list[Mistake], *keys: st
         return {}
     ports = {}
     for name, given in declared.items():
-        place = (*keys, side, str(name))
+        path = (*keys, side, str(name))
         if not isinstance(given, Mapping):
             if side == "inputs" and isinstance(given, str | int | float | bool):
-                ports[str(name)] = Port(str(name), literal_type(given), default=given)
+                ports[str(name)] = Port(name=str(name), type=literal_type(given), default=given)
             elif side == "outputs" and given is None:
-                ports[str(name)] = Port(str(name), "uri_folder")
+                ports[str(name)] = Port(name=str(name), type="uri_folder")
             else:
-                mistakes.append(document.mistake("wrong-shape", f"{side[:-1]} {name}: expected a type, got {given!r}", *place))
+                mistakes.append(document.mistake("wrong-shape", f"{side[:-1]} {name}: expected a type, got {given!r}", *path))
             continue
-        # as Azure has it: an input that names a path and no type is a folder
+        # Azure's default: an input with a path and no type is a folder
         kind = given.get("type", "uri_folder" if "path" in given or side == "outputs" else None)
         known = PATH_TYPES + LITERAL_TYPES if side == "inputs" else PATH_TYPES
         if kind not in known:
-            what = f"{side[:-1]} {name}: expected one of the types {', '.join(known)}, got {kind!r}"
-            mistakes.append(document.mistake("unknown-type", what, *place, "type"))
+            what = f"{side[:-1]} {name}: type: expected one of {', '.join(known)}, got {kind!r}"
+            mistakes.append(document.mistake("unknown-type", what, *path, "type"))
             continue
         port = Port(
-            str(name),
-            kind,
+            name=str(name),
+            type=kind,
             optional=bool(given.get("optional", False)),
             default=given.get("default"),
             minimum=given.get("min"),
@@ -126,7 +126,7 @@ def read_ports(document: Document, side: str, mistakes: list[Mistake], *keys: st
             mode=given.get("mode"),
         )
         if port.default is not None and (reason := port.refusal(port.default)):
-            mistakes.append(document.mistake("wrong-default", f"default of {name}: {reason}", *place, "default"))
+            mistakes.append(document.mistake("wrong-default", f"default of {name}: {reason}", *path, "default"))
         ports[port.name] = port
     return ports
 

@@ -1,4 +1,4 @@
-"""A pipeline and its components as read from YAML, with what their parts are bound to."""
+"""Pipelines and components as read from YAML, with the bindings between them."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -18,7 +18,7 @@ ASSET = "azureml:"
 
 @dataclass(frozen=True)
 class Component:
-    """A component: its file, its inputs and outputs; everything else is in `document.value`."""
+    """A component: its file, inputs and outputs. Everything else is in `document.value`."""
 
     document: Document
     inputs: Mapping[str, Port]
@@ -31,12 +31,12 @@ class Component:
 
     @property
     def value(self) -> Mapping[str, Any]:
-        """What its file holds."""
+        """The content of its file."""
         return self.document.value
 
     @property
     def code(self) -> Path | None:
-        """The folder that its command runs in, or None."""
+        """The code folder, which is the working directory of the command, or None."""
         code = self.value.get("code") or (self.value.get("task") or {}).get("code")
         return None if code is None else (self.path.parent / str(code)).resolve()
 
@@ -47,8 +47,8 @@ class Job:
 
     Attributes:
         name: Its name in the pipeline.
-        component: What it runs; None where it cannot be read here.
-        value: What the pipeline's file says of it.
+        component: The component that it runs; None if that is not in a local file.
+        value: Its mapping in the pipeline's file.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Job:
         return self.value.get("outputs") or {}
 
     def needs(self) -> list[str]:
-        """Jobs whose outputs it is given."""
+        """The jobs whose outputs are its inputs."""
         bindings = (binding_of(v) for v in self.inputs.values())
         return list(dict.fromkeys(b.job for b in bindings if isinstance(b, JobOutput)))
 
     def setting(self, *keys: str) -> Any:
-        """A setting of the pipeline's, or else of the component's own; None where neither has it."""
+        """A setting from the pipeline, or else from the component; None if neither has it."""
         for holder in (self.value, self.component.value if self.component else {}):
             value: Any = holder
             for key in keys:
@@ -81,9 +81,9 @@ class Job:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A pipeline: its file, inputs, outputs and jobs in the order of the file."""
+    """A pipeline: its file, inputs, outputs, and jobs in the order of the file."""
 
     document: Document
     inputs: Mapping[str, Port]
@@ -97,19 +97,19 @@ class Pipeline:
 
     @property
     def value(self) -> Mapping[str, Any]:
-        """What its file holds."""
+        """The content of its file."""
         return self.document.value
 
 
 def binding_of(given: Any) -> Binding | None:
-    """What an input or output of a job is bound to, written alone or as `path` of a mapping; None: a value, or nonsense."""
+    """What an input or output of a job is bound to, directly or by its `path`; None for a literal or an invalid binding."""
     if isinstance(given, Mapping):
         given = given.get("path")
     return parse_binding(given) if isinstance(given, str) else None
 
 
 def read_component(path: Path, mistakes: list[Mistake]) -> Component:
-    """Reads a component, noting what is wrong with its inputs and outputs."""
+    """Reads a component and reports the mistakes in its inputs and outputs."""
     document = read_document(path)
     if not isinstance(document.value, Mapping):
         mistakes.append(document.mistake("wrong-shape", "expected keys and values"))
@@ -118,7 +118,7 @@ def read_component(path: Path, mistakes: list[Mistake]) -> Component:
 
 
 def read_pipeline(document: Document, mistakes: list[Mistake]) -> Pipeline:
-    """Reads a pipeline with its components, noting what cannot be read."""
+    """Reads a pipeline with its components and reports what cannot be read."""
     jobs = {}
     listed = document.value.get("jobs")
     if not isinstance(listed, Mapping) or not listed:
@@ -142,11 +142,16 @@ def read_pipeline(document: Document, mistakes: list[Mistake]) -> Pipeline:
                 what = f"job {name}: no such component file {component}"
                 mistakes.append(document.mistake("missing-component", what, "jobs", name, "component"))
         jobs[str(name)] = Job(str(name), read, value)
-    return Pipeline(document, read_ports(document, "inputs", mistakes), read_ports(document, "outputs", mistakes), jobs)
+    return Pipeline(
+        document=document,
+        inputs=read_ports(document, "inputs", mistakes),
+        outputs=read_ports(document, "outputs", mistakes),
+        jobs=jobs,
+    )
 
 
 def in_order(jobs: Mapping[str, Job]) -> list[Job]:
-    """Every job after those whose outputs it needs, else in the order of the file; jobs of a cycle are left out."""
+    """Sorts jobs so that each follows the jobs it needs, otherwise in the order of the file. Jobs in a cycle are left out."""
     done: dict[str, Job] = {}
     waiting = dict(jobs)
     while ready := [name for name, job in waiting.items() if all(n in done or n not in jobs for n in job.needs())]:
@@ -155,12 +160,15 @@ def in_order(jobs: Mapping[str, Job]) -> list[Job]:
 
 
 def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Document, dict[str, Any]]:
-    """The document with `--set inputs.max_epochs=3` and the like, and the same as a mapping from dotted keys to values.
+    """Applies settings such as `inputs.max_epochs=3`.
 
-    A path on this machine counts from the folder that the command is given in, not from the file's.
+    Local paths are relative to the working directory, not to the file.
+
+    Returns:
+        The changed document, and the settings as a mapping from dotted keys to values.
 
     Raises:
-        UserError: Not of that form, or there is nothing of that name.
+        UserError: A setting is not `KEY=VALUE`, or the document has no such key.
     """
     value = deepcopy(document.value)
     changed: dict[str, Any] = {}
@@ -168,21 +176,21 @@ def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Documen
         dotted, equals, text = setting.partition("=")
         keys = dotted.split(".")
         if not equals or not all(keys):
-            raise UserError(f"--set: expected KEY=VALUE such as inputs.max_epochs=3, got {setting!r}")
+            raise UserError(item="--set", expected="KEY=VALUE such as inputs.max_epochs=3", got=repr(setting))
         try:
             given = yaml.safe_load(text) if text else ""
         except yaml.YAMLError as error:
-            raise UserError(f"--set {dotted}: expected a value in YAML, got {text!r}") from error
+            raise UserError(item=f"--set {dotted}", expected="a YAML value", got=repr(text)) from error
         holder = value
         for key in keys[:-1]:
             holder = holder.get(key) if isinstance(holder, dict) else None
         if not isinstance(holder, dict) or (keys[0] == "inputs" and keys[1:2] and keys[-1] not in (*holder, "path", "mode")):
             known = ", ".join(value.get(keys[0]) or {}) if keys[0] in ("inputs", "jobs") else ", ".join(value)
-            raise UserError(f"--set {dotted}: {document.path} has no such key: expected one of {known}")
+            raise UserError(f"--set {dotted}: no such key in {document.path}", expected=f"one of {known}")
         if keys[0] == "inputs" and len(keys) == 2 and isinstance(holder.get(keys[1]), dict):
-            keys, holder = [*keys, "path"], holder[keys[1]]  # an input with a type: its path
+            keys, holder = [*keys, "path"], holder[keys[1]]  # a typed input: set its path
         elif isinstance(given, str) and parse_binding(given) is None and (path_type := _path_type(document, value, keys)):
-            # files for one step alone
+            # a file for one step, which the pipeline does not bind
             changed[".".join((*keys, "type"))] = path_type
             holder[keys[-1]] = holder = {"type": path_type}
             keys = [*keys, "path"]
@@ -194,7 +202,7 @@ def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Documen
 
 
 def _path_type(document: Document, value: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    """The type of `jobs.NAME.inputs.KEY` where its component asks for files there, else None."""
+    """The type of `jobs.NAME.inputs.KEY` if the component declares a file or folder there, else None."""
     match keys:
         case ["jobs", name, "inputs", key]:
             component = value["jobs"][name].get("component")

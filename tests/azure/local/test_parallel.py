@@ -1,4 +1,4 @@
-"""A parallel job here: mini-batches over processes, rows in order, what was done is not done again, failures counted."""
+"""Local parallel jobs: rows in order, resuming, retries and failures; and the entry script of batch scoring."""
 
 import json
 import zipfile
@@ -9,7 +9,7 @@ import pytest
 from ppe_yolo.azure.local.parallel import run_parallel
 from ppe_yolo.core.errors import UserError
 
-# notes which files it was given; fails for `bad` until a file `mended` is there
+# records the files that it gets; fails for bad.txt until there is a file `fixed`
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ def init():
 def run(mini_batch):
     with (place / "given.txt").open("a") as file:
         file.write("".join(Path(f).name + "\\n" for f in mini_batch))
-    if any(Path(f).name == "bad.txt" for f in mini_batch) and not (place / "mended").exists():
+    if any(Path(f).name == "bad.txt" for f in mini_batch) and not (place / "fixed").exists():
         raise ValueError("bad")
     return [Path(f).read_text() for f in mini_batch]
 """
@@ -40,7 +40,7 @@ def files(tmp_path: Path, *names: str) -> Path:
     return tmp_path / "data"
 
 
-def test_rows_are_in_the_order_of_the_files(script: Path, tmp_path: Path) -> None:
+def test_run_parallel_rows_follow_the_order_of_files(script: Path, tmp_path: Path) -> None:
     names = [f"{n}.txt" for n in range(5)] + ["deep/9.txt"]
     run_parallel(
         script,
@@ -54,23 +54,23 @@ def test_rows_are_in_the_order_of_the_files(script: Path, tmp_path: Path) -> Non
     assert (tmp_path / "rows").read_text().splitlines() == [f"row of {n}" for n in names]
 
 
-def test_started_again_it_goes_on(script: Path, tmp_path: Path) -> None:
+def test_run_parallel_interrupted_job_resumes(script: Path, tmp_path: Path) -> None:
     data, rows = files(tmp_path, "a.txt", "bad.txt", "c.txt"), tmp_path / "rows"
-    with pytest.raises(UserError, match="1 of 3 mini-batches failed, at most 0 may"):
+    with pytest.raises(UserError, match="1 of 3 mini-batches failed, 0 allowed"):
         run_parallel(
             script, data, rows, tmp_path / "journal", mini_batch_size=1, retries=1, threshold=0, arguments=[str(tmp_path)]
         )
     given = (tmp_path / "given.txt").read_text().split()
     assert sorted(given) == ["a.txt", "bad.txt", "bad.txt", "c.txt"]  # tried twice
     assert not rows.exists()
-    (tmp_path / "journal").open("a").write('{"files": ["cut o')  # as a kill leaves it
-    (tmp_path / "mended").touch()
+    (tmp_path / "journal").open("a").write('{"files": ["cut o')  # as after a kill
+    (tmp_path / "fixed").touch()
     run_parallel(script, data, rows, tmp_path / "journal", mini_batch_size=1, retries=1, threshold=0, arguments=[str(tmp_path)])
     assert rows.read_text().splitlines() == ["row of a.txt", "row of bad.txt", "row of c.txt"]
-    assert (tmp_path / "given.txt").read_text().split()[len(given) :] == ["bad.txt"]  # the others were done
+    assert (tmp_path / "given.txt").read_text().split()[len(given) :] == ["bad.txt"]  # the others were already done
 
 
-def test_failures_within_the_limit_are_left_out(script: Path, tmp_path: Path) -> None:
+def test_run_parallel_failures_within_threshold_are_left_out(script: Path, tmp_path: Path) -> None:
     data, rows = files(tmp_path, "a.txt", "bad.txt"), tmp_path / "rows"
     assert (
         run_parallel(script, data, rows, tmp_path / "journal", mini_batch_size=1, threshold=1, arguments=[str(tmp_path)]) == 1
@@ -78,14 +78,23 @@ def test_failures_within_the_limit_are_left_out(script: Path, tmp_path: Path) ->
     assert rows.read_text() == "row of a.txt\n"
 
 
-def test_nothing_to_do_is_a_mistake(script: Path, tmp_path: Path) -> None:
+def test_run_parallel_mini_batch_with_fewer_rows_than_files_fails(tmp_path: Path) -> None:
+    """As on Azure: "The mini-batch is marked as failed if the count of return from run() is less than the input count"."""
+    script = tmp_path / "entry.py"
+    script.write_text("def run(mini_batch):\n    return mini_batch[1:]\n")
+    data = files(tmp_path, "a.txt", "b.txt")
+    with pytest.raises(UserError, match="1 of 1 mini-batches failed, 0 allowed"):
+        run_parallel(script, data, tmp_path / "rows", tmp_path / "journal", mini_batch_size=2, threshold=0)
+
+
+def test_run_parallel_empty_folder_raises(script: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="expected files to work on, got none"):
+    with pytest.raises(UserError, match="expected input files, got none"):
         run_parallel(script, tmp_path / "empty", tmp_path / "rows", tmp_path / "journal", mini_batch_size=1)
 
 
-def test_scoring_opens_archives_and_names_what_cannot_be_read(tiny_site: Path, tmp_path: Path) -> None:
-    """With a detector that finds one helmet in the upper left quarter of each photo."""
+def test_score_batch_reads_archives_and_reports_unreadable_files(tiny_site: Path, tmp_path: Path) -> None:
+    """With a detector that detects one helmet in the upper left quarter of each image."""
     import numpy as np
 
     from ppe_yolo.core.contract import ModelContract
@@ -110,10 +119,14 @@ def test_scoring_opens_archives_and_names_what_cannot_be_read(tiny_site: Path, t
         archive.writestr("notes.txt", b"not looked at")
     (tmp_path / "broken.zip").write_bytes(b"no archive")
     (tmp_path / "notes.txt").touch()
-    files = [photo, tmp_path / "shift.zip", tmp_path / "broken.zip", tmp_path / "notes.txt"]
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("notes.txt", b"not looked at")
+    files = [photo, *(tmp_path / name for name in ("shift.zip", "broken.zip", "notes.txt", "empty.zip"))]
     lines = score_batch(Stub(), files, tmp_path)  # type: ignore[arg-type]
     rows = [json.loads(line) for line in lines]
-    assert [r["image"] for r in rows] == [str(photo), "shift.zip/gate/one.jpg", "shift.zip/gate/two.jpg", "broken.zip"]
+    names = [str(photo), "shift.zip/gate/one.jpg", "shift.zip/gate/two.jpg", "broken.zip", "notes.txt", "empty.zip"]
+    assert [r["image"] for r in rows] == names
+    assert [r.get("skipped") for r in rows] == [None] * 4 + ["not an image", "no images in the zip file"]
     expected = [{"class_name": "helmet", "score": 0.9, "box_xyxy": [0.0, 0.0, 64.0, 48.0]}]
     assert rows[0]["detections"] == rows[1]["detections"] == expected
     assert "cannot be decoded" in rows[2]["error"] and "cannot be read" in rows[3]["error"]

@@ -1,4 +1,4 @@
-"""azureml/infra/template.json, as far as it can be told without Azure: its expressions are worked out here as Azure's are."""
+"""azureml/infra/template.json, checked without Azure: this module evaluates the template's expressions itself."""
 
 import json
 import re
@@ -11,23 +11,25 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from ppe_yolo.azure.lint.vm_sizes import supports_vm_size
+
+ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = ROOT / "azureml/infra/template.json"
 PARAMETERS = ROOT / "azureml/infra/parameters.json"
 GROUP = "/subscriptions/0/resourceGroups/ppe"
 TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|(\d+)|([A-Za-z]\w*)|(.))")
-# of https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+# from https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 BUILT_IN = {"b24988ac-6180-42a0-ab88-20f7382dd24c": "Contributor", "7f951dda-4ed3-4680-a7ca-43fe172d538d": "AcrPull"}
 
 
 class Deployment:
-    """A template with its parameters: works out expressions, and notes which resources they speak of."""
+    """A template with its parameters. Evaluates expressions and records the resources that they refer to."""
 
     def __init__(self, template: dict[str, Any], given: dict[str, Any]) -> None:
-        self.template, self.given, self.copy_index, self.spoken_of = template, given, 0, set[str]()
+        self.template, self.given, self.copy_index, self.referenced = template, given, 0, set[str]()
 
     def value(self, node: Any) -> Any:
-        """A node with every `[expression]` worked out."""
+        """A node with every `[expression]` evaluated."""
         if isinstance(node, dict):
             return {self.value(key): self.value(value) for key, value in node.items()}
         if isinstance(node, list):
@@ -36,7 +38,7 @@ class Deployment:
             return node
         tokens = TOKEN.findall(node[1:-1])
         result, rest = self._expression(tokens)
-        assert not rest, f"{node}: not understood from {rest}"
+        assert not rest, f"{node}: cannot parse {rest}"
         return result
 
     def _expression(self, tokens: list[tuple[str, ...]]) -> tuple[Any, list[tuple[str, ...]]]:
@@ -75,13 +77,13 @@ class Deployment:
         return f"{GROUP}/providers/{provider}/" + "/".join(f"{k}/{n}" for k, n in zip(kinds, names, strict=True))
 
     def _reference(self, resource: str, version: str, full: str = "") -> dict[str, Any]:
-        self.spoken_of.add(resource)
+        self.referenced.add(resource)
         if full:
             return {"identity": {"principalId": f"<of {resource}>"}}
         return dict.fromkeys(("principalId", "hostName", "loginServer", "idScope"), f"<of {resource}>")
 
     def _listKeys(self, resource: str, version: str) -> dict[str, str]:  # noqa: N802
-        self.spoken_of.add(re.sub(r"/IotHubKeys/\w+$", "", resource))
+        self.referenced.add(re.sub(r"/IotHubKeys/\w+$", "", resource))
         return {"primaryKey": f"<key of {resource}>"}
 
     def _subscriptionResourceId(self, kind: str, name: str) -> str:  # noqa: N802
@@ -102,7 +104,7 @@ class Deployment:
         return self.copy_index
 
     def resources(self) -> Iterator[dict[str, Any]]:
-        """Every resource, those of a copy one by one, but for those whose condition does not hold."""
+        """Every resource whose condition holds, with copies expanded."""
         for resource in self.template["resources"]:
             for index in range(self.value(resource["copy"]["count"]) if "copy" in resource else 1):
                 self.copy_index = index
@@ -136,7 +138,7 @@ def of_type(resources: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [r for r in resources if r["type"] == kind]
 
 
-def test_everything_that_is_spoken_of_exists(deploy: Callable[..., Any]) -> None:
+def test_template_references_only_resources_that_it_creates(deploy: Callable[..., Any]) -> None:
     deployment, resources = deploy(deployPrincipalId="someone")
     deployment.value(deployment.template["outputs"])
     made = Counter(identity_of(r) for r in resources)
@@ -144,12 +146,12 @@ def test_everything_that_is_spoken_of_exists(deploy: Callable[..., Any]) -> None
     copies = {r["copy"]["name"] for r in resources if "copy" in r}
     needed = {d for r in resources for d in r.get("dependsOn", [])}
     assert needed - copies <= set(made)
-    assert deployment.spoken_of <= set(made)
+    assert deployment.referenced <= set(made)
     text = json.dumps([r["properties"] for r in resources if "properties" in r])
     assert set(re.findall(rf'"({GROUP}/[^"]+)"', text)) <= set(made)
 
 
-def test_what_is_named_in_properties_is_waited_for(deploy: Callable[..., Any]) -> None:
+def test_template_resources_depend_on_the_resources_that_they_name(deploy: Callable[..., Any]) -> None:
     _, resources = deploy(deployPrincipalId="someone")
     made = {identity_of(r): r for r in resources}
     copies = {
@@ -168,13 +170,17 @@ def test_what_is_named_in_properties_is_waited_for(deploy: Callable[..., Any]) -
             assert f"{GROUP}/providers/{resource['scope']}" in before(resource)
 
 
-def test_an_identity_has_its_rights_before_it_is_used(template: dict[str, Any]) -> None:
+def test_template_identities_get_roles_before_they_are_used(template: dict[str, Any]) -> None:
     users = [r for r in template["resources"] if r.get("identity", {}).get("type") == "UserAssigned"]
-    assert {r["type"] for r in users} == {"Microsoft.MachineLearningServices/workspaces", "Microsoft.Devices/IotHubs"}
-    assert all("grants" in r["dependsOn"] for r in users)
+    grants = {r["type"]: {"grants", "clusterGrants"} & set(r["dependsOn"]) for r in users}
+    assert grants == {
+        "Microsoft.MachineLearningServices/workspaces": {"grants"},
+        "Microsoft.MachineLearningServices/workspaces/computes": {"clusterGrants"},
+        "Microsoft.Devices/IotHubs": {"grants"},
+    }
 
 
-def test_parameters_are_declared_and_none_is_a_password(template: dict[str, Any]) -> None:
+def test_template_parameters_are_declared_used_and_not_secret(template: dict[str, Any]) -> None:
     given = json.loads(PARAMETERS.read_text())["parameters"]
     assert set(given) <= set(template["parameters"])
     for name, parameter in template["parameters"].items():
@@ -187,7 +193,7 @@ def test_parameters_are_declared_and_none_is_a_password(template: dict[str, Any]
     assert "listKeys" not in outputs and "connectionString" not in outputs
 
 
-def test_every_resource_has_the_version_of_its_kind(template: dict[str, Any]) -> None:
+def test_template_uses_one_stable_api_version_per_type(template: dict[str, Any]) -> None:
     versions: dict[str, set[str]] = {}
     for resource in template["resources"]:
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", resource["apiVersion"]), f"{resource['type']}: no preview versions"
@@ -198,34 +204,39 @@ def test_every_resource_has_the_version_of_its_kind(template: dict[str, Any]) ->
         assert version in versions[kind.removesuffix("/IotHubKeys")], kind
 
 
-def test_role_assignments_have_names_that_differ_and_stay(deploy: Callable[..., Any]) -> None:
+def test_role_assignment_names_are_unique_and_stable(deploy: Callable[..., Any]) -> None:
     _, first = deploy(deployPrincipalId="someone")
     _, second = deploy(deployPrincipalId="someone")
     names = [r["name"] for r in of_type(first, "Microsoft.Authorization/roleAssignments")]
     assert names == [r["name"] for r in of_type(second, "Microsoft.Authorization/roleAssignments")]
-    assert len(set(names)) == len(names) == 19
+    assert len(set(names)) == len(names) == 18
     assert all(uuid.UUID(name) for name in names)
     _, other = deploy(deployPrincipalId="another")
     changed = set(names) - {r["name"] for r in of_type(other, "Microsoft.Authorization/roleAssignments")}
-    assert len(changed) == 4  # only the deployer's
+    assert len(changed) == 4  # only those of the deployment identity
 
 
-def test_rights_are_as_narrow_as_the_work(template: dict[str, Any], deploy: Callable[..., Any]) -> None:
+def test_roles_are_least_privilege(template: dict[str, Any], deploy: Callable[..., Any]) -> None:
     roles = template["variables"]["roles"]
     assert {roles[name]: name for name in BUILT_IN.values()} == BUILT_IN
     assert all(uuid.UUID(role) for role in roles.values()) and len(set(roles.values())) == len(roles)
     assert "Owner" not in roles
-    needed = {("storage", "Storage Blob Data Contributor"), ("registry", "AcrPull"), ("workspace", "AzureML Data Scientist")}
-    for cluster in template["variables"]["clusters"]:
-        assert {
-            (g["scope"], g["role"]) for g in template["variables"]["clusterGrants"] if g["cluster"] == cluster["name"]
-        } == needed
+    needed = {
+        ("storage", "Storage Blob Data Contributor"),
+        ("storage", "Storage Queue Data Contributor"),
+        ("storage", "Storage Table Data Contributor"),
+        ("registry", "AcrPull"),
+        ("workspace", "AzureML Data Scientist"),
+    }
+    assert {(g["scope"], g["role"]) for g in template["variables"]["clusterGrants"]} == needed
     assert not [g for g in template["variables"]["deployGrants"] if g["role"] == "Contributor"]
     _, resources = deploy()
-    assert len(of_type(resources, "Microsoft.Authorization/roleAssignments")) == 15  # none for a deployer that is not named
+    assert (
+        len(of_type(resources, "Microsoft.Authorization/roleAssignments")) == 14
+    )  # none for a deployment identity that is not given
 
 
-def test_nothing_has_a_password_or_a_door_left_open(deploy: Callable[..., Any]) -> None:
+def test_template_disables_keys_and_public_access(deploy: Callable[..., Any]) -> None:
     _, resources = deploy()
     (storage,) = of_type(resources, "Microsoft.Storage/storageAccounts")
     assert storage["properties"]["allowSharedKeyAccess"] is False
@@ -238,6 +249,8 @@ def test_nothing_has_a_password_or_a_door_left_open(deploy: Callable[..., Any]) 
     assert vault["properties"]["publicNetworkAccess"] == "Disabled"
     (workspace,) = of_type(resources, "Microsoft.MachineLearningServices/workspaces")
     assert workspace["properties"]["systemDatastoresAuthMode"] == "identity"
+    # the first stable version whose WorkspaceProperties have it (bicep-types-az); storage has no shared keys to fall back to
+    assert workspace["apiVersion"] >= "2025-06-01"
     (hub,) = of_type(resources, "Microsoft.Devices/IotHubs")
     assert hub["properties"]["authorizationPolicies"] == [
         {"keyName": "provisioning", "rights": "RegistryWrite, ServiceConnect"}
@@ -249,7 +262,7 @@ def test_nothing_has_a_password_or_a_door_left_open(deploy: Callable[..., Any]) 
     assert f"{storage['name']}/default/{endpoint['containerName']}" in [c["name"] for c in containers]
 
 
-def test_clusters_are_those_of_the_jobs_and_cost_nothing_when_idle(deploy: Callable[..., Any]) -> None:
+def test_clusters_match_the_compute_files_and_scale_to_zero(deploy: Callable[..., Any]) -> None:
     _, resources = deploy()
     clusters = {
         r["name"].split("/")[1]: r["properties"]
@@ -257,14 +270,19 @@ def test_clusters_are_those_of_the_jobs_and_cost_nothing_when_idle(deploy: Calla
     }
     files = [yaml.safe_load(f.read_text()) for f in sorted((ROOT / "azureml/compute").glob("*.yml"))]
     assert {f["name"]: f["size"] for f in files} == {name: c["properties"]["vmSize"] for name, c in clusters.items()}
+    computes = of_type(resources, "Microsoft.MachineLearningServices/workspaces/computes")
+    # a parallel job on storage without shared keys needs a user-assigned identity; it also survives a recreated cluster
+    identities = [list(c["identity"]["userAssignedIdentities"]) for c in computes]
+    assert identities == [[f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/ppe-cluster-identity"]] * 2
     for cluster in clusters.values():
+        assert supports_vm_size(cluster["properties"]["vmSize"])
         assert cluster["properties"]["scaleSettings"]["minNodeCount"] == 0
         assert cluster["properties"]["vmPriority"] == "LowPriority"
         assert cluster["disableLocalAuth"] is True
 
 
 @pytest.mark.parametrize("name", ["ppe", "abcdefghij"])
-def test_names_are_within_azures_limits(deploy: Callable[..., Any], name: str) -> None:
+def test_resource_names_match_the_patterns_of_azure(deploy: Callable[..., Any], name: str) -> None:
     _, resources = deploy(name=name)
     limits = {
         "Microsoft.Storage/storageAccounts": r"[a-z0-9]{3,24}",

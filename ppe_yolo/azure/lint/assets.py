@@ -1,14 +1,16 @@
-"""What can be wrong with environments, clusters, data and schedules."""
+"""Checks of environments, clusters, data assets and schedules."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from ppe_yolo.azure.lint.settings import check_requirements, check_time_zone
+from ppe_yolo.azure.lint.vm_sizes import supports_vm_size
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.interface import PATH_TYPES
 
 _TIERS = ("dedicated", "low_priority", "lowpriority")
-# minute, hour, day, month, day of the week: lowest and highest number, and names
+# name, smallest number, largest number, names of the numbers
 _CRON = (
     ("minute", 0, 59, ()),
     ("hour", 0, 23, ()),
@@ -20,11 +22,11 @@ _FREQUENCIES = ("minute", "hour", "day", "week", "month")
 
 
 def check_environment(document: Document) -> list[Mistake]:
-    """An image, and a conda file that is there and is one; or a Dockerfile that is there."""
+    """Checks that there is either an image or a build, and that the conda file or Dockerfile exists."""
     value, mistakes = document.value, []
     conda, build = value.get("conda_file"), value.get("build")
     if value.get("version") is None:
-        what = "expected version: without it Azure counts one up each time, and no component could name it"
+        what = "expected version: without it Azure assigns a new one each time, which no component can refer to"
         mistakes.append(document.mistake("missing-version", what))
     if (value.get("image") is None) == (build is None):
         got = "neither" if build is None else "both"
@@ -34,11 +36,14 @@ def check_environment(document: Document) -> list[Mistake]:
         if not path.is_file():
             return [*mistakes, document.mistake("missing-file", f"conda_file: no such file {conda}", "conda_file")]
         try:
-            content = read_document(path).value
+            conda_document = read_document(path)
         except UnreadableError as error:
             return [*mistakes, error.mistake]
+        content = conda_document.value
         if not isinstance(content, Mapping) or not isinstance(content.get("dependencies"), list):
             mistakes.append(document.mistake("missing-file", f"conda_file: {conda} has no dependencies", "conda_file"))
+        else:
+            mistakes += check_requirements(conda_document)
     if isinstance(build, Mapping) and build.get("path") is not None:
         dockerfile = document.path.parent / str(build["path"]) / str(build.get("dockerfile_path", "Dockerfile"))
         if not dockerfile.is_file():
@@ -47,7 +52,7 @@ def check_environment(document: Document) -> list[Mistake]:
 
 
 def check_compute(document: Document) -> list[Mistake]:
-    """Numbers of nodes that fit one another, and a tier that there is."""
+    """Checks the VM size, the numbers of nodes and the tier."""
     value, mistakes = document.value, []
     least, most = value.get("min_instances", 0), value.get("max_instances", 1)
     for key, number in (("min_instances", least), ("max_instances", most)):
@@ -56,6 +61,10 @@ def check_compute(document: Document) -> list[Mistake]:
     if not mistakes and least > most:
         what = f"min_instances: expected at most max_instances, {most}, got {least}"
         mistakes.append(document.mistake("wrong-count", what, "min_instances"))
+    size = value.get("size")
+    if size is not None and not supports_vm_size(str(size)):
+        what = f"size: expected a VM size of a series that Azure ML supports, such as Standard_D4ds_v4, got {size}"
+        mistakes.append(document.mistake("unsupported-size", what, "size"))
     tier = value.get("tier")
     if tier is not None and str(tier).lower() not in _TIERS:
         mistakes.append(document.mistake("unknown-type", f"tier: expected dedicated or low_priority, got {tier!r}", "tier"))
@@ -63,7 +72,7 @@ def check_compute(document: Document) -> list[Mistake]:
 
 
 def check_data(document: Document) -> list[Mistake]:
-    """A type that there is. The path may be on another machine, so it is not looked for."""
+    """Checks the type. The path may be on another machine, so it is not checked."""
     kind = document.value.get("type")
     if kind in PATH_TYPES or kind is None:
         return []
@@ -71,8 +80,8 @@ def check_data(document: Document) -> list[Mistake]:
 
 
 def check_schedule(document: Document) -> list[Mistake]:
-    """A cron expression or a recurrence that there is, and a job that is there."""
-    mistakes = []
+    """Checks the trigger and that the job exists."""
+    mistakes = check_time_zone(document)
     trigger, job = document.value.get("trigger"), document.value.get("create_job")
     if isinstance(trigger, Mapping):
         kind = trigger.get("type")
@@ -94,7 +103,7 @@ def check_schedule(document: Document) -> list[Mistake]:
 
 
 def refuse_cron(expression: str) -> str | None:
-    """Why an expression is none of Azure's five-field ones; None where it is one."""
+    """Why Azure rejects a cron expression; None if it is valid."""
     parts = expression.split()
     if len(parts) != len(_CRON):
         return f"expected five fields (minute hour day month day-of-week), got {len(parts)} in {expression!r}"

@@ -1,4 +1,4 @@
-"""A local run on a pipeline of shell commands: order, bindings, what is run again and what is not, the first failure."""
+"""Local runs of a pipeline of shell commands: order, bindings, resuming, skipped steps, failures."""
 
 import fcntl
 import json
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppe_yolo.azure.lint.lint import checked_pipeline
+from ppe_yolo.azure.lint.linter import load_checked_pipeline
 
 RunCli = Callable[..., int]
 Toy = Callable[..., Path]
 SCHEMA = "https://azuremlschemas.azureedge.net/latest"
-# counts how often it ran, in a file outside of its outputs
+# counts its executions in a file outside its outputs
 COUNT = 'echo ran >> "$COUNTS/first.txt" && echo "${{inputs.word}} $(cat ${{inputs.data}}/a.txt)" > ${{outputs.made}}/text.txt'
 UPPER = "tr a-z A-Z < ${{inputs.made}}/text.txt > ${{outputs.result}}/text.txt $[[&& echo ${{inputs.extra}}]]"
 
@@ -27,13 +27,13 @@ def component(name: str, command: str, inputs: str, outputs: str, more: str = ""
 
 @pytest.fixture(scope="session")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for all: making its tables takes longer than such a pipeline."""
+    """One database for all tests: creating its tables takes longer than such a pipeline."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracking: str) -> Toy:
-    """`toy(first=COMMAND, second=COMMAND)` writes a pipeline of two steps; the second stands before the first in the file."""
+    """`toy(first=COMMAND, second=COMMAND)` writes a pipeline of two steps, the second one listed first."""
 
     def write(first: str = COUNT, second: str = UPPER, settings: str = "") -> Path:
         files: Mapping[str, str] = {
@@ -68,87 +68,96 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracking: str) -> Toy:
     return write
 
 
-def ran(folder: Path) -> int:
+def executions(folder: Path) -> int:
     return len((folder / "first.txt").read_text().splitlines())
 
 
-def test_steps_run_in_the_order_of_their_bindings(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
+def test_run_steps_follow_their_bindings(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
     assert run_cli("azureml", "run", toy(), "--local", "--out", "out") == 0
     assert (tmp_path / "out/named-outputs/result/text.txt").read_text() == "HELLO WORLD\n"  # bound to the pipeline's output
     assert (tmp_path / "out/first/named-outputs/made/text.txt").read_text() == "hello world\n"  # not bound
     assert (tmp_path / "out/second/artifacts/user_logs/std_log.txt").read_text() == ""  # the optional part was left out
 
 
-def test_what_succeeded_is_not_run_again_unless_its_inputs_are_others(
+def test_run_succeeded_step_repeats_only_if_inputs_change(
     toy: Toy, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("azureml", "run", toy(), "--local", "--out", "out")
     assert run_cli(*command) == run_cli(*command) == 0
-    assert ran(tmp_path) == 1
-    assert "first: done before, with the same inputs" in capsys.readouterr().out
+    assert executions(tmp_path) == 1
+    assert "first: already done with the same inputs" in capsys.readouterr().out
     assert run_cli(*command, "--set", "inputs.word=bye") == 0
-    assert ran(tmp_path) == 2
+    assert executions(tmp_path) == 2
     assert (tmp_path / "out/named-outputs/result/text.txt").read_text() == "BYE WORLD\n"
     # nothing is deleted
     assert (tmp_path / "out/named-outputs/result.before-1/text.txt").read_text() == "HELLO WORLD\n"
     printed = capsys.readouterr().out
-    assert "first: not as before (word), starts anew" in printed
-    assert "second: not as before (made), starts anew" in printed
-    (tmp_path / "data/b.txt").write_text("new photo\n")
+    assert "first: inputs changed (word), running again" in printed
+    assert "second: inputs changed (made), running again" in printed
+    (tmp_path / "data/b.txt").write_text("new image\n")
     assert run_cli(*command, "--set", "inputs.word=bye") == 0
-    assert ran(tmp_path) == 3
+    assert executions(tmp_path) == 3
 
 
-def test_the_first_failure_stops_with_its_log_and_a_restart_goes_on_there(
+def test_run_step_that_is_not_deterministic_always_runs(
+    toy: Toy, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("azureml", "run", toy(settings="is_deterministic: false\n"), "--local", "--out", "out")
+    assert run_cli(*command) == run_cli(*command) == 0
+    assert executions(tmp_path) == 2
+    assert "first: not deterministic, running again" in capsys.readouterr().out
+
+
+def test_run_failed_step_prints_its_log_and_resumes(
     toy: Toy, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     second = (
-        "touch ${{outputs.result}}/begun.txt && echo what went wrong && test -e $COUNTS/mended && "
+        "touch ${{outputs.result}}/begun.txt && echo cause of failure && test -e $COUNTS/fixed && "
         "cp ${{inputs.made}}/text.txt ${{outputs.result}} $[[&& echo ${{inputs.extra}}]]"
     )
     command = ("azureml", "run", toy(second=second), "--local", "--out", "out")
     assert run_cli(*command) == 1
     printed = capsys.readouterr().out
-    assert "what went wrong" in printed
+    assert "cause of failure" in printed
     assert "second: failed, exit code 1" in printed.replace("\n", " ")
     assert json.loads((tmp_path / "out/second/job.json").read_text())["status"] == "failed"
-    (tmp_path / "mended").touch()
+    (tmp_path / "fixed").touch()
     assert run_cli(*command) == 0
-    assert ran(tmp_path) == 1
-    assert (tmp_path / "out/named-outputs/result/begun.txt").exists()  # it was given what it had left
-    assert "second: goes on with what it left" in capsys.readouterr().out
+    assert executions(tmp_path) == 1
+    assert (tmp_path / "out/named-outputs/result/begun.txt").exists()  # the outputs of the failed execution are kept
+    assert "second: resuming with the outputs of the interrupted run" in capsys.readouterr().out
 
 
-def test_a_failed_first_step_keeps_the_second_from_starting(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
+def test_run_failed_first_step_prevents_the_second(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
     first = "echo ${{inputs.word}} ${{inputs.data}} ${{outputs.made}} && exit 3"
     assert run_cli("azureml", "run", toy(first=first), "--local", "--out", "out") == 1
     assert json.loads((tmp_path / "out/first/job.json").read_text())["exit_code"] == 3
     assert not (tmp_path / "out/second/job.json").exists()
 
 
-def test_each_step_has_a_run_of_its_own_in_mlflow(toy: Toy, tmp_path: Path, run_cli: RunCli, tracking: str) -> None:
+def test_run_each_step_has_its_own_mlflow_run(toy: Toy, tmp_path: Path, run_cli: RunCli, tracking: str) -> None:
     from mlflow import MlflowClient
 
     first = 'echo "$MLFLOW_RUN_ID ${{inputs.word}} ${{inputs.data}}" > ${{outputs.made}}/text.txt'
     assert run_cli("azureml", "run", toy(first=first), "--local", "--out", "out") == 0
-    told = (tmp_path / "out/first/named-outputs/made/text.txt").read_text().split()[0]
-    run = MlflowClient(tracking).get_run(told)
+    run_id = (tmp_path / "out/first/named-outputs/made/text.txt").read_text().split()[0]
+    run = MlflowClient(tracking).get_run(run_id)
     assert (run.info.run_name, run.info.status) == ("first", "FINISHED")
 
 
-def test_two_nodes_of_two_processes(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
-    """torchrun tells every process its place, as Azure does."""
+def test_run_two_nodes_get_their_ranks(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
+    """torchrun sets the same variables as Azure."""
     first = (
         'echo "$RANK $LOCAL_RANK $WORLD_SIZE $AZUREML_NODE_COUNT" > ${{outputs.made}}/text-$RANK.txt && '
         "cp ${{outputs.made}}/text-$RANK.txt ${{outputs.made}}/text.txt && echo ${{inputs.word}} ${{inputs.data}}"
     )
     settings = "distribution: {type: pytorch, process_count_per_instance: 2}\nresources: {instance_count: 2}\n"
     assert run_cli("azureml", "run", toy(first=first, settings=settings), "--local", "--out", "out") == 0
-    told = [(tmp_path / f"out/first/named-outputs/made/text-{rank}.txt").read_text() for rank in range(4)]
-    assert told == ["0 0 4 2\n", "1 1 4 2\n", "2 0 4 2\n", "3 1 4 2\n"]
+    ranks = [(tmp_path / f"out/first/named-outputs/made/text-{rank}.txt").read_text() for rank in range(4)]
+    assert ranks == ["0 0 4 2\n", "1 1 4 2\n", "2 0 4 2\n", "3 1 4 2\n"]
 
 
-def test_a_second_run_in_the_same_folder_is_refused(
+def test_run_second_run_in_same_folder_is_rejected(
     toy: Toy, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline = toy()
@@ -156,11 +165,11 @@ def test_a_second_run_in_the_same_folder_is_refused(
     with (tmp_path / "out/.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert run_cli("azureml", "run", pipeline, "--local", "--out", "out") == 2
-    assert "another run is at work there" in capsys.readouterr().err
+    assert "another run is active in this folder" in capsys.readouterr().err
     assert not (tmp_path / "out/first").exists()
 
 
-def test_files_can_be_given_to_a_step_alone(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
+def test_set_accepts_a_file_for_one_step(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
     second = "cp ${{inputs.made}}/text.txt ${{outputs.result}}"
     pipeline = toy(second=f"{second} $[[&& cp ${{{{inputs.more}}}} ${{{{outputs.result}}}}]]")
     component = tmp_path / "second.yml"
@@ -169,16 +178,16 @@ def test_files_can_be_given_to_a_step_alone(toy: Toy, tmp_path: Path, run_cli: R
     assert run_cli("azureml", "run", pipeline, "--local", "--out", "out", "--set", "jobs.second.inputs.more=notes.txt") == 0
     assert (tmp_path / "out/named-outputs/result/notes.txt").read_text() == "notes\n"
     assert run_cli("azureml", "run", pipeline, "--local", "--out", "out", "--set", "jobs.second.inputs.more=none.txt") == 2
-    # what is bound stays bound, and a whole mapping is taken as it is
+    # bindings and mappings are kept unchanged
     for given in ("${{parent.jobs.first.outputs.made}}", f"{{type: uri_folder, path: {tmp_path / 'data'}}}"):
-        read, _ = checked_pipeline(pipeline, [f"jobs.second.inputs.made={given}"])
+        read, _ = load_checked_pipeline(pipeline, [f"jobs.second.inputs.made={given}"])
         assert read.jobs["second"].inputs["made"] == yaml.safe_load(given)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "inputs.wrod=bye"], "--set inputs.wrod: "),
+        (["--set", "inputs.wrod=bye"], "--set inputs.wrod: no such key"),
         (["--set", "word"], "--set: expected KEY=VALUE"),
         (["--set", "inputs.data=/no/such/folder"], "inputs.data: expected data on this machine"),
         (["--set", "inputs.data.path=azureml:photos:1"], "no file below"),
@@ -187,7 +196,7 @@ def test_files_can_be_given_to_a_step_alone(toy: Toy, tmp_path: Path, run_cli: R
         (["--set", "jobs.first.component=./other.yml"], "no such component file ./other.yml"),
     ],
 )
-def test_mistakes_end_in_one_line(
+def test_run_user_error_prints_one_line(
     arguments: list[str], message: str, toy: Toy, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_cli("azureml", "run", toy(), "--local", "--out", "out", *arguments) == 2
@@ -196,12 +205,12 @@ def test_mistakes_end_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_without_local_it_says_what_to_do(toy: Toy, run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_without_local_names_the_option(toy: Toy, run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("azureml", "run", toy()) == 2
     assert "--local" in capsys.readouterr().err
 
 
-def test_data_of_the_workspace_is_found_by_the_file_that_declares_it(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
+def test_run_data_asset_resolves_to_its_declared_folder(toy: Toy, tmp_path: Path, run_cli: RunCli) -> None:
     pipeline = toy()
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets/photos.yml").write_text(

@@ -1,13 +1,14 @@
-"""What can be wrong with a component: its name, its command, its script, what it declares and does not use."""
+"""Checks of components: name, command, script, and inputs and outputs that the command does not use."""
 
 import difflib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ppe_yolo.azure.lint.settings import check_shell, check_values
 from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.bindings import expressions, optional_parts, without_optional_parts
 from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
@@ -19,13 +20,13 @@ _MODES = ("ro_mount", "rw_mount", "download", "upload", "direct", "eval_mount", 
 _SCRIPT = re.compile(r"[\w./-]+\.py")
 
 
-def check_component(component: Component, assets: list[Asset]) -> list[Mistake]:
-    """Mistakes of one component, without those of its keys and of the types of its inputs and outputs."""
+def check_component(component: Component, assets: Sequence[Asset]) -> list[Mistake]:
+    """Checks one component, except for its keys and the types of its inputs and outputs."""
     document, value = component.document, component.value
     mistakes = []
     name = value.get("name")
     if name is not None and not _NAME.fullmatch(str(name)):
-        what = f"expected lower-case letters, digits and _ with no digit first, got {name!r}"
+        what = f"expected lower-case letters, digits and _, not starting with a digit, got {name!r}"
         mistakes.append(document.mistake("illegal-name", f"name: {what}", "name"))
     if value.get("type") == "parallel":
         mistakes += _check_parallel(component, assets)
@@ -35,14 +36,15 @@ def check_component(component: Component, assets: list[Asset]) -> list[Mistake]:
                 mistakes.append(document.mistake("missing-key", f"expected {key}, which a command component must have"))
         mistakes += check_reference(document, value.get("environment"), "environment", assets, "environment")
         mistakes += _check_code(component, ("code",), _scripts(str(value.get("command", ""))), ("command",))
-        mistakes += _check_texts(component, {("command",): str(value.get("command", ""))}, ())
+        mistakes += check_shell(document, str(value.get("command", "")), "command")
+        mistakes += _check_expressions(component, {("command",): str(value.get("command", ""))})
     elif value.get("type") is not None:
         mistakes.append(document.mistake("unknown-type", f"type: expected command or parallel, got {value['type']!r}", "type"))
     mistakes += check_settings(document, value, ())
     return mistakes
 
 
-def _check_parallel(component: Component, assets: list[Asset]) -> list[Mistake]:
+def _check_parallel(component: Component, assets: Sequence[Asset]) -> list[Mistake]:
     document, value = component.document, component.value
     mistakes = []
     task = value.get("task")
@@ -61,36 +63,36 @@ def _check_parallel(component: Component, assets: list[Asset]) -> list[Mistake]:
         ("task", "program_arguments"): str(task.get("program_arguments", "")),
         ("task", "append_row_to"): str(task.get("append_row_to", "")),
     }
-    return mistakes + _check_texts(component, texts, ())
+    return mistakes + _check_expressions(component, texts)
 
 
-def _check_texts(component: Component, texts: Mapping[Keys, str], keys: Keys) -> list[Mistake]:
-    """Expressions that stand for nothing, and inputs and outputs that no expression stands for."""
+def _check_expressions(component: Component, texts: Mapping[Keys, str]) -> list[Mistake]:
+    """Finds invalid expressions, and inputs and outputs that no expression uses."""
     document, mistakes, used = component.document, [], set()
-    for place, text in texts.items():
+    for keys, text in texts.items():
         for written, own in expressions(text):
             ports = {"inputs": component.inputs, "outputs": component.outputs}[own.side] if own else {}
             if own is None:
                 what = f"expected ${{{{inputs.NAME}}}} or ${{{{outputs.NAME}}}}, got {written}"
-                mistakes.append(document.mistake("unknown-binding", what, *place, needle=written))
+                mistakes.append(document.mistake("unknown-binding", what, *keys, needle=written))
             elif own.name not in ports:
                 known = ", ".join(ports) or "none"
-                what = f"{written}: no such {own.side[:-1]} is declared, only {known}"
-                mistakes.append(document.mistake("undeclared-in-command", what, *place, needle=written))
+                what = f"{written}: no such {own.side[:-1]} is declared; declared: {known}"
+                mistakes.append(document.mistake("undeclared-in-command", what, *keys, needle=written))
             used.add(own)
         for written, own in expressions(without_optional_parts(text)):
             if own and own.side == "inputs" and own.name in component.inputs and component.inputs[own.name].optional:
-                what = f"{written} is optional: put what needs it into $[[ ]]"
-                mistakes.append(document.mistake("optional-not-bracketed", what, *place, needle=written))
+                what = f"{written} is optional: put the part of the command that needs it into $[[ ]]"
+                mistakes.append(document.mistake("optional-not-bracketed", what, *keys, needle=written))
         for part in optional_parts(text):
             owns = [own for _, own in expressions(part) if own and own.side == "inputs" and own.name in component.inputs]
             if not any(component.inputs[own.name].optional for own in owns):
-                what = f"$[[{part}]]: nothing in it is optional"
-                mistakes.append(document.mistake("optional-not-bracketed", what, *place, needle=f"$[[{part}"))
+                what = f"$[[{part}]]: expected an optional input in it, got none"
+                mistakes.append(document.mistake("optional-not-bracketed", what, *keys, needle=f"$[[{part}"))
     for side, ports in (("inputs", component.inputs), ("outputs", component.outputs)):
         names = {own.name for own in used if own and own.side == side}
         for name in ports.keys() - names:
-            what = f"{side[:-1]} {name} is declared, but nothing in the command uses it"
+            what = f"{side[:-1]} {name} is declared, but the command does not use it"
             mistakes.append(document.mistake("unused-port", what, side, name))
     return mistakes
 
@@ -98,9 +100,15 @@ def _check_texts(component: Component, texts: Mapping[Keys, str], keys: Keys) ->
 def _check_code(component: Component, code_keys: Keys, scripts: list[str], keys: Keys) -> list[Mistake]:
     document, code = component.document, component.code
     if code is None:
-        return [document.mistake("missing-script", f"{s}: there is no code folder to find it in", *keys) for s in scripts]
+        return [document.mistake("missing-script", f"{s}: the component has no code folder", *keys) for s in scripts]
     if not code.is_dir():
         return [document.mistake("missing-code", f"code: no such folder {code}", *code_keys)]
+    ignore = code / ".amlignore"
+    ignored = {line.strip("/ ") for line in ignore.read_text(encoding="utf-8").splitlines()} if ignore.is_file() else set()
+    for script in scripts:
+        if Path(script).parts[0] in ignored:
+            what = f"{script}: .amlignore excludes {Path(script).parts[0]}, so Azure ML does not upload it"
+            return [document.mistake("missing-script", what, *keys, needle=script)]
     return [
         document.mistake("missing-script", f"{script}: no such file in the code folder {code}", *keys, needle=script)
         for script in dict.fromkeys(scripts)
@@ -109,10 +117,10 @@ def _check_code(component: Component, code_keys: Keys, scripts: list[str], keys:
 
 
 def _scripts(command: str) -> list[str]:
-    """Python files that a command starts."""
+    """Python files that a command runs."""
     try:
         words = shlex.split(command)
-    except ValueError:  # an open quotation mark; bash will say so
+    except ValueError:  # an unbalanced quote
         words = command.split()
     return [
         word
@@ -122,8 +130,8 @@ def _scripts(command: str) -> list[str]:
 
 
 def check_settings(document: Document, value: Mapping[str, Any], keys: Keys) -> list[Mistake]:
-    """Distribution, resources and modes of a component, or of a job in a pipeline."""
-    mistakes = []
+    """Checks distribution, resources and modes of a component, or of a job in a pipeline."""
+    mistakes = check_values(document, value, tuple(map(str, keys)))
     distribution = value.get("distribution")
     if isinstance(distribution, Mapping):
         kind = distribution.get("type")
@@ -136,13 +144,13 @@ def check_settings(document: Document, value: Mapping[str, Any], keys: Keys) -> 
         ("retry_settings", "max_retries"): 0,
         ("max_concurrency_per_instance",): 1,
     }
-    for place, least in counts.items():
+    for path, least in counts.items():
         number: Any = value
-        for key in place:
+        for key in path:
             number = number.get(key) if isinstance(number, Mapping) else None
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
-            what = f"{'.'.join(place)}: expected a whole number of {least} or more, got {number!r}"
-            mistakes.append(document.mistake("wrong-count", what, *keys, *place))
+            what = f"{'.'.join(path)}: expected a whole number of {least} or more, got {number!r}"
+            mistakes.append(document.mistake("wrong-count", what, *keys, *path))
     for side in ("inputs", "outputs"):
         ports = value.get(side)
         for name, given in ports.items() if isinstance(ports, Mapping) else ():
@@ -155,8 +163,8 @@ def check_settings(document: Document, value: Mapping[str, Any], keys: Keys) -> 
     return mistakes
 
 
-def check_reference(document: Document, given: Any, kind: str, assets: list[Asset], *keys: str | int) -> list[Mistake]:
-    """A reference such as azureml:NAME:VERSION: is its version there, and does a file of the folder declare it?"""
+def check_reference(document: Document, given: Any, kind: str, assets: Sequence[Asset], *keys: str | int) -> list[Mistake]:
+    """Checks that a reference such as azureml:NAME:VERSION has a version, and that a file of the folder declares it."""
     if not isinstance(given, str):
         return []
     if not given.startswith(ASSET):
@@ -174,11 +182,11 @@ def check_reference(document: Document, given: Any, kind: str, assets: list[Asse
     names = sorted({a.name for a in assets if a.kind == kind})
     near = difflib.get_close_matches(name, names, n=1)
     if name not in names and names and (kind == "compute" or near):
-        hint = f": did you mean {near[0]}?" if near else f", only {', '.join(names)}"
-        return [document.mistake("unknown-reference", f"{given}: no file here declares such {kind}{hint}", *keys)]
+        hint = f": did you mean {near[0]}?" if near else f"; declared: {', '.join(names)}"
+        return [document.mistake("unknown-reference", f"{given}: no file declares this {kind}{hint}", *keys)]
     versions = [a for a in assets if a.kind == kind and a.name == name]
-    # data gets new versions without a file, so that a version of data may well be there
+    # new versions of data are created without a file, so an undeclared version may exist
     if kind == "environment" and versions and version not in {a.version for a in versions}:
         known = ", ".join(f"{a.version} ({a.document.path.name})" for a in versions)
-        return [document.mistake("unknown-reference", f"{given}: the files here declare version {known}", *keys)]
+        return [document.mistake("unknown-reference", f"{given}: the files declare version {known}", *keys)]
     return []

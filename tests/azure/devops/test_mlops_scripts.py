@@ -1,0 +1,43 @@
+"""The scripts of azureml/devops/mlops.yml, run with stand-ins for `az` and `ppe-yolo`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MLOPS = Path(__file__).resolve().parents[3] / "azureml/devops/mlops.yml"
+RunScript = Callable[..., Any]
+
+
+def inline_scripts(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "inlineScript" in node:
+            yield node["inlineScript"]
+        node = list(node.values())
+    for child in node if isinstance(node, list) else ():
+        yield from inline_scripts(child)
+
+
+def scripts_of_stage(name: str) -> list[str]:
+    stages = yaml.safe_load(MLOPS.read_text())["stages"]
+    return list(inline_scripts(next(s for s in stages if s["stage"] == name)))
+
+
+def test_data_stage_creates_a_data_asset_of_the_pushed_version(run_script: RunScript) -> None:
+    (script,) = scripts_of_stage("data")
+    done, calls = run_script(
+        script,
+        {"ml data show": (1, "")},
+        ppe_yolo='if [ "$1 $2" = "data push" ]; then echo "version 0a1b2c: 3 files"; fi',
+        AZURE_STORAGE_ACCOUNT_NAME="store",
+        AZUREML_RESOURCE_GROUP="group",
+        AZUREML_WORKSPACE_NAME="workspace",
+        INCOMING="incoming",
+        CLASS_MAP="default",
+        DATA_SET="site-photos",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "##vso[task.setvariable variable=version;isOutput=true]0a1b2c" in done.stdout
+    (create,) = [c for c in calls if c[:3] == ["ml", "data", "create"]]
+    assert create[create.index("--path") + 1] == "https://store.blob.core.windows.net/photos/site-photos/0a1b2c"
