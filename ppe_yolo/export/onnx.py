@@ -13,7 +13,7 @@ from rich.console import Console
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
-from ppe_yolo.evaluation.decisions.operating_point import read_thresholds
+from ppe_yolo.evaluation.files import read_thresholds
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import check_parity
 from ppe_yolo.inference.deployable import DeployableNetwork

@@ -30,7 +30,7 @@ from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
 from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_photos
-from ppe_yolo.evaluation.evaluate import compute
+from ppe_yolo.evaluation.evaluate import average_precision_of
 from ppe_yolo.export.benchmark import time_interleaved
 from ppe_yolo.export.graph import stamp
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector, read_onnx
@@ -285,8 +285,8 @@ def _maps(detector: OnnxDetector, images: Sequence[AnnotatedImage]) -> dict[str,
     detections: list[Detections] = []
     for image in images:
         detections += detector.detect([read_image(image.image)])
-    summary = compute(images, detections, detector.contract)["summary"]
-    return {name: float(summary[key]) for name, key in (("mAP@0.5", "map_50"), ("mAP@0.5:0.95", "map"))}
+    summary = average_precision_of(images, detections, detector.contract)
+    return {"mAP@0.5": summary["map_50"] or 0.0, "mAP@0.5:0.95": summary["map"] or 0.0}
 
 
 def _print_table(

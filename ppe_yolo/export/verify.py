@@ -11,7 +11,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.evaluate import compute
+from ppe_yolo.evaluation.evaluate import average_precision_of
 from ppe_yolo.export.parity import ParityError, Tolerance, compare
 from ppe_yolo.inference.detector import load_detector
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
@@ -57,11 +57,11 @@ def verify(
         for name, detector in detectors.items():
             found[name] += detector.detect(photos)
     apart = compare(found["checkpoint"], found["onnx"], IN_PHOTO)
-    summaries = {name: compute(annotated, detections, contract)["summary"] for name, detections in found.items()}
+    summaries = {name: average_precision_of(annotated, detections, contract) for name, detections in found.items()}
     gain: dict[str, float] = {}
     table = Table("", "checkpoint", "onnx", "points")
-    for key, name in (("map_50", "mAP@0.5"), ("map", "mAP@0.5:0.95")):
-        before, after = (100 * float(summaries[d][key]) for d in ("checkpoint", "onnx"))
+    maps = {d: (100 * (s["map_50"] or 0.0), 100 * (s["map"] or 0.0)) for d, s in summaries.items()}
+    for name, before, after in zip(("mAP@0.5", "mAP@0.5:0.95"), maps["checkpoint"], maps["onnx"], strict=True):
         gain[name] = after - before
         table.add_row(name, f"{before:.3f} %", f"{after:.3f} %", f"{gain[name]:+.4f}")
     console.print(table)

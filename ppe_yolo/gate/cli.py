@@ -50,7 +50,13 @@ def promote(
     from ppe_yolo.gate.promotion import promote as run
     from ppe_yolo.gate.registry import Registry, registry_uri
 
-    demands = Demands(critical_class, min_recall, margin, max_latency_ms, max_false_alarms)
+    demands = Demands(
+        critical_class=critical_class,
+        min_recall=min_recall,
+        margin=margin,
+        max_latency_ms=max_latency_ms,
+        max_false_alarms=max_false_alarms,
+    )
     if exit_zero and out is None:
         raise UserError("--exit-zero: the decision would be lost: add --out DIR")
     decision = run(model, evaluation, Registry(registry_uri(registry), name), demands, out_console, out)

@@ -1,7 +1,6 @@
 """`ppe-yolo promote`: the gate between a trained detector and the one in use; `ppe-yolo rollback`."""
 
 import hashlib
-import json
 import os
 import shutil
 import statistics
@@ -19,16 +18,22 @@ from rich.table import Table
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.data.synthetic import draw_site
-from ppe_yolo.evaluation.decisions.selection import Contender, Decision, Demands, Latency, Photos, decide
-from ppe_yolo.evaluation.metrics.matching import TargetTable, from_coco_results
-from ppe_yolo.evaluation.report.material import GROUND_TRUTH_FILE, check_rows, read_json
+from ppe_yolo.evaluation.decisions.selection import Contender, Decision, Demands, Latency, decide
+from ppe_yolo.evaluation.files import (
+    DETECTIONS_FILE,
+    EVALUATION_FILES,
+    GROUND_TRUTH_FILE,
+    read_detections,
+    read_ground_truth,
+    read_metrics,
+)
+from ppe_yolo.evaluation.ground_truth import GroundTruth
 from ppe_yolo.export.benchmark import time_interleaved
 from ppe_yolo.gate.registry import Registry, Version
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
 
 MODEL_FILE = "model.onnx"
 DECISION_FILE = "decision.json"
-EVALUATION_FILES = ("metrics.json", "detections.json", GROUND_TRUTH_FILE)
 FRAME = (720, 1280)  # (height, width) of what latency is measured on
 ROUNDS = 20  # timings of each model
 
@@ -38,9 +43,8 @@ class Entry:
     """A model file and its evaluation on test photos."""
 
     detector: OnnxDetector
-    photos: Photos
+    truth: GroundTruth
     contender: Contender
-    data_blake2b: str
     model_blake2b: str
     checkpoint_blake2b: str | None
 
@@ -67,7 +71,7 @@ def promote(
         champion = registry.champion()
         rival = None if champion is None else _read_champion(registry, champion, entry, demands, Path(scratch) / "champion")
         latency = measure_latency(entry.detector, rival.detector if rival else None)
-        decision = decide(entry.photos, entry.contender, rival.contender if rival else None, latency, demands)
+        decision = decide(entry.truth, entry.contender, rival.contender if rival else None, latency, demands)
         files = Path(scratch) / "challenger"
         files.mkdir()
         shutil.copyfile(model, files / MODEL_FILE)
@@ -108,74 +112,38 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
             f"{model}: expected an alarm threshold of {critical_class} (the class) in its contract, which has no such "
             "threshold: export with --alarm-thresholds"
         )
-    read_json(evaluation / "metrics.json")  # written last: without it the evaluation was not finished
+    read_metrics(evaluation)  # written last: without it the evaluation was not finished
     path = evaluation / GROUND_TRUTH_FILE
-    photos, place, digest, info = read_truth(path)
+    truth = read_ground_truth(path)
+    info = truth.info
     model_hash = hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()
-    if info.get("model_blake2b") != model_hash:
+    if info.model_blake2b != model_hash:
         raise UserError(
-            f"{path}: holds an evaluation of another file ({info.get('model')}), expected one of {model}: run `ppe-yolo "
+            f"{path}: holds an evaluation of another file ({info.model}), expected one of {model}: run `ppe-yolo "
             f"evaluate {model}`"
         )
-    if info.get("split") != "test":
-        raise UserError(f"{path}: expected the split test, got {info.get('split')}: evaluate with --split test")
-    if info.get("tiles", 1) != 1:
-        raise UserError(f"{path}: expected whole photos, as the box at the gate sees them, got --tiles {info['tiles']}")
-    if photos.class_names != names:
-        raise UserError(f"{path}: holds the classes {', '.join(photos.class_names)}, the model finds {', '.join(names)}")
-    targets = photos.targets
+    if info.split != "test":
+        raise UserError(f"{path}: expected the split test, got {info.split}: evaluate with --split test")
+    if info.tiles != 1:
+        raise UserError(f"{path}: expected whole photos, as the box at the gate sees them, got --tiles {info.tiles}")
+    if truth.class_names != names:
+        raise UserError(f"{path}: holds the classes {', '.join(truth.class_names)}, the model finds {', '.join(names)}")
+    targets = truth.targets
     if not ((targets.labels == names.index(critical_class)) & ~targets.difficult).any():
         raise UserError(f"{path}: expected photos with objects of {critical_class}, got none: recall cannot be judged")
-    rows = read_json(evaluation / "detections.json")
-    check_rows(rows, evaluation / "detections.json", photos.count, names)
-    moved = [{**r, "image_id": place[r["image_id"] - 1] + 1} for r in rows]
-    contender = Contender(from_coco_results(moved), detector.contract.alarm_thresholds)
-    return Entry(detector, photos, contender, digest, model_hash, info.get("checkpoint_blake2b"))
-
-
-def read_truth(path: Path) -> tuple[Photos, list[int], str, dict[str, Any]]:
-    """Reads a ground_truth.json.
-
-    The data hash is over classes, and over the name, size and objects of each photo; neither the order of photos and objects
-    nor where the photos lie matters. The pictures themselves are not in it.
-
-    Returns:
-        The photos in the order of their names, the number that each image_id, counting from 1, has there, the data hash, and
-        what the file says of the model.
-    """
-    truth = read_json(path)
-    try:
-        info, images, names = truth["info"], truth["images"], [c["name"] for c in truth["categories"]]
-        ids = [i["id"] for i in images]
-        objects: dict[int, list[tuple[int, int, list[float]]]] = {i: [] for i in ids}
-        for a in truth["annotations"]:
-            objects[a["image_id"]].append((a["category_id"], a["iscrowd"], [float(v) for v in a["bbox"]]))
-        listed = [(i["name"], i["width"], i["height"], sorted(objects[i["id"]])) for i in images]
-        order = sorted(range(len(listed)), key=lambda i: listed[i])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: expected one that `ppe-yolo evaluate` wrote ({error!r}): evaluate again") from error
-    if not ids or ids != list(range(1, len(ids) + 1)):
-        raise UserError(f"{path}: expected ids of photos from 1 in order, got {ids[:5]}: evaluate again")
-    rows = [(photo, *item) for photo, i in enumerate(order) for item in listed[i][3]]
-    boxes = np.array([r[3] for r in rows], dtype=np.float64).reshape(-1, 4)
-    targets = TargetTable(
-        np.array([r[0] for r in rows], dtype=np.int64),
-        np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1),
-        np.array([r[1] for r in rows], dtype=np.int64) - 1,
-        np.array([r[2] for r in rows], dtype=bool),
-    )
-    content = json.dumps([names, [listed[i] for i in order]], ensure_ascii=False)
-    digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-    return Photos(len(images), targets, tuple(names)), np.argsort(order).tolist(), digest, info
+    detections = read_detections(evaluation / DETECTIONS_FILE, len(truth), names)
+    truth, detections = truth.sorted_by_name(detections)  # in one order for both models
+    contender = Contender(detections, detector.contract.alarm_thresholds)
+    return Entry(detector, truth, contender, model_hash, info.checkpoint_blake2b)
 
 
 def _read_champion(registry: Registry, champion: Version, entry: Entry, demands: Demands, folder: Path) -> Entry:
     measured_on = champion.tags.get("data_blake2b")
-    if measured_on != entry.data_blake2b:
+    if measured_on != entry.truth.data_blake2b:
         raise UserError(
             f"--evaluation: expected the photos that the champion ({registry.name} {champion.number}) was measured on, data "
-            f"hash {measured_on}, got {entry.data_blake2b}: evaluate on those, or promote the champion's file on these under "
-            "another --name first"
+            f"hash {measured_on}, got {entry.truth.data_blake2b}: evaluate on those, or promote the champion's file on these "
+            "under another --name first"
         )
     folder.mkdir()
     files = registry.files(champion, folder)
@@ -206,8 +174,8 @@ def _to_plain(decision: Decision, entry: Entry, champion: Version | None, demand
         "reasons": decision.reasons,
         "champion_version": None if champion is None else champion.number,
         "decided": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data_blake2b": entry.data_blake2b,
-        "photos": entry.photos.count,
+        "data_blake2b": entry.truth.data_blake2b,
+        "photos": len(entry.truth),
         "model_blake2b": entry.model_blake2b,
         "checkpoint_blake2b": entry.checkpoint_blake2b,
         "alarm_thresholds": dict(entry.contender.thresholds),
@@ -224,7 +192,7 @@ def _tags(decision: Decision, entry: Entry, champion: Version | None) -> dict[st
         "recall": f"{numbers['recall']:.6f}",
         "false_alarms_per_1000": f"{numbers['false_alarms_per_1000']:.3f}",
         "latency_ms": f"{numbers['latency_ms']:.3f}",
-        "data_blake2b": entry.data_blake2b,
+        "data_blake2b": entry.truth.data_blake2b,
         "model_blake2b": entry.model_blake2b,
         "checkpoint_blake2b": entry.checkpoint_blake2b or "unknown",
         "compared_with": "no champion" if champion is None else str(champion.number),
