@@ -16,6 +16,8 @@ from ppe_yolo.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ppe_yolo.evaluation.files import Metrics
 
 app = typer.Typer()
@@ -102,8 +104,33 @@ def _print_metrics(metrics: "Metrics", display: dict[str, str], out: Path) -> No
     objects = sum(v["objects"] for v in metrics["per_class"].values())
     table.add_row("mean", str(objects), percent(metrics["map_50"]), percent(metrics["map"]), "")
     out_console.print(table)
+    if len(metrics["domains"]) > 1:
+        out_console.print(_domain_table(metrics, display))
     skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
     out_console.print(f"{metrics['images']} images{skipped}; files: {out}", soft_wrap=True)
+
+
+def _domain_table(metrics: "Metrics", display: dict[str, str]) -> "Table":
+    """One row per domain; metrics.json also has them by size."""
+    from rich.table import Table
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    iou = metrics["domains"][0]["match_iou"]
+    table = Table("domain, %", "images", "mAP@0.5", "mAP", title=f"By domain; at the alarm thresholds and IoU {iou}")
+    for name in display:
+        for figure in ("recall", "confused", "false alarms per 1,000"):
+            table.add_column(f"{display[name]}: {figure}")
+    table.add_column("empty images with an alarm")
+    for domain in metrics["domains"]:
+        whole = domain["by_size"]["all"]
+        cells = [domain["name"], str(domain["images"]), percent(whole["map_50"]), percent(whole["map"])]
+        for name in display:
+            one = whole["per_class"][name]
+            cells += [percent(one["recall"]), percent(one["confused_share"]), f"{one['false_alarms_per_1000']:.0f}"]
+        table.add_row(*cells, percent(whole["empty_images_with_alarm_share"]))
+    return table
 
 
 @app.command()
@@ -128,8 +155,8 @@ def report(
             metavar="[CLASS:]RULE",
             help="How to choose thresholds on --split val, for all classes or one. recall>=0.9 (the default): the best "
             "precision at this recall over all images; worst-recall>=0.9: at this recall in every domain; recall>=0.9@95%: at "
-            "a recall that holds on new images of the same kind with 95 % confidence (also worst-recall); false-alarms<=20: the "
-            "best recall with at most 20 false alarms per 1,000 images.",
+            "a recall that holds on new images of the same kind with 95 % confidence (also worst-recall); false-alarms<=20: "
+            "the best recall with at most 20 false alarms per 1,000 images.",
         ),
     ] = None,
     operating_point: Annotated[

@@ -1,6 +1,7 @@
 """Thresholds by hand and against trying every score; reading them from a file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,3 +189,32 @@ def test_read_thresholds_checks_model_and_tiles(tmp_path):
             read_thresholds(path, NAMES)
     with pytest.raises(UserError, match="cannot be read"):
         read_thresholds(tmp_path / "none.json", NAMES)
+
+
+def test_worst_recall_rule_demands_recall_in_every_domain_with_objects():
+    # domain 0 (images 0 and 1) is easy, domain 1 is hard, domain 2 has no object
+    rows = [(0.9, 1, 0), (0.85, 1, 1), (0.8, 0, 2), (0.7, 1, 2), (0.6, 0, 4), (0.5, 1, 3), (0.4, 0, 4)]
+    one = ClassCounts(
+        images=np.array([r[2] for r in rows]),
+        scores=np.array([r[0] for r in rows]),
+        hit=np.array([r[1] for r in rows], dtype=bool),
+        wanted=np.array([0, 1, 2, 3]),
+    )
+    domain_of, samples = np.array([0, 0, 1, 1, 2]), resample(5, 50)
+    # recall 1/2 over all images is met by the easy domain alone
+    assert choose(Rule("recall", 0.5), one, samples, domain_of).threshold == pytest.approx(0.825)
+    assert choose(Rule("worst-recall", 0.5), one, samples, domain_of).threshold == pytest.approx(0.65)
+    assert choose(Rule("worst-recall", 0.6), one, samples, domain_of).threshold == pytest.approx(0.45)
+    never = choose(Rule("worst-recall", 0.9), replace(one, wanted=np.array([0, 1, 2, 2, 3])), samples, domain_of)
+    assert never.threshold is None and never.nearest == pytest.approx(2 / 3)
+
+
+def test_parse_rules_reads_confidence_and_domains():
+    assert parse_rules(["none:recall>=0.9@95%", "worst-recall >= 0.8"], NAMES) == {
+        "helmet": Rule("worst-recall", 0.8),
+        "none": Rule("recall", 0.9, 0.95),
+    }
+    assert str(Rule("worst-recall", 0.9, 0.95)) == "worst-recall>=0.9@95%"
+    for text in ("recall>=0.9@40%", "recall>=0.9@100%", "recall>=1@95%", "false-alarms<=20@95%"):
+        with pytest.raises(UserError, match="expected a recall below 1 with a confidence from 50 % to below 100 %"):
+            parse_rules([text], NAMES)

@@ -1,5 +1,7 @@
 """The gate's decision, condition by condition, on images whose figures are counted by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -132,3 +134,55 @@ def test_first_challenger_meets_absolute_conditions_alone():
     assert [c.name for c in decide(TRUTH, contender(1, 10), None, Latency(1e6), Demands()).conditions] == [
         "recall of none, at least"
     ]
+
+
+TWO_SITES = replace(TRUTH, images=records(["gate"] * 10 + ["crane"] * 10))
+# 10 helmets instead of 2, but none at the crane; equal recall of heads over all images
+WORSE_AT_CRANE = Contender(
+    detection_table(
+        [*range(10), *range(12)],
+        [BOXES[0]] * 10 + [BOXES[1]] * 12,
+        [0] * 10 + [1] * 12,
+        [0.9] * 22,
+    ),
+    {"helmet": 0.5, "none": 0.5},
+)
+BEST_AT_CRANE = Contender(
+    detection_table(
+        [*range(10, 12), *range(8), *range(10, 14)],
+        [BOXES[0]] * 2 + [BOXES[1]] * 12,
+        [0] * 2 + [1] * 12,
+        [0.9] * 14,
+    ),
+    {"helmet": 0.5, "none": 0.5},
+)
+
+
+def test_decide_rejects_challenger_that_is_worse_in_one_domain():
+    demands = Demands(margin=0.5, max_latency_ms=100.0)
+    assert decide(TWO_SITES, WORSE_AT_CRANE, BEST_AT_CRANE, EQUAL, demands).promoted
+    decision = decide(TWO_SITES, WORSE_AT_CRANE, BEST_AT_CRANE, EQUAL, replace(demands, max_domain_loss=0.0))
+    # recall of heads at the crane falls from 4 to 2 of 10, the mean AP with it
+    assert decision.reasons == ["crane: mAP@0.5", "crane: recall of none"]
+    [recall] = [c for c in decision.conditions if c.name == "crane: recall of none"]
+    assert (recall.champion, recall.challenger) == ("40.00 %", "20.00 %")
+    assert recall.demand == "at most 0 points worse, got 20.00"
+    tolerant = decide(TWO_SITES, WORSE_AT_CRANE, BEST_AT_CRANE, EQUAL, replace(demands, max_domain_loss=45.0))
+    assert tolerant.promoted
+
+
+def test_decide_judges_alarms_in_domain_without_objects():
+    first = TRUTH.targets.images < 10
+    truth = replace(TWO_SITES, targets=TRUTH.targets.select(first))
+
+    def with_alarms(helmets, empty):
+        one = contender(helmets, 8)
+        alarms = [(i, (20.0, 20.0, 30.0, 30.0), 0, 0.6) for i in range(10, 10 + empty)]
+        d = one.detections
+        rows = [*zip(d.images.tolist(), d.boxes_xyxy.tolist(), d.labels.tolist(), d.scores.tolist(), strict=True), *alarms]
+        return Contender(detection_table(*(list(c) for c in zip(*rows, strict=True))), one.thresholds)
+
+    demands = Demands(max_latency_ms=100.0, max_domain_loss=10.0)
+    assert decide(truth, with_alarms(9, 2), with_alarms(4, 1), EQUAL, demands).promoted
+    decision = decide(truth, with_alarms(9, 3), with_alarms(4, 1), EQUAL, demands)
+    assert decision.reasons == ["crane: images with an alarm"]
