@@ -40,10 +40,10 @@ def chosen(rule, one=None, images=IMAGES):
 
 
 def test_recall_rule_takes_best_precision_with_enough_recall():
-    # 2 of 7 found with precision 1; 4 of 7 with 4/5 down to 0.6; half way to the next score, 0.5
+    # 2 of 7 detected with precision 1; 4 of 7 with 4/5 down to 0.6; halfway to the next score, 0.5
     assert chosen(Rule("recall", 2 / 7)).threshold == pytest.approx(0.85)
     assert chosen(Rule("recall", 3 / 7)).threshold == pytest.approx(0.55)
-    # the two at 0.5 go together: 5 of 7 found, 5 of 7 right; down to 0.3 it is 6 of 9
+    # the two at 0.5 go together: 5 of 7 detected, 5 of 7 right; down to 0.3 it is 6 of 9
     assert chosen(Rule("recall", 5 / 7)).threshold == pytest.approx(0.45)
     assert chosen(Rule("recall", 6 / 7)).threshold == pytest.approx(0.25)
     figures = figures_at(counts(), 0.45, IMAGES)
@@ -56,7 +56,7 @@ def test_choose_returns_none_if_no_score_meets_rule():
     assert never.threshold is None and never.threshold_interval is None
     assert never.nearest == pytest.approx(6 / 7)
     strict = chosen(Rule("false-alarms", 100), counts([(0.9, 0), (0.8, 1)]))
-    # the one hit comes with one false alarm on 4 photos
+    # the one hit comes with one false alarm on 4 images
     assert strict.threshold is None and strict.nearest == 250.0
     nothing = chosen(Rule("recall", 0.5), counts([]))
     assert nothing.threshold is None and nothing.nearest == 0.0 and nothing.met_in_samples == 0.0

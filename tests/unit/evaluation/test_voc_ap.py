@@ -16,23 +16,23 @@ def targets_from(images, boxes_xyxy, labels, difficult):
     return TargetTable(images=images, boxes_xyxy=boxes_xyxy, labels=labels, difficult=difficult)
 
 
-def tables(found, marked):
+def tables(detected, annotated):
     """Rows of (image, label, score, box) and of (image, label, box, difficult)."""
     return (
-        detection_table([r[0] for r in found], [r[3] for r in found], [r[1] for r in found], [r[2] for r in found]),
+        detection_table([r[0] for r in detected], [r[3] for r in detected], [r[1] for r in detected], [r[2] for r in detected]),
         targets_from(
-            np.array([r[0] for r in marked], dtype=np.int64),
-            np.array([r[2] for r in marked], dtype=np.float64).reshape(-1, 4),
-            np.array([r[1] for r in marked], dtype=np.int64),
-            np.array([r[3] for r in marked], dtype=bool),
+            np.array([r[0] for r in annotated], dtype=np.int64),
+            np.array([r[2] for r in annotated], dtype=np.float64).reshape(-1, 4),
+            np.array([r[1] for r in annotated], dtype=np.int64),
+            np.array([r[3] for r in annotated], dtype=bool),
         ),
     )
 
 
-def curve(found, marked):
+def curve(detected, annotated):
     """Of one class, from (score, box) and (box,) or (box, difficult), in one image."""
-    rows = [(0, 0, s, b) for s, b in found]
-    return voc_average_precision(*tables(rows, [(0, 0, m[0], len(m) > 1) for m in marked]), 1)[0]
+    rows = [(0, 0, s, b) for s, b in detected]
+    return voc_average_precision(*tables(rows, [(0, 0, m[0], len(m) > 1) for m in annotated]), 1)[0]
 
 
 def test_average_precision_integrates_every_recall():
@@ -75,15 +75,15 @@ def test_detection_belongs_to_object_with_highest_iou_even_if_taken():
 
 
 def test_difficult_objects_are_neither_misses_nor_false_alarms():
-    for found in ([], [(0.8, B)], [(0.8, B), (0.7, B)]):
-        one = curve([(0.9, A), *found], [(A,), (B, True)])
+    for detected in ([], [(0.8, B)], [(0.8, B), (0.7, B)]):
+        one = curve([(0.9, A), *detected], [(A,), (B, True)])
         assert (one.average_precision, one.hits, one.false_alarms, one.objects) == (1.0, 1, 0, 1)
     assert curve([(0.9, A)], [(A, True)]).average_precision is None
 
 
 def test_classes_and_images_are_matched_separately():
-    found = [(0, 0, 0.9, A), (1, 1, 0.8, A), (1, 0, 0.7, B)]
-    curves = voc_average_precision(*tables(found, [(0, 0, A, False), (1, 0, A, False), (1, 1, B, False)]), 3)
+    detected = [(0, 0, 0.9, A), (1, 1, 0.8, A), (1, 0, 0.7, B)]
+    curves = voc_average_precision(*tables(detected, [(0, 0, A, False), (1, 0, A, False), (1, 1, B, False)]), 3)
     assert [c.average_precision for c in curves] == [0.5, 0.0, None]
     assert mean_average_precision(curves) == 0.25
     assert mean_average_precision(curves[2:]) is None
@@ -95,17 +95,17 @@ def test_empty_split_has_no_average_precision():
     assert curve([], [(A,)]).average_precision == 0.0
 
 
-def slow_average_precision(found, marked, label):
+def slow_average_precision(detected, annotated, label):
     """The development kit's VOCevaldet line by line, with loops."""
-    strong = [r for r in found if r[1] == label and r[2] >= 0.3]
+    strong = [r for r in detected if r[1] == label and r[2] >= 0.3]
     order = sorted(range(len(strong)), key=lambda i: (-strong[i][2], strong[i][0], i))
-    objects = sum(1 for m in marked if m[1] == label and not m[3])
+    objects = sum(1 for m in annotated if m[1] == label and not m[3])
     taken, flags = set(), []
     for i in order:
-        photo, _, _, (x1, y1, x2, y2) = strong[i]
+        image, _, _, (x1, y1, x2, y2) = strong[i]
         most, which = 0.0, None
-        for j, (other, name, (a1, b1, a2, b2), _) in enumerate(marked):
-            if other != photo or name != label:
+        for j, (other, name, (a1, b1, a2, b2), _) in enumerate(annotated):
+            if other != image or name != label:
                 continue
             width, height = min(x2, a2) - max(x1, a1) + 1, min(y2, b2) - max(y1, b1) + 1
             if width > 0 and height > 0:
@@ -113,7 +113,7 @@ def slow_average_precision(found, marked, label):
                 if width * height / union > most:
                     most, which = width * height / union, j
         if which is not None and most >= 0.5:
-            if marked[which][3]:
+            if annotated[which][3]:
                 continue
             flags.append(which not in taken)
             taken.add(which)
@@ -133,35 +133,35 @@ def slow_average_precision(found, marked, label):
 
 
 boxes = st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(3, 9)] * 2).map(lambda v: (v[0], v[1], v[0] + v[2], v[1] + v[3]))
-photos, labels = st.integers(0, 1), st.integers(0, 1)
+images, labels = st.integers(0, 1), st.integers(0, 1)
 
 
 @given(
-    st.lists(st.tuples(photos, labels, st.integers(2, 9).map(lambda v: v / 10), boxes), max_size=12),
-    st.lists(st.tuples(photos, labels, boxes, st.booleans()), max_size=8),
+    st.lists(st.tuples(images, labels, st.integers(2, 9).map(lambda v: v / 10), boxes), max_size=12),
+    st.lists(st.tuples(images, labels, boxes, st.booleans()), max_size=8),
 )
-def test_average_precision_of_small_cases_equals_slow_implementation(found, marked):
-    curves = voc_average_precision(*tables(found, marked), 2)
+def test_average_precision_of_small_cases_equals_slow_implementation(detected, annotated):
+    curves = voc_average_precision(*tables(detected, annotated), 2)
     for label in (0, 1):
-        expected = slow_average_precision(found, marked, label)
+        expected = slow_average_precision(detected, annotated, label)
         assert curves[label].average_precision == (None if expected is None else pytest.approx(expected, abs=1e-12))
 
 
 def test_average_precision_of_large_case_equals_slow_implementation():
     rng = np.random.default_rng(3)
-    found, marked = [], []
-    for photo in range(60):
+    detected, annotated = [], []
+    for image in range(60):
         corners = rng.uniform(0, 120, (12, 2))
         rows = np.concatenate((corners, corners + rng.uniform(8, 30, (12, 2))), axis=1)
         own = rng.integers(0, 2, 12).tolist()
-        marked += [(photo, k, tuple(b), bool(rng.random() < 0.1)) for k, b in zip(own, rows.tolist(), strict=True)]
+        annotated += [(image, k, tuple(b), bool(rng.random() < 0.1)) for k, b in zip(own, rows.tolist(), strict=True)]
         near = np.concatenate((rows, rows, rows[:6])) + rng.normal(0, 3, (30, 4))
         names = rng.permuted(np.array([*own, *own, *own[:6]]) ^ (rng.random(30) < 0.1))
         names = np.where(rng.random(30) < 0.7, [*own, *own, *own[:6]], names)
         scores = rng.uniform(0.1, 1.0, 30).round(3)
-        found += [(photo, int(k), float(s), tuple(b)) for k, s, b in zip(names, scores, near.tolist(), strict=True)]
-    curves = voc_average_precision(*tables(found, marked), 2)
+        detected += [(image, int(k), float(s), tuple(b)) for k, s, b in zip(names, scores, near.tolist(), strict=True)]
+    curves = voc_average_precision(*tables(detected, annotated), 2)
     for label in (0, 1):
-        expected = slow_average_precision(found, marked, label)
+        expected = slow_average_precision(detected, annotated, label)
         assert 0.2 < expected < 0.8
         assert curves[label].average_precision == pytest.approx(expected, abs=1e-12)
