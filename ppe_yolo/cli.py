@@ -70,12 +70,18 @@ app.add_typer(azureml_app, name="azureml")
 app.add_typer(ppe_yolo.data.cli.data_app, name="data")
 
 
+def option(setting: str) -> str:
+    """The option for a parameter: `--class-map` for `class_map`, and `--data.class_map` for `data.class_map`."""
+    return f"--{setting if '.' in setting else setting.replace('_', '-')}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; a user's mistake ends with one line on standard error and exit code 2."""
     try:
         app(args=None if arguments is None else list(arguments))
     except UserError as error:
-        print(f"ppe-yolo: error: {' '.join(str(error).split())}", file=sys.stderr)
+        message = error.describe(option(error.setting)) if error.setting else str(error)
+        print(f"ppe-yolo: error: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("ppe-yolo: stopped", file=sys.stderr)

@@ -5,11 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.audit import audit, print_report
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.audit.print_report import print_report
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.evaluation.evaluate import evaluate
-from ppe_yolo.inference.detector import load_detector
+from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.training.fit import RUNS, fit, free_run_dir
 
 PHOTOS_SHOWN = 12_000  # how many photos a first training on the user's own folder looks at: about a quarter of an hour
@@ -38,18 +38,17 @@ def quickstart(
         draw_site_dataset(Path(data), seed=seed)
         console.print(f"{data}: pictures with Pascal VOC annotations")
     console.rule("2 of 4: auditing the data")
-    mapping = load_class_map(class_map)
-    report = audit(data, mapping)
-    print_report(report, console)
-    report.save(run_dir / "audit.json")
-    report.raise_on_errors(mapping, skip=None)
-    if "test" not in report.images:
-        raise UserError(f"{data}: expected a split test to evaluate on, got {', '.join(report.images)}: add it to ImageSets")
+    dataset = AnnotatedDataset.open(data, class_map, on_error="skip")
+    print_report(dataset, console)
+    dataset.save_audit(run_dir / "audit.json")
+    dataset.raise_on_errors()
+    dataset.split("test")  # the evaluation needs it: fail before the training
+    class_map = dataset.class_map.name
 
     console.rule("3 of 4: training")
-    training_photos = sum(len(report.images.get(s, ())) for s in ("trainval", "train"))
+    training_photos = sum(len(dataset.splits.get(s, ())) for s in ("trainval", "train"))
     arguments = ["--config", "quickstart" if drawn else "yolov3-tiny", "--data.root", data]
-    arguments += ["--data.class_map", mapping.name, "--run_dir", str(run_dir), "--seed_everything", str(seed)]
+    arguments += ["--data.class_map", class_map, "--run_dir", str(run_dir), "--seed_everything", str(seed)]
     arguments += ["--trainer.devices", "1"]  # more would start this command again, once a device
     if not drawn:
         epochs = epochs or max(2, round(PHOTOS_SHOWN / max(training_photos, 1)))
@@ -59,7 +58,7 @@ def quickstart(
 
     console.rule("4 of 4: evaluating on photos that were not trained on")
     checkpoint = run_dir / "checkpoints" / "best.ckpt"
-    evaluation = evaluate(load_detector(checkpoint), str(checkpoint), data, run_dir, class_map=mapping.name, console=console)
+    evaluation = evaluate(load_detector(checkpoint), str(checkpoint), data, run_dir, class_map=class_map, console=console)
     metrics = evaluation.metrics
     per_class = ", ".join(f"{name} {_percent(v['ap_50'])}" for name, v in metrics["per_class"].items())
     console.print(f"mAP@0.5 {_percent(metrics['map_50'])} ({per_class}), mAP@0.5:0.95 {_percent(metrics['map'])}")
@@ -82,7 +81,7 @@ def quickstart(
             console.print(f"  {line}", highlight=False, soft_wrap=True)
     else:
         console.print("Train longer:")
-        line = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {mapping.name}"
+        line = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {class_map}"
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     return run_dir
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppe_yolo.inference.detector import Detector, load_detector
+from ppe_yolo.inference.detector import Detector
+from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.inference.score_batch import score_batch
 
 _detector: Detector | None = None

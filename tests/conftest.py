@@ -1,4 +1,4 @@
-"""Drawn data sets for every test; no photo is stored in the repository."""
+"""Drawn data sets for all tests; the repository contains no images of people."""
 
 import gc
 import os
@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# before torch is imported: two test processes with as many threads as cores each would wait for one another
+# before torch is imported: test processes with one thread per core each would slow each other down
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
@@ -16,33 +16,33 @@ import pytest
 from numpy.typing import NDArray
 
 from ppe_yolo.cli import main
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.sources.voc import write_voc_annotation
 from ppe_yolo.data.synthetic import draw_site_dataset
 
-hypothesis.settings.register_profile("ppe_yolo", deadline=None)  # a busy machine is no failure
+hypothesis.settings.register_profile("ppe_yolo", deadline=None)  # a slow machine is no failure
 hypothesis.settings.load_profile("ppe_yolo")
 
-Marked = Sequence[tuple[str, tuple[float, float, float, float]]]  # names and boxes_xyxy
-ONE_HELMET: Marked = (("helmet", (8, 8, 30, 30)),)
+Objects = Sequence[tuple[str, tuple[float, float, float, float]]]  # names and boxes_xyxy
+ONE_HELMET: Objects = (("helmet", (8, 8, 30, 30)),)
 
 
 def _picture(name: str, size: tuple[int, int] = (48, 64)) -> NDArray[np.uint8]:
-    """Blurred spots that follow from the name; pictures of different names do not look alike."""
+    """Blurred spots that depend on the name; images of different names do not look alike."""
     spots = np.random.default_rng(zlib.crc32(name.encode())).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(spots, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def _make_voc(
     root: Path,
-    images: Sequence[str] | Mapping[str, Marked],
+    images: Sequence[str] | Mapping[str, Objects],
     splits: Mapping[str, Sequence[str]] | None = None,
     size: tuple[int, int] = (48, 64),
 ) -> Path:
-    marked = images if isinstance(images, Mapping) else dict.fromkeys(images, ONE_HELMET)
+    objects_of = images if isinstance(images, Mapping) else dict.fromkeys(images, ONE_HELMET)
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for stem, objects in marked.items():
+    for stem, objects in objects_of.items():
         cv2.imwrite(str(root / "JPEGImages" / f"{stem}.jpg"), _picture(stem, size)[..., ::-1])
         write_voc_annotation(
             root / "Annotations" / f"{stem}.xml",
@@ -65,7 +65,7 @@ def run_cli() -> Callable[..., int]:
         except SystemExit as stopped:
             return int(stopped.code or 0)
         finally:
-            gc.collect()  # a trainer and its network form a ring, and hundreds of megabytes
+            gc.collect()  # a trainer and its network form a reference cycle of hundreds of megabytes
         return 0
 
     return run
@@ -73,7 +73,7 @@ def run_cli() -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., NDArray[np.uint8]]:
-    """`picture(name, size=(48, 64))`: uint8 [H, W, 3] RGB that follows from the name."""
+    """`picture(name, size=(48, 64))` draws an image, uint8 [H, W, 3] RGB, that depends on the name."""
     return _picture
 
 
@@ -81,14 +81,14 @@ def picture() -> Callable[..., NDArray[np.uint8]]:
 def make_voc() -> Callable[..., Path]:
     """`make_voc(root, images, splits=None, size=(48, 64))` draws a Pascal VOC folder and returns it.
 
-    `images` are stems (each with one helmet), or stem -> [(name, box_xyxy), ...].
+    `images` are stems, for images with one helmet each, or a mapping of stem to [(name, box_xyxy), ...].
     """
     return _make_voc
 
 
 @pytest.fixture(scope="session")
 def tiny_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn site, 16 photos in trainval and 4 in test, 96x128 pixels. Not to be written to."""
+    """A drawn site with 16 images in trainval and 4 in test, 96x128 pixels. Tests must not write to it."""
     root = tmp_path_factory.mktemp("tiny_site") / "data"
     draw_site_dataset(root, trainval=16, test=4, size=(96, 128), seed=11)
     return root

@@ -10,16 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.timing import time_interleaved
 
 STARTS = 5
-PAUSE = 0.05  # seconds
-RUNS_A_TURN = 5
 MEMORY_AFTER = 200  # frames
 
 
@@ -136,7 +135,7 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
     for _ in range(3):  # the first frames load what only they need
         whole()
     before, begin = stages(), number
-    times = interleaved({"bare": bare, "whole": whole}, rounds)
+    times = time_interleaved({"bare": bare, "whole": whole}, rounds)
     return {
         "bare": statistics.median(times["bare"]),
         "whole": statistics.median(times["whole"]),
@@ -147,26 +146,6 @@ def _frame(config: Path, rounds: int) -> dict[str, Any]:
         "onnxruntime": onnxruntime.__version__,
         "provider": runtime.detector.provider,
     }
-
-
-def interleaved(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each case, in turn in every round, so that a busy moment hits all alike.
-
-    The model's threads wait for more work for a while, busily, and would take a core from the next case: so there is a pause
-    before each turn, then a run that is not timed, and the median of a few that are. Each case is first as often as last.
-    """
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds):
-        for name, run in list(cases.items())[:: 1 if number % 2 else -1]:
-            time.sleep(PAUSE)
-            run()
-            turn = []
-            for _ in range(RUNS_A_TURN):
-                start = time.perf_counter()
-                run()
-                turn.append(time.perf_counter() - start)
-            times[name].append(statistics.median(turn))
-    return times
 
 
 def memory() -> dict[str, float]:

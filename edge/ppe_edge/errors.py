@@ -1,5 +1,7 @@
-"""The one exception that stands for a mistake of whoever set the box up, not of the program."""
+"""The exception for mistakes of whoever configures the box."""
+
+from ppe_yolo.core.errors import UserError
 
 
-class EdgeError(Exception):
-    """A mistake that can be mended: one line that names the object, what was expected, what came; exit code 2 at start."""
+class EdgeError(UserError):
+    """A mistake that whoever configures the box can fix. At start the process prints it in one line and exits with code 2."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from ppe_edge.cameras.camera import Frame
 from ppe_edge.delivery.messages import Alert, AlertClosed, End, Message, ModelReference
-from ppe_edge.model.detector import Detections
 from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, weak_heads
 from ppe_edge.rules.tracker import Tracker
 from ppe_edge.rules.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
 from ppe_edge.telemetry import Telemetry
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 
 _log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""What the library shares with the box at the gate. Imports numpy, OpenCV and onnxruntime, never torch."""
+"""Code shared by the library and the edge device. It imports numpy, OpenCV and onnxruntime, and never torch."""

@@ -1,43 +1,49 @@
-"""The model contract: everything that a user of a model file has to know about it."""
+"""The model contract: the facts about a model that every user of its file needs."""
 
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from ppe_yolo.core.errors import UserError
 
 SCHEMA_VERSION = 1
-ONNX_METADATA_KEY = "ppe_yolo.contract"  # where an ONNX file keeps the contract
-STRIDE = 32  # Darknet-53 and tiny both halve the picture five times
+ONNX_METADATA_KEY = "ppe_yolo.contract"  # metadata key of an ONNX file
+STRIDE = 32  # both backbones halve the image five times
+
+_UPDATE_OR_EXPORT = "update ppe_yolo, or export the model again"
 
 
 class ContractError(UserError):
-    """A model file whose promises are missing, unknown or contradict each other."""
+    """A model contract that is missing, has an unknown version or contradicts itself or its model."""
 
 
 @dataclass(frozen=True)
 class ModelContract:
-    """Everything that a user of a model must know about it, so that nobody types it a second time.
+    """The facts about a model that every user of its file needs, so that nobody types them a second time.
 
     Attributes:
         class_names: Names of the labels 0, 1, ... in order.
         input_size: (height, width) of the network's input, pixels.
-        pad_value: Grey level of the letterbox's border.
+        pad_value: Grey level of the letterbox padding.
         pixel_format: Order of the colour channels.
-        score_floor: Detections below this score are never produced; low, so that average precision stays honest.
-        nms_iou_threshold: Of two detections of one class that overlap more than this, the weaker one is dropped.
-        max_detections: The most detections of one picture.
-        alarm_thresholds: Class name -> score from which a detection counts as an alarm; empty until chosen.
-        provenance: Where the model comes from: recipe, data-set hash, metrics, date.
-        schema_version: Version of this list of promises.
-        display_names: Class name -> the name that people read, such as `none` -> bare head. Files written before 0.2 have none;
+        score_floor: The model never returns detections with a lower score. It is low, so that average precision stays honest.
+        nms_iou_threshold: If two detections of one class overlap more than this, the one with the lower score is dropped.
+        max_detections: Maximum number of detections per image.
+        alarm_thresholds: Class name -> score from which a detection counts as an alarm; empty until they are chosen.
+        provenance: Origin of the model: recipe, hash of the data set, metrics, date.
+        schema_version: Version of this set of fields.
+        display_names: Class name -> name shown to people, such as `none` -> bare head. Files written before 0.2 have none;
             a class without one is shown by its class name.
+
+    Raises:
+        ContractError: A field has an impossible value.
     """
 
     class_names: tuple[str, ...]
     input_size: tuple[int, int]
+    _: KW_ONLY
     pad_value: int = 114
     pixel_format: str = "RGB"
     score_floor: float = 0.01
@@ -49,69 +55,61 @@ class ModelContract:
     display_names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuses promises that cannot be kept."""
+        """Validates the fields."""
         if self.schema_version != SCHEMA_VERSION:
-            raise ContractError(
-                f"model contract: expected schema_version {SCHEMA_VERSION}, got {self.schema_version!r}: "
-                "update ppe_yolo, or export the model again"
-            )
+            raise _unknown_version(self.schema_version)
         names = self.class_names
         if not names or not all(isinstance(n, str) and n for n in names) or len(set(names)) != len(names):
-            raise ContractError(f"model contract: class_names must be different, non-empty names, got {list(names)!r}")
+            raise _error(f"class_names must be different, non-empty names, got {list(names)!r}")
         if len(self.input_size) != 2 or any(not _is_int(s) or s <= 0 or s % STRIDE for s in self.input_size):
-            raise ContractError(
-                f"model contract: input_size must be (height, width) in multiples of {STRIDE}, got {self.input_size!r}"
-            )
+            raise _error(f"input_size must be (height, width) in multiples of {STRIDE}, got {self.input_size!r}")
         for key in ("score_floor", "nms_iou_threshold"):
             _check_fraction(key, getattr(self, key))
         if not _is_int(self.max_detections) or self.max_detections < 1:
-            raise ContractError(f"model contract: max_detections must be a number from 1, got {self.max_detections!r}")
+            raise _error(f"max_detections must be a whole number of at least 1, got {self.max_detections!r}")
         if not _is_int(self.pad_value) or not 0 <= self.pad_value <= 255:
-            raise ContractError(f"model contract: pad_value must be within 0..255, got {self.pad_value!r}")
+            raise _error(f"pad_value must be within 0..255, got {self.pad_value!r}")
         if self.pixel_format != "RGB":
-            raise ContractError(f"model contract: pixel_format must be 'RGB', got {self.pixel_format!r}")
+            raise _error(f"pixel_format must be 'RGB', got {self.pixel_format!r}")
         for name, shown in self.display_names.items():
             if name not in names or not isinstance(shown, str) or not shown:
-                raise ContractError(
-                    f"model contract: display_names must map some of {list(names)!r} to names, got {name!r}: {shown!r}"
-                )
+                raise _error(f"display_names must map some of {list(names)!r} to names, got {name!r}: {shown!r}")
         for name, threshold in self.alarm_thresholds.items():
             if name not in names:
-                raise ContractError(f"model contract: alarm_thresholds names {name!r}, which is none of {list(names)!r}")
+                raise _error(f"alarm_thresholds names {name!r}, which is not one of {list(names)!r}")
             _check_fraction(f"alarm_thresholds[{name}]", threshold)
 
     def display_name(self, class_name: str) -> str:
-        """The name of a class that people read."""
+        """Returns the name of a class that is shown to people."""
         return self.display_names.get(class_name, class_name)
 
+    def label_display_names(self) -> tuple[str, ...]:
+        """Returns the names of the labels 0, 1, ... that are shown to people."""
+        return tuple(self.display_name(name) for name in self.class_names)
+
     def to_json(self) -> str:
-        """The contract as one line of JSON."""
+        """Returns the contract as one line of JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelContract":
-        """Reads what `to_json` wrote.
+        """Reads the output of `to_json`.
 
         Raises:
-            ContractError: Not JSON, an unknown version, missing or unknown keys, or values that cannot be true.
+            ContractError: The text is not JSON, has an unknown version, missing or unknown keys, or impossible values.
         """
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise ContractError(f"model contract: expected JSON, got {text[:40]!r} ({error})") from error
+            raise _error(expected="JSON", got=f"{text[:40]!r} ({error})") from error
         if not isinstance(values, dict):
-            raise ContractError(f"model contract: expected a JSON object, got {type(values).__name__}")
+            raise _error(expected="a JSON object", got=type(values).__name__)
         if values.get("schema_version") != SCHEMA_VERSION:
-            raise ContractError(
-                f"model contract: expected schema_version {SCHEMA_VERSION}, got {values.get('schema_version')!r}: "
-                "update ppe_yolo, or export the model again"
-            )
+            raise _unknown_version(values.get("schema_version"))
         expected = {f.name for f in dataclasses.fields(cls)}
         values.setdefault("display_names", {})  # added in 0.2
         if set(values) != expected:
-            raise ContractError(
-                f"model contract: missing keys {sorted(expected - set(values))}, unknown keys {sorted(set(values) - expected)}"
-            )
+            raise _error(f"missing keys {sorted(expected - set(values))}, unknown keys {sorted(set(values) - expected)}")
         for key, kind in (
             ("class_names", list),
             ("input_size", list),
@@ -120,7 +118,7 @@ class ModelContract:
             ("display_names", dict),
         ):
             if not isinstance(values[key], kind):
-                raise ContractError(f"model contract: {key} must be a {kind.__name__}, got {values[key]!r}")
+                raise _error(f"{key} must be a {kind.__name__}, got {values[key]!r}")
         values["class_names"] = tuple(values["class_names"])
         values["input_size"] = tuple(values["input_size"])
         return cls(**values)
@@ -132,4 +130,12 @@ def _is_int(value: object) -> bool:
 
 def _check_fraction(key: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0.0 <= value <= 1.0:
-        raise ContractError(f"model contract: {key} must be within 0..1, got {value!r}")
+        raise _error(f"{key} must be within 0..1, got {value!r}")
+
+
+def _unknown_version(version: object) -> ContractError:
+    return _error(expected=f"schema_version {SCHEMA_VERSION}", got=repr(version), hint=_UPDATE_OR_EXPORT)
+
+
+def _error(problem: str | None = None, **fields: str) -> ContractError:
+    return ContractError(problem, item="model contract", **fields)

@@ -1,7 +1,8 @@
-"""Boxes drawn on photos. numpy and OpenCV only."""
+"""Draws boxes on images. numpy and OpenCV only."""
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,14 +11,22 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
-# a bare head is what people look for; the rest are colours that also colour-blind people tell apart (Okabe & Ito 2008)
-_COLOURS = {"none": (213, 40, 40), "helmet": (0, 158, 115)}
-_OTHERS = ((0, 114, 178), (230, 159, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66), (120, 94, 240))
+# RGB colours that colour-blind people can tell apart (Okabe & Ito 2008), and a red that draws the eye to bare heads
+BARE_HEAD = (213, 40, 40)
+HELMET = (0, 158, 115)
 GROUND_TRUTH = (255, 255, 255)
+# by display name; contracts written before 0.2 have none, and show a bare head as `none`
+_COLOURS = {"bare head": BARE_HEAD, "none": BARE_HEAD, "helmet": HELMET}
+_OTHERS = ((0, 114, 178), (230, 159, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66), (120, 94, 240))
 
 
 def colour_of(name: str, label: int) -> tuple[int, int, int]:
-    """RGB colour of a class."""
+    """Returns the RGB colour of a class in images, charts and snapshots.
+
+    Args:
+        name: Display name of the class; see `ModelContract.display_name`.
+        label: Its label, which chooses the colour of a class other than bare heads and helmets.
+    """
     return _COLOURS.get(name, _OTHERS[label % len(_OTHERS)])
 
 
@@ -25,27 +34,30 @@ def draw_boxes(
     image: Image,
     boxes_xyxy: NDArray[np.floating[Any]],
     labels: NDArray[np.integer[Any]],
-    class_names: Sequence[str],
+    display_names: Sequence[str],
     scores: NDArray[np.floating[Any]] | None = None,
     *,
     colour: tuple[int, int, int] | None = None,
 ) -> Image:
-    """Draws boxes on a copy of a photo.
+    """Draws boxes on a copy of an image.
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        boxes_xyxy: [N, 4], pixels of the photo.
+        boxes_xyxy: [N, 4], pixels of the image.
         labels: [N].
-        class_names: Names of the labels.
-        scores: [N], written behind the name; with None, nothing is written at all (annotated boxes).
-        colour: One RGB colour for all instead of one a class.
+        display_names: Names of the labels as people read them; see `ModelContract.label_display_names`.
+        scores: [N], written after the name. None draws no text at all, for annotated boxes.
+        colour: One RGB colour for all boxes instead of one per class.
+
+    Returns:
+        The drawn copy, uint8 [H, W, 3].
     """
     canvas = np.ascontiguousarray(image).copy()
     height, width = canvas.shape[:2]
     line = max(1, round(max(height, width) / 400))
     font_scale = max(0.35, max(height, width) / 1600)
     for i, (x1, y1, x2, y2) in enumerate(np.rint(np.asarray(boxes_xyxy).reshape(-1, 4)).astype(int).tolist()):
-        name = class_names[int(labels[i])]
+        name = display_names[int(labels[i])]
         rgb = colour or colour_of(name, int(labels[i]))
         cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line)
         if scores is None:
@@ -71,7 +83,7 @@ def draw_boxes(
 
 
 def tile_images(images: Sequence[Image], columns: int, cell_size: tuple[int, int]) -> Image:
-    """Puts photos into a grid of cells of (height, width) pixels, each scaled to fit, on grey."""
+    """Puts images into a grid of cells of (height, width) pixels, each scaled to fit its cell, on grey."""
     height, width = cell_size
     rows = math.ceil(len(images) / columns)
     sheet = np.full((rows * height, columns * width, 3), 114, dtype=np.uint8)
@@ -85,11 +97,11 @@ def tile_images(images: Sequence[Image], columns: int, cell_size: tuple[int, int
     return sheet
 
 
-def save_image(path: Any, image: Image) -> None:
-    """Writes an RGB photo; the suffix tells the format.
+def save_image(path: str | Path, image: Image) -> None:
+    """Writes an RGB image uint8 [H, W, 3]; the suffix selects the format.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise OSError(f"{path} cannot be written")

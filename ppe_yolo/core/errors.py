@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user, not of the program."""
+"""The exception for mistakes of the user, as opposed to faults of the program."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ class UserError(Exception):
     out. The command line prints the line without a traceback and exits with code 2.
 
     Args:
-        problem: What is wrong, if "expected ..., got ..." does not say it better.
-        setting: Name of the parameter with the wrong value, such as `class_map`; each command line shows it as its own flag.
+        problem: What is wrong, where "expected ..., got ..." does not say it better.
+        setting: Name of the parameter with the wrong value, such as `class_map`. Each command line shows it as its own flag.
         file: The file or folder to look at.
         item: The part of the file, such as an object, a line or a key.
-        expected: What would have been right.
+        expected: What was expected.
         got: What was there instead.
-        hint: What to do.
+        hint: How to fix it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class UserError(Exception):
         self.hint = hint
 
     def describe(self, setting: str | None = None) -> str:
-        """The message, with `setting` shown as given (a flag of a command line, a key of a configuration file)."""
+        """Returns the message, with `setting` shown as given: a flag of a command line, or a key of a configuration file."""
         comparison = [f"expected {self.expected}"] if self.expected is not None else []
         comparison += [f"got {self.got}"] if self.got is not None else []
         parts = [setting or self.setting, self.file, self.item, self.problem, ", ".join(comparison), self.hint]

@@ -1,5 +1,6 @@
-"""Files that are either whole or not there."""
+"""Atomic writes, which leave a file whole or not there at all, and hashes of files."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -12,38 +13,69 @@ from ppe_yolo.core.errors import UserError
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder; after the block it takes the name `path`, or it is gone if the block failed.
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Yields a temporary path in the same folder and renames it to `path` when the block ends.
+
+    If the block fails, the temporary file is deleted and `path` stays as it was. Missing folders are created. The content is
+    on the disk before the rename, so a power cut leaves the old file or the new one.
+
+    Args:
+        path: The file to write.
+        mode: Its permissions.
 
     Raises:
-        UserError: The folder cannot be written (read-only, full, a file in the way); names the path and the reason.
+        OSError: The folder or the file cannot be written (read-only, disk full, a file in the way).
     """
-    temporary: Path | None = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # keep the suffix, since image writers choose the format by it
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # the suffix stays, since image writers choose the format by it
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Like `replacing`, for outputs that the user asked for.
+
+    Raises:
+        UserError: The folder or the file cannot be written; names the file and the reason.
+    """
+    try:
+        with replacing(path, mode) as temporary:
+            yield temporary
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror or error})", file=path) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes atomically; see `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Writes UTF-8 text atomically; see `atomic_path`."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, whole or not at all; NaN is refused, since no other reader knows it."""
+    """Writes JSON atomically; see `atomic_path`.
+
+    Raises:
+        ValueError: The value contains NaN or infinity, which are not JSON.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,1 +1,1 @@
-"""Annotated photos: reading, checking, splitting, augmenting and batching them."""
+"""Annotated images: sources, class maps, audit, splits, augmentation and loaders."""

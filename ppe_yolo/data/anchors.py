@@ -1,23 +1,27 @@
-"""Anchors fitted to a data set: k-means with 1 - IoU as the distance (Redmon & Farhadi 2017, section 2)."""
+"""Anchors fitted to a data set: k-means with the distance 1 - IoU (Redmon & Farhadi 2017, section 2)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_yolo.core.boxes import iou_of_sizes
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 
 
 def letterboxed_sizes(
-    images: Iterable[AnnotatedImage], sizes: dict[str, tuple[int, int]], input_size: tuple[int, int]
+    images: Iterable[AnnotatedImage], sizes: Mapping[str, tuple[int, int]], input_size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Sizes of all boxes after the letterbox: [N, 2] width and height in pixels of the input.
+    """Sizes of all boxes after the letterbox.
 
     Args:
-        images: Photos with objects.
-        sizes: Photo -> (height, width).
+        images: Images with objects.
+        sizes: Image -> (height, width), pixels.
         input_size: (height, width) of the network's input.
+
+    Returns:
+        [N, 2] width and height in pixels of the input.
     """
     rows = []
     for image in images:
@@ -27,30 +31,29 @@ def letterboxed_sizes(
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
-def iou_of_sizes(a_wh: NDArray[np.float64], b_wh: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of boxes that share their centre: [N, 2], [K, 2] -> [N, K]."""
-    intersection = np.minimum(a_wh[:, None], b_wh[None]).prod(-1)
-    return intersection / (a_wh.prod(-1)[:, None] + b_wh.prod(-1)[None] - intersection)
-
-
 def fit_anchors(boxes_wh: NDArray[np.float64], k: int, *, seed: int = 0, rounds: int = 300) -> NDArray[np.float64]:
-    """The k sizes that cover the boxes best.
+    """Fits k anchors to boxes.
 
     Args:
         boxes_wh: [N, 2] width and height, pixels.
-        k: How many.
-        seed: Of the first choice (k-means++).
-        rounds: At most so many; it stops when nothing moves.
+        k: Number of anchors.
+        seed: Seed of the initial anchors (k-means++).
+        rounds: Largest number of iterations; the fit stops when no box changes its anchor.
 
     Returns:
-        [k, 2] width and height in rising order of area.
+        [k, 2] width and height, in ascending order of area.
 
     Raises:
         UserError: Fewer different boxes than k.
     """
     different = len(np.unique(boxes_wh, axis=0))
     if different < k:
-        raise UserError(f"anchors: expected at least {k} boxes of different sizes, got {different}: add photos")
+        raise UserError(
+            "too few boxes to fit anchors",
+            expected=f"at least {k} boxes of different sizes",
+            got=str(different),
+            hint="add images",
+        )
     rng = np.random.default_rng(seed)
     centres = boxes_wh[rng.integers(len(boxes_wh))][None]
     while len(centres) < k:
@@ -62,11 +65,11 @@ def fit_anchors(boxes_wh: NDArray[np.float64], k: int, *, seed: int = 0, rounds:
         if (nearest == owner).all():
             break
         owner = nearest
-        # the median is not drawn to a few huge boxes; an anchor that lost all its boxes stays where it is
+        # the median is robust against a few huge boxes; an anchor without boxes stays where it is
         centres = np.stack([np.median(boxes_wh[owner == i], 0) if (owner == i).any() else c for i, c in enumerate(centres)])
     return centres[np.argsort(centres.prod(1))]
 
 
 def mean_best_iou(boxes_wh: NDArray[np.float64], anchors_wh: NDArray[np.float64]) -> float:
-    """How well anchors [K, 2] cover boxes [N, 2]: mean over the boxes of the best IoU."""
+    """Mean over the boxes [N, 2] of the IoU with the best anchor of [K, 2]."""
     return float(iou_of_sizes(boxes_wh, anchors_wh).max(1).mean())

@@ -1,36 +1,23 @@
-"""What is known about one photo: where it is, and which objects somebody marked in it."""
+"""Annotated images and objects, whatever format they come from."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppe_yolo.core.voc_xml import AnnotatedObject as AnnotatedObject
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-@dataclass(frozen=True, slots=True)
-class AnnotatedObject:
-    """One marked object.
-
-    Attributes:
-        class_name: The name, as the annotator wrote it or, after a class map, as the model calls it.
-        box_xyxy: (x1, y1, x2, y2) in pixels of the photo, kept exactly as annotated.
-        difficult: True for an object that the annotator marked as hard to see.
-    """
-
-    class_name: str
-    box_xyxy: tuple[float, float, float, float]
-    difficult: bool = False
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatedImage:
-    """One photo with its objects.
+    """One image with its objects.
 
     Attributes:
-        image: Path or URL of the photo.
-        objects: The marked objects; empty for a photo of background.
-        source: The file that holds the annotation (an XML file, or an annotation list), for messages.
-        image_id: Its name within the data set, the same wherever that lies: for VOC the stem of the XML, else the path or
-            URL as the list has it, without secrets.
+        image: Path or URL of the image.
+        objects: The annotated objects; empty for a background image.
+        source: The file with the annotation (an XML file or an annotation list), for messages.
+        image_id: Name of the image within the data set, independent of where the data set is stored. For VOC it is the stem of
+            the XML file; for lists it is the path or URL in the list, without secrets.
     """
 
     image: str

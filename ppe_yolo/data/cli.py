@@ -1,19 +1,25 @@
-"""Commands on annotated data sets."""
+"""Commands for annotated data sets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.options import ClassMapOption, DataArgument, OnError, OutOption, out_console
+from ppe_yolo.options import ClassMapOption, DataArgument, OutOption, out_console
 
 app = typer.Typer()
 
-data_app = typer.Typer(help="Data sets in a blob store: versions that never change.", no_args_is_help=True)
+data_app = typer.Typer(help="Immutable versions of data sets in a blob store.", no_args_is_help=True)
 
-UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="az://CONTAINER/PATH, a folder, or what fsspec knows.")]
+UrlArgument = Annotated[
+    str, typer.Argument(metavar="URL", help="az://CONTAINER/PATH, a folder, or any other URL that fsspec supports.")
+]
+OnErrorOption = Annotated[
+    Literal["stop", "skip"],
+    typer.Option("--on-error", help="If the audit finds errors: stop and list them, or skip the affected images."),
+]
 
 
 @data_app.command()
@@ -21,30 +27,30 @@ def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Pascal VOC folder.")],
     url: UrlArgument,
 ) -> None:
-    """Stores a folder as a version; started again after a failure, it sends what is missing."""
-    from ppe_yolo.data.store import Store
+    """Uploads a folder as a new version. After a failure, the same command uploads what is missing."""
+    from ppe_yolo.data.store.store import Store
 
     done = Store(url).push(folder, out_console)
-    _print(done.manifest.version, len(done.manifest.files), done.moved, done.moved_bytes, "sent")
+    _print_transfer(done.manifest.version, len(done.manifest.files), done.moved, done.moved_bytes, "uploaded")
 
 
 @data_app.command()
 def pull(
     url: UrlArgument,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New, empty, or of a pull that was stopped.")],
-    version: Annotated[str | None, typer.Option("--version", help="See `list`; the newest if not given.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or that of an interrupted pull.")],
+    version: Annotated[str | None, typer.Option("--version", help="A version shown by `list`; by default the newest.")] = None,
 ) -> None:
-    """Fetches a version and checks every file; started again after a failure, it fetches what is missing."""
-    from ppe_yolo.data.store import Store
+    """Downloads a version and verifies every file. After a failure, the same command downloads what is missing."""
+    from ppe_yolo.data.store.store import Store
 
     done = Store(url).pull(folder, version, out_console)
-    _print(done.manifest.version, len(done.manifest.files), done.moved, done.moved_bytes, "fetched")
+    _print_transfer(done.manifest.version, len(done.manifest.files), done.moved, done.moved_bytes, "downloaded")
 
 
 @data_app.command(name="list")
 def list_versions(url: UrlArgument) -> None:
-    """Shows the versions, the oldest first."""
-    from ppe_yolo.data.store import Store
+    """Lists the versions, oldest first."""
+    from ppe_yolo.data.store.store import Store
 
     table = Table("version", "pushed (UTC)", "files", "MB")
     for manifest in Store(url).versions():
@@ -52,10 +58,10 @@ def list_versions(url: UrlArgument) -> None:
     out_console.print(table)
 
 
-def _print(version: str, files: int, moved: int, moved_bytes: int, verb: str) -> None:
-    there = files - moved
+def _print_transfer(version: str, files: int, moved: int, moved_bytes: int, verb: str) -> None:
     out_console.print(
-        f"version {version}: {files:,} files; {moved:,} {verb} ({moved_bytes / 1e6:.1f} MB), {there:,} were there"
+        f"version {version}: {files:,} files; {moved:,} {verb} ({moved_bytes / 1e6:.1f} MB), {files - moved:,} already present",
+        soft_wrap=True,
     )
 
 
@@ -63,24 +69,24 @@ def _print(version: str, files: int, moved: int, moved_bytes: int, verb: str) ->
 def audit(
     data: DataArgument,
     class_map: ClassMapOption = "default",
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write every problem there.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all problems and statistics to this file.")
+    ] = None,
 ) -> None:
-    """The data doctor: every problem of a data set; exit code 1 when there are errors."""
-    from ppe_yolo.data.audit import audit as run
-    from ppe_yolo.data.audit import print_report
-    from ppe_yolo.data.class_map import load_class_map
+    """Checks every image and annotation of a data set. The exit code is 1 if there are errors."""
+    from ppe_yolo.data.audit.print_report import print_report
+    from ppe_yolo.data.dataset import AnnotatedDataset
 
-    mapping = load_class_map(class_map)
-    report = run(data, mapping)
-    print_report(report, out_console)
+    dataset = AnnotatedDataset.open(data, class_map, on_error="skip")
+    print_report(dataset, out_console)
     try:
-        report.check_names(mapping)
-    except UserError as error:  # told as everywhere else, but the other problems were wanted as well
-        out_console.print(str(error), markup=False, soft_wrap=True)
+        dataset.check_names()
+    except UserError as error:  # no reason to hide the other problems
+        out_console.print(error.describe("--class-map"), markup=False, soft_wrap=True)
     if json is not None:
-        report.save(json)
+        dataset.save_audit(json)
         out_console.print(f"all problems: {json}", soft_wrap=True)
-    if report.errors:
+    if dataset.errors:
         raise typer.Exit(1)
 
 
@@ -91,32 +97,19 @@ def list_(
     class_map: ClassMapOption = "default",
     prefix: Annotated[
         str | None,
-        typer.Option(help="Write PREFIX/<file name> instead of the photo's path, such as https://host/container/JPEGImages."),
+        typer.Option(
+            help="Write PREFIX/<file name> instead of the path of each image, such as https://host/container/JPEGImages."
+        ),
     ] = None,
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="What to do about photos that the audit refuses.")
-    ] = OnError.stop,
+    on_error: OnErrorOption = "stop",
 ) -> None:
-    """Writes annotation lists, voc_<split>.txt: `PATH_OR_URL x1,y1,x2,y2,class ...` a line."""
-    from dataclasses import replace
+    """Writes annotation lists, voc_<split>.txt, with one line per image: `PATH_OR_URL x1,y1,x2,y2,class ...`."""
+    from ppe_yolo.data.dataset import AnnotatedDataset
+    from ppe_yolo.data.prepare import write_lists
 
-    from ppe_yolo.data.audit import audit as run
-    from ppe_yolo.data.class_map import load_class_map
-    from ppe_yolo.data.images import is_url
-    from ppe_yolo.data.sources.annotation_list import write_annotation_list
-
-    mapping = load_class_map(class_map)
-    report = run(data, mapping)
-    if on_error is OnError.stop:
-        report.raise_on_errors(mapping)
-    for split, images in report.images.items():
-        if prefix is not None:
-            located = [replace(i, image=f"{prefix.rstrip('/')}/{Path(i.image).name}") for i in images]
-        else:
-            located = [i if is_url(i.image) else replace(i, image=str(Path(i.image).resolve())) for i in images]
-        path = out / f"voc_{split}.txt"
-        write_annotation_list(path, located)
-        out_console.print(f"{path}: {len(located)} photos, {sum(len(i.objects) for i in located)} objects", soft_wrap=True)
+    dataset = AnnotatedDataset.open(data, class_map, on_error=on_error)
+    for written in write_lists(dataset, out, prefix):
+        out_console.print(f"{written.path}: {written.images} images, {written.objects} objects", soft_wrap=True)
 
 
 @app.command()
@@ -124,11 +117,13 @@ def prepare(
     data: DataArgument,
     out: OutOption,
     class_map: ClassMapOption = "default",
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="What to do about photos that the audit refuses.")
-    ] = OnError.stop,
+    on_error: OnErrorOption = "stop",
 ) -> None:
-    """Makes a data set ready once, as a job does: audited, the model's names, explicit splits, annotation lists."""
+    """Writes a data set ready for training: audited, with the classes of the model, explicit splits and annotation lists."""
     from ppe_yolo.data.prepare import prepare as run
 
-    run(data, out, class_map=class_map, on_error=on_error.value, console=out_console)
+    dataset = run(data, out, class_map=class_map, on_error=on_error)
+    for split, images in dataset.splits.items():
+        out_console.print(f"{split}: {len(images)} images, {sum(len(i.objects) for i in images)} objects")
+    skipped = f", {dataset.left_out} images skipped" if dataset.left_out else ""
+    out_console.print(f"{len(dataset.errors)} errors{skipped}; files: {out}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Photos as hard sites take them: blurred, dark, wet, foggy, squeezed or far away; each spoiled to a stated degree."""
+"""Image corruptions of difficult sites: blur, darkness, rain, fog, compression, distance; each of a fixed severity."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer release
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would look for a newer release on the network
 import albumentations as A
 
 from ppe_yolo.core.contract import ModelContract
@@ -17,16 +17,16 @@ Image = NDArray[np.uint8]
 PAD_VALUE = ModelContract.pad_value
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One way to spoil photos.
+@dataclass(frozen=True, kw_only=True)
+class Corruption:
+    """One corruption of images.
 
     Attributes:
-        name: For tables and file names.
-        severity: How far it goes, in words.
-        transform: Longer side of a photo in pixels -> what is done to it; lengths are parts of that side, so that photos of
-            any size are spoiled alike.
-        border: So much of the photo's height and width is added on each side: the camera is further away.
+        name: Name for tables and files.
+        severity: The severity in words.
+        transform: Longer side of an image in pixels -> transforms. Lengths are fractions of that side, so images of any size
+            are corrupted alike.
+        border: Fraction of the height and width that is added on each side, to simulate a camera that is farther away.
     """
 
     name: str
@@ -34,49 +34,57 @@ class Condition:
     transform: Callable[[int], list[A.BasicTransform]]
     border: float = 0.0
 
-    def spoil(self, photo: Image, seed: int) -> tuple[Image, tuple[int, int]]:
-        """RGB photo [H, W, 3] -> the spoiled one, and how far (right, down) its objects have moved, pixels."""
-        pipeline = A.Compose(self.transform(max(photo.shape[:2])))
+    def apply(self, image: Image, seed: int) -> tuple[Image, tuple[int, int]]:
+        """Corrupts an image.
+
+        Args:
+            image: RGB [H, W, 3].
+            seed: Seed of random parts.
+
+        Returns:
+            The corrupted image, and the shift (right, down) of its objects in pixels.
+        """
+        pipeline = A.Compose(self.transform(max(image.shape[:2])))
         pipeline.set_random_seed(seed)
-        spoiled = pipeline(image=photo)["image"]
-        down, right = (round(self.border * side) for side in photo.shape[:2])
+        corrupted = pipeline(image=image)["image"]
+        down, right = (round(self.border * side) for side in image.shape[:2])
         if self.border:
-            spoiled = cv2.copyMakeBorder(spoiled, down, down, right, right, cv2.BORDER_CONSTANT, value=[PAD_VALUE] * 3)
-        return spoiled.astype(np.uint8, copy=False), (right, down)
+            corrupted = cv2.copyMakeBorder(corrupted, down, down, right, right, cv2.BORDER_CONSTANT, value=[PAD_VALUE] * 3)
+        return corrupted.astype(np.uint8, copy=False), (right, down)
 
 
-def _always(part: float, side: int) -> tuple[int, int]:
-    """An odd length from 3 on, as a range of one value."""
-    length = max(3, round(part * side) | 1)
+def _exactly(fraction: float, side: int) -> tuple[int, int]:
+    """An odd length of at least 3 pixels, as a range with one value."""
+    length = max(3, round(fraction * side) | 1)
     return length, length
 
 
-def _compress(photo: Image, **_: object) -> Image:
-    """As JPEG of quality 30; albumentations' own compression takes red for blue, which JPEG treats otherwise."""
-    data = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
+def _compress(image: Image, **_: object) -> Image:
+    # albumentations' JPEG transform swaps R and B, which JPEG's chroma subsampling treats differently
+    data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), dtype=np.uint8)
 
 
-CONDITIONS = (
-    Condition(
-        "blur",
-        "out of focus: Gaussian, sigma 0.5 % of the longer side",
-        lambda side: [A.GaussianBlur(blur_limit=0, sigma_limit=(0.005 * side, 0.005 * side), p=1)],
+CORRUPTIONS = (
+    Corruption(
+        name="blur",
+        severity="out of focus: Gaussian, sigma 0.5 % of the longer side",
+        transform=lambda side: [A.GaussianBlur(blur_limit=0, sigma_limit=(0.005 * side, 0.005 * side), p=1)],
     ),
-    Condition(
-        "motion blur",
-        "a line of 2.5 % of the longer side, in any direction",
-        lambda side: [A.MotionBlur(blur_limit=_always(0.025, side), allow_shifted=False, p=1)],
+    Corruption(
+        name="motion blur",
+        severity="2.5 % of the longer side, in any direction",
+        transform=lambda side: [A.MotionBlur(blur_limit=_exactly(0.025, side), allow_shifted=False, p=1)],
     ),
-    Condition(
-        "night",
-        "gamma 2.5, and noise of a deviation of 5 % of white",
-        lambda side: [A.RandomGamma(gamma_limit=(250, 250), p=1), A.GaussNoise(std_range=(0.05, 0.05), p=1)],
+    Corruption(
+        name="night",
+        severity="gamma 2.5, and noise with a standard deviation of 5 % of white",
+        transform=lambda side: [A.RandomGamma(gamma_limit=(250, 250), p=1), A.GaussNoise(std_range=(0.05, 0.05), p=1)],
     ),
-    Condition(
-        "rain",
-        "heavy streaks, 30 % darker",
-        lambda side: [
+    Corruption(
+        name="rain",
+        severity="heavy streaks, 30 % darker",
+        transform=lambda side: [
             A.RandomRain(
                 rain_type="heavy",
                 brightness_coefficient=0.7,
@@ -86,13 +94,18 @@ CONDITIONS = (
             )
         ],
     ),
-    Condition(
-        "fog",
-        "40 % of the contrast left, 30 % of white added",
-        lambda side: [
+    Corruption(
+        name="fog",
+        severity="40 % of the contrast, plus 30 % of white",
+        transform=lambda side: [
             A.RandomBrightnessContrast(brightness_limit=(0.3, 0.3), contrast_limit=(-0.6, -0.6), p=1),
         ],
     ),
-    Condition("jpeg", "JPEG quality 30", lambda side: [A.Lambda(image=_compress, p=1)]),
-    Condition("far", "twice as far away: the photo fills half of the height and width", lambda side: [], border=0.5),
+    Corruption(name="jpeg", severity="JPEG quality 30", transform=lambda side: [A.Lambda(image=_compress, p=1)]),
+    Corruption(
+        name="far",
+        severity="twice as far away: the image fills half of the height and width",
+        transform=lambda side: [],
+        border=0.5,
+    ),
 )

@@ -1,7 +1,8 @@
 """The data of a training: checked, divided, and served in batches."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import cv2
@@ -13,10 +14,11 @@ from torch.utils.data import DataLoader
 from ppe_yolo.core.contract import STRIDE
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import AuditReport, audit
-from ppe_yolo.data.augment import AugmentConfig
 from ppe_yolo.data.class_map import ClassMap, load_class_map
-from ppe_yolo.data.dataset import DomainSampler, EvaluationDataset, Sample, TrainingBatchSampler, TrainingDataset, collate
+from ppe_yolo.data.dataset import AnnotatedDataset, OnError
+from ppe_yolo.data.loading.augment import AugmentConfig
+from ppe_yolo.data.loading.samplers import DomainSampler, TrainingBatchSampler
+from ppe_yolo.data.loading.samples import EvaluationDataset, Sample, TrainingDataset, collate
 from ppe_yolo.data.splits import near_any
 from ppe_yolo.data.validation import describe_validation, divide
 
@@ -31,7 +33,7 @@ class DetectionDataModule(pl.LightningDataModule):
     Args:
         root: The data set: a Pascal VOC folder or annotation lists.
         extra_roots: More data sets: a list of folders that share `class_map`, or a mapping of folder to class map.
-        class_map: Name of a packaged class map, or a YAML file. All class maps must have the same classes.
+        class_map: Name of a bundled class map, or a YAML file. All class maps must have the same classes.
         input_size: (height, width) of the network's input, multiples of 32.
         batch_size: Images per batch and process.
         num_workers: Loader processes.
@@ -39,11 +41,19 @@ class DetectionDataModule(pl.LightningDataModule):
         multi_scale: (smallest, largest) longer side for training, drawn for each batch in steps of 32; None: always
             `input_size`.
         sampling_power: An epoch draws from each data set in proportion to its number of images to this power. 1: every image
-            once; 0.5: small data sets count more; 0: all data sets count the same. An epoch has the same length for all.
+            once; 0.5: small data sets count more; 0: all data sets count the same. The length of an epoch does not change.
         difficult: Whether objects marked difficult are trained on; validation always ignores them.
         on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images and log how many.
         augment: Augmentation of the training images.
         seed: Seed of the order, the augmentation and the validation part.
+
+    Attributes:
+        class_map: Class map of the first data set; its classes and display names are those of the model.
+        class_maps: Folder of each data set -> its class map.
+        train_images: Images to train on, one data set after the other.
+        train_counts: Number of training images of each data set.
+        val_images: Images to validate on.
+        validation: Description of the validation images of each data set, for the provenance of the model.
     """
 
     def __init__(
@@ -58,22 +68,27 @@ class DetectionDataModule(pl.LightningDataModule):
         multi_scale: tuple[int, int] | None = None,
         sampling_power: float = 1.0,
         difficult: Literal["keep", "drop"] = "keep",
-        on_error: Literal["stop", "skip"] = "stop",
+        on_error: OnError = "stop",
         augment: AugmentConfig = AugmentConfig(),  # noqa: B008 - frozen
         seed: int = 0,
     ) -> None:
         super().__init__()
         if multi_scale is not None and (multi_scale[0] > multi_scale[1] or any(s < STRIDE or s % STRIDE for s in multi_scale)):
-            raise UserError(f"data.multi_scale: expected (smallest, largest) in multiples of {STRIDE}, got {multi_scale}")
+            raise UserError(
+                setting="data.multi_scale",
+                expected=f"(smallest, largest) in multiples of {STRIDE}",
+                got=str(multi_scale),
+            )
         if not 0.0 < val_fraction < 1.0:
-            raise UserError(f"data.val_fraction: expected a part between 0 and 1, got {val_fraction}")
+            raise UserError(setting="data.val_fraction", expected="a fraction between 0 and 1", got=str(val_fraction))
         if not 0.0 <= sampling_power <= 1.0:
-            raise UserError(f"data.sampling_power: expected 0 to 1, got {sampling_power}")
+            raise UserError(setting="data.sampling_power", expected="a number from 0 to 1", got=str(sampling_power))
         for key, number, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if number < least:
-                raise UserError(f"data.{key}: expected {least} or more, got {number}")
+                raise UserError(setting=f"data.{key}", expected=f"{least} or more", got=str(number))
         self.root = root
-        self.class_map: ClassMap = load_class_map(class_map)
+        with _option_names("data.class_map"):
+            self.class_map = load_class_map(class_map)
         self.class_maps: dict[str, ClassMap] = {root: self.class_map, **self._load_class_maps(extra_roots)}
         self.input_size = input_size
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -83,72 +98,79 @@ class DetectionDataModule(pl.LightningDataModule):
         self.augment, self.seed = augment, seed
         self.train_images: list[AnnotatedImage] = []
         self.val_images: list[AnnotatedImage] = []
-        self.train_counts: list[int] = []  # of the images of each data set, in the order of `train_images`
-        self.validation: list[dict[str, Any]] = []  # for the model to remember, see `describe_validation`
+        self.train_counts: list[int] = []
+        self.validation: list[dict[str, Any]] = []
 
     def _load_class_maps(self, extra_roots: Sequence[str] | Mapping[str, str]) -> dict[str, ClassMap]:
         if not isinstance(extra_roots, Mapping):
             return dict.fromkeys(extra_roots, self.class_map)
-        class_maps = {root: load_class_map(class_map) for root, class_map in extra_roots.items()}
+        with _option_names("data.extra_roots"):
+            class_maps = {root: load_class_map(class_map) for root, class_map in extra_roots.items()}
         for root, other in class_maps.items():
             if other.class_names != self.class_map.class_names:
                 raise UserError(
-                    f"data.extra_roots: {root}: expected a class map with the classes {', '.join(self.class_map.class_names)}, "
-                    f"got {other.name} with {', '.join(other.class_names)}: all data sets must have the same classes in the "
-                    "same order"
+                    setting="data.extra_roots",
+                    file=root,
+                    expected=f"a class map with the classes {', '.join(self.class_map.class_names)}",
+                    got=f"{other.name} with {', '.join(other.class_names)}",
+                    hint="all data sets must have the same classes in the same order",
                 )
         return class_maps
 
     def setup(self, stage: str) -> None:
-        """Audits the data and divides it; every process does so for itself and comes to the same result."""
+        """Audits and divides the data. Every process does so and comes to the same result."""
         if self.train_images:
             return
-        reports = {root: self._audit(root, class_map) for root, class_map in self.class_maps.items()}
-        parts = {root: divide(report, self.val_fraction, self.seed) for root, report in reports.items()}
-        for root, report in reports.items():
+        datasets = {root: self._open(root, class_map) for root, class_map in self.class_maps.items()}
+        parts = {root: divide(dataset, self.val_fraction, self.seed) for root, dataset in datasets.items()}
+        for root, dataset in datasets.items():
             training, validation = parts[root]
             # within a data set, images that look alike are in one group, which is never divided
-            kept = {
-                other.hashes[i.image]
-                for name, other in reports.items()
+            reserved = {
+                other.hashes[image.image]
+                for name, other in datasets.items()
                 if name != root
-                for i in (*parts[name][1], *other.images.get("test", ()))
+                for image in (*parts[name][1], *other.splits.get("test", ()))
             }
-            kept |= {report.hashes[i.image] for i in report.images.get("test", ())} if root != self.root else set()
-            alike = near_any([report.hashes[i.image] for i in training], sorted(kept))
+            if root != self.root:
+                reserved |= {dataset.hashes[image.image] for image in dataset.splits.get("test", ())}
+            alike = near_any([dataset.hashes[image.image] for image in training], sorted(reserved))
             if alike.any():
-                rank_zero_warn(f"{root}: {alike.sum()} images that look like one of validation or test are left out")
+                rank_zero_warn(f"{root}: {alike.sum()} images are left out because they look like validation or test images")
             training = [image for image, is_alike in zip(training, alike, strict=True) if not is_alike]
             self.train_images += training
             self.train_counts.append(len(training))
             self.val_images += validation
             self.validation.append(describe_validation(validation, self.val_fraction, self.seed))
-            if len(reports) > 1:
-                rank_zero_info(f"data: {root}: {len(training)} images to train on, {len(validation)} to validate on")
-        for part, chosen in (("training", self.train_images), ("validation", self.val_images)):
-            if not chosen:
-                raise UserError(f"{self.root}: no photo is left for {part}: give more photos, or another val_fraction")
-            if not any(not o.difficult for image in chosen for o in image.objects):
-                raise UserError(
-                    f"{self.root}: no photo for {part} has an object that is not difficult: give more photos, or another "
-                    "val_fraction"
-                )
-        rank_zero_info(f"data: {len(self.train_images)} photos to train on, {len(self.val_images)} to validate on")
+            if len(datasets) > 1:
+                rank_zero_info(f"data: {root}: {len(training)} training images, {len(validation)} validation images")
+        self._require_objects()
+        rank_zero_info(f"data: {len(self.train_images)} training images, {len(self.val_images)} validation images")
 
-    def _audit(self, root: str, class_map: ClassMap) -> AuditReport:
-        # there may be no trainer yet to ask; the type of `rank_zero_only` does not tell of its rank
-        report = audit(root, class_map, progress=getattr(rank_zero_only, "rank", 0) == 0)
-        if report.errors:
-            if self.on_error == "stop":
-                report.raise_on_errors(class_map, skip="--data.on_error skip", class_map_flag="--data.class_map")
-            count = report.left_out
-            rank_zero_warn(f"{root}: {len(report.errors)} errors, {count} photos are skipped: see `ppe-yolo audit {root}`")
-        return report
+    def _open(self, root: str, class_map: ClassMap) -> AnnotatedDataset:
+        # there may be no trainer yet; the rank of `rank_zero_only` is not in its type
+        is_first = getattr(rank_zero_only, "rank", 0) == 0
+        with _option_names("data.class_map" if class_map is self.class_map else "data.extra_roots"):
+            dataset = AnnotatedDataset.open(root, class_map, on_error=self.on_error, progress=is_first)
+        if dataset.errors:
+            rank_zero_warn(
+                f"{root}: {len(dataset.errors)} errors, {dataset.left_out} images are skipped: see `ppe-yolo audit {root}`"
+            )
+        return dataset
+
+    def _require_objects(self) -> None:
+        for part, images in (("training", self.train_images), ("validation", self.val_images)):
+            if not images:
+                problem = f"there is no image for {part}"
+            elif not any(not o.difficult for image in images for o in image.objects):
+                problem = f"no {part} image has an object that is not difficult"
+            else:
+                continue
+            raise UserError(problem, file=self.root, hint="add images, or change data.val_fraction")
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Augmented batches; their content follows from seed and epoch, whatever the number of workers."""
-        trainer = self.trainer
-        assert trainer is not None
+        """Augmented batches. Their content depends on the seed and the epoch, not on the number of workers."""
+        trainer = self._attached_trainer()
         dataset = TrainingDataset(
             self.train_images,
             self.class_map.class_names,
@@ -161,35 +183,52 @@ class DetectionDataModule(pl.LightningDataModule):
         )
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 0
         batches = TrainingBatchSampler(sampler, self.batch_size, self.input_size, self.multi_scale, self.augment, epochs)
-        if not epochs:  # the length is given in steps
+        if not epochs:  # the length of the training is given in steps
             batches.epochs = math.ceil(max(trainer.max_steps, 1) * trainer.accumulate_grad_batches / len(batches))
         return DataLoader(dataset, batch_sampler=batches, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Letterboxed batches of the validation part."""
-        trainer = self.trainer
-        assert trainer is not None
+        """Letterboxed batches of the validation images."""
+        trainer = self._attached_trainer()
         dataset = EvaluationDataset(self.val_images, self.class_map.class_names, self.input_size)
         if len(dataset) < trainer.world_size:
             raise UserError(
-                f"{self.root}: expected at least one validation photo a process ({trainer.world_size}), got {len(dataset)}: "
-                "use fewer devices, or a larger val_fraction"
+                file=self.root,
+                expected=f"at least one validation image per process ({trainer.world_size})",
+                got=str(len(dataset)),
+                hint="use fewer devices, or a larger data.val_fraction",
             )
-        # each process takes every world_size-th photo; DistributedSampler would repeat some to make the shares equal, and
+        # each process takes every world_size-th image; DistributedSampler would repeat some to make the shares equal, and
         # the metric would count them twice
         share = range(trainer.global_rank, len(dataset), trainer.world_size)
         return DataLoader(dataset, batch_size=self.batch_size, sampler=share, **self._loader_options())
+
+    def _attached_trainer(self) -> pl.Trainer:
+        if self.trainer is None:
+            raise RuntimeError("the data module is not attached to a trainer")
+        return self.trainer
 
     def _loader_options(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
             "collate_fn": collate,
             "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": _one_thread,
+            "worker_init_fn": _use_one_thread,
             "pin_memory": torch.cuda.is_available(),
         }
 
 
-def _one_thread(worker: int) -> None:
+@contextmanager
+def _option_names(class_map: str) -> Iterator[None]:
+    """Makes errors name the options of the data module; `class_map` is the one that the class map comes from."""
+    try:
+        yield
+    except UserError as error:
+        names = {"class_map": class_map, "on_error": "data.on_error"}
+        error.setting = names.get(error.setting, error.setting) if error.setting else None
+        raise
+
+
+def _use_one_thread(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers share the cores with the training
     torch.set_num_threads(1)

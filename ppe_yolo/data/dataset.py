@@ -1,204 +1,227 @@
-"""Photos as samples: what a sample is depends on seed, epoch and photo alone, never on workers or order."""
+"""A data set of annotated images: opened, checked, and divided into splits."""
 
-import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, Sampler
+from rich.console import Console
+from rich.progress import track
 
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.augment import AugmentConfig, Photo, augment, fit
-from ppe_yolo.data.images import read_image
+from ppe_yolo.data.audit.images import CheckedImage, check_entry
+from ppe_yolo.data.audit.splits import check_classes, check_duplicates, check_lists
+from ppe_yolo.data.audit.statistics import Statistics, measure
+from ppe_yolo.data.class_map import ClassMap, load_class_map
+from ppe_yolo.data.sources.base import ALL, Problem, Source
+from ppe_yolo.data.sources.open_source import open_source
+from ppe_yolo.data.splits import groups_of, hold_out, near_pairs
+
+TEST_FRACTION = 0.2  # of a source without splits
+SPLIT_SEED = 0  # fixed, so that every command holds out the same images
+ERRORS_SHOWN = 5
+
+OnError = Literal["stop", "skip"]
 
 
-class SampleKey(NamedTuple):
-    """What to draw: the sampler hands it to the workers, so that these need to know no epoch."""
+class DatasetError(UserError):
+    """Errors in the images or annotations of a data set.
 
-    photo: int
-    epoch: int
-    input_size: tuple[int, int]
-    mosaic_probability: float
+    Args:
+        root: The data set.
+        errors: The problems of severity `error`, at least one.
+        can_skip: Whether the caller has a parameter `on_error` that can be set to `skip`.
+    """
 
+    def __init__(self, root: str, errors: Sequence[Problem], *, can_skip: bool) -> None:
+        self.errors = tuple(errors)
+        first = "; ".join(str(p) for p in errors[:ERRORS_SHOWN])
+        more = f"; and {len(errors) - ERRORS_SHOWN} more" if len(errors) > ERRORS_SHOWN else ""
+        super().__init__(
+            f"{len(errors)} error{'s' if len(errors) > 1 else ''} in the data: {first}{more}",
+            setting="on_error" if can_skip else None,
+            file=root,
+            hint=f"`ppe-yolo audit {root}` lists all problems; fix the errors",
+        )
 
-class Sample(NamedTuple):
-    """One letterboxed photo: image uint8 [3, H, W], target with boxes_xyxy [N, 4], labels [N], difficult [N]."""
-
-    image: Tensor
-    target: dict[str, Tensor]
-
-
-class Batch(NamedTuple):
-    """Images uint8 [B, 3, H, W], RGB, and one target a picture (see `Sample`), pixels of the input."""
-
-    images: Tensor
-    targets: list[dict[str, Tensor]]
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Puts samples of one size together."""
-    return Batch(torch.stack([s.image for s in samples]), [s.target for s in samples])
-
-
-class _Photos:
-    """Reads photos and their objects."""
-
-    def __init__(self, images: Sequence[AnnotatedImage], class_names: Sequence[str], keep_difficult: bool) -> None:
-        self.images = list(images)
-        label_of = {name: label for label, name in enumerate(class_names)}
-        self.boxes_xyxy, self.labels, self.difficult = [], [], []
-        for image in self.images:
-            objects = [o for o in image.objects if keep_difficult or not o.difficult]
-            self.boxes_xyxy.append(np.array([o.box_xyxy for o in objects], dtype=np.float32).reshape(-1, 4))
-            self.labels.append(np.array([label_of[o.class_name] for o in objects], dtype=np.int64))
-            self.difficult.append(np.array([o.difficult for o in objects], dtype=bool))
-
-    def read(self, index: int) -> Photo:
-        return read_image(self.images[index].image), self.boxes_xyxy[index], self.labels[index]
+    def describe(self, setting: str | None = None) -> str:
+        """The message. The setting is part of the hint, since the error is in the data."""
+        option = setting or self.setting
+        message = UserError(self.problem, file=self.file, hint=self.hint).describe()
+        return f"{message}, or skip the affected images with {option} skip" if option else message
 
 
-def _to_sample(photo: Photo, difficult: np.ndarray) -> Sample:
-    image, boxes_xyxy, labels = photo
-    return Sample(
-        torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-        {
-            "boxes_xyxy": torch.from_numpy(boxes_xyxy),
-            "labels": torch.from_numpy(labels),
-            "difficult": torch.from_numpy(difficult),
-        },
-    )
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedDataset:
+    """A checked data set. Only images without errors are in its splits.
 
+    Attributes:
+        root: Folder or file of the data set.
+        class_map: Meaning of the names in the data set.
+        splits: Split -> usable images, with the classes of the model and with boxes clipped to the image.
+        problems: All problems, errors first.
+        left_out: Number of images that are left out because of errors.
+        sizes: Image -> (height, width), pixels.
+        groups: Image -> number of its group of images that look alike.
+        hashes: Image -> perceptual hash, see `near_pairs`.
+        statistics: Counts and distributions.
+    """
 
-class TrainingDataset(Dataset[Sample]):
-    """Augmented samples, addressed by `SampleKey`."""
+    root: str
+    class_map: ClassMap
+    splits: dict[str, list[AnnotatedImage]]
+    problems: list[Problem]
+    left_out: int
+    sizes: dict[str, tuple[int, int]]
+    groups: dict[str, int]
+    hashes: dict[str, int]
+    statistics: Statistics
 
-    def __init__(
-        self,
-        images: Sequence[AnnotatedImage],
-        class_names: Sequence[str],
-        config: AugmentConfig,
+    @classmethod
+    def open(
+        cls,
+        root: str | Path,
+        class_map: ClassMap | str | Path | None = None,
         *,
-        seed: int,
-        keep_difficult: bool,
-    ) -> None:
-        self.photos = _Photos(images, class_names, keep_difficult)
-        self.config = config
-        self.seed = seed
+        splits: Iterable[str] | None = None,
+        on_error: OnError | None = None,
+        progress: bool = True,
+    ) -> Self:
+        """Opens a data set and checks every annotation and image.
 
-    def __len__(self) -> int:
-        return len(self.photos.images)
+        A data set without splits is divided into `trainval` and `test`; images that look alike stay together.
 
-    def __getitem__(self, key: SampleKey) -> Sample:
-        """The same key gives the same sample, byte for byte."""
-        rng = np.random.default_rng([self.seed, key.epoch, key.photo])
-        others: list[Photo] = []
-        if rng.random() < key.mosaic_probability:
-            others = [self.photos.read(int(i)) for i in rng.integers(len(self), size=3)]
-        photo = augment(self.photos.read(key.photo), others, key.input_size, self.config, rng)
-        return _to_sample(photo, np.zeros(len(photo[2]), dtype=bool))
+        Args:
+            root: See `open_source`.
+            class_map: A class map, or its name or file; see `load_class_map`.
+            splits: Checks only these splits; None for all of them. A data set without splits is always checked as a whole.
+            on_error: `skip` leaves out the images with errors. `stop` raises; the message refers to the parameter `on_error` of
+                the caller. None raises as well, for callers without such a parameter.
+            progress: Whether to show a progress bar on standard error.
+
+        Raises:
+            UserError: There is no such data set, split or class map.
+            DatasetError: There are errors, and `on_error` is not `skip`.
+        """
+        if not isinstance(class_map, ClassMap):
+            class_map = load_class_map(class_map)
+        source = open_source(root)
+        dataset = cls._check(str(root), source, _choose(source, root, splits), class_map, splits is None, progress)
+        if on_error != "skip":
+            dataset.raise_on_errors(can_skip=on_error == "stop")
+        return dataset
+
+    @classmethod
+    def _check(
+        cls, root: str, source: Source, keys: dict[str, list[str]], class_map: ClassMap, is_whole: bool, progress: bool
+    ) -> Self:
+        checked = _check_images(source, list(dict.fromkeys(k for part in keys.values() for k in part)), class_map, progress)
+        problems = [p for c in checked for p in c.problems]
+        if is_whole:
+            used = {c.raw.image for c in checked if c.raw}
+            problems += [p for p in source.problems if p.file not in used]
+        usable = [(c, c.image) for c in checked if c.image is not None]
+        pairs = near_pairs(np.array([c.perceptual_hash for c, _ in usable], dtype=np.uint64))
+        listed_twice, leaks = check_lists(root, keys)
+        duplicates, more_leaks = check_duplicates([(c.key, image, c.content_hash) for c, image in usable], pairs, keys)
+        leaks |= more_leaks
+        problems += listed_twice + duplicates + check_classes(root, class_map, [image for _, image in usable])
+        problems.sort(key=lambda p: (p.severity, p.code, p.file))
+        groups = groups_of(len(usable), pairs)
+        if set(keys) == {ALL}:
+            larger, held_out = hold_out([c.key for c, _ in usable], groups, TEST_FRACTION, SPLIT_SEED)
+            keys = {split: [usable[i][0].key for i in part] for split, part in (("trainval", larger), ("test", held_out))}
+        image_of = {c.key: image for c, image in usable}
+        raw_of = {c.key: c.raw for c in checked}
+        splits = {
+            split: [image_of[key] for key in dict.fromkeys(part) if key in image_of and (split, key) not in leaks]
+            for split, part in keys.items()
+        }
+        sizes = {image.image: c.size for c, image in usable}
+        return cls(
+            root=root,
+            class_map=class_map,
+            splits=splits,
+            problems=problems,
+            left_out=len(checked) - len(usable) + len({key for _, key in leaks}),
+            sizes=sizes,
+            groups={image.image: int(group) for (_, image), group in zip(usable, groups, strict=True)},
+            hashes={image.image: c.perceptual_hash for c, image in usable},
+            statistics=measure(
+                class_map,
+                [raw for raw in raw_of.values() if raw is not None],
+                {split: [raw_of[key] for key in part] for split, part in keys.items()},
+                splits,
+                sizes.values(),
+                problems,
+            ),
+        )
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The problems of severity `error`."""
+        return [p for p in self.problems if p.severity == "error"]
+
+    def split(self, name: str) -> list[AnnotatedImage]:
+        """The usable images of a split.
+
+        Raises:
+            UserError: There is no such split, or none of its images can be used.
+        """
+        if name not in self.splits:
+            raise UserError(
+                file=self.root, expected=f"a split {name}", got=", ".join(self.splits), hint="add it to the data set"
+            )
+        if not self.splits[name]:
+            raise UserError(
+                f"no image of the split {name} can be used", file=self.root, hint=f"see `ppe-yolo audit {self.root}`"
+            )
+        return self.splits[name]
+
+    def raise_on_errors(self, *, can_skip: bool = False) -> None:
+        """Raises if there are errors.
+
+        Args:
+            can_skip: Whether the caller has a parameter `on_error` that can be set to `skip`.
+
+        Raises:
+            UserError: The class map does not mention a name of the data set, see `check_names`.
+            DatasetError: There are other errors.
+        """
+        if self.errors:
+            self.check_names()
+            raise DatasetError(self.root, self.errors, can_skip=can_skip)
+
+    def check_names(self) -> None:
+        """Raises if the class map does not mention a name of the data set, see `ClassMap.check`."""
+        self.class_map.check(self.statistics.all_names_found, self.root)
+
+    def save_audit(self, path: Path) -> None:
+        """Writes statistics and problems as JSON."""
+        write_json(path, {"statistics": asdict(self.statistics), "problems": [p.to_dict() for p in self.problems]})
 
 
-class EvaluationDataset(Dataset[Sample]):
-    """Letterboxed samples, addressed by index."""
-
-    def __init__(self, images: Sequence[AnnotatedImage], class_names: Sequence[str], input_size: tuple[int, int]) -> None:
-        self.photos = _Photos(images, class_names, keep_difficult=True)
-        self.input_size = input_size
-
-    def __len__(self) -> int:
-        return len(self.photos.images)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The photo as the network sees it outside of training."""
-        return _to_sample(fit(self.photos.read(index), self.input_size), self.photos.difficult[index])
-
-
-class DomainSampler(DistributedSampler[int]):
-    """Order of the images in each epoch, shared evenly by all processes; small data sets may count more than their size.
-
-    Args:
-        dataset: The images of all data sets, one data set after the other.
-        counts: Number of images of each data set.
-        power: Each data set gets a share of the epoch in proportion to its count to this power; at 1, every image occurs once.
-        num_replicas: Number of processes.
-        rank: This process.
-        seed: The same seed and epoch give the same order.
-    """
-
-    def __init__(
-        self, dataset: Dataset[Any], counts: Sequence[int], power: float, num_replicas: int, rank: int, *, seed: int
-    ) -> None:
-        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
-        self.counts = list(counts)
-        self.power = power
-
-    def __iter__(self) -> Iterator[int]:
-        if self.power == 1:
-            return super().__iter__()
-        rng = np.random.default_rng([self.seed, self.epoch])
-        starts = np.cumsum([0, *self.counts[:-1]])
-        drawn = []
-        for start, count, share in zip(starts, self.counts, self.shares(), strict=True):
-            # whole rounds through the data set and a part of one more, so that no image falls behind the others
-            rounds = [rng.permutation(count) for _ in range(math.ceil(share / max(count, 1)))]
-            drawn.append(start + np.concatenate([np.empty(0, dtype=int), *rounds])[:share])
-        order = rng.permutation(np.concatenate(drawn))
-        order = np.resize(order, self.total_size)  # the same number of images in each process
-        return iter(order[self.rank : self.total_size : self.num_replicas].tolist())
-
-    def shares(self) -> list[int]:
-        """Number of images that an epoch draws from each data set; they sum to the number of all images."""
-        weights = np.array([count**self.power if count else 0.0 for count in self.counts])
-        ends = np.rint(np.cumsum(weights) / weights.sum() * sum(self.counts)).astype(int)
-        return np.diff(ends, prepend=0).tolist()
+def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> dict[str, list[str]]:
+    if splits is None or ALL in source.splits:
+        return dict(source.splits)
+    wanted = list(splits)
+    missing = [split for split in wanted if split not in source.splits]
+    if missing:
+        raise UserError(
+            file=root,
+            expected=f"a split {missing[0]}",
+            got=", ".join(source.splits),
+            hint="add it to the data set",
+        )
+    return {split: source.splits[split] for split in wanted}
 
 
-class TrainingBatchSampler(Sampler[list[SampleKey]]):
-    """Batches of keys for one epoch; order, sizes and mosaics follow from the seed and the epoch.
-
-    Args:
-        sampler: Tells the order and this process's share; Lightning sets its epoch before each one.
-        batch_size: Photos a batch.
-        input_size: (height, width) that the model will be used at.
-        multi_scale: (smallest, largest) side to draw each batch's size from, in steps of 32; None for `input_size`.
-        config: Tells the mosaic's probability.
-        epochs: Length of the whole training.
-    """
-
-    def __init__(
-        self,
-        sampler: "DistributedSampler[int]",
-        batch_size: int,
-        input_size: tuple[int, int],
-        multi_scale: tuple[int, int] | None,
-        config: AugmentConfig,
-        epochs: int,
-    ) -> None:
-        self.sampler = sampler
-        self.batch_size = batch_size
-        self.input_size = input_size
-        self.multi_scale = multi_scale
-        self.config = config
-        self.epochs = epochs
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.sampler) / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        epoch = self.sampler.epoch
-        probability = self.config.mosaic_probability(epoch, self.epochs)
-        sizes = np.random.default_rng([self.sampler.seed, epoch])  # the same in every process, as DDP needs
-        indices = list(self.sampler)
-        for start in range(0, len(indices), self.batch_size):
-            size = self._draw_size(sizes)
-            yield [SampleKey(i, epoch, size, probability) for i in indices[start : start + self.batch_size]]
-
-    def _draw_size(self, rng: np.random.Generator) -> tuple[int, int]:
-        if self.multi_scale is None:
-            return self.input_size
-        longest = int(rng.integers(self.multi_scale[0] // 32, self.multi_scale[1] // 32 + 1)) * 32
-        scale = longest / max(self.input_size)
-        height, width = (max(32, round(side * scale / 32) * 32) for side in self.input_size)
-        return height, width
+def _check_images(source: Source, keys: list[str], class_map: ClassMap, progress: bool) -> list[CheckedImage]:
+    with ThreadPoolExecutor(4) as pool:  # the decoders release the GIL
+        results = pool.map(lambda key: check_entry(source, key, class_map), keys)
+        console = Console(stderr=True)
+        return list(track(results, "checking images", len(keys), console=console, transient=True, disable=not progress))

@@ -1,86 +1,122 @@
-"""`ppe-yolo prepare`: a data set made ready once, so that every later step reads the same photos and names."""
+"""`ppe-yolo prepare`: a data set that is ready for training, so that every later step reads the same images and names."""
 
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import yaml
-from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import audit
-from ppe_yolo.data.class_map import load_class_map
-from ppe_yolo.data.images import local_path, shown
+from ppe_yolo.data.class_map import ClassMap
+from ppe_yolo.data.dataset import AnnotatedDataset, OnError
+from ppe_yolo.data.images import is_url, local_path, shown
 from ppe_yolo.data.sources.annotation_list import write_annotation_list
-from ppe_yolo.data.sources.voc import write_voc_annotation
 
 AUDIT_FILE = "audit.json"
 CLASS_MAP_FILE = "class_map.yaml"
 
 
-def prepare(root: Path, out: Path, *, class_map: str | None, on_error: Literal["stop", "skip"], console: Console) -> None:
-    """Audits a data set, applies the class map and writes it anew, with its splits; the data set itself stays as it is.
+@dataclass(frozen=True, slots=True)
+class WrittenList:
+    """An annotation list that was written, with the number of its images and objects."""
 
-    Leaves a Pascal VOC folder whose names are the model's classes and whose lists of splits are explicit, annotation lists
-    (`voc_<split>.txt`, photos relative to the folder), `class_map.yaml` for later steps, and `audit.json`.
+    path: Path
+    images: int
+    objects: int
+
+
+def prepare(root: Path, out: Path, *, class_map: str | None = None, on_error: OnError = "stop") -> AnnotatedDataset:
+    """Audits a data set, applies the class map and writes the result to a new folder. The data set itself is not changed.
+
+    The folder holds a Pascal VOC data set with the classes of the model and explicit splits, annotation lists
+    (`voc_<split>.txt`, with paths relative to the folder), `class_map.yaml` for later steps, and `audit.json`. Images are
+    copied, so the folder can be moved and mounted anywhere.
 
     Args:
         root: A Pascal VOC folder or annotation lists.
-        out: Folder for all of it; photos are copied, so that it can be moved and mounted anywhere.
+        out: The folder to write.
         class_map: Name or file.
-        on_error: What happens when the audit finds errors: `stop` with the list, or leave those photos out.
-        console: Where to print.
+        on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images.
+
+    Returns:
+        The data set that was read.
 
     Raises:
-        UserError: The data has errors, or two photos would get the same name.
+        UserError: The data has errors, or two images would get the same name.
     """
-    mapping = load_class_map(class_map)
-    report = audit(root, mapping)
-    report.save(out / AUDIT_FILE)
+    dataset = AnnotatedDataset.open(root, class_map, on_error="skip")
+    dataset.save_audit(out / AUDIT_FILE)
     if on_error == "stop":
-        report.raise_on_errors(mapping)
+        dataset.raise_on_errors(can_skip=True)
     written: dict[str, AnnotatedImage] = {}
-    for split, images in report.images.items():
-        names = []
+    for split, images in dataset.splits.items():
+        copies = []
         for image in images:
             stem, suffix = _stem(image), local_path(image.image).suffix
             other = written.setdefault(stem, image)
             if other.image != image.image:
                 raise UserError(
-                    f"{root}: {shown(other.image)} and {shown(image.image)} would both be called {stem}: rename one"
+                    f"{shown(other.image)} and {shown(image.image)} would both be named {stem}",
+                    file=root,
+                    hint="rename one of them",
                 )
-            photo = out / "JPEGImages" / f"{stem}{suffix}"
-            _copy(local_path(image.image), photo)
+            copy = out / "JPEGImages" / f"{stem}{suffix}"
+            _copy(local_path(image.image), copy)
             write_voc_annotation(
                 out / "Annotations" / f"{stem}.xml",
-                image_name=photo.name,
-                image_size=(*report.sizes[image.image], 3),
+                image_name=copy.name,
+                image_size=(*dataset.sizes[image.image], 3),
                 objects=image.objects,
             )
-            names.append(photo)
-        write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{photo.stem}\n" for photo in names))
-        lines = (
-            AnnotatedImage(f"JPEGImages/{photo.name}", i.objects, i.source, i.image_id)
-            for photo, i in zip(names, images, strict=True)
+            copies.append(copy)
+        write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{copy.stem}\n" for copy in copies))
+        write_annotation_list(
+            out / f"voc_{split}.txt",
+            (replace(i, image=f"JPEGImages/{copy.name}") for copy, i in zip(copies, images, strict=True)),
         )
-        write_annotation_list(out / f"voc_{split}.txt", lines)
-        console.print(f"{split}: {len(images)} photos, {sum(len(i.objects) for i in images)} objects")
-    classes = list(mapping.class_names)
-    write_text(out / CLASS_MAP_FILE, yaml.safe_dump({"class_names": classes, "map": {name: name for name in classes}}))
-    skipped = f", {report.left_out} photos left out" if report.left_out else ""
-    console.print(f"{len(report.errors)} errors{skipped}; files: {out}", soft_wrap=True)
+    write_text(out / CLASS_MAP_FILE, _identity_map(dataset.class_map))
+    return dataset
+
+
+def write_lists(dataset: AnnotatedDataset, out: Path, prefix: str | None = None) -> list[WrittenList]:
+    """Writes one annotation list per split, `voc_<split>.txt`.
+
+    Args:
+        dataset: The data set.
+        out: The folder to write to.
+        prefix: Writes `prefix/<file name>` instead of the absolute path or URL of each image.
+    """
+    written = []
+    for split, images in dataset.splits.items():
+        if prefix is not None:
+            located = [replace(i, image=f"{prefix.rstrip('/')}/{Path(i.image).name}") for i in images]
+        else:
+            located = [i if is_url(i.image) else replace(i, image=str(Path(i.image).resolve())) for i in images]
+        path = out / f"voc_{split}.txt"
+        write_annotation_list(path, located)
+        written.append(WrittenList(path, len(located), sum(len(i.objects) for i in located)))
+    return written
+
+
+def _identity_map(class_map: ClassMap) -> str:
+    """The class map of the prepared data set, whose names are the classes."""
+    values = {"class_names": list(class_map.class_names), "map": {name: name for name in class_map.class_names}}
+    if class_map.display_names:
+        values["display_names"] = dict(class_map.display_names)
+    return yaml.safe_dump(values, allow_unicode=True)
 
 
 def _stem(image: AnnotatedImage) -> str:
-    """The name of the XML; of a photo in a list, that of the photo."""
+    """The stem of the XML file or, for an annotation list, of the image."""
     return image.image_id if image.source.suffix.lower() == ".xml" else Path(image.image_id.partition("?")[0]).stem
 
 
-def _copy(photo: Path, target: Path) -> None:
-    """A copy that an interrupted run has finished is not made again."""
-    if target.is_file() and target.stat().st_size == photo.stat().st_size:
+def _copy(image: Path, target: Path) -> None:
+    """Copies an image, unless an interrupted run did so before."""
+    if target.is_file() and target.stat().st_size == image.stat().st_size:
         return
     with atomic_path(target) as temporary:
-        shutil.copyfile(photo, temporary)
+        shutil.copyfile(image, temporary)

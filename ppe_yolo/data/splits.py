@@ -1,4 +1,4 @@
-"""Splits that keep near-identical photos together, so that no validation photo was seen in training."""
+"""Splits that keep images that look alike together, so that no validation image was seen in training."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,14 +8,23 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-MAX_DISTANCE = 4  # of 64 bits; photos of the same scene a moment apart
+MAX_DISTANCE = 4  # of 64 bits: the same scene a moment later
+_BLOCK = 256  # rows compared at once; N x N would not fit into memory for many images
 
 
 def near_pairs(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> NDArray[np.int64]:
-    """Pairs of photos that look alike: perceptual hashes [N] -> [P, 2], the first index below the second."""
+    """Finds pairs of images that look alike.
+
+    Args:
+        hashes: Perceptual hashes [N].
+        max_distance: Largest number of differing bits.
+
+    Returns:
+        Indices [P, 2], the first below the second.
+    """
     pairs = [np.zeros((0, 2), dtype=np.int64)]
-    for start in range(0, len(hashes), 256):  # in blocks, since N x N would not fit for many photos
-        distance = np.bitwise_count(hashes[start : start + 256, None] ^ hashes[None, :])
+    for start in range(0, len(hashes), _BLOCK):
+        distance = np.bitwise_count(hashes[start : start + _BLOCK, None] ^ hashes[None, :])
         first, second = np.nonzero(distance <= max_distance)
         first += start
         pairs.append(np.stack((first, second), axis=1)[first < second])
@@ -23,13 +32,13 @@ def near_pairs(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> 
 
 
 def near_any(hashes: Sequence[int], others: Sequence[int], max_distance: int = MAX_DISTANCE) -> NDArray[np.bool_]:
-    """Which photos look like any of some others: perceptual hashes [N], [M] -> [N]."""
+    """Whether each image looks like any of some others: perceptual hashes [N], [M] -> [N]."""
     theirs = np.array(others, dtype=np.uint64)
     return np.array([(np.bitwise_count(theirs ^ np.uint64(h)) <= max_distance).any() for h in hashes], dtype=bool)
 
 
 def groups_of(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of the group that each of `count` photos belongs to, when pairs [P, 2] belong together: [count]."""
+    """Group of each of `count` images, if the images of each pair [P, 2] belong together: [count]."""
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
@@ -37,18 +46,18 @@ def groups_of(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 def hold_out(
     ids: Sequence[str], groups: NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divides photos into a larger and a held-out part, whole groups at a time.
+    """Divides images into a larger and a held-out part; a group is never divided.
 
-    The result depends on names, groups and seed alone, not on the order of the list.
+    The result depends on the names, the groups and the seed, not on the order of the images.
 
     Args:
-        ids: Names of the photos.
-        groups: Group of each photo [N].
-        fraction: Part to hold out, reached as closely as whole groups allow.
-        seed: Another seed, another division.
+        ids: Names of the images.
+        groups: Group of each image [N].
+        fraction: Fraction to hold out, met as closely as whole groups allow.
+        seed: Seed of the choice.
 
     Returns:
-        Indices of the larger part and of the held-out part, both in rising order.
+        Indices of the larger part and of the held-out part, both ascending.
     """
     members: dict[int, list[int]] = {}
     for index in sorted(range(len(ids)), key=lambda i: ids[i]):
@@ -58,11 +67,11 @@ def hold_out(
         first = ids[members[group][0]]
         return hashlib.blake2b(f"{seed}:{first}".encode(), digest_size=16).digest()
 
-    wanted = round(fraction * len(ids))
+    wanted = max(round(fraction * len(ids)), 1)
     held: list[int] = []
     for group in sorted(members, key=rank):
-        # a group that is much too large for the rest is passed over; smaller ones follow
-        if len(held) + len(members[group]) <= max(wanted, 1):
+        # a group that does not fit is skipped; smaller ones may follow
+        if len(held) + len(members[group]) <= wanted:
             held += members[group]
     is_held = np.zeros(len(ids), dtype=bool)
     is_held[held] = True

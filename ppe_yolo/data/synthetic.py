@@ -1,6 +1,6 @@
-"""A drawn building site: people with helmets and bare heads, and clutter of like colours and shapes, as Pascal VOC on disk.
+"""A drawn building site, as Pascal VOC: people with helmets and bare heads, and clutter of similar colours and shapes.
 
-It is a rehearsal: every command runs on it, and a detector learns it in minutes. It says nothing about real photos.
+Every command runs on it, and a detector learns it in minutes. Results on it say nothing about real images.
 """
 
 from pathlib import Path
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ppe_yolo.core.drawing import save_image
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.sources.voc import write_voc_annotation
 
-HELMET, BARE = "helmet", "none"  # the names that the default class map takes as they are
+HELMET, BARE = "helmet", "none"  # names of the class map `default`
 _HELMETS = ((245, 200, 30), (240, 240, 240), (40, 90, 200), (205, 40, 40), (240, 120, 30), (40, 150, 80))
 _SKINS = ((236, 188, 150), (198, 134, 94), (141, 85, 54), (90, 56, 37))
 _HAIR = ((30, 24, 20), (80, 50, 30), (150, 110, 60), (120, 120, 120))
@@ -31,17 +31,17 @@ def draw_site_dataset(
     """Draws a data set: JPEGImages, Annotations and ImageSets/Main/{trainval,test}.txt.
 
     Args:
-        root: Folder to make; it must not exist, or be empty.
-        trainval: Pictures to train on.
-        test: Pictures for the test split.
-        size: (height, width) of each picture, pixels.
-        seed: Another seed, other pictures; the same seed, the same bytes.
+        root: The folder to write, new or empty.
+        trainval: Number of images in the split `trainval`.
+        test: Number of images in the split `test`.
+        size: (height, width) of each image, pixels.
+        seed: The same seed gives the same bytes.
 
     Raises:
-        UserError: The folder holds something.
+        UserError: The folder is not empty.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root}: expected an empty or new folder to draw into, got one that holds something")
+        raise UserError(file=root, expected="a new or empty folder to draw into", got="one with content")
     stems = [f"site_{i:05d}" for i in range(trainval + test)]
     for i, stem in enumerate(stems):
         image, objects = draw_site(np.random.default_rng([seed, i]), size)
@@ -55,19 +55,19 @@ def draw_site_dataset(
 
 
 def draw_site(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Canvas, list[AnnotatedObject]]:
-    """One picture, uint8 [H, W, 3] RGB, with the heads in it."""
+    """Draws one image, uint8 [H, W, 3] RGB, and returns it with its heads."""
     height, width = size
     canvas = _background(rng, size)
     for _ in range(int(rng.integers(3, 9))):
         _clutter(canvas, rng)
     objects: list[AnnotatedObject] = []
     taken: list[Box] = []
-    # the far ones first, so that near ones stand before them
+    # small, distant people first, so that nearer ones are drawn over them
     for head in sorted(rng.uniform(0.05, 0.14, size=int(rng.integers(1, 6))) * height):
         for _ in range(20):
             x, y = rng.uniform(head, width - head), rng.uniform(head, height * 0.7)
             body = (x - 1.5 * head, y - head, x + 1.5 * head, y + 6 * head)
-            if not any(_meet(body, other) for other in taken):
+            if not any(_overlap(body, other) for other in taken):
                 taken.append(body)
                 objects.append(_person(canvas, rng, x, y, head))
                 break
@@ -76,7 +76,7 @@ def draw_site(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Canvas, 
     return noisy.clip(0, 255).astype(np.uint8), objects
 
 
-def _meet(a: Box, b: Box) -> bool:
+def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -92,7 +92,7 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> Canvas:
     sky, ground = rng.integers((120, 140, 160), (220, 230, 255)), rng.integers((90, 80, 60), (180, 165, 140))
     canvas = np.empty((height, width, 3), dtype=np.uint8)
     canvas[:horizon], canvas[horizon:] = sky, ground
-    # soft stains instead of plain areas
+    # soft stains, so that areas are not uniform
     stains = cv2.resize(rng.normal(0, 18, (9, 12)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     canvas = (canvas + stains[..., None]).clip(0, 255).astype(np.uint8)
     for _ in range(int(rng.integers(1, 4))):  # buildings with windows
@@ -108,7 +108,7 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> Canvas:
 
 
 def _clutter(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Something round, conical or square in the colours of helmets and skin, so that colour alone gives nothing away."""
+    """Draws an object in the colours of helmets and skin, so that colour alone does not identify a head."""
     height, width = canvas.shape[:2]
     x, y, s = int(rng.integers(width)), int(rng.integers(height)), int(rng.integers(6, 26))
     colour = _colour(rng, _HELMETS + _SKINS)
@@ -121,7 +121,7 @@ def _clutter(canvas: Canvas, rng: np.random.Generator) -> None:
     elif kind == 2:  # barrel
         cv2.rectangle(canvas, (x, y), (x + s, y + 2 * s), colour, cv2.FILLED)
         cv2.ellipse(canvas, (x + s // 2, y), (s // 2, s // 5), 0, 0, 360, (60, 60, 60), cv2.FILLED, cv2.LINE_AA)
-    elif kind == 3:  # a helmet's dome upside down: a bucket
+    elif kind == 3:  # bucket: the dome of a helmet upside down
         cv2.ellipse(canvas, (x, y), (s, s), 0, 0, 180, colour, cv2.FILLED, cv2.LINE_AA)
     else:  # stack of planks
         for i in range(3):
@@ -129,7 +129,7 @@ def _clutter(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _person(canvas: Canvas, rng: np.random.Generator, x: float, y: float, head: float) -> AnnotatedObject:
-    """Draws a person whose head has its centre at (x, y) and the height `head`; returns the head as an object."""
+    """Draws a person with a head of height `head` centred at (x, y), and returns the head as an object."""
     height, width = canvas.shape[:2]
     skin, vest = _colour(rng, _SKINS), _colour(rng, _VESTS)
     trousers = rng.integers(30, 110, 3).tolist()
@@ -146,7 +146,7 @@ def _person(canvas: Canvas, rng: np.random.Generator, x: float, y: float, head: 
         cv2.line(canvas, at(0.8 * side, 0.9), elbow, vest, max(2, thick * 3 // 4), cv2.LINE_AA)
         cv2.circle(canvas, elbow, max(1, thick // 3), skin, cv2.FILLED, cv2.LINE_AA)
     cv2.rectangle(canvas, at(-0.85, 0.65), at(0.85, 3.3), vest, cv2.FILLED)
-    for dy in (1.5, 2.2):  # reflecting stripes
+    for dy in (1.5, 2.2):  # reflective stripes
         cv2.line(canvas, at(-0.85, dy), at(0.85, dy), (225, 225, 215), max(1, thick // 3))
     cv2.line(canvas, at(0, 0.3), at(0, 0.75), skin, thick)
     cv2.ellipse(canvas, at(0, 0), (round(0.38 * head), round(half)), 0, 0, 360, skin, cv2.FILLED, cv2.LINE_AA)

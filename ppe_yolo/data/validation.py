@@ -1,4 +1,4 @@
-"""Which photos a training validates on, and finding the same ones again for its model. No torch."""
+"""Which images a training validates on, and how to find the same images for its model. No torch."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,93 +8,101 @@ import numpy as np
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import AuditReport
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.splits import hold_out
 
 VAL = "val"
-VALIDATION_KEY = "validation"  # in a contract's provenance: what `describe_validation` says
+VALIDATION_KEY = "validation"  # in the provenance of a contract: the result of `describe_validation`
 
 
-def training_split(report: AuditReport) -> str:
-    """The split to train on, or to divide."""
-    if {"train", VAL} <= set(report.images):
+def training_split(dataset: AnnotatedDataset) -> str:
+    """The split to train on, or to divide into training and validation."""
+    if {"train", VAL} <= set(dataset.splits):
         return "train"
-    return "trainval" if "trainval" in report.images else "train"
+    return "trainval" if "trainval" in dataset.splits else "train"
 
 
-def divide(report: AuditReport, val_fraction: float, seed: int) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    """Photos to train on and photos to validate on: the split `val` where there is one, else a part held out.
+def divide(dataset: AnnotatedDataset, val_fraction: float, seed: int) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+    """Images to train on and images to validate on: the split `val` if there is one, else a part held out.
 
     Args:
-        report: Of the whole data set, since photos that look alike stay together, across splits, too.
-        val_fraction: Part to hold out.
-        seed: Another seed, another part.
+        dataset: The whole data set, since images that look alike stay together across splits, too.
+        val_fraction: Fraction of the images to hold out.
+        seed: Seed of the choice.
 
     Raises:
         UserError: There is nothing to train on.
     """
-    images = report.split(training_split(report))
-    if VAL in report.images:
-        validation = report.split(VAL)
-        validated = {i.image for i in validation}
-        return [i for i in images if i.image not in validated], validation
-    groups = np.array([report.groups[i.image] for i in images])
-    larger, held = hold_out([i.image_id for i in images], groups, val_fraction, seed)
-    return [images[i] for i in larger], [images[i] for i in held]
+    images = dataset.split(training_split(dataset))
+    if VAL in dataset.splits:
+        validation = dataset.split(VAL)
+        paths = {image.image for image in validation}
+        return [image for image in images if image.image not in paths], validation
+    groups = np.array([dataset.groups[image.image] for image in images])
+    larger, held_out = hold_out([image.image_id for image in images], groups, val_fraction, seed)
+    return [images[i] for i in larger], [images[i] for i in held_out]
 
 
 def describe_validation(validation: Sequence[AnnotatedImage], val_fraction: float, seed: int) -> dict[str, Any]:
-    """What a model remembers about the photos that it was validated on, in plain types."""
+    """Description of the validation images for the provenance of a model, in plain types."""
     return {"val_fraction": val_fraction, "seed": seed, "photos": len(validation), "names": _hash_of_names(validation)}
 
 
-def validation_photos(
-    report: AuditReport,
+def validation_images(
+    dataset: AnnotatedDataset,
     model: str,
-    remembered: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
+    provenance: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
     val_fraction: float | None = None,
     seed: int | None = None,
 ) -> list[AnnotatedImage]:
-    """The photos of a data set that a model was validated on, and none that it was trained on.
+    """The images of a data set that a model was validated on, and none that it was trained on.
 
     Args:
-        report: Of the whole data set.
-        model: The model's name, for messages.
-        remembered: What `describe_validation` returned in the training for each of its data sets (a single description in
-            files written before 0.2); None if the model does not tell.
-        val_fraction: As in the training, for a model that does not tell.
-        seed: As in the training, for a model that does not tell.
+        dataset: The whole data set.
+        model: Name of the model, for messages.
+        provenance: The description of the validation images for each data set of the training, see `describe_validation`. Files
+            written before 0.2 hold a single description; None for models without one.
+        val_fraction: The value of the training, for models without a description.
+        seed: The value of the training, for models without a description.
 
     Raises:
-        UserError: They cannot be known, or are others than those that the model remembers.
+        UserError: The images are unknown, or differ from those in the description.
     """
-    if remembered is None:
-        if VAL in report.images:
-            return report.split(VAL)
+    if provenance is None:
+        if VAL in dataset.splits:
+            return dataset.split(VAL)
         if val_fraction is None or seed is None:
             raise UserError(
-                f"{model}: does not tell which photos it was validated on, and {report.root} has no split {VAL}: give "
-                "--val-fraction and --seed as they were in its training (val_fraction and seed_everything in its config.yaml)"
+                f"{model} does not record its validation images, and the data set has no split {VAL}",
+                file=dataset.root,
+                hint="give --val-fraction and --seed of its training (val_fraction and seed_everything in its config.yaml)",
             )
-        return divide(report, val_fraction, seed)[1]
-    descriptions = [remembered] if isinstance(remembered, Mapping) else list(remembered)
+        return divide(dataset, val_fraction, seed)[1]
+    descriptions = [provenance] if isinstance(provenance, Mapping) else list(provenance)
     first = descriptions[0]  # all data sets of a training share fraction and seed
-    for flag, given, kept in (
-        ("--val-fraction", val_fraction, first["val_fraction"]),
-        ("--seed", seed, first["seed"]),
+    for setting, value, recorded in (
+        ("val_fraction", val_fraction, first["val_fraction"]),
+        ("seed", seed, first["seed"]),
     ):
-        if given is not None and given != kept:
-            raise UserError(f"{flag}: {model} was validated with {kept}, got {given}: leave the option out")
-    photos = divide(report, first["val_fraction"], first["seed"])[1]
-    if _hash_of_names(photos) not in {description["names"] for description in descriptions}:
+        if value is not None and value != recorded:
+            raise UserError(
+                setting=setting,
+                expected=f"{recorded}, the value that {model} was trained with",
+                got=str(value),
+                hint="leave the option out",
+            )
+    images = divide(dataset, first["val_fraction"], first["seed"])[1]
+    if _hash_of_names(images) not in {description["names"] for description in descriptions}:
         counts = ", ".join(str(description["photos"]) for description in descriptions)
         raise UserError(
-            f"{report.root}: these are not the photos that {model} was validated on ({counts} then, "
-            f"{len(photos)} now, or others): some that it was trained on may be among them: use the data of its training"
+            f"these are not the images that {model} was validated on (then {counts}, now {len(images)} or different ones), so "
+            "the model may have been trained on some of them",
+            file=dataset.root,
+            hint="use the data of its training",
         )
-    return photos
+    return images
 
 
-def _hash_of_names(photos: Sequence[AnnotatedImage]) -> str:
-    names = "\n".join(sorted(p.image_id for p in photos))
+def _hash_of_names(images: Sequence[AnnotatedImage]) -> str:
+    names = "\n".join(sorted(image.image_id for image in images))
     return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()

@@ -70,7 +70,7 @@ def evaluate(
     require_torch()
     from ppe_yolo.evaluation.domains import parse_data
     from ppe_yolo.evaluation.evaluate import evaluate as run
-    from ppe_yolo.inference.detector import load_detector
+    from ppe_yolo.inference.loading import load_detector
 
     detector = load_detector(model, device=device, tiles=tiles)
     metrics = run(

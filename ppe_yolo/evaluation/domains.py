@@ -9,8 +9,8 @@ import numpy as np
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import AuditReport, audit
-from ppe_yolo.data.class_map import ClassMap, load_class_map
+from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import shown
 from ppe_yolo.data.validation import VAL
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth, ImageRecord
@@ -33,19 +33,17 @@ class DataSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """An audited data set.
+    """A data set and its name.
 
     Attributes:
         domain: Its name among the others: the folder's name, with a number if another has the same.
         root: Where it is.
-        class_map: What its names mean.
-        report: Its audit.
+        dataset: The opened data set.
     """
 
     domain: str
     root: str
-    class_map: ClassMap
-    report: AuditReport
+    dataset: AnnotatedDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +91,7 @@ def open_data_sets(
     model_classes: tuple[tuple[str, ...], str] | None = None,
     progress: bool = False,
 ) -> list[DataSet]:
-    """Audits data sets.
+    """Opens and audits data sets.
 
     Args:
         data: One data set, with `class_map`, or several.
@@ -109,11 +107,11 @@ def open_data_sets(
     """
     specs = [DataSpec(data, class_map)] if isinstance(data, str) else list(data)
     if len({str(Path(spec.root).resolve()) for spec in specs}) < len(specs):
-        raise UserError(setting="--data", expected="each data set once", got=", ".join(spec.root for spec in specs))
+        raise UserError(setting="data", expected="each data set once", got=", ".join(spec.root for spec in specs))
     maps = [load_class_map(spec.class_map) for spec in specs]
     for spec, mapping in zip(specs, maps, strict=True):
         if model_classes is not None:
-            mapping.require_classes_of(*model_classes)
+            mapping.require_classes(*model_classes)
         elif mapping.class_names != maps[0].class_names:
             raise UserError(
                 file=spec.root,
@@ -123,13 +121,12 @@ def open_data_sets(
             )
     result: list[DataSet] = []
     for spec, mapping in zip(specs, maps, strict=True):
-        report = audit(spec.root, mapping, splits=None if split == VAL else [split], progress=progress)
-        if report.errors and on_error == "stop":
-            report.raise_on_errors(mapping)
+        splits = None if split == VAL else [split]
+        dataset = AnnotatedDataset.open(spec.root, mapping, splits=splits, on_error=on_error, progress=progress)
         base = Path(spec.root).resolve().name or spec.root
         same = sum(one.domain.rpartition("-")[0] == base or one.domain == base for one in result)
         name = f"{base}-{same + 1}" if same else base
-        result.append(DataSet(domain=name, root=spec.root, class_map=mapping, report=report))
+        result.append(DataSet(domain=name, root=spec.root, dataset=dataset))
     return result
 
 

@@ -16,7 +16,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
-from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_photos
+from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.evaluation.domains import (
     DataSet,
     DataSpec,
@@ -49,7 +49,8 @@ from ppe_yolo.evaluation.mistake_images import count_mistakes, draw_mistakes
 from ppe_yolo.evaluation.report.material import Material
 from ppe_yolo.evaluation.report.write import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
-from ppe_yolo.inference.detector import Detector, training_hash
+from ppe_yolo.inference.checkpoint import training_hash
+from ppe_yolo.inference.detector import Detector
 from ppe_yolo.inference.predict import thresholds_of
 from ppe_yolo.inference.tiled import TiledDetector
 
@@ -98,8 +99,8 @@ def evaluate(
         on_error: What happens if the audit finds errors in the split.
         batch_size: Images per batch.
         pictures: Number of images to draw, those with most mistakes first.
-        val_fraction: See `validation_photos`.
-        seed: See `validation_photos`.
+        val_fraction: See `validation_images`.
+        seed: See `validation_images`.
         with_report: Also write what `ppe-yolo report` writes, with the model's own thresholds if it has any.
         robustness: Also measure under corruptions, see `measure_robustness`.
         console: Where to show progress; nowhere if None.
@@ -128,7 +129,7 @@ def evaluate(
         checkpoint_blake2b=training_hash(contract, Path(model)),
         model_blake2b=_hash_of_file(Path(model)),
         input_size=contract.input_size,
-        display_names=contract.display_names,
+        display_names={**data_sets[0].dataset.class_map.display_names, **contract.display_names},
     )
     truth = ground_truth_of(domains, names, info)
     table = from_coco_results(to_coco_results(detections))  # with the file's rounding, so that `report` gets the same figures
@@ -183,18 +184,18 @@ def _hash_of_file(path: Path) -> str | None:
 def _domain(
     data_set: DataSet, model: str, contract: ModelContract, split: str, val_fraction: float | None, seed: int | None
 ) -> Domain:
-    report = data_set.report
+    dataset = data_set.dataset
     if split == VAL:
-        images = validation_photos(report, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
+        images = validation_images(dataset, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
     else:
-        images = report.split(split)
+        images = dataset.split(split)
     return Domain(
         name=data_set.domain,
         root=data_set.root,
-        class_map=data_set.class_map.name,
+        class_map=dataset.class_map.name,
         images=images,
-        sizes=[report.sizes[i.image] for i in images],
-        skipped=report.left_out,
+        sizes=[dataset.sizes[i.image] for i in images],
+        skipped=dataset.left_out,
     )
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
-from ppe_yolo.core.drawing import GROUND_TRUTH, colour_of, draw_boxes, save_image
+from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image, shown
@@ -69,7 +69,4 @@ def draw_detections(
 ) -> NDArray[np.uint8]:
     """The image with detections in their class's colour, under the names that people read."""
     shown = [contract.display_name(name) for name in contract.class_names]
-    for label, name in enumerate(contract.class_names):
-        own = labels == label
-        image = draw_boxes(image, boxes_xyxy[own], labels[own], shown, scores[own], colour=colour_of(name, label))
-    return image
+    return draw_boxes(image, boxes_xyxy, labels, shown, scores)

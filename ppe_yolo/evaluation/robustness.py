@@ -58,7 +58,7 @@ def measure_robustness(
         The content of robustness.json: the figures on clean images, and those under each corruption, worst first.
     """
     # imported here: albumentations is slow to import, and nothing else in an evaluation needs it
-    from ppe_yolo.data.corruptions import CONDITIONS as CORRUPTIONS
+    from ppe_yolo.data.corruptions import CORRUPTIONS
 
     detections: list[list[Detections]] = [[] for _ in CORRUPTIONS]
     shifts: list[list[tuple[int, int]]] = [[] for _ in CORRUPTIONS]
@@ -67,7 +67,7 @@ def measure_robustness(
         batch = annotated[start : start + batch_size]
         images = [read_image(a.image) for a in batch]
         for k, corruption in enumerate(CORRUPTIONS):
-            corrupted = [corruption.spoil(p, _seed(a)) for p, a in zip(images, batch, strict=True)]
+            corrupted = [corruption.apply(p, _seed(a)) for p, a in zip(images, batch, strict=True)]
             detections[k] += detect([image for image, _ in corrupted])
             shifts[k] += [shift for _, shift in corrupted]
 
@@ -78,7 +78,7 @@ def measure_robustness(
         own, own_hits = _measure(shifted, own_detections, contract.class_names, thresholds)
         worst = int((hits - own_hits).argmax())  # the image that loses most hits
         picture = f"robustness_{corruption.name.replace(' ', '_')}.jpg"
-        image, _ = corruption.spoil(read_image(annotated[worst].image), _seed(annotated[worst]))
+        image, _ = corruption.apply(read_image(annotated[worst].image), _seed(annotated[worst]))
         _draw(out / picture, image, shifted[worst], own_detections[worst], contract, thresholds)
         rows.append(
             {

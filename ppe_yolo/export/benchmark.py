@@ -2,8 +2,7 @@
 
 import os
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,14 @@ from torch import Tensor, nn
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
 from ppe_yolo.export.onnx import build_model
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
 from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, Architecture, YoloV3
 
 FRAMES = ((720, 1280), (1080, 1920))  # (height, width)
-WARM_UP = 0.05  # seconds of runs that are not timed, at the begin of each turn
-RUNS_A_TURN = 5
 GEMM_SIDE = 2048
-PAUSE = 0.1  # seconds
 
 
 def benchmark_onnx(model: Path, int8: Path | None, rounds: int, console: Console) -> dict[str, float]:
@@ -84,29 +81,6 @@ def benchmark_onnx(model: Path, int8: Path | None, rounds: int, console: Console
     )
     console.print(f"onnxruntime {ort.__version__}, {first.provider}, {threads} threads, {rounds} rounds")
     return {**medians, "gemm_flops": peak}
-
-
-def time_interleaved(cases: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each case, all of them in turn in every round, so that a busy moment hits all alike.
-
-    The threads of a case wait for more work for a while, busily, and would take a core from the next one: so there is a pause
-    between the two. A processor that has just slept runs short work half as fast: so each turn warms it up again, and its time
-    is the median of a few runs.
-    """
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, run in cases.items():
-            time.sleep(PAUSE)
-            warm = time.perf_counter() + WARM_UP
-            while time.perf_counter() < warm:
-                run()
-            turn = []
-            for _ in range(RUNS_A_TURN):
-                start = time.perf_counter()
-                run()
-                turn.append(time.perf_counter() - start)
-            times[name].append(statistics.median(turn))
-    return times
 
 
 def _ratio(a: list[float], b: list[float]) -> float:

@@ -10,7 +10,7 @@ import torch
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
-from ppe_yolo.inference.detector import (
+from ppe_yolo.inference.checkpoint import (
     AT_RANDOM_KEY,
     CHECKPOINT_KEY,
     build_network,

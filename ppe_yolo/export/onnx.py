@@ -16,8 +16,8 @@ from ppe_yolo.core.files import atomic_path
 from ppe_yolo.evaluation.files import read_thresholds
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import check_parity
+from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained, training_hash
 from ppe_yolo.inference.deployable import DeployableNetwork
-from ppe_yolo.inference.detector import build_network, read_checkpoint, require_trained, training_hash
 from ppe_yolo.model.yolov3 import YoloV3
 
 

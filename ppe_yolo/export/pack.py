@@ -17,7 +17,7 @@ from ppe_yolo.core.files import atomic_path
 from ppe_yolo.evaluation.files import read_thresholds
 from ppe_yolo.export.onnx import export_onnx
 from ppe_yolo.export.quantize import quantize
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained
 from ppe_yolo.model.yolov3 import YoloV3
 from ppe_yolo.weights import SUFFIXES
 

@@ -25,13 +25,13 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
-from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_photos
+from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_images
 from ppe_yolo.evaluation.evaluate import average_precision_of
-from ppe_yolo.export.benchmark import time_interleaved
 from ppe_yolo.export.graph import stamp
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector, read_onnx
 
@@ -66,8 +66,8 @@ def quantize(
         out: The file to write.
         class_map: Name or file.
         photos: How many training photos to find ranges on.
-        val_fraction: See `validation_photos`.
-        seed: See `validation_photos`; also of the choice of photos.
+        val_fraction: See `validation_images`.
+        seed: See `validation_images`; also of the choice of photos.
         max_drop: Points that may be lost, of mAP@0.5 and of mAP@0.5:0.95.
         reduce_range: Weights of 7 bits, for processors without VNNI; as this processor needs it when None.
         console: Where to print.
@@ -81,16 +81,14 @@ def quantize(
     before = OnnxDetector(content, str(model), "cpu")
     proto = onnx.load_model_from_string(content)
     _refuse_reduced(proto, model)
-    mapping = load_class_map(class_map)
-    mapping.require_classes_of(before.contract.class_names, model)
-    report = audit(calibration, mapping)
-    report.raise_on_errors(mapping, skip=None)
+    mapping = load_class_map(class_map).require_classes(before.contract.class_names, model)
+    dataset = AnnotatedDataset.open(calibration, mapping)
     remembered = before.contract.provenance.get(VALIDATION_KEY)
-    validation = validation_photos(report, str(model), remembered, val_fraction, seed)
+    validation = validation_images(dataset, str(model), remembered, val_fraction, seed)
     if not any(not o.difficult for image in validation for o in image.objects):
         raise UserError(f"{calibration}: no validation photo has an object to measure on: use the data of the training")
     held_out = {image.image for image in validation}
-    training = [image for image in report.split(training_split(report)) if image.image not in held_out]
+    training = [image for image in dataset.split(training_split(dataset)) if image.image not in held_out]
     chosen = choose_photos(training, photos, seed or 0)
     reason = "as asked for"
     if reduce_range is None:

@@ -8,12 +8,12 @@ from rich.table import Table
 
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.evaluate import average_precision_of
 from ppe_yolo.export.parity import ParityError, Tolerance, compare
-from ppe_yolo.inference.detector import load_detector
+from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
 
 IN_PHOTO = Tolerance(boxes=0.1, scores=1e-3)  # in pixels of the photo, which may be larger than the input
@@ -45,12 +45,9 @@ def verify(
     promised = {name: (d.contract.class_names, d.contract.input_size) for name, d in detectors.items()}
     if promised["checkpoint"] != promised["onnx"]:
         raise UserError(f"{model}: made for {promised['onnx']}, the checkpoint {checkpoint} for {promised['checkpoint']}")
-    mapping = load_class_map(class_map)
     contract = detectors["checkpoint"].contract
-    mapping.require_classes_of(contract.class_names, model)
-    report = audit(data, mapping, splits=[split])
-    report.raise_on_errors(mapping, skip=None)
-    annotated = report.split(split)
+    mapping = load_class_map(class_map).require_classes(contract.class_names, model)
+    annotated = AnnotatedDataset.open(data, mapping, splits=[split]).split(split)
     found: dict[str, list[Detections]] = {name: [] for name in detectors}
     for start in track(range(0, len(annotated), BATCH), "comparing", console=console, transient=True):
         photos = [read_image(a.image) for a in annotated[start : start + BATCH]]

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
+from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
 from ppe_yolo.evaluation.decisions.selection import Contender, Decision, Demands, Latency, decide
 from ppe_yolo.evaluation.files import (
@@ -28,7 +29,6 @@ from ppe_yolo.evaluation.files import (
     read_metrics,
 )
 from ppe_yolo.evaluation.ground_truth import GroundTruth
-from ppe_yolo.export.benchmark import time_interleaved
 from ppe_yolo.gate.registry import Registry, Version
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
 

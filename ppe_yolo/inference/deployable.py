@@ -1,4 +1,4 @@
-"""The network as it is shipped: bytes of a letterboxed picture in, decoded boxes and scores out."""
+"""The network in the form for export: letterboxed uint8 images in, decoded boxes and scores out."""
 
 import copy
 
@@ -12,14 +12,14 @@ from ppe_yolo.model.yolov3 import YoloV3
 
 
 class DeployableNetwork(nn.Module):
-    """A copy of a network that takes what the contract says, and computes the same numbers with fewer operations.
+    """A copy of a network with the input of the contract, which computes the same numbers with fewer operations.
 
-    Batch norms are folded into their convolutions, and the division by 255 into the first one. Suppression is not here but
-    in `export.graph`: ONNX has it for whole batches, torch one picture at a time.
+    Batch norms are folded into their convolutions, and the division by 255 into the first one. Suppression is in
+    `export.graph`, since ONNX has an operator for whole batches and torch only one for single images.
 
     Args:
-        network: The network; it is left as it is.
-        half: Convolutions in float16, for GPUs. Boxes are decoded in float32 all the same: float16 knows quarters of a
+        network: The network; it is not changed.
+        half: Run convolutions in float16, for GPUs. Boxes are still decoded in float32, since float16 resolves quarters of a
             pixel at best.
     """
 
@@ -33,14 +33,21 @@ class DeployableNetwork(nn.Module):
                 if isinstance(child, ConvBlock):
                     setattr(parent, name, fuse(child))
         self.divisor = 255.0
-        if not half:  # a 255th of a small weight would be lost in float16
+        if not half:  # float16 would lose a 255th of a small weight
             first = next(m for m in body.modules() if isinstance(m, nn.Conv2d))
             first.weight.data /= self.divisor
             self.divisor = 1.0
         body.to(self.dtype)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 [B, H, W, 3], RGB -> boxes_xyxy [B, N, 4] in pixels of the input, scores [B, N, C], both float32."""
+        """Computes boxes and scores before suppression.
+
+        Args:
+            images: uint8 [B, H, W, 3], RGB.
+
+        Returns:
+            boxes_xyxy [B, N, 4] in pixels of the input and scores [B, N, C], both float32.
+        """
         pixels = images.permute(0, 3, 1, 2).to(self.dtype)
         raw_maps = self.network(pixels if self.divisor == 1.0 else pixels / self.divisor)
         logits = flatten_maps([m.float() for m in raw_maps])
@@ -48,10 +55,10 @@ class DeployableNetwork(nn.Module):
 
 
 def fuse(block: ConvBlock) -> nn.Sequential:
-    """One convolution with a bias, leaky ReLU, pooling: the order that onnxruntime computes in one pass over the picture.
+    """Fuses a block into convolution with bias, leaky ReLU and pooling, which onnxruntime computes in one pass in this order.
 
     Args:
-        block: In evaluation mode.
+        block: A block in evaluation mode.
     """
     convolution, norm, pool, activation = block
     assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)

@@ -1,93 +1,100 @@
-"""A detector from an ONNX file, which is untrusted input."""
+"""Detection with onnxruntime. An ONNX file is untrusted input."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
-import onnxruntime as ort
-from numpy.typing import NDArray
 
-from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.letterbox import letterbox
-from ppe_yolo.core.onnx_session import session_contract
+from ppe_yolo.core.onnx_session import OnnxModel, Provider, one_line, read_model
+from ppe_yolo.core.onnx_session import open_session as open_session_with_providers
 
-MAX_BYTES = 512 * 1024**2  # twice YOLOv3 in float32
-_STANDARD = ("", "ai.onnx")
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+_STANDARD_DOMAINS = ("", "ai.onnx")
 
 
-class OnnxDetector:
-    """Runs a model with onnxruntime.
+class OnnxDetector(OnnxModel):
+    """Detects objects in images with an ONNX model.
 
     Args:
-        model: The file's content, checked by `read_onnx`.
-        source: The file's name, for messages.
+        model: Content of the file, checked by `read_onnx`.
+        source: Name of the file, for messages.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
-        threads: Of one operation; onnxruntime's own choice when None.
+        threads: Threads per operator; None leaves the choice to onnxruntime.
 
     Raises:
-        UserError: It cannot be run, it contradicts its contract, or the device cannot be used.
+        UserError: onnxruntime cannot run the model, the graph contradicts the contract, or the device is not available.
     """
 
     def __init__(self, model: bytes, source: str, device: str = "auto", threads: int | None = None) -> None:
-        self.session = open_session(model, source, device, threads)
-        self.contract = session_contract(self.session, source)
-        self.provider: str = self.session.get_providers()[0]
-        self._canvases = np.empty((0, *self.contract.input_size, 3), dtype=np.uint8)
+        super().__init__(open_session(model, source, device, threads), source)
 
-    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """See `Detector.detect`."""
-        if not images:
-            return []
-        if len(images) > len(self._canvases):  # else those of the last call serve again
-            self._canvases = np.empty((len(images), *self._canvases.shape[1:]), dtype=np.uint8)
-        batch = self._canvases[: len(images)]
-        contract = self.contract
-        placements = [
-            letterbox(i, contract.input_size, contract.pad_value, out=c)[1] for i, c in zip(images, batch, strict=True)
-        ]
-        boxes_xyxy, scores, labels = self.run(batch)
-        found = np.count_nonzero(scores, axis=1).tolist()  # the rest are padding
-        return [
-            Detections(*placement.restore_detections(boxes_xyxy[i, :n], scores[i, :n], labels[i, :n]))
-            for i, (n, placement) in enumerate(zip(found, placements, strict=True))
-        ]
 
-    def run(self, batch: NDArray[np.uint8]) -> list[Any]:
-        """Letterboxed pictures uint8 [B, H, W, 3] -> boxes_xyxy [B, D, 4] in pixels of the input, scores, labels [B, D]."""
-        return self.session.run(["boxes_xyxy", "scores", "labels"], {"images": batch})
+def load_onnx_detector(path: str | Path, *, device: str = "auto", threads: int | None = None) -> OnnxDetector:
+    """Loads a detector from an ONNX file; see `read_onnx` and `OnnxDetector` for the files that are rejected."""
+    return OnnxDetector(read_onnx(path), str(path), device, threads)
 
 
 def read_onnx(path: str | Path) -> bytes:
-    """The content of an ONNX file that holds all of itself and nothing but standard operators.
+    """Reads an ONNX file and checks that it is complete in itself and uses standard operators only.
 
     Raises:
-        UserError: No such file, too large, not ONNX, with data in other files, or with operators of other people.
+        UserError: The file does not exist, is too large, is not valid ONNX, keeps data in other files, or uses custom
+            operators.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: expected an ONNX model, got {'a folder' if path.is_dir() else 'no such file'}")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise UserError(f"{path}: expected an ONNX model of at most {MAX_BYTES} bytes, got {size}")
-    content = path.read_bytes()
+    content = read_model(path)
     try:
         model = onnx.load_model_from_string(content)
-        _refuse_foreign(model, path)
+        _reject_foreign_content(model, path)
         onnx.checker.check_model(model)
     except UserError:
         raise
-    except Exception as error:  # protobuf and the checker have kinds of their own
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:100]
+    except Exception as error:  # protobuf and the checker have exceptions of their own
         raise UserError(
-            f"{path}: expected an ONNX model, got {size} bytes that are none or not all of one ({reason})"
+            file=path,
+            expected="an ONNX model",
+            got=f"{len(content)} bytes that are not a complete one ({one_line(error, 100)})",
         ) from error
     return content
 
 
-def _refuse_foreign(model: onnx.ModelProto, path: Path) -> None:
+def open_session(model: bytes, source: str, device: str = "cpu", threads: int | None = None) -> "ort.InferenceSession":
+    """Opens an onnxruntime session on a device.
+
+    Args:
+        model: Content of the file.
+        source: Name of the file, for messages.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        threads: Threads per operator; None leaves the choice to onnxruntime.
+
+    Raises:
+        UserError: The device is not available, or onnxruntime cannot run the model.
+    """
+    import onnxruntime as ort
+
+    available = ort.get_available_providers()
+    name, _, index = device.partition(":")
+    if name not in ("auto", "cpu", "cuda") or (index and not (name == "cuda" and index.isdecimal())):
+        raise UserError(f"{device!r} cannot be used with an ONNX model", setting="device", hint="try auto, cpu, cuda or cuda:1")
+    providers: list[Provider] = ["CPUExecutionProvider"]
+    if name == "cuda" or (name == "auto" and "CUDAExecutionProvider" in available):
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(index or 0)}))
+    session = open_session_with_providers(model, source, providers=providers, threads=threads)
+    if name == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise UserError(
+            f"{device!r} cannot be used by this onnxruntime (it has {', '.join(available)})",
+            setting="device",
+            hint="install onnxruntime-gpu, or try cpu",
+        )
+    return session
+
+
+def _reject_foreign_content(model: onnx.ModelProto, path: Path) -> None:
+    """Rejects weights in other files, operators of other domains, and functions."""
     domains = {o.domain for o in model.opset_import}
     for graph in _graphs(model.graph):
         domains |= {n.domain for n in graph.node}
@@ -95,50 +102,16 @@ def _refuse_foreign(model: onnx.ModelProto, path: Path) -> None:
         tensors = [*graph.initializer, *(t for a in attributes for t in (a.t, *a.tensors))]
         outside = [t.name for t in tensors if t.external_data or t.data_location == onnx.TensorProto.EXTERNAL]
         if outside or any(s.values.external_data or s.indices.external_data for s in graph.sparse_initializer):
-            raise UserError(f"{path}: expected all weights in this file, got some in another one ({outside[:1]}): refused")
-    strange = sorted(domains.difference(_STANDARD)) + sorted(f.name for f in model.functions)
-    if strange:
-        raise UserError(f"{path}: expected standard ONNX operators, got those of {', '.join(strange)[:100]}: refused")
+            raise UserError(file=path, expected="all weights in this file", got=f"some in another one ({outside[:1]})")
+    foreign = sorted(domains.difference(_STANDARD_DOMAINS)) + sorted(f.name for f in model.functions)
+    if foreign:
+        raise UserError(file=path, expected="standard ONNX operators", got=f"those of {', '.join(foreign)[:100]}")
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and those within its nodes (branches, loops)."""
+    """Yields a graph and the graphs inside its nodes (branches, loops)."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())):
                 yield from _graphs(inner)
-
-
-def open_session(model: bytes, source: str, device: str = "cpu", threads: int | None = None) -> ort.InferenceSession:
-    """An onnxruntime session on a device.
-
-    Raises:
-        UserError: The device is not there, or onnxruntime refuses the model.
-    """
-    available = ort.get_available_providers()
-    name, _, index = device.partition(":")
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if name not in ("auto", "cpu", "cuda") or (index and not (name == "cuda" and index.isdecimal())):
-        raise UserError(f"device: {device!r} cannot be used with an ONNX model: try auto, cpu, cuda or cuda:1")
-    if name == "cuda" or (name == "auto" and "CUDAExecutionProvider" in available):
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(index or 0)}))
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, they need no other line
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = ort.InferenceSession(model, options, providers=providers)
-    except Exception as error:  # onnxruntime has many kinds
-        raise UserError(f"{source}: onnxruntime cannot run this model ({' '.join(str(error).split())[:150]})") from error
-    if name == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
-        raise UserError(
-            f"device: {device!r} cannot be used by this onnxruntime (it has {', '.join(available)}): "
-            "install onnxruntime-gpu, or try cpu"
-        )
-    return session
-
-
-def load_onnx_detector(path: str | Path, *, device: str = "auto", threads: int | None = None) -> OnnxDetector:
-    """The detector in an ONNX file; see `read_onnx` and `OnnxDetector` for what is refused."""
-    return OnnxDetector(read_onnx(path), str(path), device, threads)

@@ -1,9 +1,9 @@
-"""From decoded boxes and scores to detections: the best of each object, at most so many a picture."""
+"""From decoded boxes and scores to detections: score floor, non-maximum suppression and a maximum number per image."""
 
 from torch import Tensor
 from torchvision.ops import nms
 
-MAX_CANDIDATES = 1000  # before suppression; more only cost time
+MAX_CANDIDATES = 1000  # before suppression; more would only take time
 
 
 def postprocess(
@@ -15,7 +15,7 @@ def postprocess(
     nms_iou_threshold: float,
     max_detections: int,
 ) -> dict[str, Tensor]:
-    """Detections of one picture; suppression keeps the classes apart.
+    """Returns the detections of one image. Suppression treats each class on its own.
 
     Args:
         boxes_xyxy: [N, 4] in pixels of the input.
@@ -26,18 +26,18 @@ def postprocess(
         max_detections: See `ModelContract`.
 
     Returns:
-        boxes_xyxy [K, 4], scores [K] in falling order, labels [K].
+        boxes_xyxy [K, 4], scores [K] in descending order, labels [K].
     """
     height, width = input_size
     flat = scores.flatten()
     candidates = (flat >= score_floor).nonzero().squeeze(1)
     if len(candidates) > MAX_CANDIDATES:
         candidates = candidates[flat[candidates].topk(MAX_CANDIDATES).indices]
-    place = candidates // scores.shape[1]
+    location = candidates // scores.shape[1]
     labels = candidates % scores.shape[1]
     limit = boxes_xyxy.new_tensor([width, height, width, height])
-    boxes = boxes_xyxy[place].clamp(min=0).minimum(limit)
-    # boxes of different classes must not meet: each class gets a plane of its own (clipped boxes make that safe)
+    boxes = boxes_xyxy[location].clamp(min=0).minimum(limit)
+    # shift each class by more than the input size, so that boxes of different classes never overlap (they are clipped)
     offset = labels[:, None].to(boxes.dtype) * (max(height, width) + 1)
     keep = nms(boxes + offset, flat[candidates], nms_iou_threshold)[:max_detections]
     return {"boxes_xyxy": boxes[keep], "scores": flat[candidates][keep], "labels": labels[keep]}
@@ -52,7 +52,7 @@ def postprocess_batch(
     nms_iou_threshold: float,
     max_detections: int,
 ) -> list[dict[str, Tensor]]:
-    """`postprocess` for each picture of boxes [B, N, 4] and scores [B, N, C]."""
+    """Applies `postprocess` to each image of boxes [B, N, 4] and scores [B, N, C]."""
     return [
         postprocess(
             b,

@@ -1,26 +1,25 @@
-"""Small heads of far cameras: a photo is looked at as a whole and in overlapping tiles, each at the full input size."""
+"""Small heads from distant cameras: searches the whole image and overlapping tiles, each at the full input size."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchvision.ops import batched_nms
 
+from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.inference.detector import Detector
 
-OVERLAP = 0.2  # of a tile's side; an object larger than that may be cut by every tile, and the whole photo shows it
-EDGE = 2.0  # pixels: what comes as near to a tile's inner edge is cut by it
+OVERLAP = 0.2  # of a tile's side; every tile may cut a larger object, which the whole image shows
+EDGE = 2.0  # pixels; a box that comes this close to an inner edge of its tile is cut by it
 
 
 class TiledDetector:
-    """Another detector, on the whole photo and on its tiles.
+    """Runs another detector on the whole image and on its tiles.
 
     Args:
-        detector: What looks at each of them.
-        tiles: So many rows and columns of tiles, from 2 on.
+        detector: The detector to run.
+        tiles: Number of rows and columns of tiles, at least 2.
     """
 
     def __init__(self, detector: Detector, tiles: int) -> None:
@@ -29,21 +28,41 @@ class TiledDetector:
         self.tiles = tiles
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """See `Detector.detect`."""
+        """Detects objects in RGB images; see `Detector.detect`."""
         return [self._detect(image) for image in images]
 
     def _detect(self, image: NDArray[np.uint8]) -> Detections:
-        places = tile_places(image.shape[0], image.shape[1], self.tiles)
-        whole, *parts = self.detector.detect([image, *(image[y1:y2, x1:x2] for x1, y1, x2, y2 in places)])
-        found = [whole, *(uncut(part, place, image.shape[:2]) for part, place in zip(parts, places, strict=True))]
-        boxes, scores, labels = (np.concatenate([getattr(f, k) for f in found]) for k in ("boxes_xyxy", "scores", "labels"))
-        kept = batched_nms(*map(torch.from_numpy, (boxes, scores, labels)), self.contract.nms_iou_threshold).numpy()
-        kept = kept[: self.contract.max_detections]
-        return Detections(boxes[kept], scores[kept], labels[kept])
+        windows = tile_windows(image.shape[0], image.shape[1], self.tiles)
+        whole, *parts = self.detector.detect([image, *(image[y1:y2, x1:x2] for x1, y1, x2, y2 in windows)])
+        every = [whole, *(drop_cut(part, window, image.shape[:2]) for part, window in zip(parts, windows, strict=True))]
+        merged = Detections(
+            np.concatenate([d.boxes_xyxy for d in every]),
+            np.concatenate([d.scores for d in every]),
+            np.concatenate([d.labels for d in every]),
+        )
+        kept = suppress(merged, self.contract.nms_iou_threshold)
+        return kept.select(slice(self.contract.max_detections))
 
 
-def tile_places(height: int, width: int, tiles: int) -> list[tuple[int, int, int, int]]:
-    """Where the tiles of a photo lie, row by row: x1, y1, x2, y2 in pixels. They cover it and overlap by OVERLAP or more."""
+def suppress(detections: Detections, iou_threshold: float) -> Detections:
+    """Non-maximum suppression, each class on its own, for detections in any order.
+
+    Args:
+        detections: The detections.
+        iou_threshold: If two detections of one class overlap more than this, the one with the lower score is dropped.
+    """
+    ordered = detections.select(np.argsort(-detections.scores, kind="stable"))
+    same_class = ordered.labels[:, None] == ordered.labels[None]
+    overlaps = (pairwise_iou(ordered.boxes_xyxy, ordered.boxes_xyxy) > iou_threshold) & same_class
+    kept = np.ones(len(ordered), dtype=bool)
+    for i in range(len(ordered)):
+        if kept[i]:
+            kept[i + 1 :] &= ~overlaps[i, i + 1 :]
+    return ordered.select(kept)
+
+
+def tile_windows(height: int, width: int, tiles: int) -> list[tuple[int, int, int, int]]:
+    """Returns the tiles of an image, row by row, as x1, y1, x2, y2 in pixels. They cover it and overlap by at least OVERLAP."""
     sides = [math.ceil(side / (tiles - (tiles - 1) * OVERLAP)) for side in (height, width)]
     starts = [
         [round(i * (side - tile) / (tiles - 1)) for i in range(tiles)]
@@ -52,17 +71,20 @@ def tile_places(height: int, width: int, tiles: int) -> list[tuple[int, int, int
     return [(x, y, x + sides[1], y + sides[0]) for y in starts[0] for x in starts[1]]
 
 
-def uncut(found: Detections, place: tuple[int, int, int, int], size: tuple[int, ...]) -> Detections:
-    """What was found in a tile, in pixels of the photo, without what the tile cuts: a neighbour or the whole shows all of it.
+def drop_cut(detections: Detections, window: tuple[int, int, int, int], image_size: tuple[int, ...]) -> Detections:
+    """Drops the detections that a tile cuts, since a neighbour or the whole image shows all of them.
 
     Args:
-        found: In pixels of the tile.
-        place: Of the tile, see `tile_places`.
-        size: (height, width) of the photo.
+        detections: Detections in pixels of the tile.
+        window: The tile; see `tile_windows`.
+        image_size: (height, width) of the image.
+
+    Returns:
+        The rest, in pixels of the image.
     """
-    x1, y1, x2, y2 = place
-    boxes = found.boxes_xyxy + np.array([x1, y1, x1, y1], dtype=np.float32)
+    x1, y1, x2, y2 = window
+    boxes = detections.boxes_xyxy + np.array([x1, y1, x1, y1], dtype=np.float32)
     lowest = np.array([x1 + EDGE if x1 > 0 else -np.inf, y1 + EDGE if y1 > 0 else -np.inf])
-    highest = np.array([x2 - EDGE if x2 < size[1] else np.inf, y2 - EDGE if y2 < size[0] else np.inf])
-    kept = (boxes[:, :2] >= lowest).all(axis=1) & (boxes[:, 2:] <= highest).all(axis=1)
-    return Detections(boxes[kept], found.scores[kept], found.labels[kept])
+    highest = np.array([x2 - EDGE if x2 < image_size[1] else np.inf, y2 - EDGE if y2 < image_size[0] else np.inf])
+    kept: NDArray[np.bool_] = np.all(boxes[:, :2] >= lowest, axis=1) & np.all(boxes[:, 2:] <= highest, axis=1)
+    return Detections(boxes, detections.scores, detections.labels).select(kept)

@@ -1,1 +1,1 @@
-"""YOLOv3 networks: images in, raw maps out. No loss lives here."""
+"""YOLOv3 networks: images in, raw maps out. The loss is in `ppe_yolo.training`."""

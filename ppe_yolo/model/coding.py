@@ -1,4 +1,4 @@
-"""How a raw map stands for boxes: the grid of places, decoding and encoding. Plain functions on tensors."""
+"""How raw maps encode boxes: the grid of their predictions, decoding and encoding. Plain functions on tensors."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +10,19 @@ from torch import Tensor
 from ppe_yolo.model.boxes import cxcywh_to_xyxy
 
 BoxCoding = Literal["bounded", "darknet"]
-MAX_LOG_SCALE = math.log(1000.0)  # exp() of more than this is no box of any picture
+MAX_LOG_SCALE = math.log(1000.0)  # exp() of more than this is no box of any image
 
 
 @dataclass(frozen=True)
 class Level:
-    """One raw map's geometry: height and width in cells, stride in pixels, anchors [A, 2] in pixels."""
+    """The geometry of one raw map.
+
+    Attributes:
+        height: Cells.
+        width: Cells.
+        stride: Side of a cell, pixels.
+        anchors_wh: [A, 2], pixels.
+    """
 
     height: int
     width: int
@@ -23,15 +30,17 @@ class Level:
     anchors_wh: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Every place of all raw maps in one row of N = sum(A * H * W), in the order level, anchor, row, column.
+    """The grid locations (cell and anchor) of all raw maps, flattened to N = sum(A * H * W).
+
+    The order is level, anchor, row, column. Each grid location makes one prediction.
 
     Attributes:
         levels: Geometry of each raw map.
-        cells_xy: [N, 2] column and row of the place's cell.
-        anchors_wh: [N, 2] pixels.
-        strides: [N, 1] pixels.
+        cells_xy: Column and row of the cell [N, 2].
+        anchors_wh: Size of the anchor [N, 2], pixels.
+        strides: Side of the cell [N, 1], pixels.
     """
 
     levels: tuple[Level, ...]
@@ -41,7 +50,7 @@ class Grid:
 
 
 def make_grid(levels: tuple[Level, ...]) -> Grid:
-    """Lays the places of all levels in one row."""
+    """Flattens the grid locations of all levels."""
     cells, anchors, strides = [], [], []
     for level in levels:
         device, count = level.anchors_wh.device, len(level.anchors_wh)
@@ -52,21 +61,26 @@ def make_grid(levels: tuple[Level, ...]) -> Grid:
         cells.append(xy.expand(count, -1, -1, -1).reshape(-1, 2))
         anchors.append(level.anchors_wh[:, None, None].expand(-1, level.height, level.width, -1).reshape(-1, 2))
         strides.append(torch.full((count * level.height * level.width, 1), float(level.stride), device=device))
-    return Grid(levels, torch.cat(cells), torch.cat(anchors), torch.cat(strides))
+    return Grid(levels=levels, cells_xy=torch.cat(cells), anchors_wh=torch.cat(anchors), strides=torch.cat(strides))
 
 
 def flatten_maps(raw_maps: list[Tensor]) -> Tensor:
-    """Raw maps, each [B, A, H, W, 5 + C] -> logits [B, N, 5 + C] in the grid's order."""
+    """Flattens raw maps, each [B, A, H, W, 5 + C], to logits [B, N, 5 + C] in the order of `Grid`."""
     return torch.cat([m.flatten(1, 3) for m in raw_maps], dim=1)
 
 
 def decode_cxcywh(box_logits: Tensor, cells_xy: Tensor, anchors_wh: Tensor, strides: Tensor, coding: BoxCoding) -> Tensor:
-    """Box logits [..., N, 4] -> centre and size [..., N, 4] in pixels.
+    """Decodes box logits [..., N, 4] to centre and size [..., N, 4] in pixels.
 
-    `darknet`: centre sigmoid(t) within the cell, size anchor * exp(t) (Redmon & Farhadi 2018, section 2.1).
-    `bounded`: centre 2 sigmoid(t) - 0.5, so that a border of a cell is reached by a finite t (grid sensitivity,
-    Bochkovskiy et al. 2020, section 3.4) and the neighbour cells can stand for the object too; size
-    anchor * (2 sigmoid(t))^2, at most four times the anchor, so that no early gradient explodes.
+    Args:
+        box_logits: [..., N, 4].
+        cells_xy: See `Grid`.
+        anchors_wh: See `Grid`.
+        strides: See `Grid`.
+        coding: `darknet`: the centre is sigmoid(t) within the cell, the size anchor * exp(t) (Redmon & Farhadi 2018, section
+            2.1). `bounded`: the centre is 2 sigmoid(t) - 0.5, so that a finite t reaches the border of a cell (grid
+            sensitivity, Bochkovskiy et al. 2020, section 3.4) and neighbour cells can predict the object too; the size is
+            anchor * (2 sigmoid(t))^2, at most four times the anchor, so that early gradients do not explode.
     """
     if coding == "darknet":
         centre = (torch.sigmoid(box_logits[..., :2]) + cells_xy) * strides
@@ -78,7 +92,7 @@ def decode_cxcywh(box_logits: Tensor, cells_xy: Tensor, anchors_wh: Tensor, stri
 
 
 def encode_cxcywh(boxes_cxcywh: Tensor, cells_xy: Tensor, anchors_wh: Tensor, strides: Tensor, coding: BoxCoding) -> Tensor:
-    """The inverse of `decode_cxcywh`: centre and size [..., N, 4] in pixels -> box logits [..., N, 4].
+    """Encodes centre and size [..., N, 4] in pixels as box logits [..., N, 4], the inverse of `decode_cxcywh`.
 
     A box that the coding cannot express (too far from its cell, or too large) gives infinite logits.
     """
@@ -90,7 +104,7 @@ def encode_cxcywh(boxes_cxcywh: Tensor, cells_xy: Tensor, anchors_wh: Tensor, st
 
 
 def decode(logits: Tensor, grid: Grid, coding: BoxCoding) -> tuple[Tensor, Tensor]:
-    """Logits [B, N, 5 + C] -> boxes_xyxy [B, N, 4] in pixels of the input, scores [B, N, C] in 0..1.
+    """Decodes logits [B, N, 5 + C] to boxes_xyxy [B, N, 4] in pixels of the input and scores [B, N, C] in 0..1.
 
     A score is objectness times class probability (Redmon & Farhadi 2018, sections 2.1 and 2.2).
     """

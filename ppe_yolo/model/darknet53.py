@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from ppe_yolo.model.blocks import ConvBlock, Residual, upsample_and_join
 
 STRIDES = (8, 16, 32)
-# for heads: a geometric series from 8 to 54 pixels at 416, then wider steps for heads that fill the image
+# for human heads: a geometric series from 8 to 54 pixels at 416, then larger steps for heads that fill the image
 HEAD_ANCHORS_WH = (
     ((8, 10), (11, 14), (15, 19)),
     ((20, 25), (28, 34), (38, 46)),
@@ -14,8 +14,8 @@ HEAD_ANCHORS_WH = (
 STAGE_CHANNELS = (64, 128, 256, 512, 1024)
 STAGE_BLOCKS = (1, 2, 8, 8, 4)  # residual blocks in each stage
 NECK_CHANNELS = (128, 256, 512)  # at strides 8, 16, 32
-NECK_PAIRS = 2
-# (width, height) in pixels at 416, three to a stride; the paper's, fitted to COCO
+NECK_PAIRS = 2  # pairs of a 3x3 and a 1x1 convolution in each neck
+# the paper's, fitted to COCO: (width, height) in pixels at 416, three per stride
 DEFAULT_ANCHORS_WH = (
     ((10, 13), (16, 30), (33, 23)),
     ((30, 61), (62, 45), (59, 119)),
@@ -24,12 +24,12 @@ DEFAULT_ANCHORS_WH = (
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """Number of channels at a width multiplier, a multiple of 8 (Howard et al. 2017 "MobileNets", section 3.3)."""
+    """Returns the number of channels at a width multiplier, a multiple of 8 (Howard et al. 2017 "MobileNets", section 3.3)."""
     return max(8, round(channels * width / 8) * 8)
 
 
 def scaled_repeats(repeats: int, depth: float) -> int:
-    """Number of repeated blocks at a depth multiplier, at least 1."""
+    """Returns the number of repeated blocks at a depth multiplier, at least 1."""
     return max(1, round(repeats * depth))
 
 
@@ -53,7 +53,7 @@ class Darknet53(nn.Module):
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Returns the outputs of the last three stages, the finest first."""
+        """Returns the features of the last three stages, the finest stride first."""
         x, features = self.stem(images), []
         for stage in self.stages:
             x = stage(x)
@@ -62,7 +62,7 @@ class Darknet53(nn.Module):
 
 
 def _neck(in_channels: int, channels: int, pairs: int) -> nn.Sequential:
-    """A 1x1 convolution, then `pairs` of a 3x3 and a 1x1 convolution; the paper has two pairs."""
+    """Builds a 1x1 convolution followed by pairs of a 3x3 and a 1x1 convolution."""
     blocks = [ConvBlock(in_channels, channels, 1)]
     for _ in range(pairs):
         blocks += [ConvBlock(channels, channels * 2, 3), ConvBlock(channels * 2, channels, 1)]
@@ -73,7 +73,7 @@ class YoloV3Body(nn.Module):
     """Backbone, neck and heads of YOLOv3 (section 2.3): [B, 3, H, W] -> raw maps [B, outputs, H/s, W/s], s in STRIDES.
 
     The multipliers follow the convention of YOLOv5 and YOLOX (Ge et al. 2021 "YOLOX", section 2.3). At 1.0 the layers are those
-    of Darknet-53, so that its published weights fit.
+    of Darknet-53, so its published weights fit.
 
     Args:
         outputs: Channels of each raw map, anchors * (5 + classes).

@@ -1,4 +1,4 @@
-"""The network as Darknet's cfg text, for readers of our .weights files; and what a cfg says that weights do not."""
+"""Darknet cfg files: writing the cfg of a network, for readers of its .weights file, and reading facts that weights lack."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3
 
 @dataclass(frozen=True)
 class CfgFacts:
-    """What a cfg says of its network beside the layers.
+    """The facts in a cfg, apart from the layers.
 
     Attributes:
         input_size: (height, width), pixels.
         anchors_wh: [[width, height], ...] in pixels of the input, the finest stride first.
-        box_coding: How boxes are coded.
+        box_coding: How box logits encode boxes.
     """
 
     input_size: tuple[int, int]
@@ -29,53 +29,57 @@ class CfgFacts:
 
 
 def read_cfg(path: Path) -> CfgFacts:
-    """Reads the parts [net] and [yolo] of a Darknet cfg.
+    """Reads the sections [net] and [yolo] of a Darknet cfg.
 
     Raises:
-        UserError: Not a cfg of a YOLOv3, or boxes are coded in a way that ours is not.
+        UserError: The file is no cfg of a YOLOv3, or has a box coding that ppe-yolo lacks.
     """
     try:
-        parts = _sections(path.read_text(encoding="utf-8"))
-        net = next(options for name, options in parts if name in ("net", "network"))
-        yolo = [options for name, options in parts if name == "yolo"]
+        sections = _sections(path.read_text(encoding="utf-8"))
+        net = next(options for name, options in sections if name in ("net", "network"))
+        yolo = [options for name, options in sections if name == "yolo"]
         input_size = int(net["height"]), int(net["width"])
         anchors_wh = []
-        for options in reversed(yolo):  # Darknet begins with the coarsest stride
+        for options in reversed(yolo):  # Darknet starts with the coarsest stride
             numbers = [float(n) for n in options["anchors"].split(",")]
             pairs = [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
             anchors_wh += [pairs[int(i)] for i in options["mask"].split(",")]
         codings = {(float(o.get("scale_x_y", 1)), int(o.get("new_coords", 0))) for o in yolo}
     except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
         raise UserError(
-            f"{path}: expected the cfg of a YOLOv3 with [net] and [yolo] parts ({error!r}): mend it, or move it away and give "
-            "--anchors, --box-coding and --input-size"
+            file=path,
+            expected="the cfg of a YOLOv3 with [net] and [yolo] sections",
+            got=repr(error),
+            hint="fix it, or move it away and set --anchors, --box-coding and --input-size",
         ) from error
     known: dict[tuple[float, int], BoxCoding] = {(1.0, 0): "darknet", (2.0, 1): "bounded"}
     if len(codings) != 1 or not codings <= known.keys():
         raise UserError(
-            f"{path}: expected boxes coded with scale_x_y=1, or with scale_x_y=2 and new_coords=1, in all [yolo] parts, got "
-            f"{sorted(codings)}: such a network cannot be taken over"
+            file=path,
+            expected="scale_x_y=1, or scale_x_y=2 and new_coords=1, in all [yolo] sections",
+            got=str(sorted(codings)),
+            hint="other box codings cannot be imported",
         )
     return CfgFacts(input_size, anchors_wh, known[codings.pop()])
 
 
 def _sections(text: str) -> list[tuple[str, dict[str, str]]]:
-    """Names and options in order; a name may come many times, which configparser does not allow."""
-    parts: list[tuple[str, dict[str, str]]] = []
+    """Returns names and options in order. Names repeat, which configparser does not allow."""
+    sections: list[tuple[str, dict[str, str]]] = []
     for line in (raw.split("#")[0].strip() for raw in text.splitlines()):
         if line.startswith("["):
-            parts.append((line.strip("[]"), {}))
+            sections.append((line.strip("[]"), {}))
         elif line and not line.startswith(";"):
             key, _, value = line.partition("=")
-            parts[-1][1][key.strip()] = value.strip()
-    return parts
+            sections[-1][1][key.strip()] = value.strip()
+    return sections
 
 
 def cfg_text(network: YoloV3, input_size: tuple[int, int]) -> str:
-    """The cfg that goes with the network's .weights file.
+    """Returns the cfg that belongs to the .weights file of a network.
 
     Args:
-        network: Its architecture, number of classes, anchors and box coding are told.
+        network: Provides architecture, number of classes, anchors and box coding.
         input_size: (height, width) of the input, pixels.
     """
     height, width = input_size
@@ -85,11 +89,11 @@ def cfg_text(network: YoloV3, input_size: tuple[int, int]) -> str:
 
 
 def _yolov3(network: YoloV3) -> Iterator[str]:
-    """The layers of the body, read off the network itself, so that every width and depth is written alike."""
+    """Yields the layers of the body, read from the modules, so that any width and depth works."""
     body = network.body
     assert isinstance(body, YoloV3Body)
-    number = 0  # of Darknet's layers so far
-    ends = []  # last layer of each stage
+    number = 0  # index of Darknet's current layer
+    ends = []  # index of the last layer of each stage
     yield _convolution(_filters(body.backbone.stem), 3)
     for stage in body.backbone.stages:
         downsample, *blocks = stage.children()
@@ -114,7 +118,7 @@ def _yolov3(network: YoloV3) -> Iterator[str]:
 
 
 def _filters(block: nn.Module) -> int:
-    """Number of output channels of a `ConvBlock`."""
+    """Returns the number of output channels of a `ConvBlock`."""
     return int(next(m for m in block.modules() if isinstance(m, nn.Conv2d)).out_channels)
 
 
@@ -138,15 +142,15 @@ def _convolution(filters: int, size: int, stride: int = 1) -> str:
 
 
 def _upsample_and_join(channels: int, shallow: int) -> Iterator[str]:
-    """From the layer before the last head's two convolutions, joined with the output of layer number `shallow`."""
+    """Yields the layers that join the output of the neck with that of layer `shallow`. They follow a head."""
     yield from ("[route]\nlayers=-4\n", _convolution(channels, 1), "[upsample]\nstride=2\n")
     yield f"[route]\nlayers=-1, {shallow}\n"
 
 
 def _head(network: YoloV3, level: int) -> Iterator[str]:
-    """The last convolution of a head and what its channels mean."""
-    # Darknet's newer coordinates are our bounded coding: centre scale_x_y * p - (scale_x_y - 1) / 2, size anchor * (2 p)^2 of
-    # p = sigmoid(t), where the sigmoid (of all channels) belongs to the convolution
+    """Yields the last convolution of a head and the meaning of its channels."""
+    # Darknet's new_coords is the bounded coding: centre scale_x_y * p - (scale_x_y - 1) / 2, size anchor * (2 p)^2 with
+    # p = sigmoid(t), where the convolution applies the sigmoid, to all channels
     activation, coding = ("linear", "") if network.box_coding == "darknet" else ("logistic", "scale_x_y=2.0\nnew_coords=1\n")
     filters = ANCHORS_PER_LEVEL * (5 + network.num_classes)
     yield f"[convolutional]\nsize=1\nstride=1\npad=1\nfilters={filters}\nactivation={activation}\n"

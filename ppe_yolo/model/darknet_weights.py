@@ -1,9 +1,9 @@
-"""Darknet's .weights files: a header, then the numbers of all layers in one row, without names and shapes.
+"""Darknet .weights files: a header, then the numbers of all layers one after the other, without names and shapes.
 
-The order is that of the layers in Darknet's own cfg/yolov3.cfg and cfg/yolov3-tiny.cfg; darknet53.conv.74, the backbone that
-its authors trained on ImageNet, holds the first 74 layers of cfg/darknet53.cfg, which are those of yolov3.cfg too. Of a
-convolution with batch norm come the shifts, the scales, the rolling means, the rolling variances and the kernels; of one
-without, the biases and the kernels. A head's channels are anchor by anchor x, y, w, h, objectness, classes: as ours.
+The order is that of the layers in Darknet's cfg/yolov3.cfg and cfg/yolov3-tiny.cfg. darknet53.conv.74, the backbone that its
+authors trained on ImageNet, holds the first 74 layers of cfg/darknet53.cfg, which are those of yolov3.cfg too. A convolution
+with batch norm is stored as shifts, scales, running means, running variances and kernels; one without as biases and kernels.
+The channels of a head are, anchor by anchor, x, y, w, h, objectness, classes, as in `YoloV3`.
 """
 
 import math
@@ -22,9 +22,9 @@ from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, Architecture, YoloV3, build
 
 DarknetKind = Literal["yolov3", "yolov3-small", "yolov3-tiny", "darknet53"]
 _VERSION = struct.Struct("<iii")  # major, minor, revision
-_SEEN = {1: struct.Struct("<i"), 2: struct.Struct("<q")}  # by minor version: photos seen in training
+_SEEN = {1: struct.Struct("<i"), 2: struct.Struct("<q")}  # by minor version: number of images seen in training
 _NUMBER = np.dtype("<f4")
-# our parts in the order of the file; heads stand at the finest stride first, Darknet begins with the coarsest
+# modules of the body in the order of the file; Darknet starts with the coarsest stride, `heads` with the finest
 _YOLOV3 = ("backbone", "neck32", "heads.2", "lateral32", "neck16", "heads.1", "lateral16", "neck8", "heads.0")
 _PARTS: dict[DarknetKind, tuple[Architecture, tuple[str, ...]]] = {
     "yolov3": ("yolov3", _YOLOV3),
@@ -34,15 +34,15 @@ _PARTS: dict[DarknetKind, tuple[Architecture, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DarknetWeights:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        version: Of the header, such as 0.2.
-        images_seen: Photos seen in training, as its header says.
-        num_classes: Number of classes of its heads; None when it is a backbone alone.
-        tensors: Name in the state of `YoloV3` -> float32 tensor.
+        version: Version of the header, such as 0.2.
+        images_seen: Number of images seen in training, from the header.
+        num_classes: Number of classes of its heads; None for a backbone alone.
+        tensors: Name in the state_dict of `YoloV3` -> float32 tensor.
     """
 
     version: str
@@ -52,7 +52,7 @@ class DarknetWeights:
 
 
 def layout(kind: DarknetKind, num_classes: int) -> dict[str, torch.Size]:
-    """Names (in the state of `YoloV3`) and shapes of a file's tensors, in the file's order."""
+    """Returns names (in the state_dict of `YoloV3`) and shapes of a file's tensors, in the order of the file."""
     architecture, parts = _PARTS[kind]
     with torch.device("meta"):
         body = build_body(architecture, ANCHORS_PER_LEVEL * (5 + num_classes))
@@ -72,60 +72,66 @@ def layout(kind: DarknetKind, num_classes: int) -> dict[str, torch.Size]:
 
 
 def file_size(kind: DarknetKind, num_classes: int, minor_version: int = 2) -> int:
-    """Bytes of a file; `num_classes` does not matter for a backbone alone."""
+    """Returns the size of a file in bytes. `num_classes` does not matter for a backbone alone."""
     numbers = sum(math.prod(shape) for shape in layout(kind, num_classes).values())
     return _VERSION.size + _SEEN[minor_version].size + numbers * _NUMBER.itemsize
 
 
 def read_weights(path: Path, kind: DarknetKind, num_classes: int) -> DarknetWeights:
-    """Reads a file; how many classes it has follows from its length.
+    """Reads a file. Its number of classes follows from its size.
 
     Args:
         path: The file.
-        kind: Whose layers it is said to hold.
-        num_classes: How many classes are hoped for; used in the message about a wrong length alone.
+        kind: The network whose layers it holds.
+        num_classes: Expected number of classes, only for the message about a wrong size.
 
     Raises:
-        UserError: No such file, no Darknet header, a length that fits no number of classes, or numbers that cannot be weights.
+        UserError: The file does not exist, has no Darknet header, a size that fits no number of classes, or numbers that
+            cannot be weights.
     """
     if not path.is_file():
-        raise UserError(f"{path}: expected a Darknet .weights file, got {'a folder' if path.is_dir() else 'no such file'}")
+        raise UserError(file=path, expected="a Darknet .weights file", got="a folder" if path.is_dir() else "no such file")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             version, minor, images_seen = _read_header(path, file.read(_VERSION.size + _SEEN[2].size))
-            found = _classes_of(kind, size, minor)
-            if found is None:
-                raise UserError(_explain_size(path, kind, size, minor, num_classes))
+            classes = _classes_of(kind, size, minor)
+            if classes is None:
+                raise _wrong_size(path, kind, size, minor, num_classes)
             file.seek(_VERSION.size + _SEEN[minor].size)
             numbers = np.fromfile(file, dtype=_NUMBER)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise UserError(f"cannot be read ({error.strerror or error})", file=path) from error
     row, tensors, start = torch.from_numpy(numbers.astype(np.float32, copy=False)), {}, 0
-    for name, shape in layout(kind, found).items():
+    for name, shape in layout(kind, classes).items():
         tensors[name] = row[start : start + math.prod(shape)].view(shape)
         start += math.prod(shape)
     _check_numbers(path, tensors)
-    return DarknetWeights(version, images_seen, None if kind == "darknet53" else found, tensors)
+    return DarknetWeights(
+        version=version,
+        images_seen=images_seen,
+        num_classes=None if kind == "darknet53" else classes,
+        tensors=tensors,
+    )
 
 
 def load_weights(network: YoloV3, weights: DarknetWeights) -> list[str]:
-    """Puts the tensors of a file into a network; the heads stay as they are where the number of classes differs.
+    """Loads the tensors of a file into a network. Heads with another number of classes keep their weights.
 
     Returns:
-        Names of the parameters and statistics that the file did not fill.
+        Names of the parameters and statistics that the file did not provide.
     """
-    mine = network.state_dict()
-    fitting = {name: t for name, t in weights.tensors.items() if t.shape == mine[name].shape}
+    own = network.state_dict()
+    fitting = {name: t for name, t in weights.tensors.items() if t.shape == own[name].shape}
     network.load_state_dict(fitting, strict=False)
-    return [n for n in mine if n not in fitting and n != "anchors_wh" and not n.endswith("num_batches_tracked")]
+    return [n for n in own if n not in fitting and n != "anchors_wh" and not n.endswith("num_batches_tracked")]
 
 
 def write_weights(path: Path, network: YoloV3, images_seen: int) -> None:
-    """Writes a network as a file of header version 0.2, whole or not at all.
+    """Writes a network atomically, with a header of version 0.2.
 
     Raises:
-        UserError: The file cannot be written, or the network holds NaN or infinity.
+        UserError: The file cannot be written, or the network contains NaN or infinity.
     """
     state = network.state_dict()
     tensors = {name: state[name].cpu().float() for name in layout(network.architecture, network.num_classes)}
@@ -137,47 +143,60 @@ def write_weights(path: Path, network: YoloV3, images_seen: int) -> None:
 
 
 def _read_header(path: Path, head: bytes) -> tuple[str, int, int]:
-    """The version as text, the minor version, and the number of photos seen."""
+    """Returns the version as text, the minor version, and the number of images seen."""
     if len(head) < _VERSION.size + _SEEN[2].size:
-        raise UserError(f"{path}: expected a Darknet .weights file, got {len(head)} bytes: copy or download it again")
+        raise UserError(
+            file=path,
+            expected="a Darknet .weights file",
+            got=f"{len(head)} bytes",
+            hint="copy or download it again",
+        )
     major, minor, revision = _VERSION.unpack_from(head)
     seen = _SEEN[minor].unpack_from(head, _VERSION.size)[0] if minor in _SEEN else -1
     if major != 0 or minor not in _SEEN or not 0 <= revision < 1000 or seen < 0:
         raise UserError(
-            f"{path}: expected a Darknet header of version 0.1 or 0.2 with a number of photos, got version {major}.{minor}, "
-            f"revision {revision}, {seen} photos: this is no Darknet .weights file, or it is damaged"
+            file=path,
+            expected="a Darknet header of version 0.1 or 0.2 with a number of images",
+            got=f"version {major}.{minor}, revision {revision}, {seen} images",
+            hint="this is no Darknet .weights file, or it is damaged",
         )
     return f"{major}.{minor}", minor, seen
 
 
 def _classes_of(kind: DarknetKind, size: int, minor: int) -> int | None:
-    """The number of classes that a length stands for (1 for a backbone alone); None when it fits none."""
-    least = file_size(kind, 1, minor)
-    each = file_size(kind, 2, minor) - least
-    if each == 0:
-        return 1 if size == least else None
-    more, rest = divmod(size - least, each)
+    """Returns the number of classes that a size implies (1 for a backbone alone), or None if it fits no number."""
+    smallest = file_size(kind, 1, minor)
+    per_class = file_size(kind, 2, minor) - smallest
+    if per_class == 0:
+        return 1 if size == smallest else None
+    more, rest = divmod(size - smallest, per_class)
     return 1 + more if more >= 0 and rest == 0 else None
 
 
-def _explain_size(path: Path, kind: DarknetKind, size: int, minor: int, num_classes: int) -> str:
+def _wrong_size(path: Path, kind: DarknetKind, size: int, minor: int, num_classes: int) -> UserError:
     expected = file_size(kind, num_classes, minor)
-    each = file_size(kind, num_classes + 1, minor) - expected
-    classes = f" for {num_classes} classes ({each:,} for each class more or less)" if each else ""
-    alike = [other for other in _PARTS if _classes_of(other, size, minor) is not None]
-    if alike:
-        advice = f"it has the length of {' or '.join(alike)}: choose that --architecture"
+    per_class = file_size(kind, num_classes + 1, minor) - expected
+    classes = f" for {num_classes} classes ({per_class:,} more or less per class)" if per_class else ""
+    others = [other for other in _PARTS if _classes_of(other, size, minor) is not None]
+    if others:
+        hint = f"it has the size of {' or '.join(others)}: choose that --architecture"
     else:
-        advice = "it is truncated, too long, or of another network: copy or download it again"
-    return f"{path}: expected {expected:,} bytes of {kind}{classes}, got {size:,} bytes: {advice}"
+        hint = "it is truncated, too long, or of another network: copy or download it again"
+    return UserError(file=path, expected=f"{expected:,} bytes of {kind}{classes}", got=f"{size:,} bytes", hint=hint)
 
 
 def _check_numbers(path: Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise UserError(f"{path}: {name} holds NaN or infinity: the weights are damaged, or their training failed")
-        # a file of another network, or cut in its midst, shifts kernels to where variances should be
+            raise UserError(
+                "contains NaN or infinity", file=path, item=name, hint="the weights are damaged, or their training failed"
+            )
+        # in a file of another network, or with a part missing, kernels are read as variances
         if name.endswith("running_var") and (tensor < 0).any():
             raise UserError(
-                f"{path}: expected variances at {name}, got {tensor.min():.3g}: the file is damaged, or of another network"
+                file=path,
+                item=name,
+                expected="variances",
+                got=f"{tensor.min():.3g}",
+                hint="the file is damaged, or of another network",
             )

@@ -1,4 +1,4 @@
-"""YOLOv3-tiny: the small sibling that its authors publish beside YOLOv3 (cfg/yolov3-tiny.cfg of Darknet)."""
+"""YOLOv3-tiny, which the authors of YOLOv3 publish along with it (cfg/yolov3-tiny.cfg of Darknet)."""
 
 import itertools
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ppe_yolo.model.blocks import ConvBlock, SamePool, upsample_and_join
 
 STRIDES = (16, 32)
-# (width, height) in pixels at 416, three to a stride; its authors', fitted to COCO
+# its authors', fitted to COCO: (width, height) in pixels at 416, three per stride
 DEFAULT_ANCHORS_WH = (
     ((10, 14), (23, 27), (37, 58)),
     ((81, 82), (135, 169), (344, 319)),

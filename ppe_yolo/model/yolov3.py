@@ -1,4 +1,4 @@
-"""The detector network: a body, its anchors, and the raw maps that come out."""
+"""The detector network: a body, its anchors and its raw maps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ class _Plan:
     """How to build an architecture.
 
     Attributes:
-        body: Number of channels of each raw map -> backbone, neck and heads.
-        strides: Of the raw maps, the finest first.
+        body: Builds backbone, neck and heads, given the number of channels of each raw map.
+        strides: Strides of the raw maps, the finest first.
         anchors_wh: Default anchors for each stride, (width, height) in pixels at 416.
     """
 
@@ -35,36 +35,41 @@ class _Plan:
     anchors_wh: tuple[tuple[tuple[int, int], ...], ...]
 
 
-_PLANS: dict[str, _Plan] = {
+_PLANS: dict[Architecture, _Plan] = {
     "yolov3": _Plan(darknet53.YoloV3Body, darknet53.STRIDES, darknet53.DEFAULT_ANCHORS_WH),
     "yolov3-small": _Plan(partial(darknet53.YoloV3Body, width=0.5, depth=0.25), darknet53.STRIDES, darknet53.HEAD_ANCHORS_WH),
     "yolov3-tiny": _Plan(tiny.YoloV3TinyBody, tiny.STRIDES, tiny.DEFAULT_ANCHORS_WH),
 }
 
 
+def list_architectures() -> list[Architecture]:
+    """Returns the names of all architectures."""
+    return list(_PLANS)
+
+
 def build_body(architecture: Architecture, outputs: int) -> nn.Module:
-    """Backbone, neck and heads of an architecture; `outputs` is the number of channels of each raw map."""
+    """Builds backbone, neck and heads of an architecture; `outputs` is the number of channels of each raw map."""
     return _PLANS[architecture].body(outputs)
 
 
 def default_anchors_wh(architecture: Architecture) -> NDArray[np.float64]:
-    """The architecture's own anchors: [K, 2] width and height in pixels at 416, the finest stride first."""
+    """Returns the default anchors of an architecture: [K, 2] width and height in pixels at 416, the finest stride first."""
     return np.array(_PLANS[architecture].anchors_wh, dtype=np.float64).reshape(-1, 2)
 
 
 class YoloV3(nn.Module):
-    """YOLOv3 in one of its sizes, without loss and without post-processing.
+    """YOLOv3 in one of its sizes, without loss and post-processing.
 
     Args:
         architecture: `yolov3` and `yolov3-small` (half the width, a quarter of the depth) have strides 8, 16 and 32;
             `yolov3-tiny` has strides 16 and 32.
         num_classes: Number of classes, C.
-        anchors_wh: Three (width, height) a stride in pixels of the input, from the finest stride on, in one row;
-            the architecture's own when None.
-        box_coding: How box logits stand for boxes; see `coding.decode_cxcywh`.
+        anchors_wh: (width, height) pairs in pixels of the input, three per stride, the finest stride first; None for the
+            defaults of the architecture.
+        box_coding: How box logits encode boxes; see `coding.decode_cxcywh`.
 
     Raises:
-        UserError: An unknown architecture or box coding, or a number of anchors that does not fit it.
+        UserError: The architecture or box coding is unknown, or the number of anchors does not fit the architecture.
     """
 
     anchors_wh: Tensor
@@ -78,9 +83,9 @@ class YoloV3(nn.Module):
     ) -> None:
         super().__init__()
         if architecture not in _PLANS:
-            raise UserError(f"architecture: expected one of {sorted(_PLANS)}, got {architecture!r}")
+            raise UserError(setting="architecture", expected=f"one of {sorted(_PLANS)}", got=repr(architecture))
         if box_coding not in get_args(BoxCoding):
-            raise UserError(f"box_coding: expected one of {sorted(get_args(BoxCoding))}, got {box_coding!r}")
+            raise UserError(setting="box_coding", expected=f"one of {sorted(get_args(BoxCoding))}", got=repr(box_coding))
         self.strides = _PLANS[architecture].strides
         anchors = torch.tensor(
             default_anchors_wh(architecture) if anchors_wh is None else [list(a) for a in anchors_wh], dtype=torch.float32
@@ -88,8 +93,10 @@ class YoloV3(nn.Module):
         expected = (ANCHORS_PER_LEVEL * len(self.strides), 2)
         if anchors.shape != expected or not (anchors > 0).all():
             raise UserError(
-                f"anchors: {architecture} takes {expected[0]} pairs of a positive width and height, got {anchors_wh!r}: "
-                f"run `ppe-yolo anchors` with --architecture {architecture}"
+                f"{architecture} takes {expected[0]} pairs of a positive width and height",
+                setting="anchors",
+                got=repr(anchors_wh),
+                hint=f"run `ppe-yolo anchors` with --architecture {architecture}",
             )
         self.architecture = architecture
         self.num_classes = num_classes
@@ -99,12 +106,19 @@ class YoloV3(nn.Module):
         self._initialise()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W], RGB in 0..1 -> raw maps, each [B, A, H/s, W/s, 5 + C] of logits x, y, w, h, o, classes."""
+        """Computes the raw maps of images.
+
+        Args:
+            images: [B, 3, H, W], RGB in 0..1.
+
+        Returns:
+            One map per stride s, each [B, A, H/s, W/s, 5 + C]: logits of x, y, w, h, objectness and classes.
+        """
         maps = self.body(images)
         return [m.unflatten(1, (ANCHORS_PER_LEVEL, 5 + self.num_classes)).permute(0, 1, 3, 4, 2) for m in maps]
 
     def grid(self, raw_maps: Sequence[Tensor]) -> Grid:
-        """The places that these raw maps stand for."""
+        """Returns the grid locations of raw maps."""
         return make_grid(
             tuple(
                 Level(int(m.shape[2]), int(m.shape[3]), stride, anchors)
@@ -121,6 +135,6 @@ class YoloV3(nn.Module):
             assert isinstance(final, nn.Conv2d) and final.bias is not None
             nn.init.normal_(final.weight, std=0.01)
             nn.init.zeros_(final.bias)
-            # almost every place is background: starting there spares the first epochs (Lin et al. 2017, section 3.3)
+            # almost all predictions are background; starting there saves the first epochs (Lin et al. 2017, section 3.3)
             bias = final.bias.detach().view(ANCHORS_PER_LEVEL, 5 + self.num_classes)
             bias[:, 4] = -math.log((1 - OBJECTNESS_PRIOR) / OBJECTNESS_PRIOR)

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, tile_images
-from ppe_yolo.data.dataset import Batch
+from ppe_yolo.data.loading.samples import Batch
 from ppe_yolo.evaluation.metrics.coco_ap import RECALLS, PrecisionRecallCurve
 from ppe_yolo.evaluation.metrics.mean_ap import precision_recall_curves
 from ppe_yolo.evaluation.metrics.plots import draw_curves

@@ -37,17 +37,14 @@ def anchors(
     """Fits anchors to a data set by k-means with IoU distance."""
     require_torch()
     from ppe_yolo.data.anchors import fit_anchors, letterboxed_sizes, mean_best_iou
-    from ppe_yolo.data.audit import audit as run
-    from ppe_yolo.data.class_map import load_class_map
+    from ppe_yolo.data.dataset import AnnotatedDataset
     from ppe_yolo.model.yolov3 import default_anchors_wh
 
     if min(input_size) < 1:
         raise UserError(f"--input-size: expected a positive height and width, got {input_size[0]} {input_size[1]}")
-    mapping = load_class_map(class_map)
-    report = run(data, mapping)
-    report.raise_on_errors(mapping, skip=None)
-    training = [i for split in ("trainval", "train") for i in report.images.get(split, ())]
-    boxes_wh = letterboxed_sizes(training, report.sizes, input_size)
+    dataset = AnnotatedDataset.open(data, class_map)
+    training = [i for split in ("trainval", "train") for i in dataset.splits.get(split, ())]
+    boxes_wh = letterboxed_sizes(training, dataset.sizes, input_size)
     default = default_anchors_wh(architecture.value)
     fitted = fit_anchors(boxes_wh, len(default), seed=seed)
     out_console.print(f"{len(boxes_wh)} boxes; mean of the best IoU with an anchor:")

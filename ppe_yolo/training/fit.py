@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.datamodule import DetectionDataModule
-from ppe_yolo.inference.detector import read_checkpoint
+from ppe_yolo.inference.checkpoint import read_checkpoint
 from ppe_yolo.training.callbacks import EmaWeights, EpochLines, PrecisionRecallCurves, PredictionGrid
 from ppe_yolo.training.mlflow_logger import RecordConfig, tracking_loggers
 from ppe_yolo.training.task import DetectorTask

@@ -12,17 +12,11 @@ from torch import Tensor, nn
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.dataset import Batch
+from ppe_yolo.data.loading.samples import Batch
 from ppe_yolo.data.validation import VALIDATION_KEY
 from ppe_yolo.evaluation.metrics.mean_ap import build_metric, summarise, to_metric_predictions, to_metric_targets
-from ppe_yolo.inference.detector import (
-    AT_RANDOM_KEY,
-    CHECKPOINT_KEY,
-    build_network,
-    describe_network,
-    detect_batch,
-    read_checkpoint,
-)
+from ppe_yolo.inference.checkpoint import AT_RANDOM_KEY, CHECKPOINT_KEY, build_network, describe_network, read_checkpoint
+from ppe_yolo.inference.torch_detector import detect_batch
 from ppe_yolo.model.coding import BoxCoding, flatten_maps
 from ppe_yolo.model.yolov3 import Architecture, YoloV3
 from ppe_yolo.training.loss import LossConfig, compute_loss

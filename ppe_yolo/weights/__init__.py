@@ -1,4 +1,4 @@
-"""The models that come with the library, and finding them by name; see README.md beside this file. No torch."""
+"""The bundled models, and finding them by name; README.md in this folder is their model card. Imports no torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,19 +10,20 @@ SUFFIXES = {"checkpoint": ".ckpt", "onnx": ".int8.onnx"}
 
 
 def model_names() -> list[str]:
-    """Names of the models that come with the library."""
+    """Returns the names of the bundled models."""
     return sorted(p.name.removesuffix(SUFFIXES["checkpoint"]) for p in FOLDER.glob(f"*{SUFFIXES['checkpoint']}"))
 
 
 def find_model(model: str | Path, kind: Literal["checkpoint", "onnx"]) -> Path:
-    """The file that a user means: a path, or a name such as `helmet-tiny`.
+    """Returns the path of a model that is given as a path or as the name of a bundled model.
 
     Args:
-        model: A file that is there comes first; `helmet-tiny.ckpt` names one of the two files of `helmet-tiny`.
-        kind: Which of them a name without a suffix stands for.
+        model: An existing file takes precedence. Otherwise `helmet-tiny` names a bundled model, and `helmet-tiny.ckpt` one of
+            its two files.
+        kind: The file that a name without suffix stands for.
 
     Raises:
-        UserError: Neither a file nor a name. What looks like a file's name is left to its reader to refuse.
+        UserError: There is no such file or name. A missing file with the suffix of a model is left to its reader to report.
     """
     path = Path(model)
     if path.exists() or path.name != str(model):
@@ -32,4 +33,6 @@ def find_model(model: str | Path, kind: Literal["checkpoint", "onnx"]) -> Path:
             return own
     if path.suffix in (".ckpt", ".onnx"):
         return path
-    raise UserError(f"{model}: expected a model file or one of the names {', '.join(model_names())}, got no such file or name")
+    raise UserError(
+        file=model, expected=f"a model file or one of the names {', '.join(model_names())}", got="no such file or name"
+    )

@@ -1,4 +1,4 @@
-"""The box's detector: the same boxes as the library's, from the same file."""
+"""The detector of the box: the same detections as the library, from the same file."""
 
 import hashlib
 from pathlib import Path
@@ -20,7 +20,7 @@ def plain(colour: tuple[int, int, int], size: tuple[int, int]) -> np.ndarray:
     return np.full((*size, 3), colour, dtype=np.uint8)
 
 
-def test_it_finds_what_is_there_in_the_pictures_own_pixels(tiny_model: Path) -> None:
+def test_edge_detector_returns_boxes_in_frame_pixels(tiny_model: Path) -> None:
     detector = EdgeDetector(tiny_model, threads=1)
     bare, helmet, nobody = detector.detect([plain(RED, (128, 192)), plain(GREEN, (64, 96)), plain(GREY, (64, 96))])
     assert bare.labels.tolist() == [1] and helmet.labels.tolist() == [0] and nobody.labels.tolist() == []
@@ -30,20 +30,20 @@ def test_it_finds_what_is_there_in_the_pictures_own_pixels(tiny_model: Path) -> 
     assert detector.detect([]) == []
 
 
-def test_it_agrees_with_the_library(tiny_model: Path) -> None:
+def test_edge_detector_equals_onnx_detector_of_the_library(tiny_model: Path) -> None:
     rng = np.random.default_rng(3)
     colours = [RED, GREEN, GREY, RED]
-    pictures = [
+    frames = [
         np.clip(plain(c, s) + rng.integers(-20, 21, (*s, 3)), 0, 255).astype(np.uint8)
         for c, s in zip(colours, [(64, 96), (90, 60), (33, 200), (480, 640)], strict=True)
     ]
-    ours, theirs = EdgeDetector(tiny_model).detect(pictures), load_onnx_detector(tiny_model, device="cpu").detect(pictures)
-    for a, b in zip(ours, theirs, strict=True):
+    on_box, in_library = EdgeDetector(tiny_model).detect(frames), load_onnx_detector(tiny_model, device="cpu").detect(frames)
+    for a, b in zip(on_box, in_library, strict=True):
         assert np.array_equal(a.boxes_xyxy, b.boxes_xyxy)
         assert np.array_equal(a.scores, b.scores) and np.array_equal(a.labels, b.labels)
 
 
-def test_a_later_call_does_not_change_an_earlier_result(tiny_model: Path) -> None:
+def test_edge_detector_later_call_keeps_earlier_results(tiny_model: Path) -> None:
     detector = EdgeDetector(tiny_model)
     [first] = detector.detect([plain(RED, (64, 96))])
     before = first.boxes_xyxy.copy(), first.scores.copy(), first.labels.copy()
@@ -52,7 +52,7 @@ def test_a_later_call_does_not_change_an_earlier_result(tiny_model: Path) -> Non
         assert np.array_equal(kept, now)
 
 
-def test_it_knows_its_file(tiny_model: Path) -> None:
+def test_edge_detector_reports_hash_provider_and_contract(tiny_model: Path) -> None:
     detector = EdgeDetector(tiny_model)
     assert detector.sha256 == hashlib.sha256(tiny_model.read_bytes()).hexdigest()
     assert detector.provider == "CPUExecutionProvider" and detector.contract.class_names == ("helmet", "none")
@@ -60,13 +60,13 @@ def test_it_knows_its_file(tiny_model: Path) -> None:
     assert bundled_frame().shape == (180, 320, 3)
 
 
-def test_its_threads_do_not_wait_busily_for_long_and_it_keeps_no_memory_by_batch_size(tiny_model: Path) -> None:
+def test_edge_detector_session_spins_briefly_and_has_no_memory_pattern(tiny_model: Path) -> None:
     options = EdgeDetector(tiny_model).session.get_session_options()
     assert not options.enable_mem_pattern
     assert 0 < int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 5000
 
 
-def test_providers_are_tried_in_the_order_that_is_set() -> None:
+def test_choose_providers_keeps_requested_order() -> None:
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_providers(None, available) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_providers(["CPUExecutionProvider", "CUDAExecutionProvider"], available)[0] == "CPUExecutionProvider"
@@ -75,7 +75,7 @@ def test_providers_are_tried_in_the_order_that_is_set() -> None:
         choose_providers(["OpenVINOExecutionProvider"], available)
 
 
-def test_files_that_are_no_model_of_ours(tiny_model: Path, tmp_path: Path) -> None:
+def test_edge_detector_of_unusable_file_raises_error(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="got no such file"):
         EdgeDetector(tmp_path / "none.onnx")
     with pytest.raises(EdgeError, match="got a folder"):

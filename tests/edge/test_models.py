@@ -1,4 +1,4 @@
-"""A new model: fetched over real HTTP, tried, put to work, and the old one kept wherever that fails."""
+"""A new model: downloaded over real HTTP, tested, activated; the old one stays active if any of that fails."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from ppe_edge.model.store import ModelStore
 
 
 class Server(ThreadingHTTPServer):
-    """Serves what `files` holds; `/cut` says more than it sends, `/rubbish` is no HTTP, `/chunks` stops amid a chunk."""
+    """Serves `files`; `/cut` announces more than it sends, `/corrupt` is not HTTP, `/chunks` stops inside a chunk."""
 
     files: dict[str, bytes]
 
@@ -33,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.close_connection = True
-        if self.path == "/rubbish":
+        if self.path == "/corrupt":
             self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
         elif self.path == "/chunks":
             self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc")
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def make_store(model: Path, state_dir: Path) -> ModelStore:
 
 
 def changed(model: Path, **values: object) -> bytes:
-    """The tiny model with another value of its constants: a file of its own that works as well, or does not."""
+    """Returns the tiny model with other constants: another file, which works or not."""
     proto = onnx.load(model)
     for item in proto.graph.initializer:
         if item.name in values:
@@ -87,7 +87,7 @@ def names(state_dir: Path) -> list[str]:
     return sorted(p.name for p in (state_dir / "models").iterdir())
 
 
-def test_a_fetched_model_is_at_work_after_it_was_activated_and_after_a_restart(tiny_model, tmp_path, store, server):
+def test_store_opens_fetched_model_after_activation_and_restart(tiny_model, tmp_path, store, server):
     assert store.open().path == tiny_model
     new = changed(tiny_model, floor=0.2)
     server.files["/new.onnx"] = new
@@ -100,7 +100,7 @@ def test_a_fetched_model_is_at_work_after_it_was_activated_and_after_a_restart(t
     assert names(tmp_path) == sorted([f"{digest(new)}.onnx", "active.json"])
 
 
-def test_a_newer_one_takes_the_place_of_the_older(tiny_model, tmp_path, store, server):
+def test_activate_newer_model_deletes_the_older_one(tiny_model, tmp_path, store, server):
     for floor in (0.2, 0.3):
         content = changed(tiny_model, floor=floor)
         server.files["/m"] = content
@@ -109,7 +109,7 @@ def test_a_newer_one_takes_the_place_of_the_older(tiny_model, tmp_path, store, s
     assert store.open().sha256 == digest(content)
 
 
-def test_back_to_the_configured_one_forgets_what_was_fetched(tiny_model, tmp_path, store, server):
+def test_activate_configured_model_deletes_fetched_ones(tiny_model, tmp_path, store, server):
     content = changed(tiny_model, floor=0.2)
     server.files["/m"] = content
     store.activate(store.fetch(server.url("/m"), digest(content)))
@@ -119,7 +119,7 @@ def test_back_to_the_configured_one_forgets_what_was_fetched(tiny_model, tmp_pat
     assert names(tmp_path) == [] and make_store(tiny_model, tmp_path).open().path == tiny_model
 
 
-def test_what_is_here_already_is_not_fetched_again_unless_it_is_damaged(tiny_model, tmp_path, store, server):
+def test_fetch_of_stored_model_downloads_again_only_if_damaged(tiny_model, tmp_path, store, server):
     new = changed(tiny_model, floor=0.2)
     server.files["/m"] = new
     fetched = store.fetch(server.url("/m"), digest(new))
@@ -131,27 +131,27 @@ def test_what_is_here_already_is_not_fetched_again_unless_it_is_damaged(tiny_mod
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "message"),
     [
-        ("/missing", r"cannot be had \(Not Found\)"),
+        ("/missing", r"cannot be downloaded \(Not Found\)"),
         ("/other", r"expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}"),
         ("/cut", "model.url: http"),
-        ("/chunks", "cannot be had"),
-        ("/rubbish", "cannot be had"),
+        ("/chunks", "cannot be downloaded"),
+        ("/corrupt", "cannot be downloaded"),
     ],
 )
-def test_what_does_not_arrive_whole_changes_nothing(path, says, tiny_model, tmp_path, store, server):
+def test_fetch_of_incomplete_download_changes_nothing(path, message, tiny_model, tmp_path, store, server):
     server.files["/other"] = b"something else"
     before = changed(tiny_model, floor=0.2)
     server.files["/m"] = before
     store.activate(store.fetch(server.url("/m"), digest(before)))
     kept = names(tmp_path)
-    with pytest.raises(EdgeError, match=says):
+    with pytest.raises(EdgeError, match=message):
         store.fetch(server.url(path), "0" * 64)
     assert names(tmp_path) == kept and store.open().sha256 == digest(before)
 
 
-def test_addresses_that_are_not_http_or_hold_a_password(store, tmp_path):
+def test_fetch_rejects_other_schemes_and_hides_passwords(store, tmp_path):
     with pytest.raises(EdgeError, match="expected http or https"):
         store.fetch("file:///etc/passwd", "0" * 64)
     for address in ("http://user:secret@127.0.0.1:1/m?sig=alsosecret", "http://user:secret@127.0.0.1/m"):
@@ -161,7 +161,7 @@ def test_addresses_that_are_not_http_or_hold_a_password(store, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_download_without_end_is_cut(tmp_path, store, server, monkeypatch):
+def test_fetch_of_too_large_file_is_aborted(tmp_path, store, server, monkeypatch):
     monkeypatch.setattr(models, "MAX_BYTES", 1000)
     server.files["/large"] = bytes(2000)
     with pytest.raises(EdgeError, match="at most 1000 bytes, got more"):
@@ -173,31 +173,31 @@ def bad_models(tiny_model: Path) -> dict[str, tuple[bytes, str]]:
     no_contract = onnx.load(tiny_model)
     del no_contract.metadata_props[:]
     return {
-        "rubbish": (b"\x00" * 500, "onnxruntime can run"),
+        "corrupt": (b"\x00" * 500, "onnxruntime can run"),
         "no contract": (no_contract.SerializeToString(), "without a contract"),
         "no numbers": (changed(tiny_model, place=[[[np.nan] * 4]]), "no boxes, scores and labels"),
         "scores above one": (changed(tiny_model, white=1.0), "no boxes, scores and labels"),
     }
 
 
-@pytest.mark.parametrize("kind", ["rubbish", "no contract", "no numbers", "scores above one"])
-def test_a_model_that_does_not_work_is_not_kept(kind, tiny_model, tmp_path, store, server, monkeypatch):
-    # a picture in which the drawn model sees a head: the smoke test must have something to judge
+@pytest.mark.parametrize("kind", ["corrupt", "no contract", "no numbers", "scores above one"])
+def test_fetch_of_model_that_fails_smoke_test_deletes_it(kind, tiny_model, tmp_path, store, server, monkeypatch):
+    # a frame in which the tiny model detects a head, so that the smoke test has an output to check
     monkeypatch.setattr(models, "bundled_frame", lambda: np.full((64, 96, 3), (230, 20, 20), np.uint8))
-    content, says = bad_models(tiny_model)[kind]
+    content, message = bad_models(tiny_model)[kind]
     server.files["/bad"] = content
-    with pytest.raises(EdgeError, match=says):
+    with pytest.raises(EdgeError, match=message):
         store.fetch(server.url("/bad"), digest(content))
     assert names(tmp_path) == [] and store.open().path == tiny_model
 
 
 @pytest.mark.parametrize("damage", ["model", "note", "gone"])
-def test_a_damaged_model_gives_way_to_the_configured_one(damage, tiny_model, tmp_path, store, server, caplog):
+def test_store_with_damaged_active_model_opens_the_configured_one(damage, tiny_model, tmp_path, store, server, caplog):
     new = changed(tiny_model, floor=0.2)
     server.files["/m"] = new
     fetched = store.fetch(server.url("/m"), digest(new))
     store.activate(fetched)
-    if damage == "model":  # still a model that runs, and another one
+    if damage == "model":  # still a valid model, but another one
         fetched.path.write_bytes(changed(tiny_model, floor=0.3))
     elif damage == "gone":
         fetched.path.unlink()
@@ -208,7 +208,7 @@ def test_a_damaged_model_gives_way_to_the_configured_one(damage, tiny_model, tmp
     assert f"back to {tiny_model}" in caplog.text
 
 
-def test_a_note_that_points_elsewhere_opens_no_other_file(tiny_model, tmp_path, store):
+def test_store_with_forged_note_opens_the_configured_model(tiny_model, tmp_path, store):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "active.json").write_text(json.dumps({"sha256": "../../etc/passwd"}))
     assert store.open().path == tiny_model

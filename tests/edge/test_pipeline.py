@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.messages import Alert, ModelReference
-from ppe_edge.model.detector import Detections
 from ppe_edge.pictures.snapshot import SnapshotConfig, make_snapshot
 from ppe_edge.pipeline import Model, Pipeline
 from ppe_edge.rules.tracker import Tracker, TrackerConfig
@@ -12,6 +11,7 @@ from ppe_edge.rules.violations import RuleConfig
 from ppe_edge.telemetry import Asked, Telemetry
 
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64), alarm_thresholds={"helmet": 0.5, "none": 0.5})
 GREY = np.full((200, 300, 3), 90, np.uint8)

@@ -4,12 +4,11 @@ import cv2
 import numpy as np
 import pytest
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.model.detector import Detections
 from ppe_edge.pictures.sampler import Sampler, SamplerConfig
 
 from ppe_yolo.core.contract import ModelContract
-from ppe_yolo.data.audit import audit
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.sources.voc import read_voc_annotation
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64))
@@ -48,9 +47,9 @@ def test_what_is_kept_is_a_data_set_without_errors_slivers_left_out(tmp_path):
     for number, found in enumerate((UNSURE, sliver)):
         picture = np.random.default_rng(number).integers(0, 256, NOISE.shape, dtype=np.uint8)
         assert sampler.offer(Frame("gate", number, 10.0 * number, 0.0, picture), found) is not None
-    report = audit(tmp_path / "samples", load_class_map("default"), progress=False)
-    assert [p for p in report.problems if p.severity == "error"] == [] and report.left_out == 0
-    boxes = sorted(o.box_xyxy for images in report.images.values() for i in images for o in i.objects)
+    dataset = AnnotatedDataset.open(tmp_path / "samples", on_error="skip", progress=False)
+    assert dataset.errors == [] and dataset.left_out == 0
+    boxes = sorted(o.box_xyxy for images in dataset.splits.values() for i in images for o in i.objects)
     assert boxes == [(0, 0, 20, 30), (20, 20, 50, 60), (50, 20, 90, 80)]
 
 

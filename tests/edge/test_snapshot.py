@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.model.detector import Detections
 from ppe_edge.pictures.snapshot import (
     CELLS,
     NO_BOXES,
@@ -18,6 +17,7 @@ from ppe_edge.pictures.snapshot import (
 from ppe_edge.rules.tracker import Track
 
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 64))
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)

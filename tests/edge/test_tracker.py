@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ppe_edge.model.detector import Detections
-from ppe_edge.rules.geometry import enlarged, is_inside, pairwise_iou, pairwise_iou_and_cover
+from ppe_edge.rules.geometry import enlarged, is_inside
 from ppe_edge.rules.tracker import Tracker, TrackerConfig
 from pydantic import ValidationError
+
+from ppe_yolo.core.boxes import pairwise_iou, pairwise_iou_and_cover
+from ppe_yolo.core.detections import Detections
 
 CONFIG = TrackerConfig(high_score=0.3, low_score=0.1, keep_s=1.0)
 

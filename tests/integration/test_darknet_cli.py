@@ -1,7 +1,7 @@
 """`import-darknet` and `export-darknet` against OpenCV's reader of Darknet networks.
 
-The networks are composed and their weights drawn by this file alone, which follows the published cfg files and knows nothing
-of ours: whatever it and OpenCV agree on, we must find too.
+This file builds the networks and draws their weights on its own, after the published cfg files and without the library's code:
+where it and OpenCV agree, the library must agree too.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,26 +17,22 @@ from numpy.typing import NDArray
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.export.darknet import read_class_names
-from ppe_yolo.inference.detector import (
-    CHECKPOINT_KEY,
-    TorchDetector,
-    build_network,
-    describe_network,
-    load_detector,
-    read_checkpoint,
-)
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint
+from ppe_yolo.inference.loading import load_detector
+from ppe_yolo.inference.torch_detector import TorchDetector
 from ppe_yolo.model.yolov3 import YoloV3
 
 HEIGHT, WIDTH = 64, 96
 SCORE_FLOOR = 0.01  # of a contract, when nothing else is said
 RunCli = Callable[..., int]
 YOLOV3_ANCHORS = "10,13, 16,30, 33,23, 30,61, 62,45, 59,119, 116,90, 156,198, 373,326"
+HEAD_ANCHORS = "8,10, 11,14, 15,19, 20,25, 28,34, 38,46, 54,65, 90,108, 180,216"
 TINY_ANCHORS = "10,14, 23,27, 37,58, 81,82, 135,169, 344,319"
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Networks this small only wait for each other's threads."""
+    """In networks this small, threads only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -73,27 +69,43 @@ def _head(classes: int, mask: str, anchors: str) -> list[dict[str, Any]]:
     return [last, yolo]
 
 
-def _yolov3(classes: int) -> list[dict[str, Any]]:
-    """cfg/yolov3.cfg."""
-    layers = [_conv(32, 3)]
-    for filters, count in ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)):
+def _darknet53(
+    classes: int, stages: tuple[tuple[int, int], ...], repeats: int, routes: tuple[int, int], anchors: str
+) -> list[dict[str, Any]]:
+    """Layers as in cfg/yolov3.cfg.
+
+    Args:
+        classes: Number of classes.
+        stages: (filters, residual blocks) of the backbone's stages.
+        repeats: Pairs of a 1x1 and a 3x3 convolution before each head.
+        routes: Last layers of the fourth and the third stage.
+        anchors: Nine pairs.
+    """
+    layers = [_conv(stages[0][0] // 2, 3)]
+    for filters, count in stages:
         layers.append(_conv(filters, 3, 2))
         shortcut = {"name": "shortcut", "from": -3, "activation": "linear"}
         layers += [_conv(filters // 2, 1), _conv(filters, 3), shortcut] * count
-    layers += [_conv(512, 1), _conv(1024, 3)] * 3 + _head(classes, "6,7,8", YOLOV3_ANCHORS)
-    layers += [{"name": "route", "layers": "-4"}, _conv(256, 1), {"name": "upsample", "stride": 2}]
-    layers += [
-        {"name": "route", "layers": "-1, 61"},
-        *[_conv(256, 1), _conv(512, 3)] * 3,
-        *_head(classes, "3,4,5", YOLOV3_ANCHORS),
-    ]
-    layers += [{"name": "route", "layers": "-4"}, _conv(128, 1), {"name": "upsample", "stride": 2}]
-    layers += [
-        {"name": "route", "layers": "-1, 36"},
-        *[_conv(128, 1), _conv(256, 3)] * 3,
-        *_head(classes, "0,1,2", YOLOV3_ANCHORS),
-    ]
+    filters = stages[-1][0] // 2
+    layers += [_conv(filters, 1), _conv(2 * filters, 3)] * repeats + _head(classes, "6,7,8", anchors)
+    for route, mask in zip(routes, ("3,4,5", "0,1,2"), strict=True):
+        filters //= 2
+        layers += [{"name": "route", "layers": "-4"}, _conv(filters, 1), {"name": "upsample", "stride": 2}]
+        layers += [{"name": "route", "layers": f"-1, {route}"}, *[_conv(filters, 1), _conv(2 * filters, 3)] * repeats]
+        layers += _head(classes, mask, anchors)
     return layers
+
+
+def _yolov3(classes: int) -> list[dict[str, Any]]:
+    """cfg/yolov3.cfg."""
+    stages = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
+    return _darknet53(classes, stages, repeats=3, routes=(61, 36), anchors=YOLOV3_ANCHORS)
+
+
+def _small(classes: int) -> list[dict[str, Any]]:
+    """Half the width of cfg/yolov3.cfg, and a quarter of its depth."""
+    stages = ((32, 1), (64, 1), (128, 2), (256, 2), (512, 1))
+    return _darknet53(classes, stages, repeats=2, routes=(22, 15), anchors=HEAD_ANCHORS)
 
 
 def _tiny(classes: int) -> list[dict[str, Any]]:
@@ -108,6 +120,7 @@ def _tiny(classes: int) -> list[dict[str, Any]]:
 
 
 YOLOV3 = Published("yolov3", _yolov3, (105, 93, 81), 248_007_048)
+SMALL = Published("yolov3-small", _small, (51, 41, 31), 29_929_672)
 TINY = Published("yolov3-tiny", _tiny, (22, 15), 35_434_956)
 
 
@@ -151,7 +164,7 @@ def _draw_convolution(rng: np.random.Generator, layer: dict[str, Any], before: i
     return np.concatenate([*numbers, (kernels * dim[:, None]).ravel()]).astype("<f4")
 
 
-def _picture(seed: int) -> NDArray[np.uint8]:
+def _image(seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -164,7 +177,7 @@ def _run_opencv(
 
 
 def _raw_maps(network: YoloV3, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """In Darknet's form: [1, A * (5 + C), H, W] each."""
+    """Returns raw maps in Darknet's layout: [1, A * (5 + C), H, W] each."""
     with torch.inference_mode():
         maps = network.eval()(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
     return [m.permute(0, 1, 4, 2, 3).flatten(1, 2).numpy() for m in maps]
@@ -177,24 +190,24 @@ def _load(path: Path) -> tuple[YoloV3, ModelContract]:
 def _iou(a: list[float], b: list[float]) -> float:
     meet = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - meet
-    return meet / union if union > 0 else 0.0  # OpenCV's own suppression takes two empty boxes for one
+    return meet / union if union > 0 else 0.0  # OpenCV's own suppression merges two empty boxes
 
 
 def _opencv_detections(cfg: Path, weights: Path, image: NDArray[np.uint8]) -> list[tuple[int, float, list[float]]]:
-    """Labels, scores and boxes_xyxy in falling order of score, from OpenCV's decoding."""
+    """Returns labels, scores and boxes_xyxy by descending score, decoded by OpenCV."""
     size = np.array([WIDTH, HEIGHT] * 2)
-    rows = np.concatenate(_run_opencv(cfg, weights, image))  # centre and size as parts of the input, objectness, scores
+    rows = np.concatenate(_run_opencv(cfg, weights, image))  # centre and size relative to the input, objectness, scores
     centre, half = rows[:, :2], rows[:, 2:4] / 2
     boxes_xyxy = (np.concatenate([centre - half, centre + half], axis=1) * size).clip(0, size)
-    places, labels = np.nonzero(rows[:, 5:] >= SCORE_FLOOR)
+    rows_above_floor, labels = np.nonzero(rows[:, 5:] >= SCORE_FLOOR)
     found: list[tuple[int, float, list[float]]] = []
-    for score, label, place in sorted(
-        zip(rows[places, 5 + labels].tolist(), labels.tolist(), places, strict=True), reverse=True
+    for score, label, row in sorted(
+        zip(rows[rows_above_floor, 5 + labels].tolist(), labels.tolist(), rows_above_floor, strict=True), reverse=True
     ):
-        box = boxes_xyxy[place].tolist()
+        box = boxes_xyxy[row].tolist()
         if not any(label == other and _iou(box, kept) > 0.5 for other, _, kept in found):
             found.append((label, score, box))
-    # what lies beyond the picture takes part in the suppression, and is no detection
+    # boxes outside the image take part in the suppression, but are no detections
     return [(label, score, box) for label, score, box in found if box[2] > box[0] and box[3] > box[1]]
 
 
@@ -207,11 +220,13 @@ def _assert_same_detections(network: YoloV3, contract: ModelContract, expected: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("published", [YOLOV3, TINY], ids=lambda p: p.architecture)
-def test_coco_weights_there_and_back(published: Published, tmp_path: Path, run_cli: RunCli, capsys) -> None:
+@pytest.mark.parametrize("published", [YOLOV3, SMALL, TINY], ids=lambda p: p.architecture)
+def test_import_and_export_of_coco_weights_matches_opencv(
+    published: Published, tmp_path: Path, run_cli: RunCli, capsys
+) -> None:
     cfg, weights = _write_network(tmp_path, published, classes=80, seed=1)
     assert weights.stat().st_size == published.size
-    image, head_layers = _picture(3), [f"conv_{n}" for n in published.heads]
+    image, head_layers = _image(3), [f"conv_{n}" for n in published.heads]
     checkpoint, exported = tmp_path / "imported.ckpt", tmp_path / "exported.weights"
     size = ("--input-size", HEIGHT, WIDTH)
     assert run_cli("import-darknet", weights, "--architecture", published.architecture, "--out", checkpoint, *size) == 0
@@ -222,7 +237,7 @@ def test_coco_weights_there_and_back(published: Published, tmp_path: Path, run_c
     assert contract.class_names == read_class_names("coco") and contract.input_size == (HEIGHT, WIDTH)
     expected = _run_opencv(cfg, weights, image, head_layers)
     for ours, theirs in zip(_raw_maps(network, image), expected, strict=True):
-        assert 0.5 < theirs.std() < 3  # of order 1, so that the tolerance means something
+        assert 0.5 < theirs.std() < 3  # of order 1, so that the tolerance is meaningful
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
     assert run_cli("export-darknet", checkpoint, "--out", exported) == 0
@@ -247,16 +262,16 @@ def _import(few_classes: tuple[Path, Path, Path], out: Path, *more: object) -> l
     return ["import-darknet", weights, "--architecture", "yolov3-tiny", "--out", out, *size, "--class-names", names, *more]
 
 
-def test_detections_are_those_of_opencv(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli) -> None:
+def test_imported_network_detects_like_opencv(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli) -> None:
     cfg, weights, _ = few_classes
     assert run_cli(*_import(few_classes, tmp_path / "a.ckpt")) == 0
     network, contract = _load(tmp_path / "a.ckpt")
     assert contract.class_names == ("helmet", "none", "vest", "crane")
-    _assert_same_detections(network, contract, _opencv_detections(cfg, weights, _picture(4)), _picture(4))
+    _assert_same_detections(network, contract, _opencv_detections(cfg, weights, _image(4)), _image(4))
 
 
 @pytest.mark.parametrize("box_coding", ["bounded", "darknet"])
-def test_a_network_of_ours_runs_in_opencv(box_coding: str, tmp_path: Path, run_cli: RunCli) -> None:
+def test_exported_network_runs_in_opencv_and_imports_again(box_coding: str, tmp_path: Path, run_cli: RunCli) -> None:
     torch.manual_seed(0)
     anchors = [[9.25, 12], [13, 16], [17, 21], [23, 28], [33, 40], [54, 63]]
     network = YoloV3("yolov3-tiny", 2, anchors, box_coding)
@@ -277,9 +292,9 @@ def test_a_network_of_ours_runs_in_opencv(box_coding: str, tmp_path: Path, run_c
 
     cfg = exported.with_suffix(".cfg")
     cfg.write_text(cfg.read_text().replace("[yolo]\n", f"[yolo]\nthresh={SCORE_FLOOR}\n"))
-    _assert_same_detections(network, contract, _opencv_detections(cfg, exported, _picture(5)), _picture(5))
+    _assert_same_detections(network, contract, _opencv_detections(cfg, exported, _image(5)), _image(5))
 
-    # what the weights do not say is read from the cfg and the names beside them
+    # facts that the weights lack are read from the cfg and names next to them
     again = ["import-darknet", exported, "--architecture", "yolov3-tiny", "--out"]
     assert run_cli(*again, tmp_path / "again.ckpt") == 0
     back, promised = _load(tmp_path / "again.ckpt")
@@ -290,7 +305,7 @@ def test_a_network_of_ours_runs_in_opencv(box_coding: str, tmp_path: Path, run_c
 
 
 @pytest.mark.parametrize(("classes", "first"), [(80, [23, 27]), (2, [10, 14])])
-def test_the_cfg_of_tiny_that_was_mended_after_its_weights(
+def test_import_of_published_tiny_uses_anchors_of_its_training(
     classes: int, first: list[int], tmp_path: Path, run_cli: RunCli
 ) -> None:
     cfg, weights = _write_network(tmp_path, TINY, classes=classes, seed=6)
@@ -300,7 +315,7 @@ def test_the_cfg_of_tiny_that_was_mended_after_its_weights(
     out = tmp_path / "a.ckpt"
     assert run_cli("import-darknet", weights, "--architecture", "yolov3-tiny", "--out", out) == 0
     network, contract = _load(out)
-    assert network.anchors_wh.reshape(-1, 2).tolist()[0] == first  # one's own network was trained as its cfg says
+    assert network.anchors_wh.reshape(-1, 2).tolist()[0] == first  # a network of the user's own was trained as its cfg says
     assert network.anchors_wh.reshape(-1, 2).tolist()[3] == [81, 82]
     assert contract.input_size == (HEIGHT, WIDTH)
 
@@ -313,7 +328,7 @@ def _fit(site: Path, checkpoint: Path, run_dir: Path, *more: str) -> list[object
     ]
 
 
-def test_fine_tuning_says_what_starts_at_random(
+def test_fine_tuning_logs_tensors_that_start_at_random(
     few_classes: tuple[Path, Path, Path], tiny_site: Path, tmp_path: Path, run_cli: RunCli, caplog, capsys
 ) -> None:
     caplog.set_level("INFO")
@@ -322,9 +337,9 @@ def test_fine_tuning_says_what_starts_at_random(
     line = next(m for m in caplog.messages if "tensors from" in m)
     heads = "body.heads.0.1.bias, body.heads.0.1.weight, body.heads.1.1.bias, body.heads.1.1.weight"
     assert line.endswith(f"at random: {heads}")
-    assert not any("box_coding" in m for m in caplog.messages)  # heads that are new spoke of no boxes before
+    assert not any("box_coding" in m for m in caplog.messages)  # new heads had no box coding before
 
-    # an import that drops the heads says so, refuses to detect, and trains as well
+    # an import without the heads reports that, cannot detect, and can be trained
     caplog.clear()
     two = tmp_path / "two.names"
     two.write_text("helmet\nnone\n")
@@ -337,7 +352,7 @@ def test_fine_tuning_says_what_starts_at_random(
     assert next(m for m in caplog.messages if "tensors from" in m).endswith(f"at random: {heads}")
 
 
-def test_heads_of_another_coding_are_announced(
+def test_fine_tuning_logs_heads_with_another_box_coding(
     few_classes: tuple[Path, Path, Path], tiny_site: Path, tmp_path: Path, run_cli: RunCli, caplog
 ) -> None:
     caplog.set_level("INFO")
@@ -350,7 +365,9 @@ def test_heads_of_another_coding_are_announced(
     assert next(m for m in caplog.messages if "tensors from" in m).endswith("a.ckpt")  # none at random
 
 
-def test_mistakes_are_one_line(few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli, capsys) -> None:
+def test_darknet_commands_report_user_errors_in_one_line(
+    few_classes: tuple[Path, Path, Path], tmp_path: Path, run_cli: RunCli, capsys
+) -> None:
     _, weights, names = few_classes
     out = tmp_path / "a.ckpt"
     cut = tmp_path / "cut.weights"
@@ -372,7 +389,7 @@ def test_mistakes_are_one_line(few_classes: tuple[Path, Path, Path], tmp_path: P
     bad.write_bytes(weights.read_bytes())
     text = weights.with_suffix(".cfg").read_text()
     for cfg, expected in (
-        (text.replace("[yolo]", "[yolo]\nscale_x_y=1.05"), "[(1.05, 0)]: such a network cannot be taken over"),
+        (text.replace("[yolo]", "[yolo]\nscale_x_y=1.05"), "[(1.05, 0)]: other box codings cannot be imported"),
         (text.replace("mask=3,4,5", "mask=3,4,9"), "bad.cfg: expected the cfg of a YOLOv3"),
         ("", "bad.cfg: expected the cfg of a YOLOv3"),
     ):

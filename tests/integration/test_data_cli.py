@@ -1,4 +1,4 @@
-"""`ppe-yolo data` through the real command line: between a folder and a folder, and between a folder and a real Azurite."""
+"""`ppe-yolo data` with a folder and with a real Azurite as the store."""
 
 import os
 import re
@@ -18,7 +18,7 @@ import pytest
 
 RunCli = Callable[..., int]
 PPE_YOLO = [sys.executable, "-m", "ppe_yolo.cli"]
-# the account and key that every Azurite has, as its documentation says
+# the documented account and key of every Azurite
 ACCOUNT, KEY = "devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 SETTINGS = ("CONNECTION_STRING", "ACCOUNT_NAME", "ACCOUNT_KEY", "SAS_TOKEN", "ANON")
 MANY = 400
@@ -59,7 +59,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture(params=["folder", "azurite"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty place, with access by the variables that Azure's own tools know."""
+    """URL of an empty store; access is configured by Azure's own variables."""
     for name in SETTINGS:
         monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
     if request.param == "folder":
@@ -69,15 +69,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     from adlfs import AzureBlobFileSystem
 
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection(port))
-    AzureBlobFileSystem.clear_instance_cache()  # which knows nothing of variables that change
+    AzureBlobFileSystem.clear_instance_cache()  # the cache ignores changed variables
     yield f"az://c{uuid.uuid4().hex}/helmets"
     AzureBlobFileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory, make_voc: Callable[..., Path]) -> Path:
-    """Enough files to be stopped in the middle; nobody decodes the photos."""
-    root = make_voc(tmp_path_factory.mktemp("many") / "photos", ["a"], {"trainval": ["a"]})
+    """Enough files to interrupt a transfer; the images are never decoded."""
+    root = make_voc(tmp_path_factory.mktemp("many") / "folder", ["a"], {"trainval": ["a"]})
     random, xml = np.random.default_rng(0), (root / "Annotations" / "a.xml").read_text()
     for i in range(MANY):
         (root / "JPEGImages" / f"{i:03d}.jpg").write_bytes(random.bytes(2000))
@@ -91,17 +91,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def numbers(out: str) -> tuple[int, int, int]:
-    """All files, those that travelled, those that were there."""
+    """Number of all files, of those transferred, and of those already present."""
     found = re.search(
-        r"version [0-9a-f]{16}: ([\d,]+) files; ([\d,]+) (?:sent|fetched) \([\d.]+ MB\), ([\d,]+) were there", out
+        r"version [0-9a-f]{16}: ([\d,]+) files; ([\d,]+) (?:uploaded|downloaded) \([\d.]+ MB\), ([\d,]+) already present", out
     )
     assert found is not None, out
-    total, moved, there = (int(n.replace(",", "")) for n in found.groups())
-    return total, moved, there
+    total, moved, present = (int(n.replace(",", "")) for n in found.groups())
+    return total, moved, present
 
 
 def kill_when(reached: Callable[[], bool], *command: object) -> None:
-    """Starts the command line and kills it once that holds."""
+    """Starts the command line and kills it once `reached` is true."""
     process = subprocess.Popen([*PPE_YOLO, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 300
     while not reached():
@@ -113,30 +113,30 @@ def kill_when(reached: Callable[[], bool], *command: object) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def test_versions_come_and_go(
+def test_push_list_and_pull_versions(
     url: str, tmp_path: Path, make_voc: Callable[..., Path], run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    photos = make_voc(tmp_path / "photos", ["ä photo", "b"], {"trainval": ["ä photo", "b"]})
-    assert run_cli("data", "push", photos, url) == 0
+    folder = make_voc(tmp_path / "folder", ["ä image", "b"], {"trainval": ["ä image", "b"]})
+    assert run_cli("data", "push", folder, url) == 0
     first = re.findall(r"version (\w+)", capsys.readouterr().out)[0]
-    before = contents(photos)
-    make_voc(photos, ["c"], {"test": ["c"]})
-    assert run_cli("data", "push", photos, url) == 0
+    before = contents(folder)
+    make_voc(folder, ["c"], {"test": ["c"]})
+    assert run_cli("data", "push", folder, url) == 0
     out = capsys.readouterr().out
     assert numbers(out) == (8, 8, 0)
     second = re.findall(r"version (\w+)", out)[0]
-    assert run_cli("data", "push", photos, url) == 0
+    assert run_cli("data", "push", folder, url) == 0
     assert numbers(capsys.readouterr().out) == (8, 0, 8)
     assert run_cli("data", "list", url) == 0
     assert re.findall(r"[0-9a-f]{16}", capsys.readouterr().out) == [first, second]
     assert run_cli("data", "pull", url, tmp_path / "new") == 0
     assert run_cli("data", "pull", url, tmp_path / "old", "--version", first) == 0
-    assert contents(tmp_path / "new") == contents(photos)
+    assert contents(tmp_path / "new") == contents(folder)
     assert contents(tmp_path / "old") == before
     assert run_cli("audit", tmp_path / "new") == 0
 
 
-def test_a_push_and_a_pull_killed_in_the_middle_go_on(
+def test_killed_push_and_pull_resume(
     url: str, many: Path, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filesystem, root = fsspec.url_to_fs(url, use_listings_cache=False)
@@ -152,7 +152,7 @@ def test_a_push_and_a_pull_killed_in_the_middle_go_on(
     there = sent()
     assert 10 <= there < total, "the push was over before it was killed"
     assert run_cli("data", "list", url) == 0
-    assert not re.search(r"[0-9a-f]{16}", capsys.readouterr().out)  # it is not seen
+    assert not re.search(r"[0-9a-f]{16}", capsys.readouterr().out)  # an incomplete version is invisible
     assert run_cli("data", "push", many, url) == 0
     out = numbers(capsys.readouterr().out)
     assert out == (total, total - there, there)
@@ -160,7 +160,7 @@ def test_a_push_and_a_pull_killed_in_the_middle_go_on(
     folder = tmp_path / "pulled"
     kill_when(lambda: len(list(folder.rglob("*.jpg"))) >= 10, "data", "pull", url, folder)
     arrived = contents(folder)
-    assert arrived.items() <= contents(many).items()  # whole files alone
+    assert arrived.items() <= contents(many).items()  # complete files only
     assert len(arrived) < total, "the pull was over before it was killed"
     assert run_cli("data", "pull", url, folder) == 0
     assert numbers(capsys.readouterr().out) == (total, total - len(arrived), len(arrived))
@@ -168,8 +168,8 @@ def test_a_push_and_a_pull_killed_in_the_middle_go_on(
     assert not (folder / ".ppe-yolo").exists()
 
 
-def test_no_key_in_any_output(azurite: int, tmp_path: Path, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another key is refused at once, in one line that holds neither it nor the signature made with it."""
+def test_output_contains_no_key(azurite: int, tmp_path: Path, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong key fails at once, in one line with neither the key nor the signature made with it."""
     wrong = KEY[::-1].replace("=", "A")[:-2] + "=="
     signature = "sv=2021-06-08&sr=c&sp=rwl&sig=aHVudGVyMg%3D%3D"
     with_key = {"AZURE_STORAGE_CONNECTION_STRING": connection(azurite, wrong)}

@@ -205,11 +205,11 @@ def test_start_from_weights_of_another_number_of_classes(
 MISTAKES = [
     (("--config", "nope"), "expected a recipe (quickstart, yolov3, yolov3-small, yolov3-tiny) or a YAML file, got 'nope'"),
     (("--data.root", "nowhere"), "nowhere: expected a Pascal VOC folder"),
-    (("--data.class_map", "nope"), "class map: expected one of default, gdut-hwd"),
+    (("--data.class_map", "nope"), "class_map: expected one of default, gdut-hwd"),
     (("--data.class_map", "hard-hat-workers"), "does not mention the name 'none'"),
     (("--data.input_size", "[100,100]"), "multiples of 32, got (100, 100)"),
     (("--data.multi_scale", "[100,200]"), "data.multi_scale: expected (smallest, largest) in multiples of 32"),
-    (("--data.val_fraction", "1.5"), "data.val_fraction: expected a part between 0 and 1"),
+    (("--data.val_fraction", "1.5"), "data.val_fraction: expected a fraction between 0 and 1"),
     (("--data.batch_size", "0"), "data.batch_size: expected 1 or more, got 0"),
     (("--data.rooot", "x"), "unrecognized arguments: --data.rooot x"),
     (("--model.anchors_wh", "[[1,2]]"), "yolov3-tiny takes 6 pairs of a positive width and height"),

@@ -56,7 +56,7 @@ def test_predict_draws_and_tells(run_dir: Path, tmp_path: Path, capsys: pytest.C
     out = tmp_path / "out"
     command = ["predict", str(run_dir / "checkpoints/best.ckpt"), *map(str, photos), str(broken), "--out", str(out)]
     assert run_cli(*command) == 2
-    assert "1 of 4 photos failed" in capsys.readouterr().err
+    assert "1 of 4 images failed" in capsys.readouterr().err
     rows = json.loads((out / "predictions.json").read_text())
     assert [Path(r["image"]).name for r in rows] == [p.name for p in photos]
     for row, photo in zip(rows, photos, strict=True):
@@ -87,8 +87,8 @@ def test_scripts_run_from_a_bare_checkout(run_dir: Path, tmp_path: Path) -> None
 def test_quickstart_on_own_photos_needs_a_known_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
 ) -> None:
+    from ppe_yolo.core.voc_xml import write_voc_annotation
     from ppe_yolo.data.annotation import AnnotatedObject
-    from ppe_yolo.data.sources.voc import write_voc_annotation
     from ppe_yolo.data.synthetic import draw_site_dataset
 
     data = tmp_path / "data"

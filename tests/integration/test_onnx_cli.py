@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from ppe_yolo.core.contract import ModelContract
-from ppe_yolo.data.audit import audit
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
 from ppe_yolo.export import quantize
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, describe_network, load_detector
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
+from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.model.yolov3 import YoloV3
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 96), max_detections=30)
@@ -80,7 +80,7 @@ def test_ranges_leave_out_what_is_rare(tmp_path: Path, run_cli, monkeypatch, dat
 
 
 def test_every_photo_is_read_once_in_chunks(make_voc: Callable[..., Path], tmp_path: Path) -> None:
-    photos = audit(make_voc(tmp_path, PHOTOS), load_class_map()).images["trainval"][:11]
+    photos = AnnotatedDataset.open(make_voc(tmp_path, PHOTOS)).splits["trainval"][:11]
     count = iter(range(100))
     reader = quantize._Photos(photos, CONTRACT, lambda: next(count))
     read = []
@@ -155,7 +155,7 @@ def test_quantize(tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], m
     assert [p.name for p in tmp_path.iterdir()] == ["model.int8.onnx"]
 
     assert run_cli("quantize", model, "--calibration", data, "--out", refused) == 2
-    assert "does not tell which photos it was validated on" in capsys.readouterr().err
+    assert "does not record its validation images" in capsys.readouterr().err
     assert run_cli("quantize", out, "--calibration", data, "--out", refused) == 2
     assert "quantised already" in capsys.readouterr().err
     assert run_cli("quantize", model, "--calibration", data, "--out", model) == 2

@@ -16,7 +16,8 @@ import torch
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, load_detector
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY
+from ppe_yolo.inference.loading import load_detector
 
 RunCli = Callable[..., int]
 
@@ -112,7 +113,7 @@ def test_val_split_of_checkpoint_without_record_needs_options(
     torch.save(checkpoint, tmp_path / "old.ckpt")
     command = ["evaluate", tmp_path / "old.ckpt", "--data", site, "--split", "val", "--out", tmp_path / "out", "--pictures", 0]
     assert run_cli(*command) == 2
-    assert "does not tell which photos it was validated on" in error(capsys)
+    assert "does not record its validation images" in error(capsys)
     assert run_cli(*command, "--val-fraction", 0.3, "--seed", 5) == 0
     truths = [json.loads((d / "ground_truth.json").read_text())["images"] for d in (tmp_path / "out", measured["val"])]
     assert truths[0] == truths[1]
@@ -130,9 +131,8 @@ def test_report_warns_about_thresholds_from_few_objects(
     for category in truth["categories"]:
         count = sum(a["category_id"] == category["id"] for a in truth["annotations"])
         low, high = json.loads((tmp_path / "operating_point.json").read_text())["classes"][category["name"]]["recall_interval"]
-        warning = (
-            f"{category['name']}: chosen on {count} objects: recall is known only as {100 * low:.0f} to {100 * high:.0f} %"
-        )
+        shown = {"none": "bare head"}.get(category["name"], category["name"])
+        warning = f"{shown}: chosen on {count} objects: recall is known only as {100 * low:.0f} to {100 * high:.0f} %"
         assert (warning in printed) == (high - low > 0.15)
     assert "chosen on" in printed.replace("chosen on these validation images", "")
 

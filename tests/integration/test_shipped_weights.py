@@ -14,7 +14,8 @@ import yaml
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.synthetic import draw_site_dataset
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, load_detector, read_checkpoint
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, read_checkpoint
+from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.weights import FOLDER, find_model, model_names
 
 RunCli = Callable[..., int]

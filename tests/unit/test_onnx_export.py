@@ -20,9 +20,10 @@ from ppe_yolo.export.graph import with_decoded_outputs
 from ppe_yolo.export.onnx import build_model, export_onnx
 from ppe_yolo.export.parity import ParityError, Tolerance, compare, parity_pictures
 from ppe_yolo.export.quantize import body_nodes, pool_first
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
 from ppe_yolo.inference.deployable import DeployableNetwork
-from ppe_yolo.inference.detector import CHECKPOINT_KEY, TorchDetector, describe_network
 from ppe_yolo.inference.onnx_detector import OnnxDetector
+from ppe_yolo.inference.torch_detector import TorchDetector
 from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3
 

@@ -33,7 +33,7 @@ def test_unknown_processor_keeps_to_the_safe_side(tmp_path: Path, monkeypatch: p
 
 
 def test_choice_of_photos_follows_from_the_seed() -> None:
-    images = [AnnotatedImage(f"{i}.jpg", (), None, str(i)) for i in range(50)]
+    images = [AnnotatedImage(image=f"{i}.jpg", objects=(), source=None, image_id=str(i)) for i in range(50)]
     chosen = choose_photos(images, 10, seed=3)
     assert chosen == choose_photos(images, 10, seed=3) != choose_photos(images, 10, seed=4)
     assert len({c.image for c in chosen}) == 10 and set(chosen) <= set(images)

@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.dataset import Batch
-from ppe_yolo.inference.detector import CHECKPOINT_KEY
+from ppe_yolo.data.loading.samples import Batch
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY
 from ppe_yolo.training.loss import AssignConfig, LossConfig
 from ppe_yolo.training.task import DetectorTask, OptimizerConfig, lr_factor, to_network_input
 

@@ -1,4 +1,4 @@
-"""Models that come with the library: their names, how their checkpoints are packed, and trainings that start from them."""
+"""The bundled models: their names, their packed checkpoints, and training that starts from them."""
 
 import io
 
@@ -9,7 +9,7 @@ from ppe_yolo import weights
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.export.pack import pack_checkpoint
-from ppe_yolo.inference.detector import build_network, describe_network, read_checkpoint
+from ppe_yolo.inference.checkpoint import build_network, describe_network, read_checkpoint
 from ppe_yolo.model.yolov3 import YoloV3, default_anchors_wh
 from ppe_yolo.training.task import DetectorTask
 from ppe_yolo.weights import find_model, model_names
@@ -29,24 +29,29 @@ def folder(tmp_path, monkeypatch):
     return own
 
 
-def test_a_name_stands_for_the_file_of_its_kind(folder):
+def test_find_model_by_name_returns_file_of_requested_kind(folder):
     assert model_names() == ["helmet-tiny", "vest"]
     assert find_model("helmet-tiny", "checkpoint") == folder / "helmet-tiny.ckpt"
     assert find_model("helmet-tiny", "onnx") == folder / "helmet-tiny.int8.onnx"
     assert find_model("helmet-tiny.ckpt", "onnx") == folder / "helmet-tiny.ckpt"
 
 
-def test_the_users_own_files_come_first(folder, tmp_path):
+def test_find_model_prefers_files_of_the_user(folder, tmp_path):
     (tmp_path / "vest").touch()
     (tmp_path / "helmet-tiny.ckpt").touch()
     for name in ("vest", "helmet-tiny.ckpt"):
         assert find_model(name, "onnx").resolve() == tmp_path / name
-    for name in ("other/helmet-tiny", "../own/README.md", "nowhere.ckpt", "README.onnx"):  # not ours: their readers refuse them
+    for name in (
+        "other/helmet-tiny",
+        "../own/README.md",
+        "nowhere.ckpt",
+        "README.onnx",
+    ):  # their readers report them
         assert str(find_model(name, "onnx")) == name
 
 
 @pytest.mark.parametrize("name", ["helmet-tyni", "helmet-tiny.int8", "README.md"])
-def test_a_wrong_name_lists_the_names(folder, name):
+def test_find_model_of_unknown_name_lists_bundled_models(folder, name):
     with pytest.raises(UserError, match=f"^{name}: expected a model file or one of the names helmet-tiny, vest, got no such"):
         find_model(name, "onnx")
 
@@ -62,7 +67,7 @@ def packed(network):
     return pack_checkpoint(network, describe_network(network, CONTRACT))
 
 
-def test_a_packed_checkpoint_is_small_and_reads_like_any_other(network, packed, tmp_path):
+def test_packed_checkpoint_is_small_and_reads_like_any_other(network, packed, tmp_path):
     whole = io.BytesIO()
     torch.save({"state_dict": network.state_dict()}, whole)
     assert len(packed) < 0.45 * len(whole.getvalue())
@@ -71,17 +76,17 @@ def test_a_packed_checkpoint_is_small_and_reads_like_any_other(network, packed, 
     assert contract == CONTRACT and torch.equal(again.anchors_wh, network.anchors_wh)
     for (key, was), (_, now) in zip(network.state_dict().items(), again.state_dict().items(), strict=True):
         assert now.dtype == was.dtype, key
-        if was.ndim == 4:  # eight significant bits: half of 1/128 at most
+        if was.ndim == 4:  # eight significant bits: an error of at most half of 1/128
             assert ((now - was).abs() <= was.abs() / 256).all() and not torch.equal(now, was), key
         else:
             assert torch.equal(now, was), key
 
 
-def test_the_same_weights_make_the_same_bytes(network, packed):
+def test_pack_checkpoint_is_deterministic(network, packed):
     assert pack_checkpoint(network, describe_network(network, CONTRACT)) == packed
 
 
-def test_a_training_takes_the_anchors_of_its_weights(packed, tmp_path, caplog):
+def test_detector_task_takes_anchors_of_its_weights(packed, tmp_path, caplog):
     path = tmp_path / "small.ckpt"
     path.write_bytes(packed)
     with caplog.at_level("INFO"):

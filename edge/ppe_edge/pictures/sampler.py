@@ -1,22 +1,24 @@
 """The loop back: pictures that the model was unsure of, with a draft annotation, for the next training set."""
 
 import logging
-import os
-import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.model.detector import Detections
 from ppe_edge.pictures.snapshot import hide_heads
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.voc_xml import AnnotatedObject, write_voc_annotation
 
 QUALITY = 95
 HIDDEN_FROM = 0.05  # a head that may be none is hidden as well
+_PRIVATE = 0o600  # permissions of the files, since they may show people
 
 _log = logging.getLogger(__name__)
 
@@ -70,8 +72,8 @@ class Sampler:
         try:
             kept = self._keep(frame, detections)
             self._forget_oldest()
-        except OSError as error:  # a full disk must not stop the alerts
-            _log.warning("%s: a sample could not be kept (%s)", frame.camera, error.strerror or error)
+        except (OSError, UserError) as error:  # a full disk must not stop the alerts
+            _log.warning("%s: a sample could not be kept (%s)", frame.camera, error)
             return None
         return kept
 
@@ -85,51 +87,30 @@ class Sampler:
         if not done:
             raise OSError("the picture could not be encoded")
         photo = self._folder / "JPEGImages" / f"{stem}.jpg"
-        _write(self._folder / "Annotations" / f"{stem}.xml", self._draft(frame, detections, photo.name))
-        _write(photo, bytes(data))
+        write_voc_annotation(
+            self._folder / "Annotations" / f"{stem}.xml",
+            image_name=photo.name,
+            image_size=frame.image.shape,
+            objects=self._draft(frame, detections),
+            source="draft of a model, to be corrected",
+            mode=_PRIVATE,
+        )
+        with atomic_path(photo, _PRIVATE) as temporary:
+            temporary.write_bytes(bytes(data))
         return photo
 
-    def _draft(self, frame: Frame, detections: Detections, file_name: str) -> bytes:
-        root = ElementTree.Element("annotation")
-        ElementTree.SubElement(root, "folder").text = "JPEGImages"
-        ElementTree.SubElement(root, "filename").text = file_name
-        ElementTree.SubElement(ElementTree.SubElement(root, "source"), "annotation").text = "draft of a model, to be corrected"
-        height, width, depth = frame.image.shape
-        size = ElementTree.SubElement(root, "size")
-        for key, value in (("width", width), ("height", height), ("depth", depth)):
-            ElementTree.SubElement(size, key).text = str(value)
+    def _draft(self, frame: Frame, detections: Detections) -> Iterator[AnnotatedObject]:
+        height, width = frame.image.shape[:2]
         for box, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True):
             if score < self._config.draft_from:
                 continue
-            # the corners as `ppe-yolo` takes them: pixels of the photo from 0, the last ones its width and height
-            corners = [max(0, round(float(x))) for x in (box[0], box[1], min(width, box[2]), min(height, box[3]))]
-            if corners[0] >= corners[2] or corners[1] >= corners[3]:
-                continue  # a sliver at the picture's edge, which the audit would call an error
-            item = ElementTree.SubElement(root, "object")
-            ElementTree.SubElement(item, "name").text = self._class_names[int(label)]
-            ElementTree.SubElement(item, "difficult").text = "0"
-            place = ElementTree.SubElement(item, "bndbox")
-            for key, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
-                ElementTree.SubElement(place, key).text = str(value)
-        ElementTree.indent(root)
-        return bytes(ElementTree.tostring(root, encoding="utf-8")) + b"\n"
+            # the convention of `ppe-yolo`: pixels from 0, where x2 and y2 may be as large as width and height
+            x1, y1, x2, y2 = (max(0, round(float(x))) for x in (box[0], box[1], min(width, box[2]), min(height, box[3])))
+            if x1 < x2 and y1 < y2:  # the audit would reject a sliver at the edge of the image
+                yield AnnotatedObject(self._class_names[int(label)], (x1, y1, x2, y2))
 
     def _forget_oldest(self) -> None:
         photos = sorted((self._folder / "JPEGImages").glob("*.jpg"), key=lambda p: p.stat().st_mtime_ns)
         for photo in photos[: max(0, len(photos) - self._config.keep)]:
             photo.unlink(missing_ok=True)
             (self._folder / "Annotations" / f"{photo.stem}.xml").unlink(missing_ok=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.model.detector import Detections
 from ppe_edge.rules.tracker import Track
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.drawing import BARE_HEAD, colour_of
 
 Image = NDArray[np.uint8]
 
@@ -21,10 +22,7 @@ MARGIN = 0.15  # part of its size by which more than the box is hidden
 HIDDEN_FROM = 0.1  # what the model takes for a head with so low a score is hidden as well, though it is no track yet
 LOWEST_QUALITY = 30
 NO_BOXES = np.empty((0, 4), dtype=np.float32)
-# RGB that colour-blind people tell apart as well (Okabe & Ito 2008)
-_COLOURS = {"none": (213, 40, 40), "helmet": (0, 158, 115)}
-_OTHER = (0, 114, 178)
-_ALARMED = _COLOURS["none"]  # whatever the violation's class is called
+_ALARMED = BARE_HEAD  # whatever the violation's class is called
 
 
 class SnapshotConfig(BaseModel):
@@ -84,15 +82,15 @@ def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
     thin = max(1, round(max(size) / 640))
     # the alarmed ones last, so that nothing covers them
     for track, box in sorted(zip(view.tracks, boxes, strict=True), key=lambda pair: pair[0].id in alarmed):
-        text = f"{view.contract.class_names[track.label]} {track.score:.2f} #{track.id}"
+        name = view.contract.display_name(view.contract.class_names[track.label])
+        text = f"{name} {track.score:.2f} #{track.id}"
         if track.seen and track.id in alarmed:
             thick = 4 * thin
             around = box + np.array([-1, -1, 1, 1]) * (thick // 2 + 1)  # what it is about stays free
             most = np.array([size[0], size[1], size[0], size[1]]) - 1 - thick // 2
             _frame(canvas, np.clip(around, thick // 2, most), f"ALERT: {text}", _ALARMED, thick)
         elif track.seen and track.score >= view.thresholds[track.label]:
-            name = view.contract.class_names[track.label]
-            _frame(canvas, box, text, _COLOURS.get(name, _OTHER), thin)
+            _frame(canvas, box, text, colour_of(name, track.label), thin)
     return canvas
 
 

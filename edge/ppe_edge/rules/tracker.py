@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ppe_edge.model.detector import Detections
-from ppe_edge.rules.geometry import enlarged, pairwise_iou, pairwise_iou_and_cover
+from ppe_edge.rules.geometry import enlarged
+from ppe_yolo.core.boxes import pairwise_iou, pairwise_iou_and_cover
+from ppe_yolo.core.detections import Detections
 
 # Two detections that overlap more are one head, whatever their classes. The model itself only merges those of one class that
 # overlap by half; what is left are a head with and without its neck, or with and without the helmet.

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ppe_edge.errors import EdgeError
-from ppe_edge.rules.geometry import enlarged, is_inside, pairwise_iou
+from ppe_edge.rules.geometry import enlarged, is_inside
 from ppe_edge.rules.tracker import Track
+from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.contract import ModelContract
 
 Point = tuple[float, float]

@@ -1,1 +1,1 @@
-"""Formats of annotated data sets: Pascal VOC folders and annotation lists."""
+"""Formats of annotated images."""

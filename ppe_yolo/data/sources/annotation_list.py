@@ -1,4 +1,4 @@
-"""The compiled annotation list of the original helmet system: one line a photo, `PATH_OR_URL x1,y1,x2,y2,class ...`."""
+"""Annotation lists of the original helmet system: one line per image, `PATH_OR_URL x1,y1,x2,y2,class ...`."""
 
 import math
 import re
@@ -6,28 +6,62 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.images import is_url, shown
-from ppe_yolo.data.sources.voc import AnnotationError
+from ppe_yolo.data.sources.base import AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.text import read_lines
 
+LINE = "`PATH x1,y1,x2,y2,class ...`"
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _BOX = re.compile(rf"({_NUMBER}),({_NUMBER}),({_NUMBER}),({_NUMBER}),([^\s,]+)")
 
 
-def write_annotation_list(path: Path, images: Iterable[AnnotatedImage]) -> None:
-    """Writes a list.
+class AnnotationLists:
+    """One or more annotation lists. Keys are `split:line number`.
 
-    Spaces, commas and percent signs of class names are written as %20, %2C and %25, since a line is divided by them;
-    those of paths stay. The list knows no `difficult` mark.
+    Args:
+        lists: Split -> list.
 
     Raises:
-        AnnotationError: The path of a photo has a line break or looks like a box, so that it could not be read again.
+        UserError: A list is empty or cannot be read.
+    """
+
+    def __init__(self, lists: dict[str, Path]) -> None:
+        self.splits: dict[str, list[str]] = {}
+        self.problems: list[Problem] = []
+        self._lines: dict[str, tuple[Path, int, str]] = {}
+        for split, path in lists.items():
+            lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
+            if not lines:
+                raise UserError(file=path, expected=f"lines of the form {LINE}", got="an empty file")
+            self.splits[split] = [f"{split}:{number}" for number, _ in lines]
+            self._lines.update({f"{split}:{number}": (path, number, line) for number, line in lines})
+
+    def read(self, key: str) -> Entry:
+        """See `Source.read`."""
+        path, number, line = self._lines[key]
+        location = f"{path}:{number}"
+        image = read_annotation_line(line, path, number)
+        if not is_url(image.image) and not Path(image.image).is_file():
+            raise AnnotationError(f"no such image {image.image}", file=location, hint="add the image, or remove the line")
+        return Entry(image=image, location=location)
+
+
+def write_annotation_list(path: Path, images: Iterable[AnnotatedImage]) -> None:
+    """Writes an annotation list.
+
+    Spaces, commas and percent signs in class names are written as %20, %2C and %25, since they separate the fields of a line.
+    Paths are written as they are. The format has no `difficult` flag.
+
+    Raises:
+        AnnotationError: The path of an image contains a line break or looks like a box, so the list could not be read back.
     """
     lines = []
     for image in images:
         if "\n" in image.image or image.image.strip() != image.image or _is_box(image.image.rpartition(" ")[2]):
-            raise AnnotationError(f"{path}: no line can hold the path {shown(image.image)!r}: rename the photo")
+            raise AnnotationError(f"the format cannot hold the path {shown(image.image)!r}", file=path, hint="rename the image")
         boxes = [",".join(f"{v:.10g}" for v in o.box_xyxy) + "," + _quoted(o.class_name) for o in image.objects]
         lines.append(" ".join([image.image, *boxes]))
     write_text(path, "".join(line + "\n" for line in lines))
@@ -38,32 +72,32 @@ def _quoted(class_name: str) -> str:
 
 
 def _is_box(text: str) -> bool:
-    """Whether it is a box, or was meant to be one; a path may hold commas, too."""
+    """Whether the text is a box, or was meant to be one. A path may contain commas, too."""
     return text.count(",") >= 3 and not is_url(text) and not text.lower().endswith(IMAGE_SUFFIXES)
 
 
 def read_annotation_line(line: str, path: Path, number: int) -> AnnotatedImage:
-    """Reads one line; photos with relative paths lie beside the list.
+    """Reads one line. Relative paths of images are relative to the folder of the list.
 
     Raises:
-        AnnotationError: Not of that form; names file and line.
+        AnnotationError: The line does not have the expected form; names file and line.
     """
-    where = f"{path}:{number}"
+    location = f"{path}:{number}"
     rest, objects = line.strip(), []
-    # boxes are taken from the right, so that a path may hold spaces
+    # boxes are taken from the right, since a path may contain spaces
     while True:
         head, space, last = rest.rpartition(" ")
         match = _BOX.fullmatch(last)
         if match is None:
             break
         if not space:
-            raise AnnotationError(f"{where}: expected `PATH x1,y1,x2,y2,class ...`, got boxes without a path")
+            raise AnnotationError(file=location, expected=LINE, got="boxes without a path")
         x1, y1, x2, y2 = (float(v) for v in match.groups()[:4])
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
-            raise AnnotationError(f"{where}: expected finite numbers, got {last!r}")
+            raise AnnotationError(file=location, expected="finite numbers", got=repr(last))
         objects.append(AnnotatedObject(unquote(match[5]), (x1, y1, x2, y2)))
         rest = head.rstrip()
     if _is_box(last):
-        raise AnnotationError(f"{where}: expected a box x1,y1,x2,y2,class, got {last!r}: mend or remove it")
+        raise AnnotationError(file=location, expected="a box x1,y1,x2,y2,class", got=repr(last), hint="fix or remove the box")
     image = rest if is_url(rest) else str(path.parent / rest)
-    return AnnotatedImage(image, tuple(reversed(objects)), path, shown(rest))
+    return AnnotatedImage(image=image, objects=tuple(reversed(objects)), source=path, image_id=shown(rest))

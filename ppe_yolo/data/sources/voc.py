@@ -1,36 +1,29 @@
-"""Pascal VOC annotation files: one XML a photo. XML is untrusted input."""
+"""Pascal VOC annotation files: one XML file per image. XML is untrusted input."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import Element, ElementTree, ParseError, SubElement, indent
+from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedObject
+from ppe_yolo.data.sources.base import AnnotationError
 
 MAX_XML_BYTES = 4 * 1024 * 1024
 
 
-class AnnotationError(UserError):
-    """An annotation that cannot be used; names the file and the object."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VocAnnotation:
-    """What one XML says.
+    """Content of one XML file.
 
     Attributes:
-        path: The XML.
-        filename: The photo's file name as the XML has it, or "".
-        size: (height, width, channels) as the XML has it; None where it has none.
-        objects: The marked objects, class names as written; coordinates raw. VOC counts pixels from 1 and many tools
-            count from 0; nothing in a file tells which, so nothing is shifted (at most one pixel, as in the original
-            helmet system).
+        path: The XML file.
+        filename: The file name of the image according to the XML, or "".
+        size: (height, width, channels) according to the XML; None if it is missing.
+        objects: The annotated objects with raw names and coordinates. VOC counts pixels from 1, many tools count from 0, and
+            nothing in a file says which. So nothing is shifted; the error is at most one pixel.
     """
 
     path: Path
@@ -40,39 +33,44 @@ class VocAnnotation:
 
 
 def read_voc_annotation(path: Path) -> VocAnnotation:
-    """Reads one XML.
+    """Reads one XML file.
 
     Raises:
-        AnnotationError: Empty, too large, not XML, with a DTD or entities, not an annotation, or an object without a
-            name or with a box that is no box of finite numbers.
+        AnnotationError: The file is empty, too large, not XML, has a DTD or entities, or is not an annotation; or an object has
+            no name or no box of finite numbers.
     """
     try:
         size = path.stat().st_size
         if size > MAX_XML_BYTES:
-            raise AnnotationError(f"{path}: expected at most {MAX_XML_BYTES} bytes of XML, got {size}")
+            raise AnnotationError(file=path, expected=f"at most {MAX_XML_BYTES} bytes of XML", got=str(size))
         data = path.read_bytes()
     except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror})") from error
+        raise AnnotationError(f"cannot be read ({error.strerror})", file=path) from error
     if not data.strip():
-        raise AnnotationError(f"{path}: expected a Pascal VOC annotation, got an empty file: annotate again, or remove it")
+        raise AnnotationError(
+            file=path,
+            expected="a Pascal VOC annotation",
+            got="an empty file",
+            hint="annotate the image again, or remove the file",
+        )
     try:
         root = fromstring(data, forbid_dtd=True)
     except DefusedXmlException as error:
-        raise AnnotationError(f"{path}: XML with a DTD or entities is refused ({type(error).__name__})") from error
-    # an unknown or wrong encoding is a LookupError or a ValueError, whatever the parser's own kind is for the rest
+        raise AnnotationError(f"XML with a DTD or entities is not accepted ({type(error).__name__})", file=path) from error
+    # an unknown or wrong encoding raises LookupError or ValueError; the parser raises ParseError for the rest
     except (ParseError, ValueError, LookupError) as error:
-        raise AnnotationError(f"{path}: expected XML, got something else ({error})") from error
+        raise AnnotationError(file=path, expected="XML", got=f"something else ({error})") from error
     if root.tag != "annotation":
-        raise AnnotationError(f"{path}: expected <annotation> at the top, got <{root.tag}>")
+        raise AnnotationError(file=path, expected="the root element <annotation>", got=f"<{root.tag}>")
     objects = tuple(_read_object(path, i, node) for i, node in enumerate(root.iter("object"), start=1))
-    return VocAnnotation(path, (root.findtext("filename") or "").strip(), _read_size(root), objects)
+    return VocAnnotation(path=path, filename=(root.findtext("filename") or "").strip(), size=_read_size(root), objects=objects)
 
 
 def _read_object(path: Path, number: int, node: Element) -> AnnotatedObject:
     name = (node.findtext("name") or "").strip()
-    where = f"{path}: object {number} ({name or 'no name'})"
+    item = f"object {number} ({name or 'no name'})"
     if not name:
-        raise AnnotationError(f"{where}: expected a <name>, got none")
+        raise AnnotationError(file=path, item=item, expected="a <name>", got="none")
     values = []
     for key in ("xmin", "ymin", "xmax", "ymax"):
         text = node.findtext(f"bndbox/{key}")
@@ -81,7 +79,7 @@ def _read_object(path: Path, number: int, node: Element) -> AnnotatedObject:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise AnnotationError(f"{where}: expected a number in <{key}>, got {text!r}")
+            raise AnnotationError(file=path, item=item, expected=f"a number in <{key}>", got=repr(text))
         values.append(value)
     x1, y1, x2, y2 = values
     difficult = (node.findtext("difficult") or "0").strip().lower() in ("1", "true")
@@ -92,35 +90,5 @@ def _read_size(root: Element) -> tuple[int, int, int] | None:
     try:
         height, width, depth = (int(float(root.findtext(f"size/{k}") or "")) for k in ("height", "width", "depth"))
     except (ValueError, OverflowError):
-        return None  # the audit warns; the photo itself tells its size
+        return None  # the audit warns and uses the size of the image
     return height, width, depth
-
-
-def write_voc_annotation(
-    path: Path, *, image_name: str, image_size: tuple[int, int, int], objects: Sequence[AnnotatedObject]
-) -> None:
-    """Writes one XML.
-
-    Args:
-        path: Where to.
-        image_name: The photo's file name.
-        image_size: (height, width, channels).
-        objects: The marked objects.
-    """
-    root = Element("annotation")
-    SubElement(root, "folder").text = "JPEGImages"
-    SubElement(root, "filename").text = image_name
-    size = SubElement(root, "size")
-    for key, value in zip(("height", "width", "depth"), image_size, strict=True):
-        SubElement(size, key).text = str(value)
-    SubElement(root, "segmented").text = "0"
-    for item in objects:
-        node = SubElement(root, "object")
-        SubElement(node, "name").text = item.class_name
-        SubElement(node, "difficult").text = str(int(item.difficult))
-        box = SubElement(node, "bndbox")
-        for key, number in zip(("xmin", "ymin", "xmax", "ymax"), item.box_xyxy, strict=True):
-            SubElement(box, key).text = f"{number:.10g}"
-    indent(root)
-    with atomic_path(path) as temporary:
-        ElementTree(root).write(temporary, encoding="utf-8")

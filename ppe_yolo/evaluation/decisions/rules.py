@@ -67,7 +67,7 @@ def parse_rules(texts: Sequence[str], class_names: Sequence[str]) -> dict[str, R
         confidence = _number(match["confidence"]) / 100 if match and match["confidence"] else None
         if match is None or not np.isfinite(limit):
             raise UserError(
-                setting="--rule",
+                setting="rule",
                 expected=f"{EXAMPLES}, optionally for one class (none:...)",
                 got=repr(text),
             )
@@ -78,19 +78,19 @@ def parse_rules(texts: Sequence[str], class_names: Sequence[str]) -> dict[str, R
             kind = "worst-recall"
         if limit < 0 or (kind != "false-alarms" and not 0 < limit <= 1):
             expected = "0 or more" if kind == "false-alarms" else "a recall above 0 and up to 1"
-            raise UserError(setting="--rule", expected=expected, got=repr(text))
+            raise UserError(setting="rule", expected=expected, got=repr(text))
         if confidence is not None and (kind == "false-alarms" or not 0.5 <= confidence < 1 or limit == 1):
             raise UserError(
-                setting="--rule", expected="a recall below 1 with a confidence from 50 % to below 100 %", got=repr(text)
+                setting="rule", expected="a recall below 1 with a confidence from 50 % to below 100 %", got=repr(text)
             )
         name = match["name"]
         if name is not None and name not in class_names:
             raise UserError(
-                setting="--rule", expected=f"one of the classes {', '.join(class_names)}", got=f"{name!r} in {text!r}"
+                setting="rule", expected=f"one of the classes {', '.join(class_names)}", got=f"{name!r} in {text!r}"
             )
         if name in given:
             raise UserError(
-                setting="--rule",
+                setting="rule",
                 expected=f"one rule {f'for {name}' if name else 'for all classes'}",
                 got=f"{given[name]} and {text}",
             )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_yolo.core.boxes import intersection_and_areas
 from ppe_yolo.data.annotation import AnnotatedImage
 
 Ints = NDArray[np.int64]
@@ -151,18 +152,16 @@ def overlapping_pairs(
     d = np.repeat(np.arange(len(keys)), counts)
     t = by_key[np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts - first, counts)]
     # column by column: ten times as fast as rows of four
-    ax1, ay1, ax2, ay2 = (column[d] for column in detections.boxes_xyxy.T)
-    bx1, by1, bx2, by2 = (column[t] for column in targets.boxes_xyxy.T)
-    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + border
-    height = np.minimum(ay2, by2) - np.maximum(ay1, by1) + border
-    touching = (width > 0) & (height > 0)
-    intersection = width * height
-    own = (ax2 - ax1 + border) * (ay2 - ay1 + border)
-    union = own + (bx2 - bx1 + border) * (by2 - by1 + border) - intersection
+    intersection, own, other = intersection_and_areas(
+        np.stack([column[d] for column in detections.boxes_xyxy.T]),
+        np.stack([column[t] for column in targets.boxes_xyxy.T]),
+        border=border,
+    )
+    union = own + other - intersection
     if crowds:
         union = np.where(targets.difficult[t], own, union)
     iou = np.zeros(len(d))
-    np.divide(intersection, union, out=iou, where=touching & (union > 0))
+    np.divide(intersection, union, out=iou, where=(intersection > 0) & (union > 0))
     near = iou >= min_iou
     return Pairs(d[near], t[near], iou[near])
 

@@ -139,17 +139,15 @@ def draw_confusion(matrix: Ints, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_calibration(display_names: Sequence[str], class_names: Sequence[str], calibrations: Sequence[Calibration]) -> Figure:
+def draw_calibration(class_names: Sequence[str], calibrations: Sequence[Calibration]) -> Figure:
     """Share of detections that are right against their mean score, one line per class."""
     figure, axes = _axes(xlabel="mean score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
     axes.plot((0, 1), (0, 1), color="black", linewidth=1, label="perfect")
-    for label, (name, class_name, one) in enumerate(zip(display_names, class_names, calibrations, strict=True)):
+    for label, (name, one) in enumerate(zip(class_names, calibrations, strict=True)):
         filled = one.counts > 0
         form = "os^Dv"[label % 5] + _STYLES[label % 4]
         error = "" if one.error is None else f", ECE {one.error:.3f}"
-        axes.plot(
-            one.mean_score[filled], one.precision[filled], form, color=class_colour(class_name, label), label=f"{name}{error}"
-        )
+        axes.plot(one.mean_score[filled], one.precision[filled], form, color=class_colour(name, label), label=f"{name}{error}")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
 
@@ -216,14 +214,14 @@ def draw_charts(material: Material, figures: SplitFigures, training: Mapping[str
                     n: [figures.by_size[s].per_class[:, k].mean() for s in ("small", "medium", "large")]
                     for k, n in enumerate(names)
                 },
-                [class_colour(n, k) for k, n in enumerate(material.class_names)],
+                [class_colour(n, k) for k, n in enumerate(names)],
             ),
             "Average precision by size of object: "
             + ", ".join(f"{s} {percent(figures.by_size[s].mean())}" for s in ("small", "medium", "large")),
         ),
         _chart(
             "calibration",
-            draw_calibration(names, material.class_names, figures.calibrations),
+            draw_calibration(names, figures.calibrations),
             f"Share of detections that are right against their score; expected calibration error "
             f"{listed([c.error for c in figures.calibrations], '{:.3f}')}.",
         ),

@@ -43,7 +43,7 @@ def crop(
     focus_xyxy: Floats,
     annotated_xyxy: Floats,
     detected_xyxy: Floats | None = None,
-    label: tuple[int, str, str, float] | None = None,
+    label: tuple[int, str, float] | None = None,
 ) -> bytes:
     """A JPEG of the surroundings of a box.
 
@@ -54,7 +54,7 @@ def crop(
         focus_xyxy: The box in question [4].
         annotated_xyxy: All annotated boxes of the image [N, 4].
         detected_xyxy: The detection in question [4]; None for a missed object.
-        label: Its label, class name, display name and score.
+        label: Its label, display name and score.
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = focus_xyxy
@@ -74,12 +74,12 @@ def crop(
         for colour, line in (((0, 0, 0), thick + 2), (GROUND_TRUTH, thick)):
             cv2.rectangle(canvas, corners[:2], corners[2:], colour, line)
     if detected_xyxy is not None and label is not None:
-        number, name, display_name, score = label
+        number, name, score = label
         corners = np.rint((detected_xyxy - shift) * scale).astype(int).tolist()
         colour = colour_of(name, number)
         cv2.rectangle(canvas, corners[:2], corners[2:], colour, 3)
         box = ((detected_xyxy - shift) * scale)[None]
-        canvas = draw_boxes(canvas, box, np.array([0]), [display_name], np.array([score]), colour=colour)
+        canvas = draw_boxes(canvas, box, np.array([0]), [name], np.array([score]), colour=colour)
     done, data = cv2.imencode(".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
         raise RuntimeError("OpenCV cannot write a JPEG")
@@ -98,7 +98,7 @@ def draw_false_alarms(material: Material, alarms: Sequence[FalseAlarm]) -> list[
             box,
             _annotated_boxes(material, image),
             box,
-            (label, material.class_names[label], shown, score),
+            (label, shown, score),
         )
         where = material.annotated[image].image_id
         result.append(Crop(jpeg=jpeg, title=f"{shown} {score:.2f}: {alarm.kind}", where=where, anchor=f"alarm-{d}"))

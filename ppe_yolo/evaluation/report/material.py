@@ -67,14 +67,16 @@ def read_material(
         UserError: A file cannot be read, or belongs to other images, classes or another split.
     """
     data_sets = open_data_sets(data, class_map, split=split, on_error=on_error)
-    class_names = data_sets[0].class_map.class_names
+    class_names = data_sets[0].dataset.class_map.class_names
     path = detections.with_name(GROUND_TRUTH_FILE)
     if path.exists():
         recorded = read_ground_truth(path)
         _check(recorded, path, split, class_names)
         info, domains = recorded.info, _recorded_domains(recorded, path, data_sets, split)
     else:
-        info, domains = EvaluationInfo(split=split), [_whole_domain(one, split, path, detections.name) for one in data_sets]
+        display_names = data_sets[0].dataset.class_map.display_names
+        info = EvaluationInfo(split=split, display_names=display_names)
+        domains = [_whole_domain(one, split, path, detections.name) for one in data_sets]
     truth = ground_truth_of(domains, class_names, info)
     return Material(
         truth=truth,
@@ -102,14 +104,14 @@ def _check(recorded: GroundTruth, path: Path, split: str, class_names: tuple[str
 
 def _whole_domain(data_set: DataSet, split: str, path: Path, detections: str) -> Domain:
     """Without a record: the split as the data has it."""
-    if split == VAL and VAL not in data_set.report.images:
+    if split == VAL and VAL not in data_set.dataset.splits:
         raise UserError(
             f"missing next to {detections}, but it records which images were held out for validation ({data_set.root} has no "
             f"split {VAL})",
             file=path,
             hint="evaluate again",
         )
-    return _as_domain(data_set, data_set.report.split(split))
+    return _as_domain(data_set, data_set.dataset.split(split))
 
 
 def _recorded_domains(recorded: GroundTruth, path: Path, data_sets: Sequence[DataSet], split: str) -> list[Domain]:
@@ -125,17 +127,17 @@ def _recorded_domains(recorded: GroundTruth, path: Path, data_sets: Sequence[Dat
     domains = []
     for name in recorded.domains:
         data_set = given[name]
-        report = data_set.report
+        dataset = data_set.dataset
         prefix = f"{name}/" if name else ""
         names = [i.name.removeprefix(prefix) for i in recorded.images if i.domain == name]
-        held_out = split == VAL and VAL not in report.images
-        images = {a.image_id: a for a in report.split(training_split(report) if held_out else split)}
+        held_out = split == VAL and VAL not in dataset.splits
+        images = {a.image_id: a for a in dataset.split(training_split(dataset) if held_out else split)}
         missing = [n for n in names if n not in images]
         more = [] if held_out else sorted(set(images) - set(names))
         if missing or more:
             what = f"{missing[0]!r} is not in the split" if missing else f"{more[0]!r} was not measured"
             raise UserError(
-                f"holds other images than {report.root} ({what})",
+                f"holds other images than {dataset.root} ({what})",
                 file=path,
                 hint="evaluate again, or give the data that was evaluated",
             )
@@ -147,10 +149,10 @@ def _as_domain(data_set: DataSet, images: list[AnnotatedImage]) -> Domain:
     return Domain(
         name=data_set.domain,
         root=data_set.root,
-        class_map=data_set.class_map.name,
+        class_map=data_set.dataset.class_map.name,
         images=images,
-        sizes=[data_set.report.sizes[i.image] for i in images],
-        skipped=data_set.report.left_out,
+        sizes=[data_set.dataset.sizes[i.image] for i in images],
+        skipped=data_set.dataset.left_out,
     )
 
 

@@ -63,11 +63,11 @@ def write_report(
     if rules and split != VAL:
         raise UserError(
             f"thresholds are chosen on validation images alone, got --split {split}",
-            setting="--rule",
+            setting="rule",
             hint="report on --split val, then pass its operating_point.json with --operating-point",
         )
     if rules and thresholds is not None:
-        raise UserError("choose thresholds by a rule or pass them with --operating-point, not both", setting="--rule")
+        raise UserError("choose thresholds by a rule or pass them with --operating-point, not both", setting="rule")
     chosen_by = parse_rules(rules, names) if split == VAL and thresholds is None else {}
     if chosen_by:
         origin = "chosen on these validation images"

@@ -1,4 +1,4 @@
-"""The compiled annotation list of the original system."""
+"""Annotation lists of the original helmet system."""
 
 from pathlib import Path
 
@@ -9,34 +9,34 @@ from hypothesis import strategies as st
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.sources.annotation_list import read_annotation_line, write_annotation_list
-from ppe_yolo.data.sources.source import open_source
-from ppe_yolo.data.sources.voc import AnnotationError
+from ppe_yolo.data.sources.base import AnnotationError
+from ppe_yolo.data.sources.open_source import open_source
 
 LIST = Path("/lists/voc_train.txt")
 
 
 def image(path: str, *objects: AnnotatedObject) -> AnnotatedImage:
-    return AnnotatedImage(path, objects, LIST, path)
+    return AnnotatedImage(image=path, objects=objects, source=LIST, image_id=path)
 
 
 def read(line: str) -> AnnotatedImage:
     return read_annotation_line(line, LIST, 7)
 
 
-def test_the_exact_line_of_the_original(tmp_path: Path) -> None:
+def test_annotation_list_matches_original_bytes(tmp_path: Path) -> None:
     url = "https://ppe.blob.core.windows.net/container/JPEGImages/000001.jpg"
     helmet, none = AnnotatedObject("helmet", (1, 22, 333, 44)), AnnotatedObject("none", (5.5, 6, 7, 8))
     write_annotation_list(tmp_path / "voc_train.txt", [image(url, helmet, none), image("/photos/b.jpg")])
     assert (tmp_path / "voc_train.txt").read_bytes() == (
         b"https://ppe.blob.core.windows.net/container/JPEGImages/000001.jpg 1,22,333,44,helmet 5.5,6,7,8,none\n/photos/b.jpg\n"
     )
-    assert read(f"{url} 1,22,333,44,helmet 5.5,6,7,8,none\n") == AnnotatedImage(url, (helmet, none), LIST, url)
+    assert read(f"{url} 1,22,333,44,helmet 5.5,6,7,8,none\n") == image(url, helmet, none)
 
 
-def test_paths(tmp_path: Path) -> None:
+def test_read_line_accepts_paths_with_spaces_commas_and_urls(tmp_path: Path) -> None:
     box = "1,2,3,4,helmet"
     assert read(f"/a/site photos/5 May.jpg {box}").image == "/a/site photos/5 May.jpg"
-    assert read(f"photos/b.jpg {box}").image == "/lists/photos/b.jpg"  # relative ones lie beside the list
+    assert read(f"photos/b.jpg {box}").image == "/lists/photos/b.jpg"  # relative to the folder of the list
     assert read(f"photos/a,b,c,d.jpg {box}").image == "/lists/photos/a,b,c,d.jpg"
     assert read("photos/a,b,c,d.jpg").objects == ()
     assert read(f"abfs://box@account.dfs.core.windows.net/a b.jpg {box}").image.startswith("abfs://box@account")
@@ -44,12 +44,12 @@ def test_paths(tmp_path: Path) -> None:
     assert read("/a/b.jpg\r").image == "/a/b.jpg"
 
 
-def test_a_photo_keeps_its_id_when_its_signature_changes() -> None:
+def test_read_line_image_id_ignores_signature_of_url() -> None:
     ids = {read(f"https://host/a.jpg?sig={s} 1,2,3,4,helmet").image_id for s in ("old", "new")}
     assert ids == {"https://host/a.jpg"}
 
 
-def test_names_with_spaces_and_commas(tmp_path: Path) -> None:
+def test_annotation_list_quotes_spaces_and_commas_in_names(tmp_path: Path) -> None:
     name = "No Safety, 100% 帽子"
     write_annotation_list(tmp_path / "l.txt", [image("/a.jpg", AnnotatedObject(name, (1, 2, 3, 4)))])
     line = (tmp_path / "l.txt").read_text(encoding="utf-8")
@@ -69,17 +69,18 @@ def test_names_with_spaces_and_commas(tmp_path: Path) -> None:
         ("https://u:secret@host/a.jpg?sig=secret 1,2,3,4,", "got '1,2,3,4,'"),
     ],
 )
-def test_refusals_name_file_and_line(line: str, why: str) -> None:
-    with pytest.raises(AnnotationError) as refused:
+def test_read_line_malformed_raises_with_file_and_line(line: str, why: str) -> None:
+    with pytest.raises(AnnotationError) as raised:
         read(line)
-    assert str(refused.value).startswith("/lists/voc_train.txt:7: ")
-    assert why in str(refused.value)
-    assert "secret" not in str(refused.value)
+    assert raised.value.file == "/lists/voc_train.txt:7"
+    assert str(raised.value).startswith("/lists/voc_train.txt:7: ")
+    assert why in str(raised.value)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("path", ["/a\nb.jpg", " /a.jpg", "/a.jpg ", "/a 1,2,3,4,x"])
-def test_a_path_that_could_not_be_read_again_is_not_written(tmp_path: Path, path: str) -> None:
-    with pytest.raises(AnnotationError, match="rename the photo"):
+def test_write_list_path_that_cannot_be_read_back_raises(tmp_path: Path, path: str) -> None:
+    with pytest.raises(AnnotationError, match="rename the image"):
         write_annotation_list(tmp_path / "l.txt", [image(path)])
     assert not (tmp_path / "l.txt").exists()
 
@@ -91,37 +92,37 @@ OBJECTS = st.builds(AnnotatedObject, NAMES, st.tuples(*[NUMBERS] * 4))
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(photos=st.lists(st.tuples(PATHS, st.lists(OBJECTS, max_size=3)), min_size=1, max_size=3))
-def test_what_is_written_is_read(tmp_path: Path, photos: list[tuple[str, list[AnnotatedObject]]]) -> None:
+@given(images=st.lists(st.tuples(PATHS, st.lists(OBJECTS, max_size=3)), min_size=1, max_size=3))
+def test_annotation_list_round_trip(tmp_path: Path, images: list[tuple[str, list[AnnotatedObject]]]) -> None:
     path = tmp_path / "round.txt"
-    write_annotation_list(path, [image(p, *objects) for p, objects in photos])
+    write_annotation_list(path, [image(p, *objects) for p, objects in images])
     lines = path.read_bytes().decode().split("\n")
     assert lines.pop() == ""
     again = [read_annotation_line(line, path, n) for n, line in enumerate(lines, start=1)]
-    assert [(i.image, list(i.objects)) for i in again] == photos
+    assert [(i.image, list(i.objects)) for i in again] == images
 
 
-def test_folders_of_lists(tmp_path: Path) -> None:
+def test_open_source_reads_folder_of_lists(tmp_path: Path) -> None:
     (tmp_path / "voc_trainval.txt").write_text("a.jpg 1,2,3,4,helmet\n\nb.jpg\n")
     (tmp_path / "voc_test.txt").write_text("﻿c.jpg\n", encoding="utf-8")
     source = open_source(tmp_path)
     assert source.splits == {"test": ["test:1"], "trainval": ["trainval:1", "trainval:3"]}
-    with pytest.raises(AnnotationError, match=r"voc_trainval.txt:3: no such photo .*/b.jpg: add it, or remove the line"):
+    with pytest.raises(AnnotationError, match=r"voc_trainval.txt:3: no such image .*/b.jpg: add the image, or remove the line"):
         source.read("trainval:3")
     (tmp_path / "more_test.txt").write_text("d.jpg\n")
-    with pytest.raises(UserError, match=r"one list a split, got more_test.txt and voc_test.txt"):
+    with pytest.raises(UserError, match=r"one list for the split test, got more_test.txt and voc_test.txt: merge them"):
         open_source(tmp_path)
 
 
-@pytest.mark.parametrize(("content", "why"), [(b"\n \n", "got an empty file"), (b"\xff\xfea", "expected a list in UTF-8")])
-def test_lists_that_are_none(tmp_path: Path, content: bytes, why: str) -> None:
+@pytest.mark.parametrize(("content", "why"), [(b"\n \n", "got an empty file"), (b"\xff\xfea", "expected a UTF-8 text file")])
+def test_open_source_unreadable_list_raises(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / "voc_test.txt").write_bytes(content)
-    with pytest.raises(UserError, match=why) as refused:
+    with pytest.raises(UserError, match=why) as raised:
         open_source(tmp_path)
-    assert str(tmp_path / "voc_test.txt") in str(refused.value)
+    assert str(tmp_path / "voc_test.txt") in str(raised.value)
 
 
-def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
-    for root, got in ((tmp_path, "a folder with none of them"), (tmp_path / "no", "no such folder")):
+def test_open_source_folder_without_data_set_raises(tmp_path: Path) -> None:
+    for root, got in ((tmp_path, "a folder with neither"), (tmp_path / "no", "no such folder")):
         with pytest.raises(UserError, match=f"expected a Pascal VOC folder .* got {got}"):
             open_source(root)

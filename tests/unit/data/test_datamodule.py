@@ -1,4 +1,4 @@
-"""The data of a training: which photos it uses, which it leaves alone, and when it stops."""
+"""The data of a training: images that are used, left out or held out, and errors."""
 
 import shutil
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.datamodule import DetectionDataModule
-from ppe_yolo.data.dataset import DomainSampler
+from ppe_yolo.data.loading.samplers import DomainSampler
 
 BOX = (8, 8, 30, 30)
 
@@ -22,7 +22,7 @@ def made(root: Path, **options: Any) -> DetectionDataModule:
 
 
 def ids(module: DetectionDataModule) -> tuple[set[str], set[str]]:
-    """Names of the photos to train on and to validate on."""
+    """Names of the training and of the validation images."""
     training, validation = ([i.image_id for i in part] for part in (module.train_images, module.val_images))
     assert len(set(training)) == len(training)
     assert len(set(validation)) == len(validation)
@@ -33,7 +33,7 @@ def letters(text: str) -> list[str]:
     return [f"{letter}{letter}" for letter in text]
 
 
-def test_a_part_of_trainval_is_held_out_and_test_is_never_used(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_holds_out_part_of_trainval_and_never_uses_test(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     stems = letters("abcdefghijklmnopqrst")
     root = make_voc(tmp_path, stems, {"trainval": stems[:15], "test": stems[15:]})
     training, validation = ids(made(root, val_fraction=0.2, seed=1))
@@ -45,13 +45,13 @@ def test_a_part_of_trainval_is_held_out_and_test_is_never_used(make_voc: Callabl
 
 
 @pytest.mark.parametrize("training_lists", [{"train": "abc"}, {"trainval": "abcde"}, {"train": "abc", "trainval": "abcde"}])
-def test_a_val_list_is_used(make_voc: Callable[..., Path], tmp_path: Path, training_lists: dict[str, str]) -> None:
+def test_datamodule_uses_split_val(make_voc: Callable[..., Path], tmp_path: Path, training_lists: dict[str, str]) -> None:
     lists = {split: letters(text) for split, text in training_lists.items()}
     root = make_voc(tmp_path, letters("abcdef"), {**lists, "val": letters("de"), "test": letters("f")})
     assert ids(made(root)) == (set(letters("abc")), set(letters("de")))
 
 
-def test_photos_without_objects_are_kept(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_keeps_background_images(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     objects = {stem: [("helmet", BOX)] if stem > "dd" else [] for stem in letters("abcdefgh")}
     root = make_voc(tmp_path, objects, {"trainval": list(objects)})
     module = made(root, val_fraction=0.25)
@@ -59,28 +59,28 @@ def test_photos_without_objects_are_kept(make_voc: Callable[..., Path], tmp_path
     assert sum(not i.objects for i in (*module.train_images, *module.val_images)) == 4
 
 
-def test_errors_stop_or_are_skipped(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_errors_stop_or_are_skipped(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     stems = letters("abcdefgh")
     root = make_voc(tmp_path, stems, {"trainval": stems})
     (root / "Annotations" / "aa.xml").write_text("")
-    (root / "JPEGImages" / "bb.jpg").write_bytes(b"no photo")
+    (root / "JPEGImages" / "bb.jpg").write_bytes(b"no image")
     with pytest.raises(UserError) as stopped:
         made(root)
     message = str(stopped.value)
-    assert message.startswith(f"{root}: 2 error(s) in the data: ")
+    assert message.startswith(f"{root}: 2 errors in the data: ")
     assert f"{root}/Annotations/aa.xml: expected a Pascal VOC annotation, got an empty file" in message
     assert f"{root}/JPEGImages/bb.jpg: cannot be decoded" in message
-    assert message.endswith("or leave those photos out with --data.on_error skip")
-    with pytest.warns(UserWarning, match="2 errors, 2 photos are skipped: see `ppe-yolo audit"):
+    assert message.endswith("or skip the affected images with data.on_error skip")
+    with pytest.warns(UserWarning, match="2 errors, 2 images are skipped: see `ppe-yolo audit"):
         training, validation = ids(made(root, on_error="skip", val_fraction=0.2))
     assert training | validation == set(stems[2:])
 
 
-def test_skip_does_not_train_on_photos_of_test(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_skip_never_trains_on_images_of_test(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     stems = letters("abcdefgh")
     root = make_voc(tmp_path, stems, {"trainval": stems[:7], "test": ["gg", "hh"]})
     shutil.copy(root / "JPEGImages" / "hh.jpg", root / "JPEGImages" / "aa.jpg")
-    with pytest.warns(UserWarning, match="2 errors, 2 photos are skipped"):
+    with pytest.warns(UserWarning, match="2 errors, 2 images are skipped"):
         training, validation = ids(made(root, on_error="skip", val_fraction=0.2))
     assert training | validation == set(letters("bcdef"))
 
@@ -90,26 +90,32 @@ def test_datamodule_extra_root_trains_and_validates_without_images_seen_elsewher
 ) -> None:
     root = make_voc(tmp_path / "a", letters("abcdef"), {"train": letters("abc"), "val": letters("de"), "test": ["ff"]})
     more = make_voc(tmp_path / "b", letters("deftuv"), {"train": letters("deft"), "val": ["uu"], "test": ["vv"]})
-    with pytest.warns(UserWarning, match="3 images that look like one of validation or test are left out"):
+    with pytest.warns(UserWarning, match="3 images are left out because they look like validation or test images"):
         module = made(root, extra_roots=[str(more)])
     assert ids(module) == (set(letters("abct")), set(letters("deu")))
     assert module.train_counts == [3, 1]
     assert [description["photos"] for description in module.validation] == [2, 1]
 
 
-def test_datamodule_extra_root_has_its_own_class_map(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_extra_root_uses_its_own_class_map(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc(tmp_path / "a", letters("ab"), {"train": ["aa"], "val": ["bb"]})
     heads = {"cc": [("head", BOX)], "dd": [("head", BOX)]}
     more = make_voc(tmp_path / "b", heads, {"train": ["cc"], "val": ["dd"]})
     module = made(root, extra_roots={str(more): "hard-hat-workers"})
     assert [o.class_name for image in module.train_images for o in image.objects] == ["helmet", "none"]
+    with pytest.raises(UserError, match=r"^data.extra_roots: .*/b: class map default does not mention the name 'head'"):
+        made(root, extra_roots={str(more): "default"})
+    with pytest.raises(UserError, match=r"^data.extra_roots: expected one of default, .*, got 'nope'"):
+        made(root, extra_roots={str(more): "nope"})
+    with pytest.raises(UserError, match=r"^data.class_map: .*/a: class map shwd does not mention the name 'helmet'"):
+        made(root, class_map="shwd")
     persons = tmp_path / "persons.yaml"
     persons.write_text("class_names: [person]\nmap: {head: person}")
     with pytest.raises(UserError, match=r"expected a class map with the classes helmet, none, got .* with person"):
         made(root, extra_roots={str(more): str(persons)})
 
 
-def test_datamodule_data_set_without_objects_serves_background(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_extra_root_without_objects_serves_background(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc(tmp_path / "a", letters("ab"), {"train": ["aa"], "val": ["bb"]})
     empty = make_voc(tmp_path / "b", {"cc": [], "dd": []}, {"train": ["cc"], "val": ["dd"]})
     module = made(root, extra_roots=[str(empty)])
@@ -138,7 +144,7 @@ def test_domain_sampler_power_sets_share_of_each_data_set(power: float, shares: 
     assert list(again) != drawn[0]
 
 
-def test_alike_photos_are_not_divided(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_keeps_images_that_look_alike_together(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     stems = [f"{scene}{i}" for scene in "abcdefgh" for i in range(2)]
     root = make_voc(tmp_path, stems, {"trainval": stems})
     for scene in "abcdefgh":
@@ -153,28 +159,29 @@ def test_alike_photos_are_not_divided(make_voc: Callable[..., Path], tmp_path: P
     [
         ({"multi_scale": (320, 300)}, r"data.multi_scale: expected \(smallest, largest\) in multiples of 32, got \(320, 300\)"),
         ({"multi_scale": (100, 320)}, r"data.multi_scale: .* got \(100, 320\)"),
-        ({"val_fraction": 0.0}, "data.val_fraction: expected a part between 0 and 1, got 0.0"),
+        ({"val_fraction": 0.0}, "data.val_fraction: expected a fraction between 0 and 1, got 0.0"),
+        ({"sampling_power": 1.5}, "data.sampling_power: expected a number from 0 to 1, got 1.5"),
         ({"num_workers": -1}, "data.num_workers: expected 0 or more, got -1"),
         ({"batch_size": 0}, "data.batch_size: expected 1 or more, got 0"),
     ],
 )
-def test_options_that_cannot_be(options: dict[str, Any], why: str) -> None:
+def test_datamodule_invalid_option_raises(options: dict[str, Any], why: str) -> None:
     with pytest.raises(UserError, match=why):
         DetectionDataModule("unused", **options)
 
 
-def test_nothing_left_to_validate_on(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_datamodule_without_validation_objects_raises(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc(tmp_path, {"aa": [("helmet", BOX)], "bb": []}, {"train": ["aa"], "val": ["bb"]})
     with pytest.raises(
         UserError,
-        match="no photo for validation has an object that is not difficult: give more",
+        match="no validation image has an object that is not difficult: add images",
     ):
         made(root)
     with pytest.raises(UserError, match="expected a split train, got test: add it to the data set"):
         made(make_voc(tmp_path / "b", ["aa"], {"test": ["aa"]}))
 
 
-def test_loaders(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_loaders_share_images_among_processes(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     stems = letters("abcdefghij")
     module = made(make_voc(tmp_path, stems, {"trainval": stems}), val_fraction=0.3, batch_size=2)
     counts = []
@@ -183,4 +190,4 @@ def test_loaders(make_voc: Callable[..., Path], tmp_path: Path) -> None:
         training = list(module.train_dataloader())
         assert [tuple(b.images.shape) for b in training] == [(2, 3, 64, 64), (2, 3, 64, 64)]
         counts.append(sum(len(b.targets) for b in module.val_dataloader()))
-    assert counts == [2, 1]  # each photo of validation once, over all processes
+    assert counts == [2, 1]  # each validation image once, over all processes

@@ -1,4 +1,4 @@
-"""A data set made ready: what training sees of it is what it would see of the original."""
+"""A prepared data set: training sees the same images and objects as in the original."""
 
 import json
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ppe_yolo.data.audit import audit
 from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import AnnotatedDataset
 
 RunCli = Callable[..., int]
 HEADS = {
@@ -20,34 +20,33 @@ HEADS = {
 
 
 def plain(root: Path, class_map: str) -> dict[str, list[tuple]]:
-    images = audit(root, load_class_map(class_map), progress=False).images
-    return {split: [(i.image_id, replace(i).objects) for i in found] for split, found in images.items()}
+    splits = AnnotatedDataset.open(root, class_map, progress=False).splits
+    return {split: [(i.image_id, replace(i).objects) for i in images] for split, images in splits.items()}
 
 
-def test_training_sees_the_same_photos_and_objects(make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli) -> None:
+def test_prepare_keeps_images_objects_and_display_names(make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli) -> None:
     root = make_voc(tmp_path / "data", HEADS, {"trainval": ["gate.1", "crane", "ramp"], "test": ["yard"]})
     out = tmp_path / "moved" / "ready"
     assert run_cli("prepare", root, "--class-map", "hard-hat-workers", "--out", tmp_path / "ready") == 0
     (tmp_path / "moved").mkdir()
-    (tmp_path / "ready").rename(out)  # it can be mounted anywhere
+    (tmp_path / "ready").rename(out)  # the folder can be mounted anywhere
     expected = plain(root, "hard-hat-workers")
     assert plain(out, str(out / "class_map.yaml")) == expected
     assert [o.class_name for _, objects in expected["trainval"] for o in objects] == ["helmet", "none", "none"]
     for name in ("gate.1", "yard"):
         assert (out / f"JPEGImages/{name}.jpg").read_bytes() == (root / f"JPEGImages/{name}.jpg").read_bytes()
     assert (out / "voc_test.txt").read_text() == "JPEGImages/yard.jpg 10,10,24,22,helmet\n"
-    lists = tmp_path / "lists"
-    lists.mkdir()
+    assert load_class_map(out / "class_map.yaml").display_names == {"none": "bare head"}
     assert run_cli("audit", out / "voc_trainval.txt", "--class-map", out / "class_map.yaml") == 0
 
 
-def test_errors_in_the_data_stop_it_or_are_left_out(
+def test_prepare_errors_stop_or_are_skipped(
     make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_voc(tmp_path / "data", ["a", "b", "c"], {"trainval": ["a", "b"], "test": ["c"]})
-    (root / "JPEGImages/b.jpg").write_bytes(b"no photo")
+    (root / "JPEGImages/b.jpg").write_bytes(b"no image")
     assert run_cli("prepare", root, "--out", tmp_path / "ready") == 2
-    assert "1 error(s) in the data" in capsys.readouterr().err
+    assert "1 error in the data" in capsys.readouterr().err
     assert not (tmp_path / "ready/Annotations").exists()
     problems = json.loads((tmp_path / "ready/audit.json").read_text())["problems"]
     assert [p["severity"] for p in problems].count("error") == 1
@@ -55,7 +54,7 @@ def test_errors_in_the_data_stop_it_or_are_left_out(
     assert (tmp_path / "ready/ImageSets/Main/trainval.txt").read_text() == "a\n"
 
 
-def test_two_photos_of_one_name_are_refused(
+def test_prepare_two_images_of_one_name_raises(
     make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder, name in (("one", "a"), ("two", "b")):
@@ -64,4 +63,17 @@ def test_two_photos_of_one_name_are_refused(
     lines = [f"{folder}/JPEGImages/a.jpg 8,8,30,30,helmet\n" for folder in ("one", "two")]
     (tmp_path / "voc_trainval.txt").write_text("".join(lines))
     assert run_cli("prepare", tmp_path / "voc_trainval.txt", "--out", tmp_path / "ready") == 2
-    assert "would both be called a: rename one" in capsys.readouterr().err
+    assert "would both be named a: rename one of them" in capsys.readouterr().err
+
+
+def test_list_command_writes_absolute_paths_or_prefix(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(tmp_path / "data", {"a": [("head", (8, 8, 30, 30))], "b": []}, {"trainval": ["a"], "test": ["b"]})
+    command = ("list", root, "--class-map", "hard-hat-workers", "--out", tmp_path / "lists")
+    assert run_cli(*command) == 0
+    assert f"{tmp_path}/lists/voc_trainval.txt: 1 images, 1 objects" in capsys.readouterr().out
+    assert (tmp_path / "lists/voc_trainval.txt").read_text() == f"{root}/JPEGImages/a.jpg 8,8,30,30,none\n"
+    assert run_cli(*command, "--prefix", "https://host/container/") == 0
+    assert (tmp_path / "lists/voc_trainval.txt").read_text() == "https://host/container/a.jpg 8,8,30,30,none\n"
+    assert (tmp_path / "lists/voc_test.txt").read_text() == "https://host/container/b.jpg\n"

@@ -1,4 +1,4 @@
-"""Versions of a data set: what they are named after, what is refused, what is tried again. In folders and in memory."""
+"""Versions of a data set, in folders and in memory: names, invalid input, retries."""
 
 import json
 import uuid
@@ -13,21 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data import store as module
-from ppe_yolo.data.store import AT_ONCE, TRIES, Store, StoredFile, is_safe, list_files, parse_manifest, version_of
+from ppe_yolo.data.store import store as module
+from ppe_yolo.data.store.manifest import AT_ONCE, StoredFile, is_safe, list_files, parse_manifest, version_of
+from ppe_yolo.data.store.store import TRIES, Store
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of "abc", FIPS 180-2
-PHOTOS = [f"p{i}" for i in range(3)]
+STEMS = [f"p{i}" for i in range(3)]
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module._tried_again.retry, "sleep", lambda seconds: None)
+def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module._with_retries.retry, "sleep", lambda seconds: None)
 
 
 @pytest.fixture
-def photos(tmp_path: Path, make_voc: Callable[..., Path]) -> Path:
-    return make_voc(tmp_path / "photos", PHOTOS, {"trainval": PHOTOS[:2], "test": PHOTOS[2:]})
+def folder(tmp_path: Path, make_voc: Callable[..., Path]) -> Path:
+    return make_voc(tmp_path / "pushed", STEMS, {"trainval": STEMS[:2], "test": STEMS[2:]})
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -40,55 +41,55 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def manifest(*files: StoredFile, version: str | None = None, **changes: Any) -> tuple[bytes, str]:
-    """One that belongs to its version, unless it is told otherwise."""
+    """A manifest and its version."""
     made = {"schema": 1, "created": "2026-11-25T07:00:00+00:00", "files": [asdict(f) for f in files], **changes}
     return json.dumps(made).encode(), version or version_of(files)
 
 
-def test_files_and_their_hashes(tmp_path: Path) -> None:
+def test_list_files_with_hashes_without_hidden_files(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "ä x.jpg").write_text("abc")
     (tmp_path / "a.xml").write_text("")
     for hidden in (".DS_Store", "b/.part", ".git/config"):
         (tmp_path / hidden).parent.mkdir(exist_ok=True)
         (tmp_path / hidden).write_text("x")
-    empty, photo = list_files(tmp_path)
+    empty, image = list_files(tmp_path)
     assert (empty.path, empty.size) == ("a.xml", 0)
-    assert photo == StoredFile("b/ä x.jpg", 3, ABC)
+    assert image == StoredFile("b/ä x.jpg", 3, ABC)
     (tmp_path / "link").symlink_to(tmp_path / "b")
-    with pytest.raises(UserError, match="link: expected a folder, got a link to one"):
+    with pytest.raises(UserError, match="link: expected a folder, got a link to a folder"):
         list_files(tmp_path)
 
 
-def test_a_version_is_its_content() -> None:
+def test_version_of_depends_on_content_only() -> None:
     one, two = StoredFile("a", 3, ABC), StoredFile("b", 3, ABC)
     assert version_of([one, two]) == version_of([two, one])
     others = [[one], [one, StoredFile("c", 3, ABC)], [one, StoredFile("b", 4, ABC)], [one, StoredFile("b", 3, ABC[::-1])], []]
     assert len({version_of(files) for files in [[one, two], *others]}) == 6
 
 
-def test_what_comes_back_is_what_was_pushed(photos: Path, tmp_path: Path, url: str) -> None:
-    store, before = Store(url), contents(photos)
+def test_push_and_pull_round_trip(folder: Path, tmp_path: Path, url: str) -> None:
+    store, before = Store(url), contents(folder)
     assert store.versions() == []
-    pushed = store.push(photos)
+    pushed = store.push(folder)
     assert pushed.moved == len(before) == 8
     assert pushed.moved_bytes == sum(map(len, before.values()))
-    assert Store(url).push(photos).moved == 0
+    assert Store(url).push(folder).moved == 0
     assert Store(url).pull(tmp_path / "back").moved == 8
-    assert contents(tmp_path / "back") == before == contents(photos)
+    assert contents(tmp_path / "back") == before == contents(folder)
     assert Store(url).pull(tmp_path / "back").moved == 0
 
-    # another content is another version, and the first stays what it was
-    (photos / "JPEGImages" / "p1.jpg").write_bytes(b"another photo")
-    again = Store(url).push(photos)
+    # other content is another version; the first one does not change
+    (folder / "JPEGImages" / "p1.jpg").write_bytes(b"another image")
+    again = Store(url).push(folder)
     assert [m.version for m in Store(url).versions()] == [pushed.manifest.version, again.manifest.version]
     Store(url).pull(tmp_path / "old", pushed.manifest.version)
     Store(url).pull(tmp_path / "new")
     assert contents(tmp_path / "old") == before
-    assert contents(tmp_path / "new") == contents(photos) != before
+    assert contents(tmp_path / "new") == contents(folder) != before
 
 
-def test_a_push_that_failed_is_not_seen_and_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_push_is_invisible_and_resumes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, written = f"memory://{uuid.uuid4().hex}", []
     memory = fsspec.filesystem("memory")
     whole = type(memory).pipe_file
@@ -101,13 +102,13 @@ def test_a_push_that_failed_is_not_seen_and_goes_on(photos: Path, tmp_path: Path
 
     monkeypatch.setattr(type(memory), "pipe_file", breaking)
     monkeypatch.setattr(module, "AT_ONCE", 1)
-    with pytest.raises(UserError, match=r"memory://.*: the store fails \(PermissionError: Permission denied\)"):
-        Store(url).push(photos)
+    with pytest.raises(UserError, match=r"memory://.*: the store failed \(PermissionError: Permission denied\)"):
+        Store(url).push(folder)
     assert Store(url).versions() == []
     monkeypatch.undo()
-    assert Store(url).push(photos).moved == 8 - 3
+    assert Store(url).push(folder).moved == 8 - 3
     Store(url).pull(tmp_path / "back")
-    assert contents(tmp_path / "back") == contents(photos)
+    assert contents(tmp_path / "back") == contents(folder)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_a_push_that_failed_is_not_seen_and_goes_on(photos: Path, tmp_path: Path
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_only_what_may_pass_is_tried_again(error: Exception, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_transient_errors_are_retried(error: Exception, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
     def failing(*_: Any, **__: Any) -> None:
@@ -130,14 +131,14 @@ def test_only_what_may_pass_is_tried_again(error: Exception, calls: int, monkeyp
 
     store = Store("memory://somewhere")
     monkeypatch.setattr(store._fs, "find", failing)
-    with pytest.raises(UserError, match="memory://somewhere: the store fails"):
+    with pytest.raises(UserError, match="memory://somewhere: the store failed"):
         store.versions()
     assert len(made) == calls
 
 
-def test_a_failure_that_passes_is_not_noticed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transient_errors_are_invisible(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, tries = f"memory://{uuid.uuid4().hex}", {}
-    Store(url).push(photos)
+    Store(url).push(folder)
     memory = type(fsspec.filesystem("memory"))
     whole = memory.cat_file
 
@@ -149,73 +150,73 @@ def test_a_failure_that_passes_is_not_noticed(photos: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(memory, "cat_file", failing_at_first)
     Store(url).pull(tmp_path / "back")
-    assert contents(tmp_path / "back") == contents(photos)
+    assert contents(tmp_path / "back") == contents(folder)
 
 
-def test_a_damaged_file_is_named_and_not_kept(photos: Path, tmp_path: Path, url: str) -> None:
-    version = Store(url).push(photos).manifest.version
+def test_pull_damaged_file_raises_and_keeps_nothing(folder: Path, tmp_path: Path, url: str) -> None:
+    version = Store(url).push(folder).manifest.version
     damaged = f"{url}/{version}/Annotations/p1.xml"
     with fsspec.open(damaged, "rb") as file:
         data = file.read()
     with fsspec.open(damaged, "wb") as file:
         file.write(data[:-1] + b"?")
-    with pytest.raises(UserError, match=r"p1\.xml: damaged in the store \(SHA-256 differs\): remove it there"):
+    with pytest.raises(UserError, match=r"p1\.xml: damaged in the store \(SHA-256 differs\): remove the file from the store"):
         Store(url).pull(tmp_path / "back")
     assert not (tmp_path / "back" / "Annotations" / "p1.xml").exists()
     filesystem, path = fsspec.url_to_fs(damaged)
     filesystem.rm(path)
-    with pytest.raises(UserError, match=r"p1\.xml: is missing in the store"):
+    with pytest.raises(UserError, match=r"p1\.xml: missing in the store"):
         Store(url).pull(tmp_path / "back")
-    assert Store(url).push(photos).moved == 1
+    assert Store(url).push(folder).moved == 1
     Store(url).pull(tmp_path / "back")
-    assert contents(tmp_path / "back") == contents(photos)
+    assert contents(tmp_path / "back") == contents(folder)
 
 
-def test_nothing_of_the_user_s_is_replaced(photos: Path, tmp_path: Path, url: str) -> None:
-    Store(url).push(photos)
+def test_pull_replaces_no_other_files(folder: Path, tmp_path: Path, url: str) -> None:
+    Store(url).push(folder)
     for name, content in (("JPEGImages/p0.jpg", b"my own"), ("notes.txt", b"mine")):
         mine = tmp_path / Path(name).stem
         (mine / name).parent.mkdir(parents=True)
         (mine / name).write_bytes(content)
-        with pytest.raises(UserError, match=f"{name}: not as in version [0-9a-f]{{16}}: pull into an empty folder"):
+        with pytest.raises(UserError, match=f"{name}: differs from version [0-9a-f]{{16}}: pull into an empty folder"):
             Store(url).pull(mine)
         assert contents(mine) == {name: content}
-    outside, folder = tmp_path / "outside", tmp_path / "folder"
-    for place in (outside, folder):
-        place.mkdir()
-    (folder / "JPEGImages").symlink_to(outside)
+    outside, target = tmp_path / "outside", tmp_path / "target"
+    for path in (outside, target):
+        path.mkdir()
+    (target / "JPEGImages").symlink_to(outside)
     with pytest.raises(UserError, match=r"JPEGImages: expected a folder, got a link"):
-        Store(url).pull(folder)
+        Store(url).pull(target)
     assert contents(outside) == {}
 
 
-def test_a_file_that_changes_under_the_push(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_file_changed_meanwhile_raises(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def listed_too_early(folder: Path) -> list[StoredFile]:
         files = list_files(folder)
-        (photos / "Annotations" / "p2.xml").write_text("changed")
+        (folder / "Annotations" / "p2.xml").write_text("changed")
         return files
 
     monkeypatch.setattr(module, "list_files", listed_too_early)
     store = Store(str(tmp_path / "store"))
-    with pytest.raises(UserError, match=r"p2\.xml: has changed since the push began"):
-        store.push(photos)
+    with pytest.raises(UserError, match=r"p2\.xml: the file changed during the push"):
+        store.push(folder)
     assert store.versions() == []
 
 
-def test_what_is_no_data_set(tmp_path: Path) -> None:
+def test_push_and_pull_without_data_set_raise(tmp_path: Path) -> None:
     (tmp_path / "voc_train.txt").write_text("a.jpg 1,2,3,4,0\n")
-    for folder, message in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "got annotation lists")):
+    for path, message in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "got annotation lists")):
         with pytest.raises(UserError, match=message):
-            Store(str(tmp_path / "store")).push(folder)
+            Store(str(tmp_path / "store")).push(path)
     with pytest.raises(UserError, match="expected a version of a data set, got none"):
         Store(str(tmp_path / "store")).pull(tmp_path / "x")
-    for version in ("0123456789abcdef", "../../photos"):
+    for version in ("0123456789abcdef", "../../folder"):
         with pytest.raises(UserError, match="no such version"):
             Store(str(tmp_path / "store")).pull(tmp_path / "x", version)
 
 
-def test_secrets_do_not_come_in_by_the_address() -> None:
-    with pytest.raises(UserError, match=r"^az://c/d: expected an address without a query") as caught:
+def test_store_url_with_secret_raises() -> None:
+    with pytest.raises(UserError, match=r"^az://c/d: .*expected a URL without a query") as caught:
         Store("az://c/d?sv=2026&sig=hunter2")
     assert "hunter2" not in str(caught.value)
     with pytest.raises(UserError, match=r"^nope://x: cannot be opened"):
@@ -226,7 +227,7 @@ def test_secrets_do_not_come_in_by_the_address() -> None:
     "path",
     ["../a", "a/../../b", "/etc/passwd", "a//b", "a/", "", ".", "a/./b", "C:/a", "C:a", "..\\a", "a\\b", "a\0b", ".ssh/config"],
 )
-def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> None:
+def test_pull_path_out_of_folder_raises(path: str, tmp_path: Path) -> None:
     assert not is_safe(path)
     url = str(tmp_path / "store")
     data, version = manifest(StoredFile(path, 3, ABC))
@@ -238,7 +239,7 @@ def test_paths_that_lead_elsewhere_are_refused(path: str, tmp_path: Path) -> Non
 
 
 @given(st.lists(st.sampled_from([*"a./\\:C\0 ä", "..", "//", "./"]), max_size=8).map("".join))
-def test_a_safe_path_stays_below(path: str) -> None:
+def test_safe_path_stays_in_folder(path: str) -> None:
     if is_safe(path):
         root = Path("/somewhere/deep")
         assert (root / path).is_relative_to(root)
@@ -261,14 +262,14 @@ BAD_MANIFESTS = {
 
 
 @pytest.mark.parametrize("kind", BAD_MANIFESTS)
-def test_a_manifest_that_is_none(kind: str) -> None:
+def test_parse_manifest_invalid_raises(kind: str) -> None:
     with pytest.raises(UserError, match=r"^az://c/m\.json: "):
         parse_manifest(*BAD_MANIFESTS[kind], "az://c/m.json")
     assert parse_manifest(*manifest(GOOD), "where").files == (GOOD,)
 
 
-def test_transfers_run_side_by_side(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as AT_ONCE are under way together: each waits until all of the first ones have begun."""
+def test_push_transfers_in_parallel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each transfer waits until AT_ONCE of them have started."""
     import threading
 
     barrier = threading.Barrier(min(AT_ONCE, 8), timeout=60)
@@ -281,4 +282,4 @@ def test_transfers_run_side_by_side(photos: Path, monkeypatch: pytest.MonkeyPatc
         whole(self, path, value, **options)
 
     monkeypatch.setattr(memory, "pipe_file", together)
-    assert Store(f"memory://{uuid.uuid4().hex}").push(photos).moved == 8
+    assert Store(f"memory://{uuid.uuid4().hex}").push(folder).moved == 8

@@ -10,8 +10,8 @@ from faster_coco_eval import COCO
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.sources.voc import write_voc_annotation
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table
 from ppe_yolo.evaluation.mistake_images import count_mistakes
@@ -138,22 +138,22 @@ def test_evaluate_rejects_class_map_with_other_classes(data, tmp_path):
     with pytest.raises(UserError) as error:
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", class_map=str(tmp_path / "heads.yaml"))
     assert str(error.value) == (
-        f"best.ckpt: the model finds helmet, none, the class map {tmp_path / 'heads.yaml'} makes head: "
-        "choose the class map with --class-map"
+        f"class_map: {tmp_path / 'heads.yaml'}: expected the classes of the model best.ckpt (helmet, none), got head: "
+        "choose another class map"
     )
     assert not (tmp_path / "out").exists()
 
 
 def test_evaluate_rejects_class_map_with_other_order(data, tmp_path):
     (tmp_path / "turned.yaml").write_text("class_names: [none, helmet]\nmap: {helmet: helmet, none: none}\n")
-    with pytest.raises(UserError, match=r"the model finds helmet, none, the class map .* makes none, helmet"):
+    with pytest.raises(UserError, match=r"expected the classes of the model best.ckpt \(helmet, none\), got none, helmet"):
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", class_map=str(tmp_path / "turned.yaml"))
 
 
 def test_evaluate_rejects_unknown_split(data, tmp_path):
-    with pytest.raises(UserError, match="expected the splits test, asked for train"):
+    with pytest.raises(UserError, match="expected a split train, got test"):
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", split="train")
-    with pytest.raises(UserError, match=r"best.ckpt: does not tell which photos it was validated on"):
+    with pytest.raises(UserError, match=r"best.ckpt does not record its validation images"):
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", split="val")
 
 

@@ -149,7 +149,7 @@ def test_parse_rules_fills_default_and_class_rules():
     ],
 )
 def test_parse_rules_rejects_malformed_rules(texts, message):
-    with pytest.raises(UserError, match=r"^--rule: ") as error:
+    with pytest.raises(UserError, match=r"^rule: ") as error:
         parse_rules(texts, NAMES)
     assert message in str(error.value)
 

@@ -29,7 +29,7 @@ def targets_from(images, boxes_xyxy, labels, difficult):
 
 def image(name, *objects):
     annotated = tuple(AnnotatedObject(n, b, len(rest) > 0) for n, b, *rest in objects)
-    return AnnotatedImage(f"{name}.jpg", annotated, Path(f"{name}.xml"), name)
+    return AnnotatedImage(image=f"{name}.jpg", objects=annotated, source=Path(f"{name}.xml"), image_id=name)
 
 
 ANNOTATED = [image("first", ("helmet", A), ("none", B), ("none", C), ("none", D, "difficult")), image("second", ("helmet", B))]
@@ -205,7 +205,5 @@ def test_crop_contains_its_box(size):
     assert blue.mean() > 0.01  # not lost, nor a speck
     edge = (part.min(axis=2) > 200).mean()
     assert edge > 0.001  # the white box
-    red = cv2.imdecode(
-        np.frombuffer(crop(image, box, box[None], box, (1, "none", "bare head", 0.9)), np.uint8), cv2.IMREAD_COLOR_RGB
-    )
+    red = cv2.imdecode(np.frombuffer(crop(image, box, box[None], box, (1, "bare head", 0.9)), np.uint8), cv2.IMREAD_COLOR_RGB)
     assert ((red[..., 0].astype(int) - red[..., 1]) > 100).mean() > 0.003

@@ -9,13 +9,13 @@ import pytest
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.data.corruptions import CONDITIONS
-from ppe_yolo.data.sources.voc import write_voc_annotation
+from ppe_yolo.data.corruptions import CORRUPTIONS
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.report.report import report
 
-BY_NAME = {c.name: c for c in CONDITIONS}
+BY_NAME = {c.name: c for c in CORRUPTIONS}
 SIZE = (90, 120)
 SPOT = (30.0, 20.0, 70.0, 60.0)
 
@@ -30,7 +30,7 @@ def image():
 @pytest.mark.parametrize("name", BY_NAME)
 def test_corruption_depends_on_seed_and_keeps_input(name):
     before = image()
-    (one, shift), (again, _), (other, _) = (BY_NAME[name].spoil(before, seed) for seed in (1, 1, 2))
+    (one, shift), (again, _), (other, _) = (BY_NAME[name].apply(before, seed) for seed in (1, 1, 2))
     assert np.array_equal(one, again) and one.dtype == np.uint8
     assert np.array_equal(one, other) == (name not in ("motion blur", "night", "rain"))
     assert np.array_equal(before, image())
@@ -39,7 +39,7 @@ def test_corruption_depends_on_seed_and_keeps_input(name):
 
 
 def test_corruption_severities_by_hand():
-    corrupted = {name: condition.spoil(image(), 0)[0].astype(float) for name, condition in BY_NAME.items()}
+    corrupted = {name: corruption.apply(image(), 0)[0].astype(float) for name, corruption in BY_NAME.items()}
     # 40 % of the contrast, 30 % of white: 0.4 v + 76.5
     assert corrupted["fog"][0, 0] == pytest.approx(116, abs=1) and corrupted["fog"][30, 40] == pytest.approx(
         (178, 76, 76), abs=1
@@ -59,8 +59,8 @@ def test_corruption_lengths_scale_with_image_size():
     rng = np.random.default_rng(0)
     small = cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
     large = cv2.resize(small, (960, 720), interpolation=cv2.INTER_CUBIC)
-    shrunk = cv2.resize(BY_NAME["blur"].spoil(large, 0)[0], (320, 240), interpolation=cv2.INTER_AREA)
-    assert np.abs(shrunk.astype(int) - BY_NAME["blur"].spoil(small, 0)[0].astype(int)).mean() < 1
+    shrunk = cv2.resize(BY_NAME["blur"].apply(large, 0)[0], (320, 240), interpolation=cv2.INTER_AREA)
+    assert np.abs(shrunk.astype(int) - BY_NAME["blur"].apply(small, 0)[0].astype(int)).mean() < 1
 
 
 class SeesRed:
@@ -129,7 +129,7 @@ def test_robustness_figures_of_each_corruption(out):
 
 def test_report_names_corruptions_that_fail(out, data, tmp_path):
     page = (out / "report.html").read_text()
-    assert page.count('<figure id="corruption-') == len(CONDITIONS)
+    assert page.count('<figure id="corruption-') == len(CORRUPTIONS)
     failing = page.split("<strong>It fails here: ")[1].split("</strong>")[0].split(", ")
     assert "fog" in failing and "far" not in failing and "jpeg" not in failing
     assert (
@@ -139,7 +139,7 @@ def test_report_names_corruptions_that_fail(out, data, tmp_path):
     # `ppe-yolo report` reads the file next to the detections
     report(out / "detections.json", str(data), tmp_path)
     assert (tmp_path / "results.txt").read_text() == (out / "results.txt").read_text()
-    assert (tmp_path / "report.html").read_text().count('<figure id="corruption-') == len(CONDITIONS)
+    assert (tmp_path / "report.html").read_text().count('<figure id="corruption-') == len(CORRUPTIONS)
 
 
 def test_report_ignores_robustness_of_earlier_evaluation(data, tmp_path):

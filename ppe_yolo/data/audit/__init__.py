@@ -1,0 +1,1 @@
+"""Checks of a data set: each image, the splits, and statistics."""

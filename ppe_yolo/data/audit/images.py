@@ -1,0 +1,151 @@
+"""Checks of one image and its annotation."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import imagehash
+from PIL import Image
+
+from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.class_map import ClassMap
+from ppe_yolo.data.images import ImageCheck, ImageError, check_image, local_path, shown
+from ppe_yolo.data.sources.base import AnnotationError, Entry, Problem, Source
+
+TINY_SIDE = 3.0  # pixels
+WHOLE_IMAGE = 0.95  # fraction of its area
+
+
+@dataclass(kw_only=True)
+class CheckedImage:
+    """One image after the checks.
+
+    Attributes:
+        key: Key of the image in its source.
+        problems: Problems of the image and its annotation.
+        raw: The image as annotated; None if the annotation or the image cannot be read.
+        image: The image for training: classes of the model, boxes clipped to the image. None if it must not be used.
+        size: (height, width), pixels.
+        perceptual_hash: 64 bits, see `near_pairs`.
+        content_hash: Hash of the file; equal for identical files.
+    """
+
+    key: str
+    problems: list[Problem]
+    raw: AnnotatedImage | None = None
+    image: AnnotatedImage | None = None
+    size: tuple[int, int] = (0, 0)
+    perceptual_hash: int = 0
+    content_hash: str = ""
+
+
+def check_entry(source: Source, key: str, class_map: ClassMap) -> CheckedImage:
+    """Reads one annotation, decodes its image and checks both."""
+    try:
+        entry = source.read(key)
+        check = check_image(entry.image.image)
+    except AnnotationError as error:
+        return CheckedImage(key=key, problems=[Problem.from_error(error, "annotation")])
+    except ImageError as error:
+        return CheckedImage(key=key, problems=[Problem.from_error(error, "image")])
+    file = shown(entry.image.image)
+    problems = list(entry.problems)
+    problems += [Problem(severity="warning", code="unusual-image", file=file, message=text) for text in check.unusual]
+    problems += _check_size(entry, check)
+    kept = _Objects(entry, check.size, class_map, problems).check()
+    # an image with an error is left out as a whole: training would treat a missing object as background
+    usable = not any(p.severity == "error" for p in problems)
+    return CheckedImage(
+        key=key,
+        problems=problems,
+        raw=entry.image,
+        image=class_map.apply(replace(entry.image, objects=tuple(kept))) if usable else None,
+        size=check.size,
+        perceptual_hash=int(str(imagehash.phash(Image.fromarray(check.thumbnail))), 16),
+        content_hash=hashlib.blake2b(local_path(entry.image.image).read_bytes(), digest_size=16).hexdigest(),
+    )
+
+
+def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
+    if entry.annotated_size is None or entry.annotated_size == check.size:
+        return
+    annotated, actual = (f"{width}x{height}" for height, width in (entry.annotated_size, check.size))
+    if entry.annotated_size == check.stored_size:
+        code = "exif-rotated"
+        message = (
+            f"annotated as {annotated}, without the EXIF rotation; the upright image is {actual}: rotate the image or the boxes"
+        )
+    else:
+        code = "size-differs"
+        message = (
+            f"<size> is {annotated}, but the image is {actual}: the boxes belong to another version of the image; "
+            "annotate it again, or correct <size>"
+        )
+    yield Problem(severity="error", code=code, file=entry.location, message=message)
+
+
+class _Objects:
+    """The checks of the objects of one image; adds to `problems`."""
+
+    def __init__(self, entry: Entry, size: tuple[int, int], class_map: ClassMap, problems: list[Problem]) -> None:
+        self.entry, self.class_map, self.problems = entry, class_map, problems
+        self.height, self.width = size
+        self.image = f"the {self.width}x{self.height} image"
+
+    def check(self) -> list[AnnotatedObject]:
+        """The usable objects, clipped to the image."""
+        objects = self.entry.image.objects
+        if not objects:
+            self._report("warning", "no-object", "", "no object: used as a background image")
+        kept, seen = [], set()
+        for number, item in enumerate(objects, start=1):
+            name = f"object {number} ({item.class_name})"
+            if not self.class_map.knows(item.class_name):
+                self._report("error", "unknown-name", name, self.class_map.explain_unknown(item.class_name))
+            if not self._check_position(item, name):
+                continue
+            if (item.class_name, item.box_xyxy) in seen:
+                self._report("warning", "duplicate-box", name, f"{_box(item)} is annotated twice: counted once")
+                continue
+            seen.add((item.class_name, item.box_xyxy))
+            kept.append(self._clip(item, name))
+        return kept
+
+    def _report(self, severity: Literal["error", "warning"], code: str, item: str, message: str) -> None:
+        problem = Problem(severity=severity, code=code, file=self.entry.location, item=item, message=message)
+        self.problems.append(problem)
+
+    def _check_position(self, item: AnnotatedObject, name: str) -> bool:
+        """Whether any of the box is in the image."""
+        x1, y1, x2, y2 = item.box_xyxy
+        # an object that the class map ignores does no harm
+        severity: Literal["error", "warning"] = "warning" if item.class_name in self.class_map.ignored else "error"
+        if x2 <= x1 or y2 <= y1:
+            message = f"expected x1 < x2 and y1 < y2, got {_box(item)}: fix or remove the box"
+            self._report(severity, "empty-box", name, message)
+            return False
+        if x1 >= self.width or y1 >= self.height or x2 <= 0 or y2 <= 0:
+            message = f"{_box(item)} lies outside {self.image}: fix or remove the box"
+            self._report(severity, "box-outside", name, message)
+            return False
+        if x1 < 0 or y1 < 0 or x2 > self.width or y2 > self.height:
+            self._report("warning", "box-beyond", name, f"{_box(item)} extends beyond {self.image}: clipped")
+        elif x1 == 0 or y1 == 0:
+            message = "xmin or ymin is 0, but Pascal VOC counts pixels from 1: the annotation tool probably counts from 0"
+            self._report("warning", "zero-based", name, message)
+        if min(x2 - x1, y2 - y1) < TINY_SIDE:
+            message = f"{_box(item)} is less than {TINY_SIDE:g} pixels wide or high"
+            self._report("warning", "tiny-box", name, message)
+        return True
+
+    def _clip(self, item: AnnotatedObject, name: str) -> AnnotatedObject:
+        x1, y1, x2, y2 = item.box_xyxy
+        clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height)))
+        if (clipped[2] - clipped[0]) * (clipped[3] - clipped[1]) > WHOLE_IMAGE * self.width * self.height:
+            self._report("warning", "whole-image", name, f"{_box(item)} covers all of {self.image}")
+        return replace(item, box_xyxy=clipped)
+
+
+def _box(item: AnnotatedObject) -> str:
+    return "({:g}, {:g}, {:g}, {:g})".format(*item.box_xyxy)

@@ -1,0 +1,1 @@
+"""Training samples: augmentation, datasets and samplers."""

@@ -1,0 +1,88 @@
+"""The interface of a source of annotated images. Each format implements it in its own module."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.annotation import AnnotatedImage
+
+ALL = "all"  # the only split of a source that names none
+
+
+class AnnotationError(UserError):
+    """An annotation that cannot be used. Its fields name the file and the object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A problem in a data set.
+
+    Attributes:
+        severity: `error`: training on it would be wrong or impossible. `warning`: worth a look.
+        code: Kind of problem, such as `empty-box`.
+        file: The file to look at.
+        item: The part of the file, such as an object; empty for the whole file.
+        message: What is wrong and what to do, without file and item.
+    """
+
+    severity: Literal["error", "warning"]
+    code: str
+    file: str
+    item: str = ""
+    message: str
+
+    @classmethod
+    def from_error(cls, error: UserError, code: str) -> Self:
+        """The problem of severity `error` that an exception describes."""
+        message = UserError(error.problem, expected=error.expected, got=error.got, hint=error.hint).describe()
+        return cls(severity="error", code=code, file=error.file or "", item=error.item or "", message=message)
+
+    def to_dict(self) -> dict[str, str]:
+        """The problem as audit.json holds it."""
+        return {
+            "severity": self.severity,
+            "code": self.code,
+            "file": self.file,
+            "object": self.item,
+            "message": self.message,
+        }
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.item, self.message) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One image as its source describes it, unchecked.
+
+    Attributes:
+        image: The image, with names and boxes exactly as annotated.
+        location: The file of the annotation, with the line if there are several in it; for messages about objects.
+        annotated_size: (height, width) of the image according to the annotation; None if it does not say.
+        problems: Problems of the annotation that do not prevent its use.
+    """
+
+    image: AnnotatedImage
+    location: str
+    annotated_size: tuple[int, int] | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+class Source(Protocol):
+    """Annotated images with named splits.
+
+    Attributes:
+        splits: Split -> keys of its images, in the order of the source.
+        problems: Problems of the source as a whole, such as images without annotation.
+    """
+
+    splits: dict[str, list[str]]
+    problems: list[Problem]
+
+    def read(self, key: str) -> Entry:
+        """Reads one annotation. Called from several threads at once.
+
+        Raises:
+            AnnotationError: The annotation cannot be used.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Versions of data sets in a blob store."""

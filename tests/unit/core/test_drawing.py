@@ -1,0 +1,70 @@
+"""Boxes drawn on images, pixel by pixel."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ppe_yolo.core.drawing import BARE_HEAD, GROUND_TRUTH, HELMET, colour_of, draw_boxes, save_image, tile_images
+
+NAMES = ("helmet", "none", "vest")
+
+
+def grey(height, width):
+    return np.full((height, width, 3), 114, dtype=np.uint8)
+
+
+def test_draw_boxes_without_scores_draws_outlines_only():
+    image = grey(100, 200)
+    drawn = draw_boxes(image, np.array([[20.4, 30, 59.6, 70]]), np.array([0]), NAMES, colour=GROUND_TRUTH)
+    white = (drawn == 255).all(-1)
+    expected = np.zeros((100, 200), dtype=bool)
+    expected[30:71, 20:61] = True
+    expected[31:70, 21:60] = False
+    assert (white == expected).all() and (drawn[~white] == 114).all()
+    assert (image == 114).all(), "the image itself does not change"
+
+
+def test_draw_boxes_with_scores_uses_class_colour_and_writes_text():
+    boxes = np.array([[10, 60, 50, 90], [120, 60, 160, 90]], dtype=np.float32)
+    drawn = draw_boxes(grey(100, 200), boxes, np.array([0, 1]), NAMES, np.array([0.9, 0.5]))
+    assert (drawn[75, 10] == colour_of("helmet", 0)).all() and (drawn[75, 120] == colour_of("none", 1)).all()
+    above = drawn[40:59]
+    assert (above[:, 10:60] == colour_of("helmet", 0)).all(-1).sum() > 100, "the background of the text has the class's colour"
+    assert (above[:, :60] > 200).all(-1).any(), "and the text is white"
+
+
+def test_draw_boxes_at_upper_right_corner_writes_text_below_and_inside():
+    drawn = draw_boxes(grey(60, 60), np.array([[50, 0, 59, 20]]), np.array([1]), NAMES, np.array([0.25]))
+    coloured = (drawn == colour_of("none", 1)).all(-1)
+    assert coloured[22:30, :50].any() and not coloured[:20, :45].any()
+
+
+def test_colour_of_gives_different_classes_different_colours():
+    colours = [colour_of(n, i) for i, n in enumerate(("helmet", "none", "a", "b", "c", "d"))]
+    assert len(set(colours)) == len(colours)
+    # a bare head looks the same in every model, also in one whose contract has no display names
+    assert colour_of("bare head", 0) == colour_of("bare head", 5) == colour_of("none", 0) == BARE_HEAD
+    assert colour_of("none", 0) != colour_of("helmet", 0) == HELMET
+
+
+def test_draw_boxes_without_boxes_returns_the_same_image():
+    image = grey(10, 10)[:, ::-1]  # also with negative strides
+    assert (draw_boxes(image, np.zeros((0, 4)), np.zeros(0, dtype=int), NAMES, np.zeros(0)) == image).all()
+
+
+def test_tile_images_fits_each_image_into_its_cell():
+    images = [np.full((20, 40, 3), 10, np.uint8), np.full((40, 20, 3), 20, np.uint8), np.full((5, 5, 3), 30, np.uint8)]
+    sheet = tile_images(images, columns=2, cell_size=(20, 20))
+    assert sheet.shape == (40, 40, 3)
+    assert (sheet[5:15, :20] == 10).all() and (sheet[:5, :20] == 114).all() and (sheet[15:20, :20] == 114).all()
+    assert (sheet[:20, 25:35] == 20).all() and (sheet[:20, 20:25] == 114).all()
+    assert (sheet[20:, :20] == 30).all() and (sheet[20:, 20:] == 114).all()
+
+
+def test_save_image_keeps_rgb_order(tmp_path):
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    image[..., 0] = 255
+    save_image(tmp_path / "red.png", image)
+    assert (cv2.imread(str(tmp_path / "red.png"))[..., 2] == 255).all()
+    with pytest.raises(OSError, match="cannot be written"):
+        save_image(tmp_path / "missing" / "red.png", image)
