@@ -1,7 +1,7 @@
-"""`ppe-yolo evaluate` and `ppe-yolo report`."""
+"""`ppe-yolo evaluate`, `ppe-yolo report` and `ppe-yolo benchmark metrics`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,57 +9,77 @@ from ppe_yolo.options import (
     ClassMapOption,
     DeviceOption,
     ModelArgument,
-    OnError,
     OutOption,
-    Split,
     TilesOption,
     out_console,
     require_torch,
 )
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ppe_yolo.evaluation.files import Metrics
+
 app = typer.Typer()
 benchmark_app = typer.Typer()
+
+Split = Literal["train", "val", "trainval", "test"]
+OnError = Literal["stop", "skip"]
+DataOption = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        metavar="DIR[=CLASSMAP]",
+        help="Pascal VOC folder, annotation lists, or one list. Repeat it to evaluate several data sets, each with its own "
+        "class map after `=`, or else that of --class-map.",
+    ),
+]
 
 
 @app.command()
 def evaluate(
     model: ModelArgument,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
+    data: DataOption,
     out: OutOption,
-    split: Annotated[Split, typer.Option(help="Which photos.")] = Split.test,
+    split: Annotated[
+        Split, typer.Option(help="Images to evaluate on; val: those that the model's training held out, in each data set.")
+    ] = "test",
     class_map: ClassMapOption = "default",
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="What to do about photos that the audit refuses.")
-    ] = OnError.stop,
-    pictures: Annotated[int, typer.Option(min=0, help="Photos to draw, those with most mistakes first.")] = 24,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at once.")] = 8,
+    on_error: Annotated[OnError, typer.Option("--on-error", help="What to do with images that the audit rejects.")] = "stop",
+    pictures: Annotated[int, typer.Option(min=0, help="Number of images to draw, those with most mistakes first.")] = 24,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per batch.")] = 8,
     device: DeviceOption = "auto",
     tiles: TilesOption = 1,
-    with_report: Annotated[bool, typer.Option("--report", help="Also what `ppe-yolo report` leaves.")] = False,
+    with_report: Annotated[bool, typer.Option("--report", help="Also write what `ppe-yolo report` writes.")] = False,
     robustness: Annotated[
         bool,
-        typer.Option("--robustness", help="Also under blur, night, rain, fog, ... (eight times the work); see the report."),
+        typer.Option(
+            "--robustness", help="Also measure under image corruptions (blur, night, rain, fog, ...): eight times the work."
+        ),
     ] = False,
     val_fraction: Annotated[
-        float | None, typer.Option("--val-fraction", help="As in fit; for --split val where the model does not tell.")
+        float | None,
+        typer.Option("--val-fraction", help="As in fit; for --split val if the model does not record its validation images."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="As in fit; for --split val where the model does not tell.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="As in fit; for --split val if the model does not record its validation images."),
+    ] = None,
 ) -> None:
-    """Measures a model on a split: metrics.json, detections.json, a curve and pictures."""
+    """Measures a model on a split: metrics.json, detections.json, a plot and drawn images, by domain and size of head."""
     require_torch()
-    from rich.table import Table
-
+    from ppe_yolo.evaluation.domains import parse_data
     from ppe_yolo.evaluation.evaluate import evaluate as run
     from ppe_yolo.inference.loading import load_detector
 
+    detector = load_detector(model, device=device, tiles=tiles)
     metrics = run(
-        load_detector(model, device=device, tiles=tiles),
+        detector,
         str(model),
-        str(data),
+        parse_data(data, class_map),
         out,
-        split=split.value,
-        class_map=class_map,
-        on_error=on_error.value,
+        split=split,
+        on_error=on_error,
         batch_size=batch_size,
         pictures=pictures,
         val_fraction=val_fraction,
@@ -68,18 +88,49 @@ def evaluate(
         robustness=robustness,
         console=out_console,
     ).metrics
+    _print_metrics(metrics, {name: detector.contract.display_name(name) for name in metrics["per_class"]}, out)
+
+
+def _print_metrics(metrics: "Metrics", display: dict[str, str], out: Path) -> None:
+    from rich.table import Table
+
     table = Table("class", "objects", "AP@0.5", "AP@0.5:0.95", "highest recall")
 
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.2f} %"
 
     for name, v in metrics["per_class"].items():
-        table.add_row(name, str(v["objects"]), percent(v["ap_50"]), percent(v["ap"]), percent(v["recall_50"]))
+        table.add_row(display[name], str(v["objects"]), percent(v["ap_50"]), percent(v["ap"]), percent(v["recall_50"]))
     objects = sum(v["objects"] for v in metrics["per_class"].values())
     table.add_row("mean", str(objects), percent(metrics["map_50"]), percent(metrics["map"]), "")
     out_console.print(table)
+    if len(metrics["domains"]) > 1:
+        out_console.print(_domain_table(metrics, display))
     skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
-    out_console.print(f"{metrics['images']} photos{skipped}; files: {out}", soft_wrap=True)
+    out_console.print(f"{metrics['images']} images{skipped}; files: {out}", soft_wrap=True)
+
+
+def _domain_table(metrics: "Metrics", display: dict[str, str]) -> "Table":
+    """One row per domain; metrics.json also has them by size."""
+    from rich.table import Table
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    iou = metrics["domains"][0]["match_iou"]
+    table = Table("domain, %", "images", "mAP@0.5", "mAP", title=f"By domain; at the alarm thresholds and IoU {iou}")
+    for name in display:
+        for figure in ("recall", "confused", "false alarms per 1,000"):
+            table.add_column(f"{display[name]}: {figure}")
+    table.add_column("empty images with an alarm")
+    for domain in metrics["domains"]:
+        whole = domain["by_size"]["all"]
+        cells = [domain["name"], str(domain["images"]), percent(whole["map_50"]), percent(whole["map"])]
+        for name in display:
+            one = whole["per_class"][name]
+            cells += [percent(one["recall"]), percent(one["confused_share"]), f"{one['false_alarms_per_1000']:.0f}"]
+        table.add_row(*cells, percent(whole["empty_images_with_alarm_share"]))
+    return table
 
 
 @app.command()
@@ -87,20 +138,25 @@ def report(
     detections: Annotated[
         Path,
         typer.Option(
-            "--detections", metavar="FILE", help="detections.json of `ppe-yolo evaluate`, its ground_truth.json beside it."
+            "--detections",
+            metavar="FILE",
+            help="detections.json written by `ppe-yolo evaluate`, with ground_truth.json next to it.",
         ),
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
+    data: DataOption,
     out: OutOption,
-    split: Annotated[Split, typer.Option(help="Which photos were measured.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="Images that were evaluated.")] = "test",
     class_map: ClassMapOption = "default",
-    on_error: Annotated[OnError, typer.Option("--on-error", help="As in the evaluation.")] = OnError.stop,
+    on_error: Annotated[OnError, typer.Option("--on-error", help="As in the evaluation.")] = "stop",
     rule: Annotated[
         list[str] | None,
         typer.Option(
             "--rule",
             metavar="[CLASS:]RULE",
-            help="On --split val: recall>=0.9 (the default) or false-alarms<=20 (on 1,000 photos); for all, or for a class.",
+            help="How to choose thresholds on --split val, for all classes or one. recall>=0.9 (the default): the best "
+            "precision at this recall over all images; worst-recall>=0.9: at this recall in every domain; recall>=0.9@95%: at "
+            "a recall that holds on new images of the same kind with 95 % confidence (also worst-recall); false-alarms<=20: "
+            "the best recall with at most 20 false alarms per 1,000 images.",
         ),
     ] = None,
     operating_point: Annotated[
@@ -108,32 +164,52 @@ def report(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,
 ) -> None:
-    """Is it good enough, and where to set the alarm: report.html, results.txt, on --split val operating_point.json."""
+    """Is it good enough, and which alarm threshold: report.html, results.txt, on --split val operating_point.json."""
+    from ppe_yolo.evaluation.domains import parse_data
     from ppe_yolo.evaluation.report.report import report as run
+    from ppe_yolo.evaluation.report.texts import summary_lines
 
-    run(
+    written = run(
         detections,
-        str(data),
+        parse_data(data, class_map),
         out,
-        split=split.value,
-        class_map=class_map,
-        on_error=on_error.value,
+        split=split,
+        on_error=on_error,
         rules=rule or (),
         operating_point=operating_point,
         run_dir=run_dir,
-        console=out_console,
     )
+    for line in summary_lines(written.material, written.figures, out):
+        out_console.print(line, markup=False, soft_wrap=True)
 
 
 @benchmark_app.command(name="metrics")
 def benchmark_metrics(
-    photos: Annotated[int, typer.Option(min=1, help="How many.")] = 1076,
-    objects: Annotated[int, typer.Option(min=1, help="A photo.")] = 12,
-    detections: Annotated[int, typer.Option(min=1, help="A photo.")] = 30,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    photos: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1076,
+    objects: Annotated[int, typer.Option(min=1, help="Objects per image.")] = 12,
+    detections: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 30,
+    rounds: Annotated[int, typer.Option(min=1, help="Timings of each engine.")] = 5,
 ) -> None:
-    """Average precision against torchmetrics with faster-coco-eval, interleaved."""
+    """Times average precision against torchmetrics with faster-coco-eval, in turn."""
     require_torch()
+    import numpy as np
+    import torch
+    from rich.table import Table
+
     from ppe_yolo.evaluation.metrics.benchmark import benchmark_metrics as run
 
-    run(photos, objects, detections, rounds, out_console)
+    cases = run(photos, objects, detections, rounds)
+    title = f"{photos:,} images, {objects} objects and {detections} detections each"
+    table = Table("", "median", "fastest", "mean AP", title=title)
+    for case in cases:
+        table.add_row(
+            case.name,
+            f"{1e3 * case.median_seconds:.0f} ms",
+            f"{1e3 * case.fastest_seconds:.0f} ms",
+            f"{case.mean_ap:.6f}",
+        )
+    out_console.print(table)
+    out_console.print(
+        f"numpy {np.__version__}, torch {torch.__version__}, {rounds} rounds; torchmetrics computes ten IoU thresholds and "
+        "four sizes"
+    )

@@ -1,59 +1,71 @@
-"""`ppe-yolo evaluate`: a detector against the annotated photos of a split, and the files that record it."""
+"""`ppe-yolo evaluate`: a detector against the annotated images of a split, and the files that record it."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 
-from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
-from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path, write_json
+from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.class_map import load_class_map
-from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.data.images import read_image, shown
+from ppe_yolo.data.images import read_image
 from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_images
-from ppe_yolo.evaluation.metrics.matching import from_coco_results
-from ppe_yolo.evaluation.metrics.mean_ap import (
-    build_metric,
-    precision_recall_curves,
-    summarise,
-    to_metric_predictions,
-    to_metric_targets,
+from ppe_yolo.evaluation.domains import (
+    DataSet,
+    DataSpec,
+    Domain,
+    all_images,
+    figures_by_domain,
+    ground_truth_of,
+    open_data_sets,
 )
+from ppe_yolo.evaluation.files import (
+    ROBUSTNESS_FILE,
+    ClassMetrics,
+    Metrics,
+    to_coco_results,
+    write_detections,
+    write_ground_truth,
+    write_metrics,
+)
+from ppe_yolo.evaluation.ground_truth import EvaluationInfo
+from ppe_yolo.evaluation.metrics.coco_ap import (
+    AT_THREE_QUARTERS,
+    Judged,
+    coco_figures,
+    judge,
+    precision_recall_curve,
+)
+from ppe_yolo.evaluation.metrics.matching import DetectionTable, TargetTable, from_coco_results, target_table
 from ppe_yolo.evaluation.metrics.plots import draw_curves
-from ppe_yolo.evaluation.report.material import GROUND_TRUTH_FILE, ROBUSTNESS_FILE, Material
-from ppe_yolo.evaluation.report.report import write_report
+from ppe_yolo.evaluation.mistake_images import count_mistakes, draw_mistakes
+from ppe_yolo.evaluation.report.material import Material
+from ppe_yolo.evaluation.report.write import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.inference.checkpoint import training_hash
 from ppe_yolo.inference.detector import Detector
 from ppe_yolo.inference.predict import thresholds_of
 from ppe_yolo.inference.tiled import TiledDetector
 
-PICTURE_SCORE = 0.3  # what the original helmet system showed
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
-        metrics: What metrics.json holds.
-        annotated: The photos of the split.
-        detections: What was found in each of them.
+        metrics: The content of metrics.json.
+        annotated: The images of the split.
+        detections: The detections in each of them.
     """
 
-    metrics: dict[str, Any]
+    metrics: Metrics
     annotated: list[AnnotatedImage]
     detections: list[Detections]
 
@@ -61,7 +73,7 @@ class Evaluation:
 def evaluate(
     detector: Detector,
     model: str,
-    data: str,
+    data: str | Sequence[DataSpec],
     out: Path,
     *,
     split: str = "test",
@@ -75,73 +87,93 @@ def evaluate(
     robustness: bool = False,
     console: Console | None = None,
 ) -> Evaluation:
-    """Runs a detector over a split and leaves metrics.json, detections.json, ground_truth.json, a plot and pictures.
+    """Runs a detector over a split and writes metrics.json, detections.json, ground_truth.json, a plot and drawn images.
 
     Args:
         detector: The detector.
         model: Its name, for the record.
-        data: See `open_source`.
+        data: One data set, see `open_source`, or several, each with its class map. Files then hold the images of all.
         out: Folder for the files.
-        split: Which photos; `val`: those that the model was validated on in its training.
-        class_map: Name or file; its classes must be the detector's.
-        on_error: What happens when the audit finds errors in the split.
-        batch_size: Photos at once.
-        pictures: How many photos to draw, those with most mistakes first.
+        split: The images; `val`: those that the model was validated on during its training, in each data set.
+        class_map: Name or file, for one data set; its classes must be the detector's.
+        on_error: What happens if the audit finds errors in the split.
+        batch_size: Images per batch.
+        pictures: Number of images to draw, those with most mistakes first.
         val_fraction: See `validation_images`.
         seed: See `validation_images`.
-        with_report: Also what `ppe-yolo report` leaves, with the thresholds that the model carries, if it does.
-        robustness: Also under hard conditions, see `measure_robustness`.
-        console: Shows progress; none when None.
+        with_report: Also write what `ppe-yolo report` writes, with the model's own thresholds if it has any.
+        robustness: Also measure under corruptions, see `measure_robustness`.
+        console: Where to show progress; nowhere if None.
 
     Raises:
-        UserError: The data has errors, or its classes are not the detector's, or its validation photos are not known.
+        UserError: The data has errors, its classes are not the detector's, or its validation images are unknown.
     """
     if split != VAL and (val_fraction is not None or seed is not None):
-        raise UserError(f"--val-fraction, --seed: they say which photos the split {VAL} is, got --split {split}")
+        raise UserError(f"--val-fraction, --seed: they say which images the split {VAL} is, got --split {split}")
     contract = detector.contract
-    mapping = load_class_map(class_map).require_classes(contract.class_names, model)
-    # the division into training and validation depends on images that look alike in any split
-    splits = None if split == VAL else [split]
-    dataset = AnnotatedDataset.open(data, mapping, splits=splits, on_error=on_error, progress=console is not None)
-    skipped = dataset.left_out
-    if split == VAL:
-        annotated = validation_images(dataset, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
-    else:
-        annotated = dataset.split(split)
+    names = contract.class_names
+    data_sets = open_data_sets(
+        data, class_map, split=split, on_error=on_error, model_classes=(names, model), progress=console is not None
+    )
+    domains = [_domain(one, model, contract, split, val_fraction, seed) for one in data_sets]
+    annotated = all_images(domains)
     detections: list[Detections] = []
     starts = range(0, len(annotated), batch_size)
     for start in track(starts, "evaluating", console=console, disable=console is None, transient=True):
         detections += detector.detect([read_image(a.image) for a in annotated[start : start + batch_size]])
 
-    result = compute(annotated, detections, contract)
-    counts = {"images": len(annotated), "skipped_images": skipped}
-    tiles = detector.tiles if isinstance(detector, TiledDetector) else 1
-    metrics = {"model": model, "data": data, "split": split, "tiles": tiles, **result["summary"], **counts}
-    curves = draw_curves(precision_recall_curves(result["raw"], contract.class_names))
+    info = EvaluationInfo(
+        model=model,
+        split=split,
+        tiles=detector.tiles if isinstance(detector, TiledDetector) else 1,
+        checkpoint_blake2b=training_hash(contract, Path(model)),
+        model_blake2b=_hash_of_file(Path(model)),
+        input_size=contract.input_size,
+        display_names={**data_sets[0].dataset.class_map.display_names, **contract.display_names},
+    )
+    truth = ground_truth_of(domains, names, info)
+    table = from_coco_results(to_coco_results(detections))  # with the file's rounding, so that `report` gets the same figures
+    judged = judge(table, truth.targets, len(names), max_detections=contract.max_detections)
+    alarms = thresholds_of(contract, None)
+    roots = ", ".join(d.root for d in domains)
+    by_domain = figures_by_domain(
+        domains, table, truth.targets, input_size=contract.input_size, class_names=names, thresholds=alarms
+    )
+    metrics: Metrics = {
+        "model": model,
+        "data": roots,
+        "split": split,
+        "tiles": info.tiles,
+        **summarise(judged, table, truth.targets, names),
+        "images": len(annotated),
+        "skipped_images": sum(d.skipped for d in domains),
+        "domains": [
+            {"data": d.root, "class_map": d.class_map, "skipped_images": d.skipped, **figures.to_plain()}
+            for d, figures in zip(domains, by_domain, strict=True)
+        ],
+    }
+    curves = {n: c for n, one in zip(names, judged, strict=True) if (c := precision_recall_curve(one)) is not None}
+    plot = draw_curves({contract.display_name(n): c for n, c in curves.items()})
     with atomic_path(out / "precision_recall.png") as temporary:
-        curves.savefig(temporary, dpi=110)
-    checkpoint = training_hash(contract, Path(model))
-    truth = to_coco_ground_truth(annotated, contract.class_names, dataset.sizes)
-    # the file that was measured: a quantised model has the checkpoint of the one that it was made from
-    hashes = {"checkpoint_blake2b": checkpoint, "model_blake2b": _hash_of_file(Path(model))}
-    info = {"split": split, "tiles": tiles, "model": model, **hashes}
-    results = to_coco_results(detections)
-    write_json(out / GROUND_TRUTH_FILE, {"info": info, **truth})
-    write_json(out / "detections.json", results)
-    _draw_pictures(out / "pictures", annotated, detections, contract, pictures)
-    (out / ROBUSTNESS_FILE).unlink(missing_ok=True)  # an earlier one would be taken for one of this evaluation
-    hard = None
+        plot.savefig(temporary, dpi=110)
+    write_ground_truth(out, truth)
+    write_detections(out, detections)
+    mistakes = count_mistakes(table, truth.targets, len(annotated))
+    draw_mistakes(out / "pictures", annotated, detections, mistakes, contract, pictures)
+    (out / ROBUSTNESS_FILE).unlink(missing_ok=True)  # one of an earlier evaluation must not be taken for this one's
+    corruptions = None
     if robustness:
-        alarms = thresholds_of(contract, None)
-        hard = measure_robustness(
-            detector.detect, annotated, detections, contract.class_names, alarms, out, batch_size=batch_size, console=console
+        corruptions = measure_robustness(
+            detector.detect, annotated, detections, contract, alarms, out, batch_size=batch_size, console=console
         )
     if with_report:
-        table = from_coco_results(results)
-        material = Material(annotated, table, contract.class_names, split, data, model, checkpoint, tiles, hard, out)
-        thresholds = dict(contract.alarm_thresholds) if set(contract.alarm_thresholds) == set(contract.class_names) else None
+        material = Material(
+            truth=truth, detections=table, domains=domains, annotated=annotated, robustness=corruptions, folder=out
+        )
+        has_all = set(contract.alarm_thresholds) == set(names)
+        thresholds = dict(contract.alarm_thresholds) if has_all else None
         write_report(material, out, thresholds=thresholds, origin="those in the model file" if thresholds else "")
-    write_json(out / "metrics.json", metrics)  # the last one: where it is, the others are
+    write_metrics(out, metrics)  # last: if it exists, the other files do
     return Evaluation(metrics, annotated, detections)
 
 
@@ -149,126 +181,66 @@ def _hash_of_file(path: Path) -> str | None:
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
 
 
-def compute(annotated: Sequence[AnnotatedImage], detections: Sequence[Detections], contract: ModelContract) -> dict[str, Any]:
-    """`summary` in plain types (see `summarise`, with counts) and the metric's `raw` result."""
-    label_of = {name: label for label, name in enumerate(contract.class_names)}
-    metric = build_metric(contract.max_detections)
-    objects: Counter[str] = Counter()
-    difficult: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    for image, seen in zip(annotated, detections, strict=True):
-        target = {
-            "boxes_xyxy": torch.tensor([o.box_xyxy for o in image.objects], dtype=torch.float32).reshape(-1, 4),
-            "labels": torch.tensor([label_of[o.class_name] for o in image.objects], dtype=torch.int64),
-            "difficult": torch.tensor([o.difficult for o in image.objects], dtype=torch.bool),
+def _domain(
+    data_set: DataSet, model: str, contract: ModelContract, split: str, val_fraction: float | None, seed: int | None
+) -> Domain:
+    dataset = data_set.dataset
+    if split == VAL:
+        images = validation_images(dataset, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
+    else:
+        images = dataset.split(split)
+    return Domain(
+        name=data_set.domain,
+        root=data_set.root,
+        class_map=dataset.class_map.name,
+        images=images,
+        sizes=[dataset.sizes[i.image] for i in images],
+        skipped=dataset.left_out,
+    )
+
+
+class Summary(TypedDict):
+    """COCO's figures; None without objects."""
+
+    map: float | None
+    map_50: float | None
+    map_75: float | None
+    per_class: dict[str, ClassMetrics]
+
+
+def average_precision_of(
+    annotated: Sequence[AnnotatedImage], detections: Sequence[Detections], contract: ModelContract
+) -> Summary:
+    """COCO's figures of detections in annotated images."""
+    targets = target_table(annotated, contract.class_names)
+    table = from_coco_results(to_coco_results(detections))
+    judged = judge(table, targets, len(contract.class_names), max_detections=contract.max_detections)
+    return summarise(judged, table, targets, contract.class_names)
+
+
+def summarise(
+    judged: Sequence[Judged], detections: DetectionTable, targets: TargetTable, class_names: Sequence[str]
+) -> Summary:
+    """COCO's figures in plain types, with counts."""
+    coco = coco_figures(judged)
+    per_class: dict[str, ClassMetrics] = {}
+    for label, name in enumerate(class_names):
+        own = targets.labels == label
+        per_class[name] = {
+            "ap": _or_none(coco.per_class[:, label].mean()),
+            "ap_50": _or_none(coco.per_class[0, label]),
+            "recall_50": _or_none(coco.recall[0, label]),
+            "objects": int((own & ~targets.difficult).sum()),
+            "difficult": int((own & targets.difficult).sum()),
+            "detections": int((detections.labels == label).sum()),
         }
-        prediction = {k: torch.from_numpy(getattr(seen, k)) for k in ("boxes_xyxy", "scores", "labels")}
-        metric.update(to_metric_predictions([prediction]), to_metric_targets([target]))
-        objects.update(o.class_name for o in image.objects if not o.difficult)
-        difficult.update(o.class_name for o in image.objects if o.difficult)
-        found.update(contract.class_names[label] for label in seen.labels.tolist())
-    raw = metric.compute()
-    summary = summarise(raw, contract.class_names)
-    for name, values in summary["per_class"].items():
-        values.update(objects=objects[name], difficult=difficult[name], detections=found[name])
-    return {"summary": summary, "raw": raw}
-
-
-def to_coco_ground_truth(
-    annotated: Sequence[AnnotatedImage], class_names: Sequence[str], sizes: dict[str, tuple[int, int]]
-) -> dict[str, Any]:
-    """Photos and objects in COCO's annotation format; ids count from 1, category k + 1 is label k.
-
-    A photo's `name` is an addition to the format: it is the same wherever the data lies.
-    """
-    category_of = {name: label + 1 for label, name in enumerate(class_names)}
-    annotations: list[dict[str, Any]] = []
-    for image_id, image in enumerate(annotated, start=1):
-        for item in image.objects:
-            x1, y1, x2, y2 = item.box_xyxy
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category_of[item.class_name],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(item.difficult),
-                }
-            )
     return {
-        "images": [
-            {
-                "id": i,
-                "file_name": shown(a.image),
-                "name": a.image_id,
-                "height": sizes[a.image][0],
-                "width": sizes[a.image][1],
-            }
-            for i, a in enumerate(annotated, start=1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": label + 1, "name": name} for label, name in enumerate(class_names)],
+        "map": coco.mean(),
+        "map_50": coco.mean(0),
+        "map_75": coco.mean(AT_THREE_QUARTERS),
+        "per_class": per_class,
     }
 
 
-def to_coco_results(detections: Sequence[Detections]) -> list[dict[str, Any]]:
-    """Detections in COCO's results format, ids as in `to_coco_ground_truth`."""
-    return [
-        {
-            "image_id": image_id,
-            "category_id": int(label) + 1,
-            # a hundredth of a pixel would move an overlap across a threshold now and then, and a figure with it
-            "bbox": [round(float(v), 5) for v in (x1, y1, x2 - x1, y2 - y1)],
-            "score": round(float(score), 7),
-        }
-        for image_id, found in enumerate(detections, start=1)
-        for (x1, y1, x2, y2), score, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True)
-    ]
-
-
-def _draw_pictures(
-    folder: Path, annotated: list[AnnotatedImage], detections: list[Detections], contract: ModelContract, most: int
-) -> None:
-    """Draws the photos with most mistakes: annotated objects white, detections in their class's colour."""
-    label_of = {name: label for label, name in enumerate(contract.class_names)}
-    marked = []
-    for image in annotated:
-        boxes = np.array([o.box_xyxy for o in image.objects], dtype=np.float32).reshape(-1, 4)
-        marked.append((boxes, np.array([label_of[o.class_name] for o in image.objects], dtype=np.int64)))
-    difficult = [np.array([o.difficult for o in image.objects], dtype=bool) for image in annotated]
-    strong = [(d, d.scores >= PICTURE_SCORE) for d in detections]
-    wrong = [
-        _mistakes(*m, hard, d.boxes_xyxy[s], d.labels[s]) for m, hard, (d, s) in zip(marked, difficult, strong, strict=True)
-    ]
-    for earlier in folder.glob("[0-9][0-9][0-9]_*-mistakes_*.jpg"):
-        earlier.unlink()  # it would be taken for one of this evaluation's
-    for rank, i in enumerate(sorted(range(len(annotated)), key=lambda i: -wrong[i])[:most], start=1):
-        picture = draw_boxes(read_image(annotated[i].image), *marked[i], contract.class_names, colour=GROUND_TRUTH)
-        d, s = strong[i]
-        picture = draw_boxes(picture, d.boxes_xyxy[s], d.labels[s], contract.class_names, d.scores[s])
-        with atomic_path(folder / f"{rank:03d}_{wrong[i]}-mistakes_{Path(shown(annotated[i].image)).stem}.jpg") as temporary:
-            save_image(temporary, picture)
-
-
-def _mistakes(
-    marked_xyxy: np.ndarray,
-    marked_labels: np.ndarray,
-    marked_difficult: np.ndarray,
-    found_xyxy: np.ndarray,
-    found_labels: np.ndarray,
-) -> int:
-    """Missed objects and false detections of one photo; a detection, strongest first, takes the best free object.
-
-    A difficult object is no miss, and what finds it is no false detection.
-    """
-    iou = pairwise_iou(found_xyxy, marked_xyxy)
-    iou = np.where(found_labels[:, None] == marked_labels[None], iou, 0.0)
-    missed, false = ~marked_difficult, 0
-    for row in range(len(iou)):
-        if iou.shape[1] and iou[row].max() >= 0.5:
-            missed[iou[row].argmax()] = False
-            iou[:, iou[row].argmax()] = 0.0
-        else:
-            false += 1
-    return int(missed.sum()) + false
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -14,7 +14,7 @@ import torch
 from ppe_yolo.core.contract import STRIDE, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
-from ppe_yolo.evaluation.decisions.operating_point import read_thresholds
+from ppe_yolo.evaluation.files import read_thresholds
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import ParityReport, check_parity
 from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained, training_hash

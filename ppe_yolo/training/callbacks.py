@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, tile_images
 from ppe_yolo.data.loading.samples import Batch
-from ppe_yolo.evaluation.metrics.mean_ap import RECALLS, PrecisionRecallCurve, precision_recall_curves
+from ppe_yolo.evaluation.metrics.coco_ap import RECALLS, PrecisionRecallCurve
+from ppe_yolo.evaluation.metrics.mean_ap import precision_recall_curves
 from ppe_yolo.evaluation.metrics.plots import draw_curves
 
 

@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli, site: Path) -> Path:
-    """A training that learns nothing, but remembers what it validated on."""
+    """A training that learns nothing, but records its validation images."""
     out = tmp_path_factory.mktemp("report_run") / "run"
     command = [
         *("fit", "--config", "yolov3-tiny", "--data.root", site, "--run_dir", out, "--seed_everything", 5),
@@ -45,15 +45,15 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli, site: Pat
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli, run_dir: Path, site: Path) -> dict[str, Path]:
-    """Folders of evaluations of val and test, with detections planted afterwards: 3 of 4 objects, some of nothing."""
+    """Evaluations of val and test with planted detections: 3 of 4 objects, and some of nothing."""
     folders = {}
     for split in ("val", "test"):
         out = folders[split] = tmp_path_factory.mktemp(f"measured_{split}")
         command = ["evaluate", run_dir / "checkpoints/last.ckpt", "--data", site, "--split", split, "--out", out]
         assert run_cli(*command, "--pictures", 0, *(["--report"] if split == "val" else [])) == 0
         truth, rows = json.loads((out / "ground_truth.json").read_text()), []
-        for i, marked in enumerate(truth["annotations"]):
-            row = {"image_id": marked["image_id"], "category_id": marked["category_id"], "bbox": marked["bbox"]}
+        for i, annotated in enumerate(truth["annotations"]):
+            row = {k: annotated[k] for k in ("image_id", "category_id", "bbox")}
             if i % 4:
                 rows.append({**row, "score": round(0.95 - 0.01 * (i % 40), 3)})
             if i % 3 == 0:
@@ -73,7 +73,7 @@ def on_val(
 
 
 class Page(HTMLParser):
-    """What a page is made of."""
+    """The tags of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
     return lines[-1]
 
 
-def test_val_is_what_the_training_validated_on(measured: dict[str, Path], site: Path, run_dir: Path) -> None:
+def test_val_split_is_what_training_validated_on(measured: dict[str, Path], site: Path, run_dir: Path) -> None:
     module = DetectionDataModule(str(site), val_fraction=0.3, seed=5)
     module.setup("fit")
     truth = json.loads((measured["val"] / "ground_truth.json").read_text())
@@ -99,11 +99,11 @@ def test_val_is_what_the_training_validated_on(measured: dict[str, Path], site: 
     digest = hashlib.blake2b((run_dir / "checkpoints/last.ckpt").read_bytes(), digest_size=16).hexdigest()
     hashes = {"checkpoint_blake2b": digest, "model_blake2b": digest}
     assert truth["info"] == {"split": "val", "tiles": 1, "model": str(run_dir / "checkpoints/last.ckpt"), **hashes}
-    # evaluate --report leaves the report beside its own files
+    # evaluate --report writes the report next to its own files
     assert (measured["val"] / "report.html").is_file() and (measured["val"] / "operating_point.json").is_file()
 
 
-def test_a_checkpoint_that_does_not_tell(
+def test_val_split_of_checkpoint_without_record_needs_options(
     tmp_path: Path, run_cli: RunCli, run_dir: Path, site: Path, measured: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
@@ -118,27 +118,26 @@ def test_a_checkpoint_that_does_not_tell(
     truths = [json.loads((d / "ground_truth.json").read_text())["images"] for d in (tmp_path / "out", measured["val"])]
     assert truths[0] == truths[1]
     assert run_cli(*command, "--split", "test", "--seed", 5) == 2
-    assert "--val-fraction, --seed: they say which photos the split val is, got --split test" in error(capsys)
+    assert "--val-fraction, --seed: they say which images the split val is, got --split test" in error(capsys)
 
 
-def test_thresholds_of_few_objects_come_with_a_warning(
+def test_report_warns_about_thresholds_from_few_objects(
     measured: dict[str, Path], site: Path, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["report", "--detections", measured["val"] / "detections.json", "--data", site, "--split", "val"]
     assert run_cli(*command, "--out", tmp_path, "--rule", "recall>=0.5") == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     truth = json.loads((measured["val"] / "ground_truth.json").read_text())
     for category in truth["categories"]:
         count = sum(a["category_id"] == category["id"] for a in truth["annotations"])
         low, high = json.loads((tmp_path / "operating_point.json").read_text())["classes"][category["name"]]["recall_interval"]
-        warning = (
-            f"{category['name']}: chosen on {count} objects: recall is known only as {100 * low:.0f} to {100 * high:.0f} %"
-        )
-        assert (warning in said) == (high - low > 0.15)
-    assert "chosen on" in said.replace("chosen on these validation photos", "")
+        shown = {"none": "bare head"}.get(category["name"], category["name"])
+        warning = f"{shown}: chosen on {count} objects: recall is known only as {100 * low:.0f} to {100 * high:.0f} %"
+        assert (warning in printed) == (high - low > 0.15)
+    assert "chosen on" in printed.replace("chosen on these validation images", "")
 
 
-def test_the_page_needs_nothing_else(on_val: Path) -> None:
+def test_report_page_is_self_contained(on_val: Path) -> None:
     text = (on_val / "report.html").read_text()
     page = Page(text)
     images = [a for tag, a in page.tags if tag == "img"]
@@ -155,7 +154,7 @@ def test_the_page_needs_nothing_else(on_val: Path) -> None:
         assert picture is not None and picture.std() > 1
 
 
-def test_thresholds_reach_the_model_file(
+def test_thresholds_are_exported_into_model_file(
     tmp_path: Path, run_cli: RunCli, on_val: Path, run_dir: Path, site: Path, measured: dict[str, Path]
 ) -> None:
     point = json.loads((on_val / "operating_point.json").read_text())
@@ -183,7 +182,7 @@ def test_thresholds_reach_the_model_file(
     )
 
 
-def test_thresholds_of_another_checkpoint_are_refused(
+def test_export_rejects_thresholds_of_another_checkpoint(
     tmp_path: Path, run_cli: RunCli, on_val: Path, run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = json.loads((on_val / "operating_point.json").read_text())
@@ -195,7 +194,7 @@ def test_thresholds_of_another_checkpoint_are_refused(
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_files_beside_the_page(on_val: Path, measured: dict[str, Path], site: Path) -> None:
+def test_report_writes_results_and_suspects(on_val: Path, measured: dict[str, Path], site: Path) -> None:
     text = (on_val / "results.txt").read_text()
     truth = json.loads((measured["val"] / "ground_truth.json").read_text())
     counts = np.bincount([a["category_id"] for a in truth["annotations"]], minlength=3)
@@ -205,14 +204,14 @@ def test_files_beside_the_page(on_val: Path, measured: dict[str, Path], site: Pa
     assert all(float(r["score"]) >= 0.6 and Path(r["annotation"]).is_file() for r in rows)
 
 
-def test_thresholds_are_not_chosen_on_test_photos(
+def test_report_chooses_no_thresholds_on_test_images(
     tmp_path: Path, run_cli: RunCli, on_val: Path, measured: dict[str, Path], site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["report", "--detections", measured["test"] / "detections.json", "--data", site, "--out", tmp_path]
     assert run_cli(*command, "--rule", "recall>=0.9") == 2
-    assert "thresholds are chosen on validation photos alone, got --split test" in error(capsys)
+    assert "thresholds are chosen on validation images alone, got --split test" in error(capsys)
     assert list(tmp_path.iterdir()) == []
-    # nor by calling them validation photos
+    # nor by calling them validation images
     assert run_cli(*command, "--split", "val") == 2
     assert "holds the split test, asked for val" in error(capsys)
     assert run_cli(*command) == 0
@@ -235,7 +234,7 @@ def test_thresholds_are_not_chosen_on_test_photos(
         ("[", "expected JSON written by `ppe-yolo evaluate`"),
     ],
 )
-def test_detections_that_are_none(
+def test_report_rejects_malformed_detections(
     tmp_path: Path, run_cli: RunCli, site: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
 ) -> None:
     (tmp_path / "detections.json").write_text(change)
@@ -244,7 +243,7 @@ def test_detections_that_are_none(
     assert not (tmp_path / "out").exists()
 
 
-def test_detections_of_other_photos(
+def test_report_rejects_detections_of_other_images(
     tmp_path: Path, run_cli: RunCli, measured: dict[str, Path], site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = json.loads((measured["test"] / "ground_truth.json").read_text())
@@ -253,20 +252,22 @@ def test_detections_of_other_photos(
     for images, message in (
         (truth["images"][:-1], "was not measured"),
         ([*truth["images"][:-1], {**truth["images"][-1], "name": "else"}], "'else' is not in the split"),
-        (truth["images"][::-1], "expected ids of photos from 1 in order"),
+        (truth["images"][::-1], "expected image ids from 1 in order"),
     ):
-        (tmp_path / "ground_truth.json").write_text(json.dumps({**truth, "images": images}))
+        ids = {image["id"] for image in images}
+        annotations = [a for a in truth["annotations"] if a["image_id"] in ids]
+        (tmp_path / "ground_truth.json").write_text(json.dumps({**truth, "images": images, "annotations": annotations}))
         assert run_cli(*command) == 2
         assert message in error(capsys)
     (tmp_path / "ground_truth.json").unlink()
     assert run_cli(*command, "--split", "val") == 2
-    assert "expected it beside detections.json" in error(capsys)
-    # nothing found at all is a result
+    assert "missing next to detections.json" in error(capsys)
+    # no detections at all is a result
     assert run_cli(*command) == 0
     assert json.loads((tmp_path / "out/report.json").read_text())["coco"]["map_50"] == 0.0
 
 
-def test_benchmark_of_metrics(run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_metrics_engines_agree(run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("benchmark", "metrics", "--photos", 20, "--objects", 5, "--detections", 9, "--rounds", 1) == 0
     lines = capsys.readouterr().out.splitlines()
     values = [float(re.search(r"(0\.\d{6})", line)[1]) for line in lines if re.search(r"ours, ten|torchmetrics, faster", line)]

@@ -1,1 +1,1 @@
-"""Decisions: the alarm thresholds, and which of two models ships."""
+"""Decisions: the alarm thresholds, and whether a model replaces the current one."""

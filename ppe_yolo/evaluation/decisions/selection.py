@@ -1,4 +1,4 @@
-"""Which of two detectors ships: the decision from two evaluations on the same photos. Pure; numpy alone."""
+"""Whether a detector replaces the current one: the decision from two evaluations on the same images. Pure; numpy alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,38 +7,24 @@ from typing import Any
 import numpy as np
 
 from ppe_yolo.evaluation.decisions.operating_point import Figures, counts_of, figures_at
-from ppe_yolo.evaluation.metrics.bootstrap import RESAMPLES, SEED, draw_again, resampled_map
-from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision, judge
-from ppe_yolo.evaluation.metrics.matching import DetectionTable, TargetTable, match_at_half
+from ppe_yolo.evaluation.ground_truth import GroundTruth
+from ppe_yolo.evaluation.metrics.bootstrap import RESAMPLES, SEED, resample, resampled_map
+from ppe_yolo.evaluation.metrics.coco_ap import AT_HALF, coco_average_precision, judge
+from ppe_yolo.evaluation.metrics.matching import DetectionTable, TargetTable, match
+from ppe_yolo.evaluation.metrics.mistakes import above_threshold
 
-AT_HALF = np.array([0.5])
-SURE = 0.95  # part of the samples in which a challenger must have the higher mAP@0.5
-SLOWER = 1.2  # times the champion's latency, where no budget is given
-LOUDER = 1.2  # times the champion's false alarms, where no budget is given; or one alarm more, which may be luck
+CERTAINTY = 0.95  # share of the samples in which a challenger must have the higher mAP@0.5
+MAX_SLOWDOWN = 1.2  # times the champion's latency, without a budget
+MAX_FALSE_ALARM_RATIO = 1.2  # times the champion's false alarms, without a budget; one alarm more may be chance, and is allowed
 _ROUNDING = 1e-9  # a gain of exactly the margin is enough
 
 
 @dataclass(frozen=True)
-class Photos:
-    """The photos that both detectors were measured on.
-
-    Attributes:
-        count: How many.
-        targets: Their objects.
-        class_names: Names of the labels.
-    """
-
-    count: int
-    targets: TargetTable
-    class_names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Contender:
-    """A detector and what it found in those photos.
+    """A detector and its detections in the images.
 
     Attributes:
-        detections: What it found.
+        detections: Its detections.
         thresholds: Class name -> score from which a detection is an alarm.
     """
 
@@ -48,12 +34,12 @@ class Contender:
 
 @dataclass(frozen=True)
 class Latency:
-    """Medians of one frame, timed here by turns.
+    """Median time of one frame, measured on this machine with both models in turn.
 
     Attributes:
-        challenger_ms: Of the challenger.
-        champion_ms: Of the champion; None where there is none.
-        ratio: Challenger's through champion's, median over the rounds; None where there is no champion.
+        challenger_ms: The challenger's.
+        champion_ms: The champion's; None without one.
+        ratio: Challenger's divided by champion's, median over the rounds; None without a champion.
     """
 
     challenger_ms: float
@@ -61,18 +47,20 @@ class Latency:
     ratio: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Demands:
     """What a challenger must meet.
 
     Attributes:
-        critical_class: Whose recall must not fall.
-        min_recall: Least recall of that class at the alarm threshold, champion or not.
+        critical_class: The class whose recall must not fall.
+        min_recall: Lowest recall of that class at the alarm threshold, with or without a champion.
         margin: Points of mAP@0.5 that a challenger must gain.
-        max_latency_ms: Budget of a frame. None: a challenger may take `SLOWER` times what the champion takes, and without a
-            champion latency does not decide.
-        max_false_alarms: Budget of false alarms of the critical class on 1,000 photos. None: a challenger may give `LOUDER`
-            times what the champion gives, or one more, and without a champion false alarms do not decide.
+        max_latency_ms: Budget of a frame. None: `MAX_SLOWDOWN` times the champion's; without a champion, latency is not judged.
+        max_false_alarms: Budget of false alarms of the critical class per 1,000 images. None: `MAX_FALSE_ALARM_RATIO` times the
+            champion's, or one more; without a champion, false alarms are not judged.
+        max_domain_loss: Points that a challenger may lose in any single domain, in mAP@0.5 and in recall of the critical class;
+            where a domain has no object at all, points by which the share of images with an alarm may rise. 0: no domain may
+            get worse. None: domains are not judged one by one.
     """
 
     critical_class: str = "none"
@@ -80,14 +68,15 @@ class Demands:
     margin: float = 0.5
     max_latency_ms: float | None = None
     max_false_alarms: float | None = None
+    max_domain_loss: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Condition:
     """One line of the decision, in words, and whether it holds."""
 
     name: str
-    champion: str
+    champion: str = ""
     challenger: str
     demand: str
     holds: bool
@@ -95,14 +84,14 @@ class Condition:
 
 @dataclass(frozen=True)
 class Decision:
-    """Conditions and the numbers behind them; the challenger is promoted when all conditions hold."""
+    """The conditions and the numbers behind them; the challenger is promoted if all conditions hold."""
 
     conditions: tuple[Condition, ...]
     numbers: dict[str, Any]
 
     @property
     def promoted(self) -> bool:
-        """Whether the challenger takes the champion's place."""
+        """Whether the challenger replaces the champion."""
         return all(c.holds for c in self.conditions)
 
     @property
@@ -111,41 +100,45 @@ class Decision:
         return [c.name for c in self.conditions if not c.holds]
 
 
-def decide(photos: Photos, challenger: Contender, champion: Contender | None, latency: Latency, demands: Demands) -> Decision:
-    """The gate.
+def decide(
+    truth: GroundTruth, challenger: Contender, champion: Contender | None, latency: Latency, demands: Demands
+) -> Decision:
+    """Decides whether a challenger becomes the champion.
 
-    Without a champion the absolute conditions alone decide: recall of the critical class, and false alarms and latency where
-    there is a budget. With one, these as well, and: recall of the critical class, each at its own alarm threshold, not lower,
-    and not bought with false alarms; mAP@0.5 (COCO) higher by the margin; and higher in at least 95 % of 1,000 samples of the
-    photos, drawn again with replacement, the same samples for both (a paired bootstrap, one-sided).
+    Without a champion, only the absolute conditions count: recall of the critical class, and false alarms and latency if they
+    have a budget. With a champion, the challenger must also meet these:
+
+    - Recall of the critical class, each at its own alarm threshold, is not lower, and not bought with false alarms.
+    - mAP@0.5 (COCO) is higher by the margin, and higher in at least 95 % of 1,000 samples of the images, drawn with
+      replacement, the same samples for both (a paired bootstrap, one-sided).
+    - If asked for, no domain gets worse.
 
     Args:
-        photos: With at least one object of the critical class that is not difficult.
-        challenger: Who wants to be champion.
-        champion: Who is, or None.
-        latency: What they take.
-        demands: What is asked for.
+        truth: The images, with at least one object of the critical class that is not difficult.
+        challenger: The detector that may become the champion.
+        champion: The current one, or None.
+        latency: Their times.
+        demands: The conditions.
     """
-    label = photos.class_names.index(demands.critical_class)
-    new_at, new_map = _at_threshold(photos, challenger, label), _map_50(photos, challenger)
-    new_recall = _defined(new_at.recall)
+    label = truth.class_names.index(demands.critical_class)
+    new_at, new_map = _at_threshold(truth, challenger, label), _map_50(truth, challenger)
+    new_recall = new_at.recall or 0.0
     numbers: dict[str, Any] = {
         "challenger": {"map_50": new_map, **_plain(new_at), "latency_ms": latency.challenger_ms},
         "champion": None,
     }
     absolute = Condition(
-        f"recall of {demands.critical_class}, at least",
-        "",
-        _percent(new_recall),
-        f">= {_percent(demands.min_recall)}",
-        new_recall >= demands.min_recall,
+        name=f"recall of {demands.critical_class}, at least",
+        challenger=_percent(new_recall),
+        demand=f">= {_percent(demands.min_recall)}",
+        holds=new_recall >= demands.min_recall,
     )
     if champion is None:
         conditions = (absolute, *_false_alarm_conditions(new_at, None, demands), *_latency_conditions(latency, demands))
         return Decision(conditions, numbers)
-    old_at, old_map = _at_threshold(photos, champion, label), _map_50(photos, champion)
-    old_recall, gain = _defined(old_at.recall), 100 * (new_map - old_map)
-    better = _part_better(photos, challenger, champion)
+    old_at, old_map = _at_threshold(truth, champion, label), _map_50(truth, champion)
+    old_recall, gain = old_at.recall or 0.0, 100 * (new_map - old_map)
+    better = _share_better(truth, challenger, champion)
     numbers["champion"] = {"map_50": old_map, **_plain(old_at), "latency_ms": latency.champion_ms}
     numbers |= {
         "map_50_gain_points": gain,
@@ -157,80 +150,132 @@ def decide(photos: Photos, challenger: Contender, champion: Contender | None, la
     conditions = (
         absolute,
         Condition(
-            f"recall of {demands.critical_class}, not worse",
-            _percent(old_recall),
-            _percent(new_recall),
-            ">= the champion's",
-            new_recall >= old_recall,
+            name=f"recall of {demands.critical_class}, not worse",
+            champion=_percent(old_recall),
+            challenger=_percent(new_recall),
+            demand=">= the champion's",
+            holds=new_recall >= old_recall,
         ),
         *_false_alarm_conditions(new_at, old_at, demands),
         Condition(
-            "mAP@0.5",
-            _percent(old_map),
-            _percent(new_map),
-            f"{demands.margin:+g} points, got {gain:+.2f}",
-            gain >= demands.margin - _ROUNDING,
+            name="mAP@0.5",
+            champion=_percent(old_map),
+            challenger=_percent(new_map),
+            demand=f"{demands.margin:+g} points, got {gain:+.2f}",
+            holds=gain >= demands.margin - _ROUNDING,
         ),
         Condition(
-            "not by luck",
-            "",
-            f"better in {_percent(better)}",
-            f">= {100 * SURE:g} % of {RESAMPLES:,} samples of the photos",
-            better >= SURE,
+            name="not by luck",
+            challenger=f"better in {_percent(better)}",
+            demand=f">= {100 * CERTAINTY:g} % of {RESAMPLES:,} samples of the images",
+            holds=better >= CERTAINTY,
         ),
+        *_domain_conditions(truth, challenger, champion, demands),
         *_latency_conditions(latency, demands),
     )
     return Decision(conditions, numbers)
 
 
-def _at_threshold(photos: Photos, contender: Contender, label: int) -> Figures:
-    outcome = match_at_half(contender.detections, photos.targets)
-    counts = counts_of(contender.detections, photos.targets, outcome, label)
-    return figures_at(counts, contender.thresholds[photos.class_names[label]], photos.count)
+def _at_threshold(truth: GroundTruth, contender: Contender, label: int) -> Figures:
+    outcome = match(contender.detections, truth.targets)
+    counts = counts_of(contender.detections, truth.targets, outcome, label)
+    return figures_at(counts, contender.thresholds[truth.class_names[label]], len(truth))
 
 
-def _map_50(photos: Photos, contender: Contender) -> float:
-    classes = len(photos.class_names)
-    return _defined(coco_average_precision(contender.detections, photos.targets, classes, iou_thresholds=AT_HALF).mean())
+def _map_50(truth: GroundTruth, contender: Contender) -> float:
+    classes = len(truth.class_names)
+    return coco_average_precision(contender.detections, truth.targets, classes, iou_thresholds=AT_HALF).mean() or 0.0
 
 
-def _part_better(photos: Photos, challenger: Contender, champion: Contender) -> float:
-    """Part of the samples in which the challenger's mAP@0.5 is the higher one; a sample without objects speaks against it."""
-    samples = draw_again(photos.count)
+def _share_better(truth: GroundTruth, challenger: Contender, champion: Contender) -> float:
+    """Share of the samples in which the challenger's mAP@0.5 is higher; a sample without objects counts against it."""
+    samples = resample(len(truth))
     new, old = (
-        resampled_map(judge(c.detections, photos.targets, len(photos.class_names), iou_thresholds=AT_HALF), samples, "coco")
+        resampled_map(judge(c.detections, truth.targets, len(truth.class_names), iou_thresholds=AT_HALF), samples, "coco")
         for c in (challenger, champion)
     )
     # equal figures may differ in their last digit
     return float((new - old > _ROUNDING).mean())
 
 
-def _false_alarm_conditions(new: Figures, old: Figures | None, demands: Demands) -> list[Condition]:
-    """One, or none where there is nothing to compare with."""
-    name = f"false alarms of {demands.critical_class}"
-    champion = "" if old is None else f"{old.false_alarms_per_1000:.1f} on 1,000"
-    challenger = f"{new.false_alarms_per_1000:.1f} on 1,000"
-    if demands.max_false_alarms is not None:
-        budget = demands.max_false_alarms
-        return [Condition(name, champion, challenger, f"<= {budget:g}", new.false_alarms_per_1000 <= budget)]
-    if old is None:
+def _domain_conditions(truth: GroundTruth, challenger: Contender, champion: Contender, demands: Demands) -> list[Condition]:
+    """One or two per domain; none unless they are asked for."""
+    if demands.max_domain_loss is None:
         return []
-    demand = f"<= {LOUDER:g} x the champion's, got {new.false_alarms} : {old.false_alarms}"
-    holds = new.false_alarms <= max(LOUDER * old.false_alarms + _ROUNDING, old.false_alarms + 1)
-    return [Condition(name, champion, challenger, demand, holds)]
+    label = truth.class_names.index(demands.critical_class)
+    conditions = []
+    for number, domain in enumerate(truth.domains):
+        images = np.nonzero(truth.domain_of == number)[0]
+        targets = truth.targets.select(np.isin(truth.targets.images, images))
+        new, old = (_domain_figures(truth, c, targets, images, label, demands.critical_class) for c in (challenger, champion))
+        for what, value in new.items():
+            loss = 100 * (old[what] - value) * (-1 if what == _ALARMS else 1)
+            conditions.append(
+                Condition(
+                    name=f"{domain or 'all images'}: {what}",
+                    champion=_percent(old[what]),
+                    challenger=_percent(value),
+                    demand=f"at most {demands.max_domain_loss:g} points worse, got {max(loss, 0.0):.2f}",
+                    holds=loss <= demands.max_domain_loss + _ROUNDING,
+                )
+            )
+    return conditions
+
+
+_ALARMS = "images with an alarm"
+
+
+def _domain_figures(
+    truth: GroundTruth, contender: Contender, targets: TargetTable, images: Any, label: int, critical_class: str
+) -> dict[str, float]:
+    """The figures of one domain that must not get worse, 0 to 1."""
+    detections = contender.detections.select(np.isin(contender.detections.images, images))
+    if not len(targets):
+        alarms = above_threshold(detections, truth.class_names, _all_thresholds(truth, contender))
+        return {_ALARMS: len(np.unique(detections.images[alarms])) / len(images)}
+    figures = {}
+    average = coco_average_precision(detections, targets, len(truth.class_names), iou_thresholds=AT_HALF).mean()
+    if average is not None:
+        figures["mAP@0.5"] = average
+    counts = counts_of(detections, targets, match(detections, targets), label)
+    recall = figures_at(counts, contender.thresholds[critical_class], len(images)).recall
+    if recall is not None:
+        figures[f"recall of {critical_class}"] = recall
+    return figures
+
+
+def _all_thresholds(truth: GroundTruth, contender: Contender) -> dict[str, float]:
+    """A class without a threshold raises no alarm."""
+    return {name: contender.thresholds.get(name, np.inf) for name in truth.class_names}
+
+
+def _false_alarm_conditions(new: Figures, old: Figures | None, demands: Demands) -> list[Condition]:
+    """One, or none without a budget and a champion."""
+    name = f"false alarms of {demands.critical_class}"
+    champion = "" if old is None else f"{old.false_alarms_per_1000:.1f} per 1,000"
+    challenger = f"{new.false_alarms_per_1000:.1f} per 1,000"
+    if demands.max_false_alarms is not None:
+        demand, holds = f"<= {demands.max_false_alarms:g}", new.false_alarms_per_1000 <= demands.max_false_alarms
+    elif old is None:
+        return []
+    else:
+        demand = f"<= {MAX_FALSE_ALARM_RATIO:g} x the champion's, got {new.false_alarms} : {old.false_alarms}"
+        allowed = max(MAX_FALSE_ALARM_RATIO * old.false_alarms + _ROUNDING, old.false_alarms + 1)
+        holds = new.false_alarms <= allowed
+    return [Condition(name=name, champion=champion, challenger=challenger, demand=demand, holds=holds)]
 
 
 def _latency_conditions(latency: Latency, demands: Demands) -> list[Condition]:
-    """One, or none where there is nothing to compare with."""
+    """One, or none without a budget and a champion."""
     champion = "" if latency.champion_ms is None else f"{latency.champion_ms:.2f} ms"
     challenger = f"{latency.challenger_ms:.2f} ms"
     if demands.max_latency_ms is not None:
-        budget = demands.max_latency_ms
-        return [Condition("latency", champion, challenger, f"<= {budget:g} ms", latency.challenger_ms <= budget)]
-    if latency.ratio is None:
+        demand, holds = f"<= {demands.max_latency_ms:g} ms", latency.challenger_ms <= demands.max_latency_ms
+    elif latency.ratio is None:
         return []
-    demand = f"<= {SLOWER:g} x the champion's, got {latency.ratio:.2f}"
-    return [Condition("latency", champion, challenger, demand, latency.ratio <= SLOWER)]
+    else:
+        demand, holds = f"<= {MAX_SLOWDOWN:g} x the champion's, got {latency.ratio:.2f}", latency.ratio <= MAX_SLOWDOWN
+    return [Condition(name="latency", champion=champion, challenger=challenger, demand=demand, holds=holds)]
 
 
 def _plain(at: Figures) -> dict[str, Any]:
@@ -240,11 +285,6 @@ def _plain(at: Figures) -> dict[str, Any]:
         "false_alarms_per_1000": at.false_alarms_per_1000,
         "objects": at.objects,
     }
-
-
-def _defined(value: float | None) -> float:
-    assert value is not None, "there are objects"
-    return value
 
 
 def _percent(value: float) -> str:

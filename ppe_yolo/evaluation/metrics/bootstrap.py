@@ -1,4 +1,4 @@
-"""How far a figure may be luck: intervals from photos drawn again with replacement (Efron 1979). Seeded; no torch."""
+"""Sampling uncertainty of a figure: intervals from images resampled with replacement (Efron 1979). Seeded; no torch."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,17 +12,17 @@ from ppe_yolo.evaluation.metrics.matching import Flags, Floats, Ints
 SEED = 0
 RESAMPLES = 1000
 LEVEL = 0.95
-_BLOCK = 100  # samples at once, for the sake of memory
+_BLOCK = 100  # samples per step, to limit memory
 
 
-def draw_again(photos: int, resamples: int = RESAMPLES, seed: int = SEED) -> Ints:
-    """How often each photo is in each sample: [resamples, photos]."""
-    drawn = np.random.default_rng(seed).integers(0, photos, (resamples, photos))
-    return np.stack([np.bincount(row, minlength=photos) for row in drawn])
+def resample(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> Ints:
+    """How often each image occurs in each sample: [resamples, images]."""
+    drawn = np.random.default_rng(seed).integers(0, images, (resamples, images))
+    return np.stack([np.bincount(row, minlength=images) for row in drawn])
 
 
 def interval(values: Floats) -> tuple[float, float] | None:
-    """The middle 95 % of what the samples gave; None where a tenth of them or more gave nothing (NaN)."""
+    """The central 95 % of the samples' values; None if a tenth of the samples or more have none (NaN)."""
     defined = values[~np.isnan(values)]
     if len(defined) <= 0.9 * len(values):
         return None
@@ -30,37 +30,37 @@ def interval(values: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def running_sums(photos: Ints, flags: Flags, places: Ints, samples: Ints) -> Floats:
-    """How many flagged detections there are up to each place (itself included) in each sample: [places, samples].
+def running_sums(images: Ints, flags: Flags, places: Ints, samples: Ints) -> Floats:
+    """Number of flagged detections up to and including each place, in each sample: [places, samples].
 
     Args:
-        photos: Photo of each detection [D].
+        images: Image of each detection [D].
         flags: What to count [D].
-        places: Numbers of detections, rising.
-        samples: See `draw_again`.
+        places: Indices of detections, rising.
+        samples: See `resample`.
     """
     flagged = np.nonzero(flags)[0]
     step = np.searchsorted(places, flagged, "left")
     within = step < len(places)
     ones = np.ones(int(within.sum()))
-    steps = coo_array((ones, (step[within], photos[flagged[within]])), shape=(len(places), samples.shape[1])).tocsr()
+    steps = coo_array((ones, (step[within], images[flagged[within]])), shape=(len(places), samples.shape[1])).tocsr()
     return np.asarray(np.cumsum(steps @ samples.T.astype(np.float64), axis=0))
 
 
-def total(photos: Ints, samples: Ints) -> Floats:
-    """How many there are in each sample: photo of each [N] -> [samples]."""
-    return np.asarray(samples @ np.bincount(photos, minlength=samples.shape[1]), dtype=np.float64)
+def total(images: Ints, samples: Ints) -> Floats:
+    """Number of items in each sample, from the image of each item: [N] -> [samples]."""
+    return np.asarray(samples @ np.bincount(images, minlength=samples.shape[1]), dtype=np.float64)
 
 
 def resampled_map(judged: Sequence[Judged], samples: Ints, protocol: Literal["coco", "voc"]) -> Floats:
-    """Mean average precision in each sample, over the classes that have objects there and the overlaps that were judged.
+    """Mean average precision in each sample, over the classes that have objects there and the judged IoU thresholds.
 
-    A photo that was drawn twice has each of its detections and objects twice; matching does not change by that.
+    An image that was drawn twice counts each of its detections and objects twice; the matching stays the same.
 
     Args:
-        judged: One a class.
-        samples: See `draw_again`.
-        protocol: Precision at 101 recalls, or the area under the curve.
+        judged: One entry per class.
+        samples: See `resample`.
+        protocol: `coco`: mean precision at 101 recalls. `voc`: area under the curve.
 
     Returns:
         [samples]; NaN where no class has an object.
@@ -80,14 +80,14 @@ def _of_block(one: Judged, samples: Ints, protocol: Literal["coco", "voc"]) -> F
     objects = total(one.wanted, samples)
     area = np.zeros(len(samples))
     for hit, false in zip(one.hit, one.false, strict=True):
-        places = np.nonzero(hit)[0]  # between two hits precision only falls: they alone matter
+        places = np.nonzero(hit)[0]  # between two hits precision only falls, so only hits matter
         if not len(places):
             continue
-        gained = samples[:, one.photos[places]].T.astype(np.float64)
+        gained = samples[:, one.images[places]].T.astype(np.float64)
         hits = np.cumsum(gained, axis=0)
-        precision = hits / np.maximum(hits + running_sums(one.photos, false, places, samples), 1.0)
+        precision = hits / np.maximum(hits + running_sums(one.images, false, places, samples), 1.0)
         envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        if protocol == "coco":  # how many of the 101 recalls each hit reaches first
+        if protocol == "coco":  # how many of the 101 recalls each hit is the first to reach
             last = len(RECALLS) - 1
             reached = np.floor(last * hits / np.maximum(objects, 1.0) + 1e-9) + 1
             area += (envelope * np.diff(reached, axis=0, prepend=0.0)).sum(axis=0) / len(RECALLS)

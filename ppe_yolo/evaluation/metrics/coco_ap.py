@@ -1,15 +1,16 @@
-"""Average precision as COCO defines it: 101 recalls, ten overlaps, four ranges of object size; numpy alone.
+"""Average precision as COCO defines it: 101 recalls, ten IoU thresholds, four ranges of object size; numpy alone.
 
-The same figures as pycocotools', from flat tables. A `difficult` object counts as a crowd: not finding it is no miss, and
-finding it (overlap measured against the detection's own area) is no false alarm.
+`evaluate`, `report` and `promote` use this engine. Tests hold it equal to pycocotools and to torchmetrics, which training uses.
+A `difficult` object counts as a crowd: missing it is no miss, and detecting it (overlap divided by the detection's own area)
+is no false alarm.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ppe_yolo.evaluation.metrics.matching import (
-    IOU_THRESHOLDS,
     DetectionTable,
     Flags,
     Floats,
@@ -21,19 +22,31 @@ from ppe_yolo.evaluation.metrics.matching import (
     rank_in_group,
 )
 
+# COCO's parameters, for all engines
 RECALLS = np.linspace(0.0, 1.0, 101)
-# square pixels of the photo
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+AT_HALF = IOU_THRESHOLDS[:1]  # IoU 0.5
+AT_THREE_QUARTERS = 5  # index of IoU 0.75
+# square pixels of the image
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
 @dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """Precision and score at each of 101 recalls at IoU 0.5; both are 0 beyond the highest recall reached."""
+
+    precision: Floats
+    scores: Floats
+
+
+@dataclass(frozen=True)
 class CocoFigures:
-    """Average precision of each class at each overlap; NaN where the split has no object of the class (and size).
+    """Average precision of each class at each IoU threshold; NaN where the split has no object of the class (and size).
 
     Attributes:
         precision: Precision at each of 101 recalls [T, 101, C].
         recall: Highest recall reached [T, C].
-        objects: Objects that are asked for [C].
+        objects: Objects that count [C].
     """
 
     precision: Floats
@@ -46,25 +59,25 @@ class CocoFigures:
         return np.asarray(self.precision.mean(axis=1))
 
     def mean(self, threshold: int | None = None) -> float | None:
-        """Mean over classes that have objects, at one of the overlaps or over all; None where no class has any."""
+        """Mean over the classes that have objects, at one IoU threshold (its index) or over all; None without objects."""
         values = self.per_class if threshold is None else self.per_class[threshold]
         defined = values[~np.isnan(values)]
         return float(defined.mean()) if defined.size else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Detections of one class in falling order of score, and what each is at each overlap.
+    """Detections of one class in falling order of score, judged at each IoU threshold.
 
     Attributes:
-        photos: [D].
+        images: Image of each detection [D].
         scores: [D].
-        hit: Finds an object that is asked for [T, D].
-        false: Finds nothing [T, D]; neither: it does not count.
-        wanted: Photo of each object that is asked for [N].
+        hit: Takes an object that counts [T, D].
+        false: Takes nothing [T, D]; a detection that is neither does not count.
+        wanted: Image of each object that counts [N].
     """
 
-    photos: Ints
+    images: Ints
     scores: Floats
     hit: Flags
     false: Flags
@@ -77,7 +90,7 @@ def judge(
     num_classes: int,
     *,
     iou_thresholds: Floats = IOU_THRESHOLDS,
-    area: str = "all",
+    area_range: tuple[float, float] = AREA_RANGES["all"],
     max_detections: int | None = None,
 ) -> list[Judged]:
     """Matches as COCO does.
@@ -85,19 +98,19 @@ def judge(
     Args:
         detections: The detections.
         targets: The objects.
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
         iou_thresholds: [T].
-        area: One of AREA_RANGES; objects of other sizes, and unmatched detections of other sizes, do not count.
-        max_detections: The strongest of a photo and class that count; all when None.
+        area_range: (low, high), square pixels. Objects of other sizes, and unmatched detections of other sizes, do not count.
+        max_detections: Only this many detections of an image and class count, highest scores first; all if None.
 
     Returns:
-        One a class.
+        One entry per class.
     """
-    competing = detections.photos * num_classes + detections.labels
+    competing = detections.images * num_classes + detections.labels
     if max_detections is not None:
         chosen = rank_in_group(competing) < max_detections
         detections, competing = detections.select(chosen), competing[chosen]
-    low, high = AREA_RANGES[area]
+    low, high = area_range
     sizes, own = areas(targets.boxes_xyxy), areas(detections.boxes_xyxy)
     ignored = targets.difficult | (sizes < low) | (sizes > high)
     pairs = overlapping_pairs(detections, targets, float(iou_thresholds.min()) - 1e-10, crowds=True)
@@ -107,9 +120,14 @@ def judge(
     result = []
     for label in range(num_classes):
         of_class = detections.labels == label
-        wanted = targets.photos[(targets.labels == label) & ~ignored]
         result.append(
-            Judged(detections.photos[of_class], detections.scores[of_class], hit[:, of_class], false[:, of_class], wanted)
+            Judged(
+                images=detections.images[of_class],
+                scores=detections.scores[of_class],
+                hit=hit[:, of_class],
+                false=false[:, of_class],
+                wanted=targets.images[(targets.labels == label) & ~ignored],
+            )
         )
     return result
 
@@ -120,13 +138,27 @@ def coco_average_precision(
     num_classes: int,
     *,
     iou_thresholds: Floats = IOU_THRESHOLDS,
-    area: str = "all",
+    area_range: tuple[float, float] = AREA_RANGES["all"],
     max_detections: int | None = None,
 ) -> CocoFigures:
-    """See `judge`."""
-    judged = judge(detections, targets, num_classes, iou_thresholds=iou_thresholds, area=area, max_detections=max_detections)
-    precision = np.full((len(iou_thresholds), len(RECALLS), num_classes), np.nan)
-    recall = np.full((len(iou_thresholds), num_classes), np.nan)
+    """Average precision of a split; see `judge` for the arguments."""
+    return coco_figures(
+        judge(
+            detections,
+            targets,
+            num_classes,
+            iou_thresholds=iou_thresholds,
+            area_range=area_range,
+            max_detections=max_detections,
+        )
+    )
+
+
+def coco_figures(judged: Sequence[Judged]) -> CocoFigures:
+    """Average precision from judged detections, one entry per class."""
+    thresholds = len(judged[0].hit)
+    precision = np.full((thresholds, len(RECALLS), len(judged)), np.nan)
+    recall = np.full((thresholds, len(judged)), np.nan)
     for label, one in enumerate(judged):
         if len(one.wanted):
             for t, (hit, false) in enumerate(zip(one.hit, one.false, strict=True)):
@@ -136,9 +168,19 @@ def coco_average_precision(
 
 
 def precision_at_recalls(hit: Flags | Ints, false: Flags | Ints, objects: float) -> Floats:
-    """Precision at 101 recalls, made to fall: hits and false alarms [D] in falling order of score, counted once or more."""
-    places = np.nonzero(hit)[0]  # between two hits precision only falls: they alone matter
+    """Interpolated precision at 101 recalls, from hits and false alarms [D] in falling order of score."""
+    places = np.nonzero(hit)[0]  # between two hits precision only falls, so only hits matter
     hits = np.cumsum(hit[places], dtype=np.float64)
     precision = hits / (hits + np.cumsum(false, dtype=np.float64)[places])
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     return np.asarray(envelope[np.searchsorted(hits / objects, RECALLS, "left")])
+
+
+def precision_recall_curve(judged: Judged) -> PrecisionRecallCurve | None:
+    """The curve of one class at IoU 0.5; None if the split has no object of the class."""
+    if not len(judged.wanted):
+        return None
+    hit = judged.hit[0]
+    hits = np.cumsum(hit[hit], dtype=np.float64)
+    scores = np.append(judged.scores[hit], 0.0)[np.searchsorted(hits / len(judged.wanted), RECALLS, "left")]
+    return PrecisionRecallCurve(precision_at_recalls(hit, judged.false[0], len(judged.wanted)), np.asarray(scores))

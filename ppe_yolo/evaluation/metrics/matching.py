@@ -1,7 +1,7 @@
-"""Which detection finds which object. Flat tables of a whole split, numpy alone; no loop over photos.
+"""Matches detections to objects. Flat tables of a whole split; numpy alone, no loop over images.
 
-Both protocols go through detections in falling order of score within a photo and class. Only pairs that overlap enough can
-ever match, and they are few: they are listed once, and the rounds of the greedy matching run over all photos together.
+Both protocols visit the detections of an image and class in falling order of score. Only pairs that overlap enough can match,
+and they are few: they are listed once, and the rounds of the greedy matching run over all images together.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,56 +18,68 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TargetTable:
-    """The annotated objects of a split, photo by photo.
+    """The annotated objects of a split, image by image.
 
     Attributes:
-        photos: Number of the photo of each object, from 0 [N].
-        boxes_xyxy: Pixels of the photo [N, 4].
+        images: Index of each object's image, from 0 [N].
+        boxes_xyxy: Pixels of the image [N, 4].
         labels: [N].
         difficult: [N].
     """
 
-    photos: Ints
+    images: Ints
     boxes_xyxy: Floats
     labels: Ints
     difficult: Flags
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return len(self.images)
+
+    def select(self, chosen: Flags) -> "TargetTable":
+        """The chosen objects, in the same order."""
+        return TargetTable(
+            images=self.images[chosen],
+            boxes_xyxy=self.boxes_xyxy[chosen],
+            labels=self.labels[chosen],
+            difficult=self.difficult[chosen],
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectionTable:
-    """The detections of a split in falling order of score; where scores are equal, photo by photo in the order given.
+    """The detections of a split in falling order of score; where scores are equal, image by image in the given order.
 
     Attributes:
-        photos: Number of the photo of each detection, from 0 [N].
-        boxes_xyxy: Pixels of the photo [N, 4].
+        images: Index of each detection's image, from 0 [N].
+        boxes_xyxy: Pixels of the image [N, 4].
         labels: [N].
         scores: [N].
     """
 
-    photos: Ints
+    images: Ints
     boxes_xyxy: Floats
     labels: Ints
     scores: Floats
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return len(self.images)
 
     def select(self, chosen: Flags) -> "DetectionTable":
-        """Some of them, in the same order."""
-        return DetectionTable(self.photos[chosen], self.boxes_xyxy[chosen], self.labels[chosen], self.scores[chosen])
+        """The chosen detections, in the same order."""
+        return DetectionTable(
+            images=self.images[chosen],
+            boxes_xyxy=self.boxes_xyxy[chosen],
+            labels=self.labels[chosen],
+            scores=self.scores[chosen],
+        )
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Overlapping pairs, by detection and then by object: indices [P], [P] and their overlap [P]."""
+    """Overlapping pairs, sorted by detection and then by object: indices [P], [P] and their IoU [P]."""
 
     detections: Ints
     targets: Ints
@@ -75,27 +87,28 @@ class Pairs:
 
 
 def target_table(annotated: Sequence[AnnotatedImage], class_names: Sequence[str]) -> TargetTable:
-    """Annotated photos as a table."""
+    """Annotated images as a table."""
     label_of = {name: label for label, name in enumerate(class_names)}
     rows = [(i, label_of[o.class_name], o.difficult, o.box_xyxy) for i, a in enumerate(annotated) for o in a.objects]
     return TargetTable(
-        np.array([r[0] for r in rows], dtype=np.int64),
-        np.array([r[3] for r in rows], dtype=np.float64).reshape(-1, 4),
-        np.array([r[1] for r in rows], dtype=np.int64),
-        np.array([r[2] for r in rows], dtype=bool),
+        images=np.array([r[0] for r in rows], dtype=np.int64),
+        boxes_xyxy=np.array([r[3] for r in rows], dtype=np.float64).reshape(-1, 4),
+        labels=np.array([r[1] for r in rows], dtype=np.int64),
+        difficult=np.array([r[2] for r in rows], dtype=bool),
     )
 
 
-def detection_table(photos: Any, boxes_xyxy: Any, labels: Any, scores: Any) -> DetectionTable:
-    """Detections in any order as a table; those of one photo and score keep their order."""
-    photos, scores = np.asarray(photos, dtype=np.int64), np.asarray(scores, dtype=np.float64)
-    order = np.lexsort((photos, -scores))
+def detection_table(images: Any, boxes_xyxy: Any, labels: Any, scores: Any) -> DetectionTable:
+    """Detections in any order as a table; those of one image and score keep their order."""
+    images, scores = np.asarray(images, dtype=np.int64), np.asarray(scores, dtype=np.float64)
+    order = np.lexsort((images, -scores))
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    return DetectionTable(photos[order], boxes[order], np.asarray(labels, dtype=np.int64)[order], scores[order])
+    labels = np.asarray(labels, dtype=np.int64)
+    return DetectionTable(images=images[order], boxes_xyxy=boxes[order], labels=labels[order], scores=scores[order])
 
 
 def from_coco_results(rows: Iterable[Mapping[str, Any]]) -> DetectionTable:
-    """COCO results, image_id counting from 1 and category k + 1 being label k, as `evaluate` writes them."""
+    """COCO results as `evaluate` writes them: image_id counts from 1, and category k + 1 is label k."""
     rows = list(rows)
     boxes = np.array([r["bbox"] for r in rows], dtype=np.float64).reshape(-1, 4)
     return detection_table(
@@ -114,25 +127,25 @@ def areas(boxes_xyxy: Floats) -> Floats:
 def overlapping_pairs(
     detections: DetectionTable,
     targets: TargetTable,
-    least: float,
+    min_iou: float,
     *,
     border: float = 0.0,
     crowds: bool = False,
     any_class: bool = False,
 ) -> Pairs:
-    """Pairs of a photo (and, as a rule, a class) whose overlap is at least `least`, which is above 0.
+    """Pairs of one image (and one class, unless `any_class`) whose IoU is at least `min_iou`.
 
     Args:
         detections: The detections.
         targets: The objects.
-        least: Smallest overlap that is of interest.
+        min_iou: Above 0.
         border: Added to each width and height: 1 for VOC, whose corners are the first and the last pixel of a box.
-        crowds: Whether the overlap with a difficult object is measured against the detection alone, as COCO does for crowds.
-        any_class: Pairs of different classes, too.
+        crowds: Divide the overlap with a difficult object by the detection's own area, as COCO does for crowds.
+        any_class: Also pair detections with objects of other classes.
     """
     classes = 1 + max(detections.labels.max(initial=0), targets.labels.max(initial=0))
-    target_keys = targets.photos if any_class else targets.photos * classes + targets.labels
-    keys = detections.photos if any_class else detections.photos * classes + detections.labels
+    target_keys = targets.images if any_class else targets.images * classes + targets.labels
+    keys = detections.images if any_class else detections.images * classes + detections.labels
     by_key = np.argsort(target_keys, kind="stable")
     first = np.searchsorted(target_keys[by_key], keys, "left")
     counts = np.searchsorted(target_keys[by_key], keys, "right") - first
@@ -149,7 +162,7 @@ def overlapping_pairs(
         union = np.where(targets.difficult[t], own, union)
     iou = np.zeros(len(d))
     np.divide(intersection, union, out=iou, where=(intersection > 0) & (union > 0))
-    near = iou >= least
+    near = iou >= min_iou
     return Pairs(d[near], t[near], iou[near])
 
 
@@ -161,15 +174,15 @@ def match_greedily(
     ignored: Flags,
     shared: Flags,
 ) -> Ints:
-    """COCO's matching: each detection, strongest first, takes the free object that it overlaps most.
+    """COCO's matching: each detection, highest score first, takes the free object with the highest IoU.
 
-    An ignored object is taken only where no other is free. Of equal overlaps the last object wins, as in COCO's own code.
+    A detection takes an ignored object only if no other is free. Of equal IoUs the last object wins, as in COCO's own code.
 
     Args:
-        pairs: Of at least the smallest threshold's overlap.
-        competing: Group (photo, or photo and class) of each detection [D]; detections are in falling order of score.
+        pairs: All pairs with at least the smallest threshold's IoU.
+        competing: Group (image, or image and class) of each detection [D]; detections are in falling order of score.
         iou_thresholds: [T].
-        ignored: Objects that are not asked for [N].
+        ignored: Objects that do not count [N].
         shared: Objects that any number of detections may take (crowds) [N].
 
     Returns:
@@ -178,8 +191,8 @@ def match_greedily(
     thresholds = np.minimum(iou_thresholds, 1 - 1e-10)[:, None]
     matched = np.full((len(iou_thresholds), len(competing)), -1, dtype=np.int64)
     taken = np.zeros((len(iou_thresholds), len(ignored)), dtype=bool)
-    found, where = np.unique(pairs.detections, return_inverse=True)
-    rank = rank_in_group(competing[found])[where]
+    paired, where = np.unique(pairs.detections, return_inverse=True)
+    rank = rank_in_group(competing[paired])[where]
     by_rank = np.argsort(rank, kind="stable")
     rows = np.arange(len(iou_thresholds))[:, None]
     for chosen in np.split(by_rank, np.nonzero(np.diff(rank[by_rank]))[0] + 1) if len(by_rank) else ():
@@ -187,7 +200,7 @@ def match_greedily(
         starts = np.nonzero(np.diff(d, prepend=-1))[0]
         lengths = np.diff(starts, append=len(d))
         free = (iou >= thresholds) & (~taken[:, t] | shared[t])
-        worth = np.where(free, iou + 2.0 * ~ignored[t], -1.0)  # overlaps reach 1: one that is asked for comes first
+        worth = np.where(free, iou + 2.0 * ~ignored[t], -1.0)  # an IoU is at most 1, so objects that count come first
         best = np.repeat(np.maximum.reduceat(worth, starts, axis=1), lengths, axis=1)
         last = np.maximum.reduceat(np.where((worth == best) & free, np.arange(len(d)), -1), starts, axis=1)
         taker, which = d[starts][None], np.where(last >= 0, t[last], -1)
@@ -198,7 +211,7 @@ def match_greedily(
 
 
 def rank_in_group(groups: Ints) -> Ints:
-    """How many of the same group come before: [N] -> [N]."""
+    """Number of earlier members of the same group: [N] -> [N]."""
     order = np.argsort(groups, kind="stable")
     ordered = groups[order]
     starts = np.nonzero(np.diff(ordered, prepend=ordered[0] - 1))[0] if len(ordered) else np.zeros(0, dtype=np.int64)
@@ -207,35 +220,40 @@ def rank_in_group(groups: Ints) -> Ints:
     return ranks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of detections and objects at IoU 0.5, class by class, as COCO matches them.
+    """What became of detections and objects at one IoU threshold, as COCO matches them.
 
     Attributes:
         target: The object that each detection takes, or -1 [D].
-        hit: Detections that find an object that is asked for [D].
-        false: Detections that find nothing; neither hit nor false: what finds a difficult object [D].
-        finder: The detection that takes each object, or -1; of a difficult one the last [N].
+        hit: Detections that take an object that counts [D].
+        false: Detections that take nothing; a detection of a difficult object is neither hit nor false [D].
+        taker: The detection that takes each object, or -1; for a difficult object the last one [N].
     """
 
     target: Ints
     hit: Flags
     false: Flags
-    finder: Ints
+    taker: Ints
 
 
-def match_at_half(detections: DetectionTable, targets: TargetTable, *, any_class: bool = False) -> Outcome:
-    """Matches at IoU 0.5.
+def match(detections: DetectionTable, targets: TargetTable, *, iou_threshold: float = 0.5, any_class: bool = False) -> Outcome:
+    """Matches detections to objects at one IoU threshold.
 
-    Detections above any score threshold are matched as if the weaker ones were not there, so one matching serves all
-    thresholds.
+    Detections above a score threshold match as if the weaker ones did not exist, so one matching serves all score thresholds.
+
+    Args:
+        detections: The detections.
+        targets: The objects.
+        iou_threshold: Smallest IoU of a match.
+        any_class: Whether a detection may take an object of another class.
     """
-    pairs = overlapping_pairs(detections, targets, 0.5, crowds=True, any_class=any_class)
+    pairs = overlapping_pairs(detections, targets, iou_threshold, crowds=True, any_class=any_class)
     competing = (
-        detections.photos if any_class else detections.photos * (detections.labels.max(initial=0) + 1) + detections.labels
+        detections.images if any_class else detections.images * (detections.labels.max(initial=0) + 1) + detections.labels
     )
-    target = match_greedily(pairs, competing, np.array([0.5]), ignored=targets.difficult, shared=targets.difficult)[0]
+    target = match_greedily(pairs, competing, np.array([iou_threshold]), ignored=targets.difficult, shared=targets.difficult)[0]
     on_difficult = np.append(targets.difficult, False)[target]
-    finder = np.full(len(targets), -1, dtype=np.int64)
-    finder[target[target >= 0]] = np.nonzero(target >= 0)[0]
-    return Outcome(target, (target >= 0) & ~on_difficult, target < 0, finder)
+    taker = np.full(len(targets), -1, dtype=np.int64)
+    taker[target[target >= 0]] = np.nonzero(target >= 0)[0]
+    return Outcome(target=target, hit=(target >= 0) & ~on_difficult, false=target < 0, taker=taker)

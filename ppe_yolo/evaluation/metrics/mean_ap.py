@@ -1,12 +1,11 @@
-"""Mean average precision as COCO defines it, by torchmetrics, over a whole split at once.
+"""Mean average precision as COCO defines it, by torchmetrics; training uses it, where it gathers over all processes.
 
 Protocol: average precision is the mean of precision at 101 recalls; `map` is its mean over IoU thresholds 0.50 to 0.95 and
-classes, `map_50` at IoU 0.5 alone. A `difficult` object is given as a crowd: not finding it is no miss, and finding it
-(overlap measured against the detection's own area, as COCO does for crowds) is no false alarm.
+classes, `map_50` at IoU 0.5 alone. A `difficult` object is passed as a crowd: missing it is no miss, and detecting it (overlap
+divided by the detection's own area, as COCO does for crowds) is no false alarm.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
-RECALLS = np.linspace(0.0, 1.0, 101)
+from ppe_yolo.evaluation.metrics.coco_ap import AT_THREE_QUARTERS, IOU_THRESHOLDS, RECALLS, PrecisionRecallCurve
+
 _IOU_50, _ALL_SIZES, _MOST_DETECTIONS = 0, 0, -1
 
 
-@dataclass(frozen=True)
-class PrecisionRecallCurve:
-    """Precision and score at each of 101 recalls at IoU 0.5; beyond the highest recall reached both are 0."""
-
-    precision: NDArray[np.float64]
-    scores: NDArray[np.float64]
-
-
 class _SplitMetric(MeanAveragePrecision):
-    """Gathers the photos of all processes, whose shares need not be equal.
+    """Gathers the images of all processes, whose shares may differ in size.
 
-    torchmetrics itself gathers photo by photo, and so waits for ever for those that a smaller share does not have.
+    torchmetrics itself gathers image by image, and hangs if one process has fewer images than another.
     """
 
     def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
@@ -42,34 +34,34 @@ class _SplitMetric(MeanAveragePrecision):
 
 
 def build_metric(max_detections: int) -> MeanAveragePrecision:
-    """The metric; usable alone, or as a part of a LightningModule, where it gathers over all processes."""
+    """The metric, for use alone or inside a LightningModule, where it gathers over all processes."""
     metric = _SplitMetric(
         backend="faster_coco_eval",
-        # torchmetrics' own are rounded to 32 bits, so that an exact recall of 0.6 falls short of its own threshold
-        iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+        # torchmetrics' defaults are rounded to 32 bits, so an exact recall of 0.6 falls short of its own threshold
+        iou_thresholds=IOU_THRESHOLDS.tolist(),
         rec_thresholds=RECALLS.tolist(),
         class_metrics=True,
         extended_summary=True,
         max_detection_thresholds=[1, min(10, max_detections), max_detections],
     )
-    metric.warn_on_many_detections = False  # crowded scenes are what the contract's limit is for
+    metric.warn_on_many_detections = False  # the contract's limit is meant for crowded scenes
     return metric
 
 
 def to_metric_predictions(detections: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Detections with boxes_xyxy, scores, labels, in the metric's words."""
+    """Detections with boxes_xyxy, scores and labels, under the metric's names."""
     return [{"boxes": d["boxes_xyxy"], "scores": d["scores"], "labels": d["labels"]} for d in detections]
 
 
 def to_metric_targets(targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Targets with boxes_xyxy, labels, difficult, in the metric's words."""
+    """Targets with boxes_xyxy, labels and difficult, under the metric's names."""
     return [{"boxes": t["boxes_xyxy"], "labels": t["labels"], "iscrowd": t["difficult"].long()} for t in targets]
 
 
 def summarise(result: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
-    """What a metric computed, in plain types: map, map_50, map_75 and per_class {name: ap, ap_50, recall_50}.
+    """The metric's result in plain types: map, map_50, map_75 and per_class {name: ap, ap_50, recall_50}.
 
-    A figure that is not defined, since the split has no object of the class, is None.
+    A figure of a class without objects is None.
     """
     precision = _array(result["precision"])  # [T, R, C, size, detections]
     recall = _array(result["recall"])  # [T, C, size, detections]
@@ -89,13 +81,13 @@ def summarise(result: dict[str, Any], class_names: Sequence[str]) -> dict[str, A
     return {
         "map": _mean(precision[:, :, :, _ALL_SIZES, _MOST_DETECTIONS]),
         "map_50": _mean(precision[_IOU_50, :, :, _ALL_SIZES, _MOST_DETECTIONS]),
-        "map_75": _mean(precision[5, :, :, _ALL_SIZES, _MOST_DETECTIONS]),
+        "map_75": _mean(precision[AT_THREE_QUARTERS, :, :, _ALL_SIZES, _MOST_DETECTIONS]),
         "per_class": per_class,
     }
 
 
 def precision_recall_curves(result: dict[str, Any], class_names: Sequence[str]) -> dict[str, PrecisionRecallCurve]:
-    """The curve of each class that the split has objects of."""
+    """The curve of each class that has objects in the split."""
     precision, scores = _array(result["precision"]), _array(result["scores"])
     curves = {}
     for k, label in enumerate(_array(result["classes"]).reshape(-1).astype(int)):
@@ -112,6 +104,6 @@ def _array(value: Any) -> NDArray[np.float64]:
 
 
 def _mean(values: Any) -> float | None:
-    """Mean of what is defined; COCO marks the rest with -1."""
+    """Mean of the defined values; COCO marks the others with -1."""
     defined = np.asarray(values)[np.asarray(values) > -1]
     return float(defined.mean()) if defined.size else None

@@ -1,4 +1,4 @@
-"""What a detector gets wrong, object by object: false alarms, misses, confusions, scores that promise too much."""
+"""What a detector gets wrong, object by object: false alarms, misses, confusions, and scores that promise too much."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,39 +13,53 @@ from ppe_yolo.evaluation.metrics.matching import (
     Outcome,
     TargetTable,
     areas,
-    match_at_half,
+    match,
     overlapping_pairs,
 )
 
-NEAR = 0.1  # overlap from which a false alarm is taken for a bad box of an object
+NEAR_IOU = 0.1  # from this IoU on, a false alarm is an inaccurate box of an object
 BINS = 10
 
 
 @dataclass(frozen=True)
 class FalseAlarm:
-    """A detection that finds no object: its number, and what it is, in words."""
+    """A detection without an object.
+
+    Attributes:
+        detection: Its index.
+        kind: What it is, in words.
+        is_suspect: Whether the annotation may be wrong instead.
+    """
 
     detection: int
     kind: str
-    is_suspect: bool  # it may be the annotation that is wrong
+    is_suspect: bool
 
 
-def strong_enough(detections: DetectionTable, class_names: Sequence[str], thresholds: Mapping[str, float]) -> Flags:
+def above_threshold(detections: DetectionTable, class_names: Sequence[str], thresholds: Mapping[str, float]) -> Flags:
     """Which detections reach the threshold of their class."""
     limits = np.array([thresholds[name] for name in class_names])
     return np.asarray(detections.scores >= limits[detections.labels])
 
 
 def false_alarms(
-    detections: DetectionTable, targets: TargetTable, outcome: Outcome, strong: Flags, class_names: Sequence[str]
+    detections: DetectionTable, targets: TargetTable, outcome: Outcome, alarms: Flags, class_names: Sequence[str]
 ) -> list[FalseAlarm]:
-    """The false alarms among strong detections, the most certain first."""
-    pairs = overlapping_pairs(detections, targets, NEAR, any_class=True)
+    """The false alarms, highest score first.
+
+    Args:
+        detections: All detections.
+        targets: The objects.
+        outcome: Their matching.
+        alarms: Which detections reach their threshold, see `above_threshold`.
+        class_names: Names of the labels, as people read them.
+    """
+    pairs = overlapping_pairs(detections, targets, NEAR_IOU, any_class=True)
     order = np.lexsort((-pairs.iou, pairs.detections))
     owners, starts = np.unique(pairs.detections[order], return_index=True)
     of = dict(zip(owners.tolist(), np.split(order, starts[1:]), strict=True)) if len(owners) else {}
     result = []
-    for d in np.nonzero(outcome.false & strong)[0].tolist():
+    for d in np.nonzero(outcome.false & alarms)[0].tolist():
         near = [(int(pairs.targets[p]), float(pairs.iou[p])) for p in of.get(d, ())]
         result.append(_explain(d, near, detections, targets, outcome, class_names))
     return result
@@ -63,62 +77,64 @@ def _explain(
     same = [(t, iou) for t, iou in near if targets.labels[t] == label]
     other = [(t, iou) for t, iou in near if targets.labels[t] != label and iou >= 0.5]
     if same and same[0][1] >= 0.5:
-        return FalseAlarm(d, "found a second time", False)
+        return FalseAlarm(d, "second detection of one object", False)
     if other:
         t = other[0][0]
-        # numbers are in falling order of score: a finder of a smaller number is surer of what the annotation says
-        agrees = 0 <= outcome.finder[t] < d
+        # indices are in falling order of score: a taker with a smaller index agrees with the annotation at a higher score
+        agrees = 0 <= outcome.taker[t] < d
         return FalseAlarm(d, f"annotated as {class_names[targets.labels[t]]}", not agrees and not targets.difficult[t])
     if same:
-        return FalseAlarm(d, f"box too far off (IoU {same[0][1]:.2f})", False)
+        return FalseAlarm(d, f"inaccurate box (IoU {same[0][1]:.2f})", False)
     return FalseAlarm(d, "nothing annotated here", not near)
 
 
-def misses(targets: TargetTable, outcome: Outcome, strong: Flags) -> Ints:
-    """Objects that no strong detection finds, the largest first."""
-    found = np.append(strong, False)[outcome.finder]
-    missed = np.nonzero(~found & ~targets.difficult)[0]
+def misses(targets: TargetTable, outcome: Outcome, alarms: Flags) -> Ints:
+    """Objects that no alarm detects, largest first."""
+    detected = np.append(alarms, False)[outcome.taker]
+    missed = np.nonzero(~detected & ~targets.difficult)[0]
     return missed[np.argsort(-areas(targets.boxes_xyxy)[missed], kind="stable")]
 
 
-def confusion_matrix(detections: DetectionTable, targets: TargetTable, strong: Flags, num_classes: int) -> Ints:
-    """Annotated class by found class [C + 1, C + 1]; the last row is background that was found, the last column was missed.
+def confusion_matrix(detections: DetectionTable, targets: TargetTable, alarms: Flags, num_classes: int) -> Ints:
+    """Annotated class against detected class [C + 1, C + 1]; the last row is background, the last column is missed.
 
-    A detection, strongest first, takes the free object that it overlaps most, whatever its class, at IoU 0.5.
+    Each alarm, highest score first, takes the free object with the highest IoU (at least 0.5), whatever its class.
     """
-    chosen = detections.select(strong)
-    outcome = match_at_half(chosen, targets, any_class=True)
+    chosen = detections.select(alarms)
+    outcome = match(chosen, targets, any_class=True)
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     np.add.at(matrix, (targets.labels[outcome.target[outcome.hit]], chosen.labels[outcome.hit]), 1)
-    missed = targets.labels[(outcome.finder < 0) & ~targets.difficult]
+    missed = targets.labels[(outcome.taker < 0) & ~targets.difficult]
     matrix[num_classes] += np.bincount(chosen.labels[outcome.false], minlength=num_classes + 1)
     matrix[:, num_classes] += np.bincount(missed, minlength=num_classes + 1)
     return matrix
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Whether a score is the chance to be right.
+    """Whether a score equals the probability of being right.
 
     Attributes:
-        promised: Mean score of the detections in each tenth of the scores [10]; NaN where there is none.
-        kept: Part of them that are right [10].
-        counts: How many [10].
-        error: Expected calibration error (Naeini et al. 2015): mean distance of the two, weighted by counts; None without any.
+        mean_score: Mean score of the detections in each tenth of the score range [10]; NaN without detections.
+        precision: Share of them that are right [10].
+        counts: Their number [10].
+        error: Expected calibration error (Naeini et al. 2015): mean distance between the two, weighted by counts; None without
+            detections.
     """
 
-    promised: Floats
-    kept: Floats
+    mean_score: Floats
+    precision: Floats
     counts: Ints
     error: float | None
 
 
 def calibration(scores: Floats, hit: Flags) -> Calibration:
-    """Scores [D] and whether each detection is right [D]."""
+    """Calibration from the scores [D] and from whether each detection is right [D]."""
     place = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(place, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        promised = np.bincount(place, scores, BINS) / counts
-        kept = np.bincount(place, hit.astype(np.float64), BINS) / counts
-    gap = np.nansum(np.abs(promised - kept) * counts)
-    return Calibration(promised, kept, counts, float(gap / counts.sum()) if len(scores) else None)
+        mean_score = np.bincount(place, scores, BINS) / counts
+        precision = np.bincount(place, hit.astype(np.float64), BINS) / counts
+    gap = np.nansum(np.abs(mean_score - precision) * counts)
+    error = float(gap / counts.sum()) if len(scores) else None
+    return Calibration(mean_score=mean_score, precision=precision, counts=counts, error=error)

@@ -1,12 +1,12 @@
-"""Figures of metrics, for files and for TensorBoard."""
+"""Plots of metrics, for files and for TensorBoard."""
 
 from matplotlib.figure import Figure
 
-from ppe_yolo.evaluation.metrics.mean_ap import RECALLS, PrecisionRecallCurve
+from ppe_yolo.evaluation.metrics.coco_ap import RECALLS, PrecisionRecallCurve
 
 
 def draw_curves(curves: dict[str, PrecisionRecallCurve]) -> Figure:
-    """Precision against recall, a line a class."""
+    """Precision against recall, one line per class."""
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     for name, curve in curves.items():

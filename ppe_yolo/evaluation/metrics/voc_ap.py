@@ -1,8 +1,9 @@
 """Average precision as the Pascal VOC development kit defines it since 2010, by which the original's 76.40 % was measured.
 
-A detection belongs to the object of its class that it overlaps most, free or not; boxes hold their last pixel, so widths are
-x2 - x1 + 1; it is a hit at IoU 0.5 or more if no stronger one was. What belongs to a difficult object does not count. Average
-precision is the area under the curve of precision, made to fall, at every recall reached (Everingham et al. 2015, section 4.2).
+A detection belongs to the object of its class with the highest IoU, free or taken. Boxes include their last pixel, so widths
+are x2 - x1 + 1. A detection is a hit at IoU 0.5 or more if no detection with a higher score hit the same object. Detections of
+difficult objects do not count. Average precision is the area under the interpolated precision, at every recall reached
+(Everingham et al. 2015, section 4.2).
 """
 
 from dataclasses import dataclass
@@ -11,20 +12,20 @@ import numpy as np
 
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, Flags, Floats, Ints, TargetTable, overlapping_pairs
 
-LOWEST_SCORE = 0.3  # the original kept no weaker detections
+LOWEST_SCORE = 0.3  # the original system dropped weaker detections
 IOU_THRESHOLD = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VocCurve:
     """One class by the VOC protocol.
 
     Attributes:
-        average_precision: None where the split has no object of the class.
+        average_precision: None if the split has no object of the class.
         precision: After each detection that counts, in falling order of score [D].
         recall: The same [D].
-        hits: Detections that find an object.
-        false_alarms: Those that find none, or one found before.
+        hits: Detections of an object.
+        false_alarms: Detections of nothing, or of an object that was already hit.
         objects: Objects that are not difficult.
     """
 
@@ -39,10 +40,10 @@ class VocCurve:
 def voc_judge(
     detections: DetectionTable, targets: TargetTable, *, lowest_score: float = LOWEST_SCORE
 ) -> tuple[DetectionTable, Flags, Flags]:
-    """The detections that are strong enough, which of them are hits and which are false alarms."""
+    """The detections from `lowest_score` on, with a flag for each hit and each false alarm."""
     detections = detections.select(detections.scores >= lowest_score)
     pairs = overlapping_pairs(detections, targets, IOU_THRESHOLD, border=1.0)
-    # by detection, then falling overlap; of equal overlaps the first object
+    # by detection, then by falling IoU; of equal IoUs the first object
     order = np.lexsort((pairs.targets, -pairs.iou, pairs.detections))
     owner, first = np.unique(pairs.detections[order], return_index=True)
     target = np.full(len(detections), -1, dtype=np.int64)
@@ -57,7 +58,7 @@ def voc_judge(
 def voc_average_precision(
     detections: DetectionTable, targets: TargetTable, num_classes: int, *, lowest_score: float = LOWEST_SCORE
 ) -> list[VocCurve]:
-    """One curve a class."""
+    """One curve per class."""
     detections, hit, false = voc_judge(detections, targets, lowest_score=lowest_score)
     curves = []
     for label in range(num_classes):
@@ -66,12 +67,21 @@ def voc_average_precision(
         objects = int(((targets.labels == label) & ~targets.difficult).sum())
         precision, recall = hits / np.arange(1, len(hits) + 1), hits / max(objects, 1)
         average = area_under(hit[counts], false[counts], objects) if objects else None
-        curves.append(VocCurve(average, precision, recall, int(hit[counts].sum()), int(false[counts].sum()), objects))
+        curves.append(
+            VocCurve(
+                average_precision=average,
+                precision=precision,
+                recall=recall,
+                hits=int(hit[counts].sum()),
+                false_alarms=int(false[counts].sum()),
+                objects=objects,
+            )
+        )
     return curves
 
 
 def area_under(hit: Flags | Ints, false: Flags | Ints, objects: float) -> float:
-    """All-point average precision: hits and false alarms [D] in falling order of score, counted once or more."""
+    """All-point average precision, from hits and false alarms [D] in falling order of score."""
     places = np.nonzero(hit)[0]
     gained = hit[places].astype(np.float64)
     hits = np.cumsum(gained)
@@ -81,6 +91,6 @@ def area_under(hit: Flags | Ints, false: Flags | Ints, objects: float) -> float:
 
 
 def mean_average_precision(curves: list[VocCurve]) -> float | None:
-    """Mean over classes that have objects."""
+    """Mean over the classes that have objects."""
     values = [c.average_precision for c in curves if c.average_precision is not None]
     return float(np.mean(values)) if values else None

@@ -1,6 +1,9 @@
-"""The figures of the report. Every line and bar is told apart by its form as well as by its colour."""
+"""The charts of the report. Every line and bar differs from the others in form as well as in colour."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +15,33 @@ from ppe_yolo.evaluation.metrics.coco_ap import RECALLS
 from ppe_yolo.evaluation.metrics.matching import Floats, Ints
 from ppe_yolo.evaluation.metrics.mistakes import Calibration
 from ppe_yolo.evaluation.metrics.voc_ap import VocCurve
+from ppe_yolo.evaluation.report.figures import SplitFigures
+from ppe_yolo.evaluation.report.material import Material
+from ppe_yolo.evaluation.report.texts import percent
 
-WIDTH = 5.0  # inches; at 72 pixels an inch it fits a phone, and a letter of 10 points is 10 pixels high
+WIDTH = 5.0  # inches; at 72 pixels per inch it fits a phone, and 10-point letters are 10 pixels high
+DPI = 130
 BLUE, ORANGE, SKY, GREY = "#0072B2", "#E69F00", "#56B4E9", "#595959"  # Okabe & Ito 2008
 _STYLES = ("-", "--", ":", "-.")
 _HATCHES = ("", "//", "..", "xx")
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the page: the name of its file, the PNG, and its content in words."""
+
+    name: str
+    png: bytes
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        """The PNG as a data URI."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
 def class_colour(name: str, label: int) -> tuple[float, ...]:
-    """The colour that a class has on photos, for matplotlib."""
+    """The colour that a class has on images, for matplotlib."""
     return tuple(v / 255 for v in colour_of(name, label))
 
 
@@ -36,7 +57,7 @@ def _axes(height: float = 3.4, **labels: Any) -> tuple[Figure, Axes]:
 def _bars(
     names: Sequence[str], groups: Mapping[str, Sequence[float]], colours: Sequence[Any], form: str, **labels: Any
 ) -> Figure:
-    """Bars side by side for each name, from the top, with their values; NaN is left out."""
+    """Bars next to each other for each name, from the top, with their values; NaN has no bar."""
     figure, axes = _axes(0.9 + 0.32 * len(names) * len(groups), **labels)
     axes.grid(axis="y", visible=False)
     size = 0.8 / len(groups)
@@ -44,7 +65,7 @@ def _bars(
         places = np.arange(len(names)) - 0.4 + (i + 0.5) * size
         numbers = np.asarray(values, dtype=np.float64)
         bars = axes.barh(places, np.nan_to_num(numbers), size * 0.9, label=group, color=colours[i], hatch=_HATCHES[i % 4])
-        axes.bar_label(bars, ["none here" if np.isnan(v) else format(v, form) for v in numbers], padding=3)
+        axes.bar_label(bars, ["no objects" if np.isnan(v) else format(v, form) for v in numbers], padding=3)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.margins(x=0.18)
@@ -60,17 +81,17 @@ def draw_objects(class_names: Sequence[str], objects: Sequence[int], difficult: 
 
 
 def draw_average_precision(class_names: Sequence[str], figures: Mapping[str, Sequence[float]]) -> Figure:
-    """Average precision of each class, a bar a protocol, 0 to 1."""
+    """Average precision of each class, one bar per protocol, 0 to 1."""
     return _bars(class_names, figures, (BLUE, ORANGE, SKY), ".3f", xlabel="average precision", xlim=(0, 1.15))
 
 
 def draw_sizes(sizes: Sequence[str], figures: Mapping[str, Sequence[float]], colours: Sequence[Any]) -> Figure:
-    """Average precision by size, a bar a class."""
+    """Average precision by size, one bar per class."""
     return _bars(sizes, figures, colours, ".3f", xlabel="average precision, IoU 0.50 to 0.95", xlim=(0, 1.15))
 
 
-def draw_predicted(class_names: Sequence[str], true: Sequence[int], false: Sequence[int]) -> Figure:
-    """Found objects of each class, true and false."""
+def draw_detections(class_names: Sequence[str], true: Sequence[int], false: Sequence[int]) -> Figure:
+    """Detections of each class, true and false."""
     return _bars(class_names, {"true": true, "false": false}, (BLUE, ORANGE), ",.0f", xlabel="detections")
 
 
@@ -102,7 +123,7 @@ def draw_thresholds(name: str, thresholds: Floats, precision: Floats, recall: Fl
 
 
 def draw_confusion(matrix: Ints, class_names: Sequence[str]) -> Figure:
-    """Counts, shaded by their part of the row."""
+    """Counts, shaded by their share of the row."""
     size = len(matrix)
     figure = Figure(figsize=(WIDTH, 1.4 + 0.7 * size), layout="constrained")
     axes = figure.add_subplot()
@@ -112,27 +133,27 @@ def draw_confusion(matrix: Ints, class_names: Sequence[str]) -> Figure:
         text = "-" if row == column == size - 1 else f"{matrix[row, column]:,}\n{100 * share[row, column]:.0f} %"
         colour = "white" if share[row, column] > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10 if size < 8 else 6)
-    axes.set_xticks(range(size), [*class_names, "not found"], rotation=0 if size < 6 else 90)
+    axes.set_xticks(range(size), [*class_names, "missed"], rotation=0 if size < 6 else 90)
     axes.set_yticks(range(size), [*class_names, "background"])
-    axes.set(xlabel="found as", ylabel="annotated as")
+    axes.set(xlabel="detected as", ylabel="annotated as")
     return figure
 
 
 def draw_calibration(class_names: Sequence[str], calibrations: Sequence[Calibration]) -> Figure:
-    """Part of detections that are right against their mean score, a line a class."""
-    figure, axes = _axes(xlabel="mean score", ylabel="part that is right", xlim=(0, 1), ylim=(0, 1.02))
-    axes.plot((0, 1), (0, 1), color="black", linewidth=1, label="as it should be")
+    """Share of detections that are right against their mean score, one line per class."""
+    figure, axes = _axes(xlabel="mean score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.plot((0, 1), (0, 1), color="black", linewidth=1, label="perfect")
     for label, (name, one) in enumerate(zip(class_names, calibrations, strict=True)):
-        there = one.counts > 0
+        filled = one.counts > 0
         form = "os^Dv"[label % 5] + _STYLES[label % 4]
         error = "" if one.error is None else f", ECE {one.error:.3f}"
-        axes.plot(one.promised[there], one.kept[there], form, color=class_colour(name, label), label=f"{name}{error}")
+        axes.plot(one.mean_score[filled], one.precision[filled], form, color=class_colour(name, label), label=f"{name}{error}")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
 def draw_training(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], ylabel: str) -> Figure:
-    """Logged values against steps, a line a name."""
+    """Logged values against steps, one line per name."""
     figure, axes = _axes(xlabel="training step", ylabel=ylabel)
     colours = (BLUE, ORANGE, GREY, "#009E73", "#CC79A7", SKY)
     for i, (name, (steps, values)) in enumerate(curves.items()):
@@ -140,3 +161,110 @@ def draw_training(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], y
     axes.set_ylim(bottom=0)
     axes.legend(loc="best")
     return figure
+
+
+def draw_charts(material: Material, figures: SplitFigures, training: Mapping[str, Any]) -> list[Chart]:
+    """All charts of the page.
+
+    Args:
+        material: The split.
+        figures: Its figures.
+        training: Curves of the training, see `read_training_curves`; empty without a run folder.
+    """
+    names, targets = material.display_names, material.truth.targets
+    labels = range(len(names))
+    objects = [c.objects for c in figures.voc]
+    difficult = [int(((targets.labels == k) & targets.difficult).sum()) for k in labels]
+    at = figures.at_threshold
+
+    def listed(values: Sequence[Any], form: str = "{}") -> str:
+        return ", ".join(f"{n} {'has no objects' if v is None else form.format(v)}" for n, v in zip(names, values, strict=True))
+
+    coco_50 = [None if np.isnan(v) else float(v) for v in figures.coco.per_class[0]]
+    drawn = [
+        _chart(
+            "objects",
+            draw_objects(names, objects, difficult),
+            f"Annotated objects: {listed(objects)}; difficult: {listed(difficult)}.",
+        ),
+        _chart(
+            "average_precision",
+            draw_average_precision(
+                names,
+                {
+                    "COCO, IoU 0.5": figures.coco.per_class[0],
+                    "VOC, IoU 0.5": [np.nan if c.average_precision is None else c.average_precision for c in figures.voc],
+                    "COCO, IoU 0.5 to 0.95": figures.coco.per_class.mean(axis=0),
+                },
+            ),
+            f"Average precision: COCO at IoU 0.5 {listed(coco_50, '{:.3f}')}; VOC "
+            f"{listed([c.average_precision for c in figures.voc], '{:.3f}')}.",
+        ),
+        _chart(
+            "predicted",
+            draw_detections(names, [a.hits for a in at], [a.false_alarms for a in at]),
+            f"Detections at the threshold: true {listed([a.hits for a in at])}; false {listed([a.false_alarms for a in at])}.",
+        ),
+        _chart("confusion", draw_confusion(figures.confusion, names), _confusion_in_words(figures, names)),
+        _chart(
+            "sizes",
+            draw_sizes(
+                ["small", "medium", "large"],
+                {
+                    n: [figures.by_size[s].per_class[:, k].mean() for s in ("small", "medium", "large")]
+                    for k, n in enumerate(names)
+                },
+                [class_colour(n, k) for k, n in enumerate(names)],
+            ),
+            "Average precision by size of object: "
+            + ", ".join(f"{s} {percent(figures.by_size[s].mean())}" for s in ("small", "medium", "large")),
+        ),
+        _chart(
+            "calibration",
+            draw_calibration(names, figures.calibrations),
+            f"Share of detections that are right against their score; expected calibration error "
+            f"{listed([c.error for c in figures.calibrations], '{:.3f}')}.",
+        ),
+    ]
+    for k, name in enumerate(names):
+        precision = figures.coco.precision[0, :, k]
+        has_objects = not np.isnan(precision).any()
+        drawn.append(
+            _chart(
+                f"precision_recall_{k}",
+                draw_precision_recall(name, precision if has_objects else None, figures.voc[k]),
+                f"Precision against recall of {name}: COCO AP at IoU 0.5 {percent(coco_50[k])}, VOC AP "
+                f"{percent(figures.voc[k].average_precision)}.",
+            )
+        )
+        one = figures.counts[k]
+        threshold = figures.operating_point.thresholds[material.class_names[k]]
+        hits, detected = np.cumsum(one.hit), np.arange(1, len(one.hit) + 1)
+        chosen = figures.operating_point.choices.get(material.class_names[k])
+        word = "chosen" if chosen is not None and chosen.threshold is not None else "used"
+        drawn.append(
+            _chart(
+                f"thresholds_{k}",
+                draw_thresholds(name, one.scores, hits / detected, hits / max(len(one.wanted), 1), threshold, word),
+                f"Precision, recall and F1 of {name} against the score threshold; at {threshold:.3f} precision is "
+                f"{percent(at[k].precision)} and recall {percent(at[k].recall)}.",
+            )
+        )
+    for part, curves in training.items():
+        last = ", ".join(f"{n} {values[-1]:.3g}" for n, (_, values) in curves.items())
+        drawn.append(_chart(f"training_{part}", draw_training(curves, part), f"Training, {part}: at the end {last}."))
+    return drawn
+
+
+def _chart(name: str, figure: Figure, alt: str) -> Chart:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=DPI)
+    return Chart(name, data.getvalue(), alt)
+
+
+def _confusion_in_words(figures: SplitFigures, names: Sequence[str]) -> str:
+    rows = []
+    for row, annotated in zip(figures.confusion.tolist(), [*names, "background"], strict=True):
+        columns = ", ".join(f"{v} {c}" for v, c in zip(row, [*names, "missed"], strict=True))
+        rows.append(f"{annotated} detected as {columns}")
+    return "Confusion matrix: " + "; ".join(rows) + "."

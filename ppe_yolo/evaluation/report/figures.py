@@ -6,26 +6,46 @@ from typing import Any
 
 import numpy as np
 
-from ppe_yolo.evaluation.decisions.operating_point import Choice, ClassCounts, Figures, Rule, choose, counts_of, figures_at
-from ppe_yolo.evaluation.metrics.bootstrap import LEVEL, RESAMPLES, SEED, draw_again, interval, resampled_map
-from ppe_yolo.evaluation.metrics.coco_ap import AREA_RANGES, CocoFigures, Judged, coco_average_precision, judge
-from ppe_yolo.evaluation.metrics.matching import Ints, Outcome, TargetTable, match_at_half, target_table
-from ppe_yolo.evaluation.metrics.mistakes import Calibration, calibration, confusion_matrix, strong_enough
+from ppe_yolo.evaluation.decisions.operating_point import Choice, ClassCounts, Figures, choose, counts_of, figures_at
+from ppe_yolo.evaluation.decisions.rules import Rule
+from ppe_yolo.evaluation.domains import figures_by_domain
+from ppe_yolo.evaluation.files import ClassPoint, OperatingPointFile
+from ppe_yolo.evaluation.metrics.bootstrap import LEVEL, RESAMPLES, SEED, interval, resample, resampled_map
+from ppe_yolo.evaluation.metrics.coco_ap import (
+    AREA_RANGES,
+    AT_THREE_QUARTERS,
+    CocoFigures,
+    Judged,
+    coco_average_precision,
+    judge,
+)
+from ppe_yolo.evaluation.metrics.domain_figures import DomainFigures
+from ppe_yolo.evaluation.metrics.matching import Ints, Outcome, match
+from ppe_yolo.evaluation.metrics.mistakes import (
+    Calibration,
+    FalseAlarm,
+    above_threshold,
+    calibration,
+    confusion_matrix,
+    false_alarms,
+    misses,
+)
 from ppe_yolo.evaluation.metrics.voc_ap import LOWEST_SCORE, VocCurve, mean_average_precision, voc_average_precision, voc_judge
 from ppe_yolo.evaluation.report.material import Material
 
+SUSPECT_SCORE = 0.6  # from this score on, a detection contradicts the annotation with confidence
 Interval = tuple[float, float] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """The thresholds that a report speaks of.
+    """The thresholds of a report.
 
     Attributes:
         thresholds: Class name -> score.
         origin: Where they come from, in words.
-        rules: Class name -> rule; empty where they were not chosen here.
-        choices: Class name -> choice; empty where they were not chosen here.
+        rules: Class name -> rule; empty if they were not chosen here.
+        choices: Class name -> choice; empty if they were not chosen here.
     """
 
     thresholds: dict[str, float]
@@ -34,11 +54,14 @@ class OperatingPoint:
     choices: Mapping[str, Choice]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitFigures:
-    """What was measured; lists have one entry a class."""
+    """The figures of a split; lists have one entry per class, `by_domain` one per data set.
 
-    targets: TargetTable
+    `false_alarms` are sorted by score, `suspects` are those that contradict the annotation, `misses` are indices of objects,
+    largest first. `by_domain` is empty if the evaluation did not record the input size (before 0.2).
+    """
+
     outcome: Outcome
     coco: CocoFigures
     by_size: dict[str, CocoFigures]
@@ -51,6 +74,10 @@ class SplitFigures:
     at_threshold: list[Figures]
     confusion: Ints
     calibrations: list[Calibration]
+    false_alarms: list[FalseAlarm]
+    suspects: list[FalseAlarm]
+    misses: Ints
+    by_domain: list[DomainFigures]
 
 
 def measure(material: Material, rules: Mapping[str, Rule], thresholds: Mapping[str, float], origin: str) -> SplitFigures:
@@ -58,57 +85,82 @@ def measure(material: Material, rules: Mapping[str, Rule], thresholds: Mapping[s
 
     Args:
         material: The split.
-        rules: Class name -> rule to choose its threshold by; empty: the given thresholds are used.
-        thresholds: Class name -> score, where no rule chooses one or where none meets the rule.
+        rules: Class name -> rule to choose its threshold by; if empty, the given thresholds are used.
+        thresholds: Class name -> score, for classes without a rule or with one that no score meets.
         origin: Where the thresholds come from, in words.
     """
-    names, detections, photos = material.class_names, material.detections, len(material.annotated)
-    targets = target_table(material.annotated, names)
-    samples = draw_again(photos)
+    truth, detections = material.truth, material.detections
+    names, targets = truth.class_names, truth.targets
+    samples = resample(len(truth))
     judged = judge(detections, targets, len(names))
-    by_size = {size: coco_average_precision(detections, targets, len(names), area=size) for size in AREA_RANGES}
-    outcome = match_at_half(detections, targets)
+    by_size = {
+        size: coco_average_precision(detections, targets, len(names), area_range=area) for size, area in AREA_RANGES.items()
+    }
+    outcome = match(detections, targets)
     counts = [counts_of(detections, targets, outcome, label) for label in range(len(names))]
-    choices = {name: choose(rules[name], one, photos, samples) for name, one in zip(names, counts, strict=True) if rules}
+    choices = {
+        name: choose(rules[name], one, samples, truth.domain_of) for name, one in zip(names, counts, strict=True) if rules
+    }
     chosen = {name: c.threshold for name, c in choices.items() if c.threshold is not None}
-    point = OperatingPoint({**thresholds, **chosen}, origin, rules, choices)
-    strong = strong_enough(detections, names, point.thresholds)
+    point = OperatingPoint(thresholds={**thresholds, **chosen}, origin=origin, rules=rules, choices=choices)
+    alarms = above_threshold(detections, names, point.thresholds)
+    wrong = false_alarms(detections, targets, outcome, alarms, material.display_names)
+    input_size = truth.info.input_size
+    by_domain = []
+    if input_size is not None:
+        by_domain = figures_by_domain(
+            material.domains, detections, targets, input_size=input_size, class_names=names, thresholds=point.thresholds
+        )
     return SplitFigures(
-        targets,
-        outcome,
-        by_size["all"],
-        by_size,
-        voc_average_precision(detections, targets, len(names)),
-        interval(resampled_map([_at_half(one) for one in judged], samples, "coco")),
-        interval(resampled_map(judged, samples, "coco")),
-        interval(resampled_map(_voc_judged(material, targets), samples, "voc")),
-        counts,
-        point,
-        [figures_at(one, point.thresholds[name], photos, samples) for name, one in zip(names, counts, strict=True)],
-        confusion_matrix(detections, targets, strong, len(names)),
-        [calibration(one.scores, one.hit) for one in counts],
+        outcome=outcome,
+        coco=by_size["all"],
+        by_size=by_size,
+        voc=voc_average_precision(detections, targets, len(names)),
+        map_50_interval=interval(resampled_map([_at_half(one) for one in judged], samples, "coco")),
+        map_interval=interval(resampled_map(judged, samples, "coco")),
+        voc_map_interval=interval(resampled_map(_voc_judged(material), samples, "voc")),
+        counts=counts,
+        operating_point=point,
+        at_threshold=[
+            figures_at(one, point.thresholds[name], len(truth), samples) for name, one in zip(names, counts, strict=True)
+        ],
+        confusion=confusion_matrix(detections, targets, alarms, len(names)),
+        calibrations=[calibration(one.scores, one.hit) for one in counts],
+        false_alarms=wrong,
+        suspects=[a for a in wrong if a.is_suspect and detections.scores[a.detection] >= SUSPECT_SCORE],
+        misses=misses(targets, outcome, alarms),
+        by_domain=by_domain,
     )
 
 
 def _at_half(one: Judged) -> Judged:
-    return Judged(one.photos, one.scores, one.hit[:1], one.false[:1], one.wanted)
+    return Judged(images=one.images, scores=one.scores, hit=one.hit[:1], false=one.false[:1], wanted=one.wanted)
 
 
-def _voc_judged(material: Material, targets: TargetTable) -> list[Judged]:
+def _voc_judged(material: Material) -> list[Judged]:
+    targets = material.truth.targets
     detections, hit, false = voc_judge(material.detections, targets)
     result = []
     for label in range(len(material.class_names)):
         own = detections.labels == label
-        wanted = targets.photos[(targets.labels == label) & ~targets.difficult]
-        result.append(Judged(detections.photos[own], detections.scores[own], hit[None, own], false[None, own], wanted))
+        result.append(
+            Judged(
+                images=detections.images[own],
+                scores=detections.scores[own],
+                hit=hit[None, own],
+                false=false[None, own],
+                wanted=targets.images[(targets.labels == label) & ~targets.difficult],
+            )
+        )
     return result
 
 
 def to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
-    """What report.json holds."""
+    """The content of report.json."""
+    info = material.truth.info
     per_class: dict[str, Any] = {}
     for label, name in enumerate(material.class_names):
-        voc, targets = figures.voc[label], figures.targets
+        voc, targets = figures.voc[label], material.truth.targets
         per_class[name] = {
             "objects": voc.objects,
             "difficult": int(((targets.labels == label) & targets.difficult).sum()),
@@ -126,18 +178,18 @@ def to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
             "calibration_error": figures.calibrations[label].error,
         }
     return {
-        "model": material.model,
-        "checkpoint_blake2b": material.checkpoint_blake2b,
+        "model": info.model,
+        "checkpoint_blake2b": info.checkpoint_blake2b,
         "data": material.data,
-        "split": material.split,
-        "tiles": material.tiles,
-        "images": len(material.annotated),
+        "split": info.split,
+        "tiles": info.tiles,
+        "images": len(material.truth),
         "coco": {
             "map_50": figures.coco.mean(0),
             "map_50_interval": figures.map_50_interval,
             "map": figures.coco.mean(),
             "map_interval": figures.map_interval,
-            "map_75": figures.coco.mean(5),
+            "map_75": figures.coco.mean(AT_THREE_QUARTERS),
             "map_by_size": {size: one.mean() for size, one in figures.by_size.items() if size != "all"},
         },
         "voc": {
@@ -149,31 +201,35 @@ def to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
         "per_class": per_class,
         "confusion": {"classes": [*material.class_names, "background"], "annotated_by_found": figures.confusion.tolist()},
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
+        "domains": [figures_of.to_plain() for figures_of in figures.by_domain],
     }
 
 
-def operating_point_to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
-    """What operating_point.json holds."""
-    classes: dict[str, Any] = {}
+def operating_point_to_plain(material: Material, figures: SplitFigures) -> OperatingPointFile:
+    """The content of operating_point.json."""
+    info = material.truth.info
+    classes: dict[str, ClassPoint] = {}
     for label, name in enumerate(material.class_names):
         choice, at = figures.operating_point.choices[name], figures.at_threshold[label]
-        values: dict[str, Any] = {
+        values: ClassPoint = {
             "rule": str(figures.operating_point.rules[name]),
             "threshold": choice.threshold,
             "threshold_interval": choice.threshold_interval,
             "rule_met_in_samples": choice.met_in_samples,
             "nearest_to_rule": choice.nearest,
         }
+        if figures.operating_point.rules[name].confidence is not None:
+            values["needed_images"] = choice.needed_images
         if choice.threshold is not None:
-            values |= asdict(at)
+            values |= asdict(at)  # type: ignore[typeddict-item]
         classes[name] = values
     return {
-        "model": material.model,
-        "checkpoint_blake2b": material.checkpoint_blake2b,
+        "model": info.model,
+        "checkpoint_blake2b": info.checkpoint_blake2b,
         "data": material.data,
-        "split": material.split,
-        "tiles": material.tiles,
-        "images": len(material.annotated),
+        "split": info.split,
+        "tiles": info.tiles,
+        "images": len(material.truth),
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
         "classes": classes,
     }

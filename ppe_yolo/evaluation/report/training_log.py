@@ -1,4 +1,4 @@
-"""Curves of a training, from the TensorBoard log in its run folder."""
+"""Curves of a training, read from the TensorBoard log in its run folder."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,19 +7,22 @@ from pathlib import Path
 from ppe_yolo.core.errors import UserError
 
 Curves = dict[str, tuple[Sequence[int], Sequence[float]]]  # name -> steps, values
-# what goes into which figure, by the beginning of the name
+# prefix of a logged name -> chart
 _PARTS = {"train/": "loss", "val/": "average precision"}
 
 
 def read_training_curves(run_dir: Path) -> Mapping[str, Curves]:
-    """Loss terms and validation figures.
+    """Loss terms and validation figures by chart.
 
     Raises:
-        UserError: The folder holds no log of a training.
+        UserError: The folder has no log of a training.
     """
     if not list(run_dir.glob("events.out.tfevents.*")):
-        got = "none" if run_dir.is_dir() else "no such folder"
-        raise UserError(f"{run_dir}: expected a run folder with a TensorBoard log (events.out.tfevents...), got {got}")
+        raise UserError(
+            file=run_dir,
+            expected="a run folder with a TensorBoard log (events.out.tfevents...)",
+            got="none" if run_dir.is_dir() else "no such folder",
+        )
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow to import
 
     log = EventAccumulator(str(run_dir), size_guidance={"scalars": 2000})
@@ -31,5 +34,7 @@ def read_training_curves(run_dir: Path) -> Mapping[str, Curves]:
                 events = log.Scalars(tag)
                 parts[part][tag.removeprefix(beginning)] = ([e.step for e in events], [e.value for e in events])
     if not parts:
-        raise UserError(f"{run_dir}: the TensorBoard log holds no value of train/ or val/: give the run folder of a training")
+        raise UserError(
+            "the TensorBoard log has no value of train/ or val/", file=run_dir, hint="give the run folder of a training"
+        )
     return dict(parts)

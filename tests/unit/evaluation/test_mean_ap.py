@@ -1,4 +1,4 @@
-"""Average precision by hand, against a small reference, and over several processes."""
+"""torchmetrics' average precision by hand, against a small reference, and over several processes."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from ppe_yolo.evaluation.metrics.coco_ap import RECALLS
 from ppe_yolo.evaluation.metrics.mean_ap import (
-    RECALLS,
     build_metric,
     precision_recall_curves,
     summarise,
@@ -38,20 +38,20 @@ def targets(*rows):
     }
 
 
-def measured(pictures, max_detections=100):
+def measured(images, max_detections=100):
     metric = build_metric(max_detections)
-    for found, marked in pictures:
-        metric.update(to_metric_predictions([found]), to_metric_targets([marked]))
+    for detected, annotated in images:
+        metric.update(to_metric_predictions([detected]), to_metric_targets([annotated]))
     return metric.compute()
 
 
 A, B, C = (0, 0, 20, 20), (40, 0, 60, 20), (0, 40, 20, 60)
 
 
-def test_average_precision_by_hand():
-    # in falling order of score: hit, false alarm, hit; two of three objects are found
-    found = detections((0, 0.9, A), (0, 0.8, (70, 70, 90, 90)), (0, 0.7, B))
-    summary = summarise(measured([(found, targets((0, A), (0, B), (0, C)))]), NAMES)
+def test_summarise_average_precision_by_hand():
+    # in falling order of score: hit, false alarm, hit; two of three objects are detected
+    detected = detections((0, 0.9, A), (0, 0.8, (70, 70, 90, 90)), (0, 0.7, B))
+    summary = summarise(measured([(detected, targets((0, A), (0, B), (0, C)))]), NAMES)
     # precision 1 up to recall 1/3 (34 of 101 recalls: 0 to 0.33), then 2/3 up to 2/3 (33: 0.34 to 0.66), then 0
     expected = (34 * 1 + 33 * 2 / 3) / 101
     assert summary["map_50"] == pytest.approx(expected)
@@ -59,7 +59,7 @@ def test_average_precision_by_hand():
     assert summary["per_class"]["none"] == {"ap": None, "ap_50": None, "recall_50": None}
 
 
-def test_stricter_overlaps_are_averaged_in():
+def test_map_averages_stricter_iou_thresholds():
     # 20x20 against 20x16 within it: IoU 0.8, so a hit at 0.50 to 0.80 (7 of 10 thresholds) and none at 0.85 to 0.95
     summary = summarise(measured([(detections((0, 0.9, (0, 0, 20, 16.1))), targets((0, A)))]), NAMES)
     assert (summary["map_50"], summary["map_75"]) == (1.0, 1.0)
@@ -69,9 +69,9 @@ def test_stricter_overlaps_are_averaged_in():
     assert (summary["map_50"], summary["map_75"], summary["map"]) == (1.0, 0.0, pytest.approx(0.3))
 
 
-def test_the_mean_is_over_classes_that_have_objects():
-    pictures = [(detections((0, 0.9, A), (1, 0.8, B)), targets((0, A), (1, C)))]
-    summary = summarise(measured(pictures), NAMES)
+def test_mean_covers_classes_with_objects():
+    images = [(detections((0, 0.9, A), (1, 0.8, B)), targets((0, A), (1, C)))]
+    summary = summarise(measured(images), NAMES)
     assert summary["per_class"]["helmet"]["ap_50"] == 1.0 and summary["per_class"]["none"]["ap_50"] == 0.0
     assert summary["map_50"] == 0.5
     # a false alarm of a class without objects changes no mean, and its figure is not defined
@@ -81,74 +81,74 @@ def test_the_mean_is_over_classes_that_have_objects():
 
 def test_difficult_objects_are_neither_missed_nor_false_alarms():
     easy = (0, A)
-    for found in ((), ((0, 0.95, B),), ((0, 0.95, B), (0, 0.94, B))):  # not found, found, found twice
-        summary = summarise(measured([(detections((0, 0.9, A), *found), targets(easy, (0, B, True)))]), NAMES)
+    for detected in ((), ((0, 0.95, B),), ((0, 0.95, B), (0, 0.94, B))):  # missed, detected, detected twice
+        summary = summarise(measured([(detections((0, 0.9, A), *detected), targets(easy, (0, B, True)))]), NAMES)
         assert summary["map_50"] == 1.0 and summary["per_class"]["helmet"]["recall_50"] == 1.0
-    # the same marked as usual: a miss
+    # the same annotated as usual: a miss
     assert summarise(measured([(detections((0, 0.9, A)), targets(easy, (0, B)))]), NAMES)["map_50"] < 0.6
     # only difficult ones: nothing is defined
     assert summarise(measured([(detections((0, 0.9, A)), targets((0, A, True)))]), NAMES)["map_50"] is None
 
 
 @pytest.mark.parametrize("max_detections", [1, 5, 100])
-def test_nothing_found_and_nothing_there(max_detections):
+def test_split_without_detections_or_objects_has_no_map(max_detections):
     summary = summarise(measured([(detections(), targets())], max_detections), NAMES)
     assert (summary["map"], summary["map_50"], summary["map_75"]) == (None, None, None)
     assert summarise(measured([(detections(), targets((1, A)))], max_detections), NAMES)["map_50"] == 0.0
 
 
-def test_detections_beyond_the_limit_do_not_count():
-    pictures = [(detections((0, 0.9, A), (0, 0.8, B)), targets((0, A), (0, B)))]
-    assert summarise(measured(pictures, 1), NAMES)["per_class"]["helmet"]["recall_50"] == 0.5
-    assert summarise(measured(pictures, 2), NAMES)["per_class"]["helmet"]["recall_50"] == 1.0
+def test_detections_beyond_max_detections_do_not_count():
+    images = [(detections((0, 0.9, A), (0, 0.8, B)), targets((0, A), (0, B)))]
+    assert summarise(measured(images, 1), NAMES)["per_class"]["helmet"]["recall_50"] == 0.5
+    assert summarise(measured(images, 2), NAMES)["per_class"]["helmet"]["recall_50"] == 1.0
 
 
-def reference_ap_50(pictures, label):
-    """COCO's definition in a few lines: greedy by score, precision made to fall, 101 recalls."""
+def reference_ap_50(images, label):
+    """COCO's definition in a few lines: greedy by score, interpolated precision, 101 recalls."""
     rows, objects = [], 0
-    for number, (_, marked) in enumerate(pictures):
-        objects += int((marked["labels"] == label).sum())
-        rows += [(-s, number, i) for i, s in enumerate(pictures[number][0]["scores"].tolist())]
-    free = [(marked["labels"] == label).clone() for _, marked in pictures]
+    for number, (_, annotated) in enumerate(images):
+        objects += int((annotated["labels"] == label).sum())
+        rows += [(-s, number, i) for i, s in enumerate(images[number][0]["scores"].tolist())]
+    free = [(annotated["labels"] == label).clone() for _, annotated in images]
     hits = []
     for _, number, i in sorted(rows):
-        found, marked = pictures[number]
-        if found["labels"][i] != label:
+        detected, annotated = images[number]
+        if detected["labels"][i] != label:
             continue
-        iou = pairwise_iou(found["boxes_xyxy"][i : i + 1], marked["boxes_xyxy"])[0] * free[number]
+        iou = pairwise_iou(detected["boxes_xyxy"][i : i + 1], annotated["boxes_xyxy"])[0] * free[number]
         best = int(iou.argmax()) if len(iou) else 0
         hits.append(len(iou) > 0 and iou[best] >= 0.5)
         if hits[-1]:
             free[number][best] = False
-    found_so_far = np.cumsum(hits)
-    precision, recall = found_so_far / np.arange(1, len(hits) + 1), found_so_far / objects
+    hits_so_far = np.cumsum(hits)
+    precision, recall = hits_so_far / np.arange(1, len(hits) + 1), hits_so_far / objects
     return np.mean([precision[recall >= r].max(initial=0.0) for r in RECALLS])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_average_precision_as_the_reference_has_it(seed):
+def test_average_precision_equals_reference(seed):
     rng = np.random.default_rng(seed)
-    pictures = []
+    images = []
     for _ in range(6):
         corners = rng.uniform(0, 80, (5, 2))
-        marked = np.concatenate((corners, corners + rng.uniform(10, 30, (5, 2))), axis=1)
+        annotated = np.concatenate((corners, corners + rng.uniform(10, 30, (5, 2))), axis=1)
         labels = rng.integers(0, 2, 5)
-        # some found well, some badly, some as the other class, some twice, and some of nothing
+        # some accurate, some inaccurate, some of the other class, some twice, and some of nothing
         boxes = np.concatenate(
-            (marked + rng.normal(0, 3, (5, 4)), marked[:2], rng.uniform([0, 0, 50, 50], [40, 40, 90, 90], (3, 4)))
+            (annotated + rng.normal(0, 3, (5, 4)), annotated[:2], rng.uniform([0, 0, 50, 50], [40, 40, 90, 90], (3, 4)))
         )
         wrong = np.concatenate((labels ^ (rng.random(5) < 0.2), labels[:2], rng.integers(0, 2, 3)))
         scores = rng.permutation(1000)[:10] / 1000 + 1e-3
-        found = detections(*zip(wrong.tolist(), scores.tolist(), boxes.tolist(), strict=True))
-        pictures.append((found, targets(*zip(labels.tolist(), marked.tolist(), strict=True))))
-    summary = summarise(measured(pictures), NAMES)
+        detected = detections(*zip(wrong.tolist(), scores.tolist(), boxes.tolist(), strict=True))
+        images.append((detected, targets(*zip(labels.tolist(), annotated.tolist(), strict=True))))
+    summary = summarise(measured(images), NAMES)
     for label, name in enumerate(NAMES):
-        assert summary["per_class"][name]["ap_50"] == pytest.approx(reference_ap_50(pictures, label), abs=1e-6)
+        assert summary["per_class"][name]["ap_50"] == pytest.approx(reference_ap_50(images, label), abs=1e-6)
 
 
-def test_curves_by_hand():
-    found = detections((0, 0.9, A), (0, 0.8, (70, 70, 90, 90)), (0, 0.7, B))
-    curves = precision_recall_curves(measured([(found, targets((0, A), (0, B), (0, C)))]), NAMES)
+def test_precision_recall_curves_by_hand():
+    detected = detections((0, 0.9, A), (0, 0.8, (70, 70, 90, 90)), (0, 0.7, B))
+    curves = precision_recall_curves(measured([(detected, targets((0, A), (0, B), (0, C)))]), NAMES)
     assert list(curves) == ["helmet"]
     np.testing.assert_allclose(curves["helmet"].precision, [1] * 34 + [2 / 3] * 33 + [0] * 34)
     np.testing.assert_allclose(curves["helmet"].scores, [0.9] * 34 + [0.7] * 33 + [0] * 34, rtol=1e-6)
@@ -174,8 +174,8 @@ def _share(rank, processes, folder):
     dist.destroy_process_group()
 
 
-def test_processes_with_unequal_shares_come_to_the_figure_of_the_whole(tmp_path):
-    # five photos to two processes: three and two
+def test_metric_over_processes_with_unequal_shares_equals_whole(tmp_path):
+    # five images for two processes: three and two
     mp.start_processes(_share, (2, str(tmp_path)), nprocs=2, start_method="fork")
     whole = summarise(measured(SPLIT), NAMES)
     assert whole["map_50"] > 0

@@ -1,4 +1,4 @@
-"""A detector that says what a test planted, against a small annotated set."""
+"""A detector that returns planted detections, on a small annotated data set."""
 
 import json
 
@@ -12,29 +12,31 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
-from ppe_yolo.evaluation.evaluate import _mistakes, evaluate
+from ppe_yolo.evaluation.evaluate import evaluate
+from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table
+from ppe_yolo.evaluation.mistake_images import count_mistakes
 
 SIZE = (48, 64)
 HELMET, BARE, HIDDEN = (4.0, 4.0, 20.0, 20.0), (30.0, 10.0, 46.0, 26.0), (40.0, 30.0, 60.0, 46.0)
-# the photos in the order of the list, and what is marked in them
+# the images in the order of the list, and their objects
 MARKED = {
     "clear": [AnnotatedObject("helmet", HELMET), AnnotatedObject("none", BARE)],
     "hidden": [AnnotatedObject("none", BARE), AnnotatedObject("none", HIDDEN, difficult=True)],
     "empty": [],
     "missed": [AnnotatedObject("helmet", HELMET), AnnotatedObject("helmet", BARE)],
 }
-# what is found: label, score, box
+# detections: label, score, box
 PLANTED = {
     "clear": [(0, 0.9, HELMET), (1, 0.8, BARE)],
     "hidden": [(1, 0.7, BARE)],
     "empty": [(0, 0.6, HELMET)],
-    "missed": [(1, 0.95, HELMET), (0, 0.2, BARE)],  # the wrong class, and one too weak for the pictures
+    "missed": [(1, 0.95, HELMET), (0, 0.2, BARE)],  # the wrong class, and one too weak to be drawn
 }
 MISTAKES = {"clear": 0, "hidden": 0, "empty": 1, "missed": 3}
 
 
 class Planted:
-    """Tells the photos apart by their order."""
+    """Knows the images by their order."""
 
     contract = ModelContract(("helmet", "none"), (64, 64))
 
@@ -85,7 +87,7 @@ def outcome(data, tmp_path_factory):
     return out, evaluation
 
 
-def test_metrics(outcome, data):
+def test_evaluate_writes_metrics(outcome, data):
     out, evaluation = outcome
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics == evaluation.metrics
@@ -101,7 +103,7 @@ def test_metrics(outcome, data):
     assert metrics["map_50"] == pytest.approx((helmet["ap_50"] + bare["ap_50"]) / 2)
 
 
-def test_files_are_coco_to_other_tools(outcome):
+def test_evaluate_writes_files_that_coco_tools_read(outcome):
     out, _ = outcome
     truth = COCO(str(out / "ground_truth.json"))
     assert [i["file_name"].rpartition("/")[2] for i in truth.dataset["images"]] == [f"{s}.png" for s in MARKED]
@@ -121,17 +123,17 @@ def test_files_are_coco_to_other_tools(outcome):
     assert len(truth.loadRes(str(out / "detections.json")).getAnnIds()) == 6
 
 
-def test_pictures_are_those_with_most_mistakes(outcome):
+def test_evaluate_draws_images_with_most_mistakes(outcome):
     out, _ = outcome
     names = sorted(p.name for p in (out / "pictures").iterdir())
-    # photos with as many mistakes keep their order; last time's pictures are gone, a file of the user's is not
+    # equal numbers of mistakes keep the order; images of an earlier evaluation are gone, the user's own file is not
     assert names == ["001_3-mistakes_missed.jpg", "002_1-mistakes_empty.jpg", "003_0-mistakes_clear.jpg", "mine.jpg"]
     picture = cv2.imread(str(out / "pictures" / names[0]))
     assert picture.shape == (*SIZE, 3)
     assert cv2.imread(str(out / "precision_recall.png")) is not None
 
 
-def test_another_class_map_is_refused(data, tmp_path):
+def test_evaluate_rejects_class_map_with_other_classes(data, tmp_path):
     (tmp_path / "heads.yaml").write_text("class_names: [head]\nmap: {helmet: head, none: head}\n")
     with pytest.raises(UserError) as error:
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", class_map=str(tmp_path / "heads.yaml"))
@@ -142,38 +144,40 @@ def test_another_class_map_is_refused(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_another_order_of_the_classes_is_refused(data, tmp_path):
+def test_evaluate_rejects_class_map_with_other_order(data, tmp_path):
     (tmp_path / "turned.yaml").write_text("class_names: [none, helmet]\nmap: {helmet: helmet, none: none}\n")
     with pytest.raises(UserError, match=r"expected the classes of the model best.ckpt \(helmet, none\), got none, helmet"):
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", class_map=str(tmp_path / "turned.yaml"))
 
 
-def test_an_unknown_split_is_refused(data, tmp_path):
+def test_evaluate_rejects_unknown_split(data, tmp_path):
     with pytest.raises(UserError, match="expected a split train, got test"):
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", split="train")
     with pytest.raises(UserError, match=r"best.ckpt does not record its validation images"):
         evaluate(Planted(), "best.ckpt", str(data), tmp_path / "out", split="val")
 
 
-def mistakes(marked, found):
+def mistakes(annotated, detected):
     """Rows of (label, box, difficult) and of (label, box)."""
-    return _mistakes(
-        np.array([m[1] for m in marked], dtype=np.float32).reshape(-1, 4),
-        np.array([m[0] for m in marked], dtype=np.int64),
-        np.array([m[2] for m in marked], dtype=bool),
-        np.array([f[1] for f in found], dtype=np.float32).reshape(-1, 4),
-        np.array([f[0] for f in found], dtype=np.int64),
+    targets = TargetTable(
+        images=np.zeros(len(annotated), dtype=np.int64),
+        boxes_xyxy=np.array([m[1] for m in annotated], dtype=np.float64).reshape(-1, 4),
+        labels=np.array([m[0] for m in annotated], dtype=np.int64),
+        difficult=np.array([m[2] for m in annotated], dtype=bool),
     )
+    scores = np.linspace(0.9, 0.8, len(detected))
+    detections = detection_table([0] * len(detected), [d[1] for d in detected], [d[0] for d in detected], scores)
+    return int(count_mistakes(detections, targets, 1)[0])
 
 
-def test_mistakes_by_hand():
+def test_count_mistakes_by_hand():
     one, hard = (0, HELMET, False), (0, BARE, True)
     assert mistakes([], []) == 0
     assert mistakes([one], [(0, HELMET)]) == 0
     assert mistakes([one], []) == 1  # missed
     assert mistakes([], [(0, HELMET)]) == 1  # false alarm
     assert mistakes([one], [(1, HELMET)]) == 2  # the wrong class: missed, and a false alarm
-    assert mistakes([one], [(0, HELMET), (0, HELMET)]) == 1  # found twice
+    assert mistakes([one], [(0, HELMET), (0, HELMET)]) == 1  # detected twice
     assert mistakes([one], [(0, (4, 4, 20, 12.1))]) == 0  # IoU just above 0.5
     assert mistakes([one], [(0, (4, 4, 20, 11.9))]) == 2  # and just below
     assert mistakes([one, hard], [(0, HELMET)]) == 0  # a difficult one is no miss

@@ -1,6 +1,7 @@
-"""Thresholds by hand and against trying every score; what a file of them may and may not say."""
+"""Thresholds by hand and against trying every score; reading them from a file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,60 +9,61 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.evaluation.decisions.operating_point import (
-    ClassCounts,
-    Rule,
-    choose,
-    counts_of,
-    figures_at,
-    parse_rules,
-    read_thresholds,
-)
-from ppe_yolo.evaluation.metrics.bootstrap import draw_again
-from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table, match_at_half
+from ppe_yolo.evaluation.decisions.operating_point import ClassCounts, choose, counts_of, figures_at
+from ppe_yolo.evaluation.decisions.rules import Rule, parse_rules
+from ppe_yolo.evaluation.files import read_thresholds
+from ppe_yolo.evaluation.metrics.bootstrap import resample
+from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table, match
 
 NAMES = ("helmet", "none")
-PHOTOS = 4
+IMAGES = 4
 # ten objects; hits and false alarms in falling order of score
 ROWS = [(0.95, 1), (0.9, 1), (0.8, 0), (0.7, 1), (0.6, 1), (0.5, 0), (0.5, 1), (0.4, 0), (0.3, 1), (0.2, 0)]
 
 
-def counts(rows=ROWS, objects=7, photos=PHOTOS):
-    number = np.arange(len(rows)) % photos
+def targets_from(images, boxes_xyxy, labels, difficult):
+    return TargetTable(images=images, boxes_xyxy=boxes_xyxy, labels=labels, difficult=difficult)
+
+
+def counts(rows=ROWS, objects=7, images=IMAGES):
+    number = np.arange(len(rows)) % images
     return ClassCounts(
-        number, np.array([r[0] for r in rows]), np.array([bool(r[1]) for r in rows]), np.arange(objects) % photos
+        images=number,
+        scores=np.array([r[0] for r in rows]),
+        hit=np.array([bool(r[1]) for r in rows], dtype=bool),
+        wanted=np.arange(objects) % images,
     )
 
 
-def chosen(rule, one=None, photos=PHOTOS):
-    return choose(rule, counts() if one is None else one, photos, draw_again(photos, 50))
+def chosen(rule, one=None, images=IMAGES):
+    return choose(rule, counts() if one is None else one, resample(images, 50), np.zeros(images, int))
 
 
-def test_best_precision_with_enough_recall():
-    # 2 of 7 found with precision 1; 4 of 7 with 4/5 down to 0.6; half way to the next score, 0.5
+def test_recall_rule_takes_best_precision_with_enough_recall():
+    # 2 of 7 detected with precision 1; 4 of 7 with 4/5 down to 0.6; halfway to the next score, 0.5
     assert chosen(Rule("recall", 2 / 7)).threshold == pytest.approx(0.85)
     assert chosen(Rule("recall", 3 / 7)).threshold == pytest.approx(0.55)
-    # the two at 0.5 go together: 5 of 7 found, 5 of 7 right; down to 0.3 it is 6 of 9
+    # the two at 0.5 go together: 5 of 7 detected, 5 of 7 right; down to 0.3 it is 6 of 9
     assert chosen(Rule("recall", 5 / 7)).threshold == pytest.approx(0.45)
     assert chosen(Rule("recall", 6 / 7)).threshold == pytest.approx(0.25)
-    figures = figures_at(counts(), 0.45, PHOTOS)
+    figures = figures_at(counts(), 0.45, IMAGES)
     assert (figures.hits, figures.false_alarms, figures.objects) == (5, 2, 7)
     assert (figures.precision, figures.recall, figures.false_alarms_per_1000) == (5 / 7, 5 / 7, 500.0)
 
 
-def test_a_rule_that_no_score_meets():
+def test_choose_returns_none_if_no_score_meets_rule():
     never = chosen(Rule("recall", 0.9))
     assert never.threshold is None and never.threshold_interval is None
     assert never.nearest == pytest.approx(6 / 7)
     strict = chosen(Rule("false-alarms", 100), counts([(0.9, 0), (0.8, 1)]))
-    # the one hit comes with one false alarm on 4 photos
+    # the one hit comes with one false alarm on 4 images
     assert strict.threshold is None and strict.nearest == 250.0
     nothing = chosen(Rule("recall", 0.5), counts([]))
     assert nothing.threshold is None and nothing.nearest == 0.0 and nothing.met_in_samples == 0.0
     assert chosen(Rule("false-alarms", 5), counts([(0.9, 0)])).nearest is None
 
 
-def test_most_recall_with_few_false_alarms():
+def test_false_alarm_rule_takes_best_recall_within_budget():
     assert chosen(Rule("false-alarms", 0)).threshold == pytest.approx(0.85)
     assert chosen(Rule("false-alarms", 250)).threshold == pytest.approx(0.55)
     # 500 allow the pair at 0.5; the false alarm at 0.4 would not be worth it
@@ -70,10 +72,10 @@ def test_most_recall_with_few_false_alarms():
     assert chosen(Rule("false-alarms", 750)).threshold == pytest.approx(0.25)
 
 
-def test_the_lowest_threshold_keeps_the_weakest():
+def test_lowest_threshold_keeps_weakest_hit():
     choice = chosen(Rule("recall", 1.0), counts([(0.9, 1), (0.12345, 1)], 2))
     assert choice.threshold == pytest.approx(0.1234)
-    assert figures_at(counts([(0.9, 1), (0.12345, 1)], 2), choice.threshold, PHOTOS).recall == 1.0
+    assert figures_at(counts([(0.9, 1), (0.12345, 1)], 2), choice.threshold, IMAGES).recall == 1.0
 
 
 @settings(max_examples=60)
@@ -82,10 +84,10 @@ def test_the_lowest_threshold_keeps_the_weakest():
     st.integers(0, 5),
     st.one_of(st.floats(0.05, 1).map(lambda v: Rule("recall", v)), st.floats(0, 2000).map(lambda v: Rule("false-alarms", v))),
 )
-def test_no_other_score_is_better(drawn, more, rule):
+def test_choose_finds_best_of_all_scores(drawn, more, rule):
     rows = sorted(((s / 13, h) for s, h in drawn), reverse=True)
     one = counts(rows, sum(h for _, h in rows) + more)
-    tried = [figures_at(one, s, PHOTOS) for s, _ in rows]
+    tried = [figures_at(one, s, IMAGES) for s, _ in rows]
     if rule.kind == "recall":
         good = [(f.precision, f.recall) for f in tried if f.hits and f.recall >= rule.limit - 1e-12]
     else:
@@ -93,38 +95,38 @@ def test_no_other_score_is_better(drawn, more, rule):
     choice = chosen(rule, one)
     assert (choice.threshold is None) == (not good)
     if good:
-        f = figures_at(one, choice.threshold, PHOTOS)
+        f = figures_at(one, choice.threshold, IMAGES)
         assert ((f.precision, f.recall) if rule.kind == "recall" else (f.recall, -f.false_alarms)) == max(good)
 
 
-def test_intervals():
+def test_intervals_equal_resampling_by_hand():
     one = counts(ROWS * 20, 140, 100)
-    samples = draw_again(100, 400, seed=1)
+    samples = resample(100, 400, seed=1)
     assert (samples.sum(axis=1) == 100).all() and samples.shape == (400, 100)
     figures = figures_at(one, 0.45, 100, samples)
-    # each photo has its own kind of rows, so that the share varies; against drawing again photo by photo
+    # each image has its own kind of rows, so that the share varies; against resampling image by image
     rng, by_hand = np.random.default_rng(5), []
     for _ in range(400):
-        photos = rng.integers(0, 100, 100)
-        hits = sum(((one.photos == p) & one.hit & (one.scores >= 0.45)).sum() for p in photos)
-        by_hand.append(hits / sum((one.wanted == p).sum() for p in photos))
+        drawn = rng.integers(0, 100, 100)
+        hits = sum(((one.images == p) & one.hit & (one.scores >= 0.45)).sum() for p in drawn)
+        by_hand.append(hits / sum((one.wanted == p).sum() for p in drawn))
     assert figures.recall_interval == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=0.03)
     assert figures.recall_interval[0] < figures.recall < figures.recall_interval[1]
-    again = figures_at(one, 0.45, 100, draw_again(100, 400, seed=1))
+    again = figures_at(one, 0.45, 100, resample(100, 400, seed=1))
     assert again == figures
-    # nothing found in any sample: precision has no interval
+    # no detections in any sample: precision has no interval
     assert figures_at(one, 0.99, 100, samples).precision_interval is None
 
 
-def test_counts_leave_difficult_objects_out():
+def test_counts_of_leaves_out_difficult_objects():
     box, other = (0, 0, 10, 10), (50, 50, 60, 60)
     detections = detection_table([0, 0, 0, 1], [box, other, (80, 80, 90, 90), box], [1, 1, 1, 0], [0.9, 0.8, 0.7, 0.6])
-    targets = TargetTable(np.array([0, 0]), np.array([box, other], dtype=float), np.array([1, 1]), np.array([False, True]))
-    one = counts_of(detections, targets, match_at_half(detections, targets), 1)
+    targets = targets_from(np.array([0, 0]), np.array([box, other], dtype=float), np.array([1, 1]), np.array([False, True]))
+    one = counts_of(detections, targets, match(detections, targets), 1)
     assert one.scores.tolist() == [0.9, 0.7] and one.hit.tolist() == [True, False] and one.wanted.tolist() == [0]
 
 
-def test_rules():
+def test_parse_rules_fills_default_and_class_rules():
     assert parse_rules([], NAMES) == dict.fromkeys(NAMES, Rule("recall", 0.9))
     assert parse_rules(["recall>=0.8", "none: false-alarms <= 20"], NAMES) == {
         "helmet": Rule("recall", 0.8),
@@ -146,8 +148,8 @@ def test_rules():
         (["none:recall>=0.9", "none:recall>=0.8"], "expected one rule for none"),
     ],
 )
-def test_rules_that_are_none(texts, message):
-    with pytest.raises(UserError, match=r"^--rule: ") as error:
+def test_parse_rules_rejects_malformed_rules(texts, message):
+    with pytest.raises(UserError, match=r"^rule: ") as error:
         parse_rules(texts, NAMES)
     assert message in str(error.value)
 
@@ -157,7 +159,7 @@ def operating_point(**changes):
     return {"model": "a.ckpt", "checkpoint_blake2b": "aa", "classes": {"helmet": value, "none": {**value, **changes}}}
 
 
-def test_thresholds_of_a_file(tmp_path):
+def test_read_thresholds_checks_model_and_tiles(tmp_path):
     path = tmp_path / "operating_point.json"
     path.write_text(json.dumps(operating_point(threshold=0.25)))
     assert read_thresholds(path, NAMES) == {"helmet": 0.4, "none": 0.25}
@@ -174,7 +176,7 @@ def test_thresholds_of_a_file(tmp_path):
     with pytest.raises(UserError, match="expected thresholds of head, got those of helmet, none"):
         read_thresholds(path, ("head",))
     for change, message in (
-        (None, "none has no threshold, since none meets recall>=0.9"),
+        (None, "none: no threshold meets recall>=0.9"),
         (1.5, "expected a threshold from 0 to 1, got 1.5"),
         ("high", "expected a threshold from 0 to 1, got 'high'"),
     ):
@@ -187,3 +189,32 @@ def test_thresholds_of_a_file(tmp_path):
             read_thresholds(path, NAMES)
     with pytest.raises(UserError, match="cannot be read"):
         read_thresholds(tmp_path / "none.json", NAMES)
+
+
+def test_worst_recall_rule_demands_recall_in_every_domain_with_objects():
+    # domain 0 (images 0 and 1) is easy, domain 1 is hard, domain 2 has no object
+    rows = [(0.9, 1, 0), (0.85, 1, 1), (0.8, 0, 2), (0.7, 1, 2), (0.6, 0, 4), (0.5, 1, 3), (0.4, 0, 4)]
+    one = ClassCounts(
+        images=np.array([r[2] for r in rows]),
+        scores=np.array([r[0] for r in rows]),
+        hit=np.array([r[1] for r in rows], dtype=bool),
+        wanted=np.array([0, 1, 2, 3]),
+    )
+    domain_of, samples = np.array([0, 0, 1, 1, 2]), resample(5, 50)
+    # recall 1/2 over all images is met by the easy domain alone
+    assert choose(Rule("recall", 0.5), one, samples, domain_of).threshold == pytest.approx(0.825)
+    assert choose(Rule("worst-recall", 0.5), one, samples, domain_of).threshold == pytest.approx(0.65)
+    assert choose(Rule("worst-recall", 0.6), one, samples, domain_of).threshold == pytest.approx(0.45)
+    never = choose(Rule("worst-recall", 0.9), replace(one, wanted=np.array([0, 1, 2, 2, 3])), samples, domain_of)
+    assert never.threshold is None and never.nearest == pytest.approx(2 / 3)
+
+
+def test_parse_rules_reads_confidence_and_domains():
+    assert parse_rules(["none:recall>=0.9@95%", "worst-recall >= 0.8"], NAMES) == {
+        "helmet": Rule("worst-recall", 0.8),
+        "none": Rule("recall", 0.9, 0.95),
+    }
+    assert str(Rule("worst-recall", 0.9, 0.95)) == "worst-recall>=0.9@95%"
+    for text in ("recall>=0.9@40%", "recall>=0.9@100%", "recall>=1@95%", "false-alarms<=20@95%"):
+        with pytest.raises(UserError, match="expected a recall below 1 with a confidence from 50 % to below 100 %"):
+            parse_rules([text], NAMES)
