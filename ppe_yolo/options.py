@@ -1,9 +1,8 @@
 """Arguments and options that several commands share, and how the command line shows a user's mistake."""
 
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,23 +12,7 @@ from ppe_yolo.weights import find_model
 
 out_console = Console(highlight=False)
 
-
-class Split(StrEnum):
-    """A part of a data set."""
-
-    train = "train"
-    val = "val"
-    trainval = "trainval"
-    test = "test"
-
-
-class OnError(StrEnum):
-    """What to do about images that the audit refuses."""
-
-    stop = "stop"
-    skip = "skip"
-
-
+Split = Literal["train", "val", "trainval", "test"]
 ClassMapOption = Annotated[
     str,
     typer.Option(

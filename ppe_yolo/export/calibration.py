@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,29 +11,7 @@ from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_images
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """A data set and its class map.
-
-    Attributes:
-        root: See `open_source`.
-        class_map: Name or file; the default one if None.
-    """
-
-    root: str
-    class_map: str | None = None
-
-
-def parse_data(texts: Sequence[str], class_map: str | None = None) -> list[DataSpec]:
-    """Data sets from `DIR` or `DIR=CLASSMAP`; without a class map of its own, a data set gets `class_map`."""
-    specs = []
-    for text in texts:
-        root, equals, own = text.rpartition("=")
-        has_own = bool(equals and root) and not Path(text).exists()
-        specs.append(DataSpec(root, own) if has_own else DataSpec(text, class_map))
-    return specs
+from ppe_yolo.evaluation.domains import DataSpec
 
 
 @dataclass(frozen=True)

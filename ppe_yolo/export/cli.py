@@ -75,7 +75,7 @@ def verify(
         typer.Option("--checkpoint", metavar="CHECKPOINT", parser=find_checkpoint, help="What the model was exported from."),
     ],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
-    split: Annotated[Split, typer.Option(help="The images.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="The images.")] = "test",
     class_map: ClassMapOption = "default",
     max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Allowed difference, points of mAP.")] = 0.1,
 ) -> None:
@@ -84,8 +84,8 @@ def verify(
     from ppe_yolo.export.printing import print_verification
     from ppe_yolo.export.verify import verify as run
 
-    result = run(model, checkpoint, str(data), split=split.value, class_map=class_map, console=out_console)
-    print_verification(result, split.value, out_console)
+    result = run(model, checkpoint, str(data), split=split, class_map=class_map, console=out_console)
+    print_verification(result, split, out_console)
     result.require(max_drop)
 
 
@@ -116,7 +116,7 @@ def quantize(
 ) -> None:
     """Quantises a model to 8-bit integers, if it still detects well enough on the validation images."""
     require_torch()
-    from ppe_yolo.export.calibration import parse_data
+    from ppe_yolo.evaluation.domains import parse_data
     from ppe_yolo.export.printing import print_quantization
     from ppe_yolo.export.quantize import quantize as run
 
@@ -148,7 +148,7 @@ def pack_weights(
 ) -> None:
     """For maintainers: makes a small checkpoint and an 8-bit ONNX file, to be bundled with the library."""
     require_torch()
-    from ppe_yolo.export.calibration import parse_data
+    from ppe_yolo.evaluation.domains import parse_data
     from ppe_yolo.export.pack import pack_weights as run
     from ppe_yolo.export.printing import print_packed
 

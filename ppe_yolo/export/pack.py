@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 
 from ppe_yolo.core.files import atomic_path
-from ppe_yolo.evaluation.decisions.operating_point import read_thresholds
-from ppe_yolo.export.calibration import DataSpec
+from ppe_yolo.evaluation.domains import DataSpec
+from ppe_yolo.evaluation.files import read_thresholds
 from ppe_yolo.export.onnx import Exported, export_onnx
 from ppe_yolo.export.quantize import Quantized, quantize
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained

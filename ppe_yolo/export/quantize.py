@@ -20,8 +20,9 @@ from ppe_yolo.core.files import atomic_path
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.evaluate import compute
-from ppe_yolo.export.calibration import DataSpec, choose_images, open_calibration
+from ppe_yolo.evaluation.domains import DataSpec
+from ppe_yolo.evaluation.evaluate import average_precision_of
+from ppe_yolo.export.calibration import choose_images, open_calibration
 from ppe_yolo.export.quantize_graph import quantize_graph
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector, read_onnx
 
@@ -178,5 +179,5 @@ def _maps(detector: OnnxDetector, images: Sequence[AnnotatedImage]) -> dict[str,
     detections: list[Detections] = []
     for image in images:
         detections += detector.detect([read_image(image.image)])
-    summary = compute(images, detections, detector.contract)["summary"]
-    return {name: float(summary[key]) for name, key in (("mAP@0.5", "map_50"), ("mAP@0.5:0.95", "map"))}
+    summary = average_precision_of(images, detections, detector.contract)
+    return {"mAP@0.5": summary["map_50"] or 0.0, "mAP@0.5:0.95": summary["map"] or 0.0}

@@ -13,7 +13,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.evaluate import compute
+from ppe_yolo.evaluation.evaluate import average_precision_of
 from ppe_yolo.export.parity import Difference, ParityError, Tolerance, compare
 from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained
 from ppe_yolo.inference.detector import Detector
@@ -104,8 +104,8 @@ def verify(
             detections[name] += detector.detect(images)
     maps: dict[str, dict[str, float]] = {}
     for name, detected in detections.items():
-        summary = compute(annotated, detected, contract)["summary"]
-        maps[name] = {"mAP@0.5": float(summary["map_50"]), "mAP@0.5:0.95": float(summary["map"])}
+        summary = average_precision_of(annotated, detected, contract)
+        maps[name] = {"mAP@0.5": summary["map_50"] or 0.0, "mAP@0.5:0.95": summary["map"] or 0.0}
     return Verification(
         model=model,
         images=len(annotated),

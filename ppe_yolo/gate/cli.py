@@ -39,6 +39,12 @@ def promote(
         float | None,
         typer.Option("--max-false-alarms", min=0, help="Limit per 1,000 images; by default 1.2 x the champion's."),
     ] = None,
+    max_domain_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-domain-loss", min=0, help="Points that the model may lose in any single data set; by default not checked."
+        ),
+    ] = None,
     critical_class: Annotated[str, typer.Option("--critical-class", help="The class whose recall must not fall.")] = "none",
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write decision.json there.")] = None,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit code 0 for a rejection, too; needs --out.")] = False,
@@ -56,6 +62,7 @@ def promote(
         margin=margin,
         max_latency_ms=max_latency_ms,
         max_false_alarms=max_false_alarms,
+        max_domain_loss=max_domain_loss,
     )
     if exit_zero and out is None:
         raise UserError(setting="exit_zero", problem="the decision would be lost", hint="add --out DIR")

@@ -17,7 +17,8 @@ from ppe_yolo.core.files import write_json
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
 from ppe_yolo.evaluation.decisions.selection import Decision, Demands, Latency, decide
-from ppe_yolo.gate.entry import EVALUATION_FILES, Entry, read_entry
+from ppe_yolo.evaluation.files import EVALUATION_FILES
+from ppe_yolo.gate.entry import Entry, read_entry
 from ppe_yolo.gate.registry import Registry, Version
 from ppe_yolo.inference.onnx_detector import OnnxDetector
 
@@ -70,7 +71,7 @@ def promote(
         champion = registry.champion()
         rival = None if champion is None else _read_champion(registry, champion, entry, demands, Path(scratch) / "champion")
         latency = measure_latency(entry.detector, rival.detector if rival else None)
-        decision = decide(entry.photos, entry.contender, rival.contender if rival else None, latency, demands)
+        decision = decide(entry.truth, entry.contender, rival.contender if rival else None, latency, demands)
         files = Path(scratch) / "challenger"
         files.mkdir()
         shutil.copyfile(model, files / MODEL_FILE)
@@ -90,11 +91,11 @@ def promote(
 
 def _read_champion(registry: Registry, champion: Version, entry: Entry, demands: Demands, folder: Path) -> Entry:
     measured_on = champion.tags.get("data_blake2b")
-    if measured_on != entry.data_blake2b:
+    if measured_on != entry.truth.data_blake2b:
         raise UserError(
             setting="evaluation",
             expected=f"the images of the champion ({registry.name} {champion.number}), data hash {measured_on}",
-            got=entry.data_blake2b,
+            got=entry.truth.data_blake2b,
             hint="evaluate on those, or promote the champion's file on these images under another --name first",
         )
     folder.mkdir()
@@ -122,8 +123,8 @@ def _to_plain(decision: Decision, entry: Entry, champion: Version | None, demand
         "reasons": decision.reasons,
         "champion_version": None if champion is None else champion.number,
         "decided": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data_blake2b": entry.data_blake2b,
-        "photos": entry.photos.count,
+        "data_blake2b": entry.truth.data_blake2b,
+        "photos": len(entry.truth),
         "model_blake2b": entry.model_blake2b,
         "checkpoint_blake2b": entry.checkpoint_blake2b,
         "alarm_thresholds": dict(entry.contender.thresholds),
@@ -140,7 +141,7 @@ def _tags(decision: Decision, entry: Entry, champion: Version | None) -> dict[st
         "recall": f"{numbers['recall']:.6f}",
         "false_alarms_per_1000": f"{numbers['false_alarms_per_1000']:.3f}",
         "latency_ms": f"{numbers['latency_ms']:.3f}",
-        "data_blake2b": entry.data_blake2b,
+        "data_blake2b": entry.truth.data_blake2b,
         "model_blake2b": entry.model_blake2b,
         "checkpoint_blake2b": entry.checkpoint_blake2b or "unknown",
         "compared_with": "no champion" if champion is None else str(champion.number),

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from ppe_yolo.evaluation.metrics.mean_ap import PrecisionRecallCurve
+from ppe_yolo.evaluation.metrics.coco_ap import PrecisionRecallCurve
 from ppe_yolo.training.callbacks import EmaWeights, threshold_counts
 
 
