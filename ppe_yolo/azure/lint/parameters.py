@@ -81,7 +81,7 @@ def _check_sizes(values: _Values) -> list[Mistake]:
 
 def _check_classes(values: _Values) -> list[Mistake]:
     from ppe_yolo.data.class_map import load_class_map, packaged_names
-    from ppe_yolo.evaluation.decisions.operating_point import parse_rules
+    from ppe_yolo.evaluation.decisions.rules import parse_rules
 
     name = values.get("ppe_yolo_prepare", "class_map")
     if not isinstance(name, str):
