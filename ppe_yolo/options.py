@@ -10,7 +10,7 @@ from rich.console import Console
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.weights import find_model
 
-out_console = Console(highlight=False)
+out_console = Console(highlight=False, emoji=False)  # emoji: ":100:" in a message is no picture
 
 Split = Literal["train", "val", "trainval", "test"]
 ClassMapOption = Annotated[

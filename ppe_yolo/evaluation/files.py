@@ -274,6 +274,7 @@ class OperatingPointFile(TypedDict, total=False):
     data: str
     split: str
     tiles: int
+    input_size: list[int] | None
     images: int
     bootstrap: dict[str, float]
     classes: dict[str, ClassPoint]

@@ -1,7 +1,6 @@
 """Writes a checkpoint as one ONNX file, if it detects what the checkpoint detects."""
 
 import hashlib
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import torch
 from ppe_yolo.core.contract import STRIDE, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
-from ppe_yolo.evaluation.files import read_thresholds
+from ppe_yolo.evaluation.files import read_operating_point, read_thresholds
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import ParityReport, check_parity
 from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained, training_hash
@@ -120,7 +119,7 @@ def at_input_size(contract: ModelContract, input_size: tuple[int, int]) -> Model
 
 def _require_input_size(operating_point: Path, input_size: tuple[int, int], trained_size: tuple[int, int]) -> None:
     """Refuses thresholds that were chosen at another input size; files without a size were written for `trained_size`."""
-    measured_at = tuple(json.loads(operating_point.read_text(encoding="utf-8")).get("input_size") or trained_size)
+    measured_at = tuple(read_operating_point(operating_point).get("input_size") or trained_size)
     if measured_at != input_size:
         raise UserError(
             file=operating_point,

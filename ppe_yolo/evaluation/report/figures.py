@@ -229,6 +229,7 @@ def operating_point_to_plain(material: Material, figures: SplitFigures) -> Opera
         "data": material.data,
         "split": info.split,
         "tiles": info.tiles,
+        "input_size": None if info.input_size is None else list(info.input_size),
         "images": len(material.truth),
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
         "classes": classes,
