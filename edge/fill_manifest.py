@@ -2,6 +2,9 @@
 
     MODULE_IMAGE=... MODULE_VERSION=... python edge/fill_manifest.py edge/deployment.template.json --out deployment.json
 
+`--accelerator cuda` and `--accelerator openvino` give the module ppeEdge the devices and memory that such an image needs. cuda
+requires NVIDIA's container toolkit; openvino requires RENDER_GROUP, the number of the group that owns /dev/dri/renderD128.
+
 Needs only Python, because a build agent may have nothing else. `--keep NAME` leaves a placeholder for a second run, so that
 the manifest that is published in between contains no secret. A missing value is one line and exit code 2.
 """
@@ -17,6 +20,26 @@ from typing import Any
 
 PLACEHOLDER = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 TWIN_STRING = 4096  # bytes of the longest string that a twin may hold
+MODULE = "ppeEdge"
+# What is added to the HostConfig and to the environment of the module. CUDA's libraries need 1 to 2 GiB of memory.
+ACCELERATORS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "cpu": ({}, {}),
+    "cuda": (
+        {
+            "DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}],
+            "Memory": 4 * 1024**3,
+        },
+        {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"},
+    ),
+    "openvino": (
+        {
+            "Devices": [{"PathOnHost": "/dev/dri", "PathInContainer": "/dev/dri", "CgroupPermissions": "rw"}],
+            "GroupAdd": ["${RENDER_GROUP}"],
+            "Memory": 4 * 1024**3,
+        },
+        {},
+    ),
+}
 
 
 class ManifestError(Exception):
@@ -50,6 +73,26 @@ def fill(node: Any, values: Mapping[str, str], keep: Collection[str] = ()) -> An
     return PLACEHOLDER.sub(value_of, node)
 
 
+def with_accelerator(manifest: Any, accelerator: str) -> Any:
+    """Adds what an accelerator needs to the module.
+
+    Raises:
+        ManifestError: The manifest has no such module, or its `createOptions` are already text.
+    """
+    host, variables = ACCELERATORS[accelerator]
+    if not host:
+        return manifest
+    try:
+        module = manifest["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"][MODULE]
+        module["settings"]["createOptions"]["HostConfig"].update(host)
+    except (KeyError, TypeError) as error:
+        raise ManifestError(
+            f"--accelerator {accelerator}: expected a template with createOptions of {MODULE}, got one without {error}"
+        ) from error
+    module.setdefault("env", {}).update({name: {"value": value} for name, value in variables.items()})
+    return manifest
+
+
 def with_options_as_text(node: Any) -> Any:
     """Converts every `createOptions` object to JSON text, the form that a twin requires.
 
@@ -77,9 +120,11 @@ def main() -> None:
     parser.add_argument("template", type=Path, help="the manifest with placeholders")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest to write")
     parser.add_argument("--keep", action="append", default=[], metavar="NAME", help="leave this placeholder in the manifest")
+    parser.add_argument("--accelerator", choices=ACCELERATORS, default="cpu", help="what the image runs the model on")
     arguments = parser.parse_args()
     try:
-        manifest = with_options_as_text(fill(json.loads(arguments.template.read_text("utf-8")), os.environ, arguments.keep))
+        template = with_accelerator(json.loads(arguments.template.read_text("utf-8")), arguments.accelerator)
+        manifest = with_options_as_text(fill(template, os.environ, arguments.keep))
         arguments.out.write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
     except (ManifestError, OSError, ValueError) as error:
         print(f"fill_manifest: error: {arguments.template}: {' '.join(str(error).split())}", file=sys.stderr)

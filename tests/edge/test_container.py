@@ -289,9 +289,10 @@ def test_requirements_are_pinned_and_consistent() -> None:
 def fill(tmp_path: Path) -> Callable[..., tuple[int, str, Path]]:
     """`fill(template, keep=(), **values)` runs fill_manifest.py; returns exit code, errors and the file that it wrote."""
 
-    def run(template: Path, keep: tuple[str, ...] = (), **values: str) -> tuple[int, str, Path]:
+    def run(template: Path, keep: tuple[str, ...] = (), accelerator: str | None = None, **values: str) -> tuple[int, str, Path]:
         out = tmp_path / "deployment.json"
         command = [sys.executable, str(EDGE / "fill_manifest.py"), str(template), "--out", str(out)]
+        command += ["--accelerator", accelerator] if accelerator else []
         done = subprocess.run(
             [*command, *(word for name in keep for word in ("--keep", name))],
             env={"PATH": os.environ["PATH"]} | values, capture_output=True, text=True, timeout=60,
@@ -309,11 +310,12 @@ VALUES = {
     "MODULE_IMAGE": "registry.example/ppe-edge@sha256:0",
     "MODULE_VERSION": "17",
 }
+SECRETS = {"REGISTRY_PULL_PASSWORD": 'quo"te', "WEB_TOKEN": "token of the web page"}
 
 
 @pytest.fixture
 def manifest(fill: Fill) -> dict[str, Any]:
-    code, output, out = fill(TEMPLATE, REGISTRY_PULL_PASSWORD='quo"te', **VALUES)
+    code, output, out = fill(TEMPLATE, **SECRETS, **VALUES)
     assert code == 0, output
     return json.loads(out.read_text())["modulesContent"]
 
@@ -361,11 +363,65 @@ def test_module_options_match_dockerfile_and_example(manifest: dict[str, Any]) -
     assert last(final, "VOLUME") == str(example.state_dir)
     assert str(example.model.path) in [place for _, place in copies(final)]
     assert example.sinks.iothub is not None and example.twin.enabled
-    assert "PortBindings" not in host and example.web.host == "127.0.0.1"
+
+
+def test_module_publishes_its_page_on_loopback_with_token(manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    (module,) = manifest["$edgeAgent"]["properties.desired"]["modules"].values()
+    for name, given in module["env"].items():
+        monkeypatch.setenv(name, given["value"])
+    web = load_settings(EDGE / "edge.yaml").web  # the environment overrides the file
+    assert web.enabled and web.host == "0.0.0.0"
+    assert web.token is not None and web.token.get_secret_value() == SECRETS["WEB_TOKEN"]
+    options = json.loads(module["settings"]["createOptions"])
+    port = f"{web.port}/tcp"
+    assert list(options["ExposedPorts"]) == [port]
+    [(bound, [address])] = options["HostConfig"]["PortBindings"].items()
+    assert bound == port and address == {"HostIp": "127.0.0.1", "HostPort": str(web.port)}
+    assert f":{web.port}/healthz" in last(dockerfile()[-1], "HEALTHCHECK")
+
+
+def host_and_variables(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    agent = json.loads(out.read_text())["modulesContent"]["$edgeAgent"]["properties.desired"]
+    module = agent["modules"]["ppeEdge"]
+    return json.loads(module["settings"]["createOptions"])["HostConfig"], module["env"]
+
+
+def test_manifest_gives_module_its_accelerator(fill: Fill) -> None:
+    values = VALUES | SECRETS
+    host, _ = host_and_variables(fill(TEMPLATE, **values)[2])
+    assert not {"DeviceRequests", "Devices", "GroupAdd"} & host.keys()
+    cuda, variables = host_and_variables(fill(TEMPLATE, accelerator="cuda", **values)[2])
+    assert cuda["DeviceRequests"] == [{"Count": -1, "Capabilities": [["gpu"]]}] and cuda["Memory"] > host["Memory"]
+    assert variables["NVIDIA_DRIVER_CAPABILITIES"]["value"] == "compute,utility"
+    code, output, _ = fill(TEMPLATE, accelerator="openvino", **values)
+    assert code == 2 and "RENDER_GROUP: expected a value" in output
+    openvino, _ = host_and_variables(fill(TEMPLATE, accelerator="openvino", RENDER_GROUP="993", **values)[2])
+    assert openvino["Devices"][0]["PathInContainer"] == "/dev/dri" and openvino["GroupAdd"] == ["993"]
+
+
+def test_manifest_accelerator_needs_the_template(fill: Fill) -> None:
+    _, _, out = fill(TEMPLATE, **SECRETS, **VALUES)
+    filled = out.rename(out.with_name("filled.json"))
+    code, output, _ = fill(filled, accelerator="cuda")
+    assert code == 2 and "--accelerator cuda: expected a template with createOptions of ppeEdge" in output
+
+
+def test_loader_of_image_finds_libraries_in_wheels(tmp_path: Path) -> None:
+    """The provider of onnxruntime-gpu has no RUNPATH, so the loader's configuration must name the folders."""
+    [step] = [rest for name, rest in dockerfile()[-1] if name == "RUN" and "ldconfig" in rest]
+    folders = [tmp_path / "lib/python3.11/site-packages/nvidia" / part / "lib" for part in ("cu13", "cudnn")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "libcublasLt.so.13").touch()
+        (folder / "libcudart.so.13").touch()
+    (tmp_path / "ld.so.conf.d").mkdir()
+    step = step.replace("/opt/ppe_edge/lib", str(tmp_path / "lib")).replace("/etc/ld.so.conf.d", str(tmp_path / "ld.so.conf.d"))
+    subprocess.run(["sh", "-euc", step.replace("ldconfig", "true")], check=True, timeout=60)
+    assert (tmp_path / "ld.so.conf.d/nvidia.conf").read_text().splitlines() == [str(folder) for folder in folders]
 
 
 def test_published_manifest_contains_no_secret(fill: Fill) -> None:
-    code, output, out = fill(TEMPLATE, keep=("REGISTRY_PULL_PASSWORD",), **VALUES)
+    code, output, out = fill(TEMPLATE, keep=("REGISTRY_PULL_PASSWORD", "WEB_TOKEN"), **VALUES)
     assert code == 0, output
     (credentials,) = json.loads(out.read_text())["modulesContent"]["$edgeAgent"]["properties.desired"]["runtime"]["settings"][
         "registryCredentials"
@@ -373,9 +429,11 @@ def test_published_manifest_contains_no_secret(fill: Fill) -> None:
     assert credentials == {"address": "registry.example", "username": "box", "password": "${REGISTRY_PULL_PASSWORD}"}
     first = out.read_text()
     published = out.rename(out.with_name("published.json"))
-    code, output, out = fill(published, REGISTRY_PULL_PASSWORD="s3cret")
+    assert "${WEB_TOKEN}" in first
+    code, output, out = fill(published, REGISTRY_PULL_PASSWORD="s3cret", WEB_TOKEN="t0ken")
     assert code == 0, output
-    assert out.read_text() == first.replace("${REGISTRY_PULL_PASSWORD}", "s3cret")  # the second run changes nothing else
+    filled = first.replace("${REGISTRY_PULL_PASSWORD}", "s3cret").replace("${WEB_TOKEN}", "t0ken")
+    assert out.read_text() == filled  # the second run changes nothing else
 
 
 def test_missing_manifest_value_is_one_line(fill: Fill) -> None:
