@@ -262,6 +262,17 @@ def test_template_disables_keys_and_public_access(deploy: Callable[..., Any]) ->
     assert f"{storage['name']}/default/{endpoint['containerName']}" in [c["name"] for c in containers]
 
 
+def test_alerts_are_deleted_after_the_retention_time(deploy: Callable[..., Any]) -> None:
+    _, resources = deploy(alertRetentionDays=30)
+    (hub,) = of_type(resources, "Microsoft.Devices/IotHubs")
+    (endpoint,) = hub["properties"]["routing"]["endpoints"]["storageContainers"]
+    (policy,) = of_type(resources, "Microsoft.Storage/storageAccounts/managementPolicies")
+    (rule,) = policy["properties"]["policy"]["rules"]
+    assert rule["enabled"] and rule["type"] == "Lifecycle"
+    assert rule["definition"]["filters"]["prefixMatch"] == [f"{endpoint['containerName']}/"]
+    assert rule["definition"]["actions"] == {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": 30}}}
+
+
 def test_clusters_match_the_compute_files_and_scale_to_zero(deploy: Callable[..., Any]) -> None:
     _, resources = deploy()
     clusters = {
