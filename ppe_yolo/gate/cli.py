@@ -13,7 +13,11 @@ app = typer.Typer()
 
 RegistryOption = Annotated[
     str | None,
-    typer.Option("--registry", metavar="URI", help="sqlite:///FILE or an address of MLflow; by default MLFLOW_TRACKING_URI."),
+    typer.Option(
+        "--registry",
+        metavar="URI",
+        help="sqlite:///FILE, an address of MLflow or of an Azure ML workspace; by default MLFLOW_TRACKING_URI.",
+    ),
 ]
 RegisteredNameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
 

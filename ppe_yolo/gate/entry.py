@@ -1,10 +1,14 @@
 """A candidate for promotion: a model file and its evaluation, read and checked."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.decisions.selection import Contender
 from ppe_yolo.evaluation.files import (
     DETECTIONS_FILE,
@@ -12,10 +16,14 @@ from ppe_yolo.evaluation.files import (
     read_detections,
     read_ground_truth,
     read_metrics,
+    to_coco_results,
 )
-from ppe_yolo.evaluation.ground_truth import GroundTruth
+from ppe_yolo.evaluation.ground_truth import GroundTruth, ImageRecord
+from ppe_yolo.evaluation.metrics.matching import from_coco_results
 from ppe_yolo.export.benchmark import available_threads
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
+
+BATCH = 8  # images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +51,13 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
     Raises:
         UserError: Files that cannot be read, do not belong together, or are not enough for a decision.
     """
-    detector = load_onnx_detector(model, device="cpu", threads=available_threads())
+    detector = _open(model, critical_class)
     names = detector.contract.class_names
-    if critical_class not in names:
-        raise UserError(setting="critical_class", expected=f"one of {', '.join(names)}", got=repr(critical_class))
-    if critical_class not in detector.contract.alarm_thresholds:
-        raise UserError(
-            file=model,
-            expected=f"an alarm threshold of {critical_class} (the class) in its contract",
-            got="none",
-            hint="export with --alarm-thresholds",
-        )
     read_metrics(evaluation)  # evaluate writes it last: without it, the evaluation is incomplete
     path = evaluation / GROUND_TRUTH_FILE
     truth = read_ground_truth(path)
     info = truth.info
-    model_hash = hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()
+    model_hash = _hash(model)
     if info.model_blake2b != model_hash:
         raise UserError(
             f"holds an evaluation of another file ({info.model}) than {model}",
@@ -86,3 +85,62 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
         model_blake2b=model_hash,
         checkpoint_blake2b=info.checkpoint_blake2b,
     )
+
+
+def measure_again(model: Path, entry: Entry, critical_class: str) -> Entry:
+    """Measures another model on the images of an entry.
+
+    Args:
+        model: An ONNX file with alarm thresholds.
+        entry: The images, which must still be where its evaluation read them.
+        critical_class: The class whose recall matters.
+
+    Raises:
+        UserError: The model has other classes or no threshold, or an image is missing or has another size than before.
+    """
+    detector = _open(model, critical_class)
+    names, truth = detector.contract.class_names, entry.truth
+    if names != truth.class_names:
+        raise UserError(file=model, expected=f"the classes {', '.join(truth.class_names)}", got=", ".join(names))
+    detections = []
+    for start in range(0, len(truth), BATCH):
+        detections += detector.detect([_read(image) for image in truth.images[start : start + BATCH]])
+    _, table = truth.sorted_by_name(from_coco_results(to_coco_results(detections)))
+    return replace(
+        entry,
+        detector=detector,
+        contender=Contender(table, detector.contract.alarm_thresholds),
+        model_blake2b=_hash(model),
+        checkpoint_blake2b=None,
+    )
+
+
+def _read(image: ImageRecord) -> NDArray[np.uint8]:
+    pixels = read_image(image.file_name)
+    if pixels.shape[:2] != (image.height, image.width):
+        raise UserError(
+            file=image.file_name,
+            expected=f"{image.width}x{image.height} pixels, as in the evaluation",
+            got=f"{pixels.shape[1]}x{pixels.shape[0]}",
+            hint="evaluate again",
+        )
+    return pixels
+
+
+def _open(model: Path, critical_class: str) -> OnnxDetector:
+    detector = load_onnx_detector(model, device="cpu", threads=available_threads())
+    names = detector.contract.class_names
+    if critical_class not in names:
+        raise UserError(setting="critical_class", expected=f"one of {', '.join(names)}", got=repr(critical_class))
+    if critical_class not in detector.contract.alarm_thresholds:
+        raise UserError(
+            file=model,
+            expected=f"an alarm threshold of {critical_class} (the class) in its contract",
+            got="none",
+            hint="export with --alarm-thresholds",
+        )
+    return detector
+
+
+def _hash(model: Path) -> str:
+    return hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
 from ppe_yolo.evaluation.decisions.selection import Decision, Demands, Latency, decide
 from ppe_yolo.evaluation.files import EVALUATION_FILES
-from ppe_yolo.gate.entry import Entry, read_entry
-from ppe_yolo.gate.registry import Registry, Version
+from ppe_yolo.gate.entry import Entry, measure_again, read_entry
+from ppe_yolo.gate.models import Version
+from ppe_yolo.gate.registry import Registry
 from ppe_yolo.inference.onnx_detector import OnnxDetector
 
 MODEL_FILE = "model.onnx"
@@ -54,6 +54,9 @@ def promote(
 ) -> Promotion:
     """Compares a model with the champion, records the decision, and promotes the model if all conditions hold.
 
+    A champion that was evaluated on other images is measured on those of `evaluation`. If it was trained on some of them, that
+    is in its favour.
+
     Args:
         model: An ONNX file with alarm thresholds.
         evaluation: The folder of `ppe-yolo evaluate` with that file on test images.
@@ -63,8 +66,8 @@ def promote(
         on_wait: Called with the lock file if another promotion holds it.
 
     Raises:
-        UserError: The evaluation is of another file or split, or the champion was evaluated on other images; then nothing is
-            recorded.
+        UserError: The evaluation is of another file or split, or the champion cannot be measured on its images; then nothing
+            is recorded.
     """
     entry = read_entry(model, evaluation, demands.critical_class)
     with registry.locked(on_wait), tempfile.TemporaryDirectory() as scratch:
@@ -90,17 +93,16 @@ def promote(
 
 
 def _read_champion(registry: Registry, champion: Version, entry: Entry, demands: Demands, folder: Path) -> Entry:
-    measured_on = champion.tags.get("data_blake2b")
-    if measured_on != entry.truth.data_blake2b:
-        raise UserError(
-            setting="evaluation",
-            expected=f"the images of the champion ({registry.name} {champion.number}), data hash {measured_on}",
-            got=entry.truth.data_blake2b,
-            hint="evaluate on those, or promote the champion's file on these images under another --name first",
-        )
+    """The champion on the images of an entry: its own evaluation if that was on the same images, else measured now."""
     folder.mkdir()
     files = registry.files(champion, folder)
+    if _has_other_images(champion, entry):
+        return measure_again(files / MODEL_FILE, entry, demands.critical_class)
     return read_entry(files / MODEL_FILE, files, demands.critical_class)
+
+
+def _has_other_images(champion: Version, entry: Entry) -> bool:
+    return champion.tags.get("data_blake2b") != entry.truth.data_blake2b
 
 
 def measure_latency(challenger: OnnxDetector, champion: OnnxDetector | None) -> Latency:
@@ -123,6 +125,7 @@ def _to_plain(decision: Decision, entry: Entry, champion: Version | None, demand
         "reasons": decision.reasons,
         "champion_version": None if champion is None else champion.number,
         "decided": datetime.now(UTC).isoformat(timespec="seconds"),
+        "champion_measured_again": champion is not None and _has_other_images(champion, entry),
         "data_blake2b": entry.truth.data_blake2b,
         "photos": len(entry.truth),
         "model_blake2b": entry.model_blake2b,

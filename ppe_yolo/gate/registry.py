@@ -1,5 +1,7 @@
 """The model registry: the versions of a detector and its champion, in MLflow (an sqlite file, a server, or Azure ML).
 
+In an Azure ML workspace the versions are custom models, see `ppe_yolo.gate.azure_models`.
+
 Tags are the source of truth, since Azure ML may not support aliases. A version has a `stage` (champion, challenger, rejected
 or retired) and, once promoted, a `promotion`, a number that increases. The champion is the version with `stage` champion and
 the highest `promotion`. So a promotion that dies half-way leaves the old champion or the new one, never none.
@@ -8,55 +10,46 @@ the highest `promotion`. So a promotion that dies half-way leaves the old champi
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.gate.azure_models import SCHEME, azure_errors, connect
+from ppe_yolo.gate.lock import Lease, NameLease, hold, hold_file
+from ppe_yolo.gate.models import MlflowModels, Models, Version
 from ppe_yolo.tracking import SQLITE, experiment_id, explained, import_mlflow, sqlite_file, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WAIT = 600.0  # seconds for another promotion to finish
 CHAMPION, CHALLENGER, REJECTED, RETIRED = "champion", "challenger", "rejected", "retired"
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version of the model.
-
-    Attributes:
-        number: Counts from 1.
-        tags: See the module.
-    """
-
-    number: int
-    tags: Mapping[str, str]
-
-    @property
-    def promotion(self) -> int:
-        """Number of promotions when it became champion, including its own; 0 if it never did."""
-        return int(self.tags.get("promotion", 0))
 
 
 class Registry:
     """The versions of one model.
 
     Args:
-        uri: `sqlite:///FILE`, or an address of MLflow.
+        uri: `sqlite:///FILE`, an address of MLflow, or the tracking URI of an Azure ML workspace.
         name: Name of the registered model.
+        models: The versions, by default those at `uri`.
+        lease: The lock, by default one at `uri`.
 
     Raises:
         UserError: MLflow is not installed, or the registry cannot be reached.
     """
 
-    def __init__(self, uri: str, name: str) -> None:
+    def __init__(self, uri: str, name: str, *, models: Models | None = None, lease: Lease | None = None) -> None:
         self._errors = import_mlflow("--registry")
+        self._explain_azure: Callable[[], AbstractContextManager[None]] = nullcontext
         self.uri, self.name = uri, name
+        self._check: Callable[[], None] = lambda: None
+        if uri.startswith(SCHEME) and models is None:
+            models, lease = connect(uri, name)
+            self._explain_azure = azure_errors
+        self._given, self._lease = models, lease
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -64,6 +57,10 @@ class Registry:
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    @property
+    def _models(self) -> Models:
+        return self._given or MlflowModels(self._client, self.name)
 
     @property
     def sqlite_file(self) -> Path | None:
@@ -74,70 +71,33 @@ class Registry:
     def locked(self, on_wait: Callable[[str], None] = lambda lock: None) -> Iterator[None]:
         """Lets one promotion in at a time; the others wait.
 
-        For an sqlite file this is a lock of the operating system on FILE.lock, which is released if the process dies. For a
-        server it is a registered model NAME.gate, since a server creates a name only once; a process that dies leaves it
-        there, and the message says what to delete.
+        The lock of a process that dies is released: for an sqlite file at once, since it is a lock of the operating system on
+        FILE.lock; else after LEASE seconds, see `ppe_yolo.gate.lock`.
 
         Args:
-            on_wait: Called with the lock file before waiting for it.
+            on_wait: Called with the lock before waiting for it.
 
         Raises:
             UserError: Another promotion holds the lock for too long, or the registry cannot be reached.
         """
-        if self.sqlite_file is None:
-            with self._locked_by_name():
+        file = self.sqlite_file
+        if self._lease is None and file is not None:
+            with hold_file(file.with_name(file.name + ".lock"), on_wait):
                 yield
             return
-        from filelock import FileLock, Timeout
-
-        path = self.sqlite_file.with_name(self.sqlite_file.name + ".lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                on_wait(str(path))
-                lock.acquire(timeout=WAIT)
-        except Timeout as error:
-            raise UserError(
-                f"another promotion has held this lock for {WAIT:g} s", file=path, hint="try again when it is done"
-            ) from error
-        except OSError as error:
-            raise UserError(setting="registry", file=path, problem=f"cannot be written ({error.strerror or error})") from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
-    def _locked_by_name(self) -> Iterator[None]:
-        gate, holder = f"{self.name}.gate", f"{os.uname().nodename} {os.getpid()} {datetime.now(UTC).isoformat()}"
         with self._explained():
-            if not self._create_registered(gate, holder):
-                held_by = self._client.get_registered_model(gate).description
-                raise UserError(
-                    setting="registry",
-                    problem=f"another promotion ({held_by}) of {self.name} is running",
-                    hint=f"try again when it is done; if it died, delete the registered model {gate}",
-                )
-        try:
-            yield
-        finally:
-            with self._explained():
-                self._client.delete_registered_model(gate)
+            lease = self._lease or NameLease(self._client, self.name)
+        with hold(lease, on_wait, self._explained) as check:
+            self._check = check
+            try:
+                yield
+            finally:
+                self._check = lambda: None
 
     def versions(self) -> list[Version]:
         """All versions, the oldest first; empty if the model is not registered yet."""
-        versions: list[Version] = []
-        token = None
         with self._explained():
-            while True:
-                page = self._client.search_model_versions(f"name='{self.name}'", page_token=token)
-                versions += [Version(int(v.version), dict(v.tags)) for v in page]
-                token = page.token
-                if not token:
-                    return sorted(versions, key=lambda v: v.number)
+            return sorted(self._models.versions(), key=lambda v: v.number)
 
     def champion(self) -> Version | None:
         """The champion; of two, which a promotion that died may leave, the one promoted last."""
@@ -149,20 +109,14 @@ class Registry:
         Inside a job that MLflow already follows (MLFLOW_RUN_ID), the files go to its run, otherwise to a new one.
         """
         with self._explained():
-            self._create_registered(self.name)
             given = os.environ.get("MLFLOW_RUN_ID")
-            run = self._client.get_run(given) if given else self._client.create_run(self._experiment())
-            run_id, folder = run.info.run_id, f"promotion/{uuid.uuid4().hex}"  # a job may promote more than once
+            run_id = given or self._client.create_run(self._experiment()).info.run_id
+            folder = f"promotion/{uuid.uuid4().hex}"  # a job may promote more than once
             self._client.log_artifacts(run_id, str(files), folder)
             if not given:
                 self._client.set_terminated(run_id)
-            created = self._client.create_model_version(
-                self.name,
-                source=f"{run.info.artifact_uri}/{folder}",
-                run_id=run_id,
-                tags={**tags, "stage": CHALLENGER, "artifacts": folder, "run_id": run_id},
-            )
-        return Version(int(created.version), dict(created.tags))
+            self._check()
+            return self._models.create(run_id, folder, {**tags, "stage": CHALLENGER, "artifacts": folder, "run_id": run_id})
 
     def files(self, version: Version, folder: Path) -> Path:
         """Downloads the files of a version.
@@ -224,23 +178,16 @@ class Registry:
 
     def _tag(self, number: int, key: str, value: str) -> None:
         with self._explained():
-            self._client.set_model_version_tag(self.name, str(number), key, value)
-
-    def _create_registered(self, name: str, description: str | None = None) -> bool:
-        """Returns whether the name was free."""
-        try:
-            self._client.create_registered_model(name, description=description)
-        except self._errors[0] as error:
-            if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
-                return False
-            raise
-        return True
+            self._check()
+            self._models.set_tag(number, key, value)
 
     def _experiment(self) -> str:
         return experiment_id(self._client, self.uri, f"promote-{self.name}")
 
-    def _explained(self) -> AbstractContextManager[None]:
-        return explained("--registry", self.uri, self._errors)
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        with explained("--registry", self.uri, self._errors), self._explain_azure():
+            yield
 
 
 def registry_uri(given: str | None) -> str:

@@ -23,6 +23,8 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.images import read_image
 from ppe_yolo.export import benchmark
 from ppe_yolo.export.onnx import build_model
+from ppe_yolo.gate import lock
+from ppe_yolo.gate.lock import NameLease
 from ppe_yolo.gate.registry import Registry, registry_uri
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
 from ppe_yolo.model.yolov3 import YoloV3
@@ -202,7 +204,8 @@ def test_promote_user_errors_register_no_version(
 ) -> None:
     assert run_cli(*make("champion", 8, 12)) == 0
     cases = {
-        "data hash": make("other_photos", 18, 12, photos=[f"q{i:02d}" for i in range(COUNT)]),
+        # the champion must be measured on these images, which are nowhere
+        "q00.jpg: cannot be read": make("other_photos", 18, 12, photos=[f"q{i:02d}" for i in range(COUNT)]),
         "holds an evaluation of another file": make("other_file", 18, 12, info={"model_blake2b": "0" * 32}),
         "expected the split test, got val": make("val", 18, 12, info={"split": "val"}),
         "expected whole images, as on the edge device, got --tiles 2": make("tiles", 18, 12, info={"tiles": 2}),
@@ -216,7 +219,7 @@ def test_promote_user_errors_register_no_version(
     truth["annotations"][5]["bbox"][0] += 1
     (tmp_path / "moved/ground_truth.json").write_text(json.dumps(truth))
     capsys.readouterr()
-    for expected, command in [*cases.items(), ("data hash", moved)]:
+    for expected, command in [*cases.items(), ("p00.jpg: cannot be read", moved)]:
         assert run_cli(*command) == 2
         error = capsys.readouterr().err
         assert expected in error and error.count("\n") == 1
@@ -243,6 +246,34 @@ def test_promote_takes_files_of_evaluate(
     champion = registry.champion()
     assert champion is not None and 0.1 < metrics["map_50"] < 1.0
     assert float(champion.tags["map_50"]) == pytest.approx(metrics["map_50"], abs=1e-4)
+
+
+def test_promote_measures_champion_again_on_new_images(
+    tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, make_voc: Callable[..., Path]
+) -> None:
+    """The champion and the challenger are the same network with different alarm thresholds."""
+    assert run_cli(*make("champion", 20, 20, thresholds={"helmet": 0.85, "none": 0.85})) == 0
+    model = make("challenger", 1, 1, thresholds={"helmet": 0.05, "none": 0.05})[1]
+    photos = [f"new{i}" for i in range(4)]
+    root = make_voc(tmp_path / "voc", photos, size=(64, 96))
+    detector, marked = load_onnx_detector(str(model), device="cpu"), {}
+    for stem in photos:
+        [found] = detector.detect([read_image(str(root / "JPEGImages" / f"{stem}.jpg"))])
+        boxes = np.rint(found.boxes_xyxy).astype(int).tolist()
+        rows = zip(found.labels.tolist(), boxes, strict=True)
+        marked[stem] = [(CONTRACT.class_names[k], tuple(b)) for k, b in rows if b[2] - b[0] > 3 and b[3] - b[1] > 3][:4]
+        marked[stem] += [("helmet", (0, 0, 5, 5)), ("none", (90, 58, 95, 63))]
+    make_voc(root, marked, {"test": photos}, size=(64, 96))
+    out = tmp_path / "measured"
+    assert run_cli("evaluate", model, "--data", root, "--out", out, "--pictures", 0, "--device", "cpu") == 0
+    command = ("promote", model, "--evaluation", out, "--registry", registry.uri, "--min-recall", 0, *ROOMY)
+    run_cli(*command, "--exit-zero", "--out", tmp_path / "decision")
+    decision = json.loads((tmp_path / "decision/decision.json").read_text())
+    assert decision["champion_version"] == 1 and decision["champion_measured_again"]
+    champion, challenger = decision["numbers"]["champion"], decision["numbers"]["challenger"]
+    assert champion["map_50"] == pytest.approx(challenger["map_50"])  # the networks are equal but for the thresholds
+    assert 0.1 < champion["map_50"] < 0.9  # it was 1 on the old images
+    assert champion["false_alarms_per_1000"] == 0.0 < challenger["false_alarms_per_1000"]  # at its high thresholds
 
 
 def test_promote_damaged_database_is_refused_in_one_line(
@@ -278,13 +309,45 @@ def test_promote_two_at_the_same_time_one_wins(
     assert [v.tags["compared_with"] for v in versions] == ["no champion", "1", "2"]
 
 
-def test_registry_lock_on_server_lets_one_in(registry: Registry) -> None:
-    other = Registry(registry.uri, registry.name)
-    refused = pytest.raises(UserError, match=r"another promotion .* delete the registered model helmet\.gate")
-    with registry._locked_by_name(), refused, other._locked_by_name():
-        pytest.fail("both got in")
-    with other._locked_by_name():
+def test_registry_lock_on_server_lets_one_in(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("POLL", 0.01), ("WAIT", 0.1)):
+        monkeypatch.setattr(lock, name, seconds)
+    first, second = (NameLease(registry._client, "helmet") for _ in range(2))
+    waited: list[str] = []
+    with lock.hold(first, waited.append) as check:
+        refused = pytest.raises(UserError, match=r"another promotion has held the lock helmet\.gate for 0\.1 s")
+        with refused, lock.hold(second, waited.append):
+            pytest.fail("both got in")
+        check()
+    with lock.hold(second, waited.append):
         assert registry.versions() == []
+    assert waited == ["helmet.gate"]
+
+
+def test_registry_lock_on_server_expires_with_its_holder(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, heir = (NameLease(registry._client, "helmet") for _ in range(2))
+    assert dead.acquire() and not heir.acquire()
+    assert dead.renew()
+    monkeypatch.setattr(lock, "LEASE", 0)
+    assert not heir.acquire()  # it was renewed after the heir saw it
+    assert heir.acquire()
+    assert not dead.renew()  # so a holder that wakes up writes nothing more
+    dead.release()
+    assert heir.renew()
+
+
+def test_promote_lost_lock_writes_nothing(tmp_path: Path, registry: Registry) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/decision.json").write_text("{}")
+    lease = NameLease(registry._client, "helmet")
+    locked = Registry(registry.uri, "helmet", lease=lease)
+    with locked.locked():
+        version = locked.register(tmp_path / "files", {})
+        registry._client.delete_registered_model("helmet.gate")
+        for write in (lambda: locked.promote(version), lambda: locked.register(tmp_path / "files", {})):
+            with pytest.raises(UserError, match=r"lost the lock helmet\.gate"):
+                write()
+    assert stages(registry) == ["challenger"]
 
 
 def test_register_inside_job_uses_its_run(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
