@@ -56,6 +56,21 @@ def test_promote_passes_the_critical_class_of_the_pipeline(tmp_path: Path) -> No
     assert promote[promote.index("--critical-class") + 1] == "helmet"
 
 
+def test_promote_uses_the_identity_of_the_cluster(tmp_path: Path) -> None:
+    """DefaultAzureCredential reads AZURE_CLIENT_ID; without it, a cluster with a user-assigned identity has no credential."""
+    pipeline, _ = load_checked_pipeline(ROOT / "azureml/pipeline.yml", ())
+    assert pipeline.jobs["promote"].value["identity"] == {"type": "managed"}
+    python = tmp_path / "python"
+    python.write_text("#!/usr/bin/env bash\necho $AZURE_CLIENT_ID\n")
+    python.chmod(0o755)
+    component = pipeline.jobs["promote"].component
+    assert component is not None
+    command = resolve_command(component.value["command"], lambda own: "x")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DEFAULT_IDENTITY_CLIENT_ID": "cluster-id"}
+    result = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["cluster-id"] * 2
+
+
 def test_command_jobs_have_a_timeout() -> None:
     for file in ("pipeline.yml", "schedules/new-data-job.yml", "schedules/weekly-job.yml"):
         pipeline, _ = load_checked_pipeline(ROOT / "azureml" / file, ())
