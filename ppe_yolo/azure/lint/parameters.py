@@ -4,6 +4,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ppe_yolo.azure.lint.settings import ASSET_NAME
 from ppe_yolo.azure.yaml.bindings import ParentInput
 from ppe_yolo.azure.yaml.document import Mistake
 from ppe_yolo.azure.yaml.pipeline import Job, Pipeline, binding_of
@@ -49,9 +50,16 @@ class _Values:
 
 
 def check_parameters(pipeline: Pipeline) -> list[Mistake]:
-    """Checks class map, recipe, sizes, rule and critical class of a training pipeline."""
+    """Checks class map, recipe, sizes, rule, critical class and model name of a training pipeline."""
     values = _Values(pipeline)
-    return [*_check_recipe(values), *_check_sizes(values), *_check_classes(values)]
+    return [*_check_recipe(values), *_check_sizes(values), *_check_classes(values), *_check_model_name(values)]
+
+
+def _check_model_name(values: _Values) -> list[Mistake]:
+    name = values.get("ppe_yolo_promote", "model_name")
+    if name is None or ASSET_NAME.fullmatch(str(name)):
+        return []
+    return [values.mistake("ppe_yolo_promote", "model_name", f"expected letters, digits, - and _, got {name!r}")]
 
 
 def _check_recipe(values: _Values) -> list[Mistake]:

@@ -21,7 +21,7 @@ _AZUREML_VARIABLES = frozenset(
         "NODE_COUNT", "ROOT_RUN_ID", "WORKSPACE_ID", "DATASTORE_NAME", "SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE_NAME",
     )
 )  # fmt: skip
-_ASSET_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-_]{0,254}")
+ASSET_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-_]{0,254}")
 _EXPERIMENT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-_]{0,254}")
 _SHM_SIZE = re.compile(r"\d+(\.\d+)?[bkmg]", re.IGNORECASE)
 
@@ -29,7 +29,7 @@ _SHM_SIZE = re.compile(r"\d+(\.\d+)?[bkmg]", re.IGNORECASE)
 def check_asset_name(document: Document) -> list[Mistake]:
     """Checks the name of an environment, a data asset or a schedule; Azure allows no dots in it."""
     name = document.value.get("name")
-    if name is None or _ASSET_NAME.fullmatch(str(name)):
+    if name is None or ASSET_NAME.fullmatch(str(name)):
         return []
     return [document.mistake("illegal-name", f"name: expected letters, digits, - and _, got {name!r}", "name")]
 

@@ -462,6 +462,14 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "wrong-value",
         "got person",
     ),
+    "model name that Azure ML does not register": (
+        PIPELINE,
+        "  model_name: helmet",
+        "  model_name: helmet.v2",
+        "  model_name: helmet.v2",
+        "wrong-value",
+        "model_name: expected letters, digits, - and _, got 'helmet.v2'",
+    ),
     "more nodes than the cluster has": (
         PIPELINE,
         "      instance_count: 1",
@@ -528,7 +536,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     ),
     "retry timeout of zero": (
         SCORE,
-        "  timeout: 600",
+        "  timeout: 21600",
         "  timeout: 0",
         "timeout: 0",
         "wrong-value",
