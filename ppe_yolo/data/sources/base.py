@@ -72,10 +72,12 @@ class Source(Protocol):
     """Annotated images with named splits.
 
     Attributes:
+        format: The format, for people: `Pascal VOC`.
         splits: Split -> keys of its images, in the order of the source.
         problems: Problems of the source as a whole, such as images without annotation.
     """
 
+    format: str
     splits: dict[str, list[str]]
     problems: list[Problem]
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.sources.annotation_list import AnnotationLists
+from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
-from ppe_yolo.data.sources.voc_folder import VocFolder
+from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
 
 
 def open_source(root: str | Path) -> Source:
@@ -17,19 +17,9 @@ def open_source(root: str | Path) -> Source:
     root = Path(root)
     if root.is_file():
         return AnnotationLists({ALL: root})
-    if (root / "Annotations").is_dir():
+    if is_voc_folder(root) or (root / "Annotations").is_dir():
         return VocFolder(root)
-    lists: dict[str, Path] = {}
-    for path in sorted(root.glob("*.txt")):
-        split = path.stem.rpartition("_")[2]
-        if split in lists:
-            raise UserError(
-                file=root,
-                expected=f"one list for the split {split}",
-                got=f"{lists[split].name} and {path.name}",
-                hint="merge them",
-            )
-        lists[split] = path
+    lists = find_lists(root)
     if lists:
         return AnnotationLists(lists)
     raise UserError(
