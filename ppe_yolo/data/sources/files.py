@@ -67,11 +67,22 @@ def images_in(folder: Path) -> list[Path]:
 
 def find_file(path: Path) -> Path | None:
     """The file of this name, in whatever Unicode form the disk holds it. None if there is none."""
-    if path.is_file():
-        return path
-    if path.name.isascii() or not path.parent.is_dir():
+    try:
+        if path.is_file():
+            return path
+        if path.name.isascii() or not path.parent.is_dir():
+            return None
+    except (OSError, ValueError):  # too long a name, or a zero byte in it
         return None
     return next((p for p in children(path.parent) if nfc(p.name) == nfc(path.name) and p.is_file()), None)
+
+
+def find_folder(path: Path) -> Path | None:
+    """The folder at a path that may not be valid. None if there is none."""
+    try:
+        return path if path.is_dir() else None
+    except (OSError, ValueError):
+        return None
 
 
 def is_inside(path: Path, root: Path) -> bool:

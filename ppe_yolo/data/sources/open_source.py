@@ -6,24 +6,33 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
 from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
+from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
 
 def open_source(root: str | Path) -> Source:
-    """Opens a Pascal VOC folder, a folder of annotation lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
+    """Opens a data set in the format that its files have.
+
+    Pascal VOC: a folder with XML files, see `VocFolder`. YOLO: a folder with data.yaml, or with images, labels and classes.txt;
+    or the YAML file. Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
 
     Raises:
         UserError: None of these.
     """
     root = Path(root)
     if root.is_file():
+        if root.suffix.lower() in (".yaml", ".yml"):
+            return YoloFolder(root.parent, root)
         return AnnotationLists({ALL: root})
     if is_voc_folder(root) or (root / "Annotations").is_dir():
         return VocFolder(root)
+    config = find_data_yaml(root)
+    if config is not None or is_yolo_folder(root):
+        return YoloFolder(root, config)
     lists = find_lists(root)
     if lists:
         return AnnotationLists(lists)
     raise UserError(
         file=root,
-        expected="a Pascal VOC folder (Annotations, JPEGImages) or annotation lists (*_trainval.txt)",
+        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml) or annotation lists (*_trainval.txt)",
         got="a folder with neither" if root.is_dir() else "no such folder",
     )
