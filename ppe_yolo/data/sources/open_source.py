@@ -5,6 +5,7 @@ from pathlib import Path
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
+from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
 from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
 from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
@@ -12,8 +13,10 @@ from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yol
 def open_source(root: str | Path) -> Source:
     """Opens a data set in the format that its files have.
 
-    Pascal VOC: a folder with XML files, see `VocFolder`. YOLO: a folder with data.yaml, or with images, labels and classes.txt;
-    or the YAML file. Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
+    - Pascal VOC: a folder with XML files, see `VocFolder`.
+    - YOLO: a folder with data.yaml, or with images, labels and classes.txt; or the YAML file.
+    - COCO: a folder with one JSON file per split, or the file.
+    - Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
 
     Raises:
         UserError: None of these.
@@ -22,17 +25,22 @@ def open_source(root: str | Path) -> Source:
     if root.is_file():
         if root.suffix.lower() in (".yaml", ".yml"):
             return YoloFolder(root.parent, root)
+        if root.suffix.lower() == ".json":
+            return CocoFiles(root.parent, {split_of(root): root})
         return AnnotationLists({ALL: root})
     if is_voc_folder(root) or (root / "Annotations").is_dir():
         return VocFolder(root)
     config = find_data_yaml(root)
     if config is not None or is_yolo_folder(root):
         return YoloFolder(root, config)
+    files = find_coco_files(root)
+    if files:
+        return CocoFiles(root, files)
     lists = find_lists(root)
     if lists:
         return AnnotationLists(lists)
     raise UserError(
         file=root,
-        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml) or annotation lists (*_trainval.txt)",
+        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO or lists (*_trainval.txt)",
         got="a folder with neither" if root.is_dir() else "no such folder",
     )
