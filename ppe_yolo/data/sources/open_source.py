@@ -6,6 +6,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
 from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
+from ppe_yolo.data.sources.cvat_xml import CvatFile, is_cvat_file
 from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
 from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
@@ -16,6 +17,7 @@ def open_source(root: str | Path) -> Source:
     - Pascal VOC: a folder with XML files, see `VocFolder`.
     - YOLO: a folder with data.yaml, or with images, labels and classes.txt; or the YAML file.
     - COCO: a folder with one JSON file per split, or the file.
+    - CVAT for images 1.1: a folder with annotations.xml, or the file.
     - Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
 
     Raises:
@@ -27,7 +29,11 @@ def open_source(root: str | Path) -> Source:
             return YoloFolder(root.parent, root)
         if root.suffix.lower() == ".json":
             return CocoFiles(root.parent, {split_of(root): root})
+        if root.suffix.lower() == ".xml":
+            return CvatFile(root)
         return AnnotationLists({ALL: root})
+    if is_cvat_file(root / "annotations.xml"):
+        return CvatFile(root / "annotations.xml")
     if is_voc_folder(root) or (root / "Annotations").is_dir():
         return VocFolder(root)
     config = find_data_yaml(root)
@@ -41,6 +47,6 @@ def open_source(root: str | Path) -> Source:
         return AnnotationLists(lists)
     raise UserError(
         file=root,
-        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO or lists (*_trainval.txt)",
+        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
         got="a folder with neither" if root.is_dir() else "no such folder",
     )
