@@ -13,6 +13,7 @@ from rich.progress import track
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.audit.habits import check_habits
 from ppe_yolo.data.audit.images import CheckedImage, check_entry
 from ppe_yolo.data.audit.splits import check_classes, check_duplicates, check_lists
 from ppe_yolo.data.audit.statistics import Statistics, measure
@@ -120,7 +121,8 @@ class AnnotatedDataset:
         cls, root: str, source: Source, keys: dict[str, list[str]], class_map: ClassMap, is_whole: bool, progress: bool
     ) -> Self:
         checked = _check_images(source, list(dict.fromkeys(k for part in keys.values() for k in part)), class_map, progress)
-        problems = [p for c in checked for p in c.problems]
+        habits = check_habits(root, checked)
+        problems = [*habits, *(p for c in checked for p in c.problems)]
         if is_whole:
             used = {c.raw.image for c in checked if c.raw}
             problems += [p for p in source.problems if p.file not in used]

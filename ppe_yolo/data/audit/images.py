@@ -79,8 +79,8 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
     else:
         code = "size-differs"
         message = (
-            f"<size> is {annotated}, but the image is {actual}: the boxes belong to another version of the image; "
-            "annotate it again, or correct <size>"
+            f"annotated as {annotated}, but the image is {actual}: the boxes belong to another version of the image; "
+            "annotate it again, or correct the annotated size"
         )
     yield Problem(severity="error", code=code, file=entry.location, message=message)
 
@@ -131,7 +131,7 @@ class _Objects:
             return False
         if x1 < 0 or y1 < 0 or x2 > self.width or y2 > self.height:
             self._report("warning", "box-beyond", name, f"{_box(item)} extends beyond {self.image}: clipped")
-        elif x1 == 0 or y1 == 0:
+        elif self.entry.is_one_based and (x1 == 0 or y1 == 0):
             message = "xmin or ymin is 0, but Pascal VOC counts pixels from 1: the annotation tool probably counts from 0"
             self._report("warning", "zero-based", name, message)
         if min(x2 - x1, y2 - y1) < TINY_SIDE:

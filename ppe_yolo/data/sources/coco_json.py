@@ -131,6 +131,7 @@ class CocoFiles:
             ),
             location=location,
             annotated_size=(height, width) if known else None,  # type: ignore[arg-type]
+            is_one_based=False,
         )
 
     def _find_image(self, path: Path, name: str) -> Path:

@@ -78,6 +78,7 @@ class CvatFile:
             image=AnnotatedImage(image=str(found), objects=objects, source=self.path, image_id=stem),
             location=f"{self.path}: image {name}",
             annotated_size=(size[0], size[1]) if all(size) else None,
+            is_one_based=False,
         )
 
     def _find_image(self, name: str) -> Path:

@@ -173,7 +173,11 @@ class YoloFolder:
                 objects = tuple(self._read_line(line, label, number, width, height) for number, line in lines)
         source = label or path
         stem = nfc(path.relative_to(self.root).with_suffix("").as_posix())
-        return Entry(image=AnnotatedImage(image=str(path), objects=objects, source=source, image_id=stem), location=str(source))
+        return Entry(
+            image=AnnotatedImage(image=str(path), objects=objects, source=source, image_id=stem),
+            location=str(source),
+            is_one_based=False,
+        )
 
     def _label_file(self, image: Path) -> Path | None:
         """The label file: in labels where the image is in images, else beside the image."""

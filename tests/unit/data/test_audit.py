@@ -122,7 +122,7 @@ def dataset(dirty: Path) -> AnnotatedDataset:
         ("filename.xml", "warning", "filename-differs", "", "is 'IMG_0001.JPG', but the image used is 'filename.jpg'"),
         ("twice.xml", "error", "annotation", "", "got several (twice.jpg, twice.png): remove the others"),
         ("background.xml", "warning", "no-object", "", "used as a background image"),
-        ("stretched.xml", "error", "size-differs", "", "<size> is 64x48, but the image is 64x64"),
+        ("stretched.xml", "error", "size-differs", "", "annotated as 64x48, but the image is 64x64"),
         ("exif6.xml", "error", "exif-rotated", "", "annotated as 64x48, without the EXIF rotation; the upright image is 48x64"),
         ("exif6.jpg", "warning", "unusual-image", "", "EXIF orientation 6"),
         ("exif3.jpg", "warning", "unusual-image", "", "EXIF orientation 3"),
