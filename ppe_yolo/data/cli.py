@@ -78,6 +78,7 @@ def audit(
     from ppe_yolo.data.dataset import AnnotatedDataset
 
     dataset = AnnotatedDataset.open(data, class_map, on_error="skip")
+    out_console.print(dataset.describe(), markup=False, soft_wrap=True)
     print_report(dataset, out_console)
     try:
         dataset.check_names()

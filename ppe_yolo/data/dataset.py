@@ -62,6 +62,7 @@ class AnnotatedDataset:
 
     Attributes:
         root: Folder or file of the data set.
+        format: The format of the files, see `Source`.
         class_map: Meaning of the names in the data set.
         splits: Split -> usable images, with the classes of the model and with boxes clipped to the image.
         problems: All problems, errors first.
@@ -73,6 +74,7 @@ class AnnotatedDataset:
     """
 
     root: str
+    format: str
     class_map: ClassMap
     splits: dict[str, list[AnnotatedImage]]
     problems: list[Problem]
@@ -146,6 +148,7 @@ class AnnotatedDataset:
         sizes = {image.image: c.size for c, image in usable}
         return cls(
             root=root,
+            format=source.format,
             class_map=class_map,
             splits=splits,
             problems=problems,
@@ -162,6 +165,13 @@ class AnnotatedDataset:
                 problems,
             ),
         )
+
+    def describe(self) -> str:
+        """One line about the detected format: `read as a YOLO data set: 3 classes, train 1,200, val 300`."""
+        kind = self.format if self.format == "annotation lists" else f"a {self.format} data set"
+        names = len(self.statistics.all_names_found)
+        counts = [f"{split} {count:,}" for split, count in self.statistics.images.items()]
+        return f"read as {kind}: " + ", ".join([f"{names} class{'' if names == 1 else 'es'}", *counts])
 
     @property
     def errors(self) -> list[Problem]:

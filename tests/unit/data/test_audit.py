@@ -199,6 +199,7 @@ def test_audit_command_clean_data_exits_with_zero(
 ) -> None:
     assert run_cli("audit", tiny_site) == 0
     out = capsys.readouterr().out
+    assert out.startswith("read as a Pascal VOC data set: 2 classes, test ")
     assert "0 errors" in out and "--class-map" not in out
 
 
