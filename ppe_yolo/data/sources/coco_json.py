@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ppe_yolo.data.sources.files import (
 
 MAX_BYTES = 1024 * 1024 * 1024
 _HEAD = 4096
+_START = re.compile(rb'"(images|annotations|categories|licenses)"\s*:\s*\[|"info"\s*:\s*\{')
 _KEYS = {"images", "annotations", "categories"}
 
 
@@ -57,8 +59,7 @@ def _json_files(folder: Path) -> list[Path]:
 
 def _starts_like_coco(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-    return any(f'"{key}"'.encode() in head for key in (*_KEYS, "info", "licenses"))
+        return _START.search(file.read(_HEAD)) is not None
 
 
 def split_of(path: Path) -> str:
@@ -94,6 +95,8 @@ class CocoFiles:
         self._names: dict[Path, dict[int, str]] = {}
         for split, path in files.items():
             self._read_file(split, path)
+        if not self.splits:
+            raise UserError(file=root, expected="COCO files with at least one image", got="none")
 
     def _read_file(self, split: str, path: Path) -> None:
         values = _read_json(path)
@@ -108,7 +111,9 @@ class CocoFiles:
             self._images[key] = (path, image)
             keys.append(key)
         if not keys:
-            raise UserError(file=path, expected="at least one image", got="none")
+            message = "no image: the split is ignored"
+            self.problems.append(Problem(severity="warning", code="empty-split", file=str(path), message=message))
+            return
         for number, annotation in enumerate(values["annotations"], start=1):
             if not isinstance(annotation, dict) or f"{split}:{annotation.get('image_id')}" not in self._images:
                 got = str(annotation.get("image_id") if isinstance(annotation, dict) else annotation)[:80]
@@ -163,7 +168,7 @@ class CocoFiles:
             if not _are_numbers(box) or len(box) != 4:
                 raise AnnotationError(file=path, item=item, expected="a bbox [x, y, width, height]", got=repr(box)[:80])
             x, y, w, h = map(float, box)
-            xyxy = (x, y, x + w, y + h)
+            xyxy = (x, y, round(x + w, 6), round(y + h, 6))
         else:
             xyxy = _box_around(annotation.get("segmentation"), path, item)
         return AnnotatedObject(name, xyxy, bool(annotation.get("iscrowd")))

@@ -27,7 +27,7 @@ from ppe_yolo.data.sources.files import (
 from ppe_yolo.data.sources.text import read_lines
 
 MAX_BYTES = 4 * 1024 * 1024
-_SPLIT_KEYS = ("train", "val", "valid", "test")
+_SPLIT_KEYS = ("train", "val", "valid", "test", "trainval")
 _YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -230,7 +230,7 @@ class YoloFolder:
             box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         else:
             box = (min(coordinates[::2]), min(coordinates[1::2]), max(coordinates[::2]), max(coordinates[1::2]))
-        x1, y1, x2, y2 = (round(v * side, 4) for v, side in zip(box, (width, height) * 2, strict=True))
+        x1, y1, x2, y2 = (round(v * side, 6) for v, side in zip(box, (width, height) * 2, strict=True))
         return AnnotatedObject(self.class_names[int(index)], (x1, y1, x2, y2))
 
 
