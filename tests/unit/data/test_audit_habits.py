@@ -23,6 +23,22 @@ def test_audit_single_box_with_ymax_of_xmin_is_no_habit(make_voc: Callable[..., 
     assert not dataset.errors
 
 
+def test_audit_names_zero_based_boxes_once(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_voc(tmp_path, {name: [("helmet", (0, 5, 20, 30))] for name in "abcd"})
+    dataset = AnnotatedDataset.open(root, progress=False)
+    (problem,) = [p for p in dataset.problems if p.code == "zero-based"]
+    assert (problem.severity, problem.file) == ("warning", str(root))
+    assert "in 4 images" in problem.message
+
+
+def test_audit_command_tells_how_many_problems_are_not_shown(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(tmp_path, {name: [("helmet", (5, 5, 5, 30))] for name in "abcde"})
+    assert run_cli("audit", root) == 1
+    assert "and 2 more, listed by --json" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("folder", "count"), [("labels", 0), ("Annotations", 1)])
 def test_audit_expects_boxes_from_one_only_in_pascal_voc(
     make_voc: Callable[..., Path], tmp_path: Path, folder: str, count: int
