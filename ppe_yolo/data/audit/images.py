@@ -71,6 +71,13 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
     if entry.annotated_size is None or entry.annotated_size == check.size:
         return
     annotated, actual = (f"{width}x{height}" for height, width in (entry.annotated_size, check.size))
+    if entry.annotated_size == check.size[::-1] and _fits(entry, check.size) and not _fits(entry, entry.annotated_size):
+        # Label Studio and others swap the sides of rotated images; only the boxes tell which frame they belong to
+        message = (
+            f"annotated as {annotated}, but the boxes fit only the {actual} image: the sides are swapped; the boxes are used"
+        )
+        yield Problem(severity="warning", code="size-swapped", file=entry.location, message=message)
+        return
     if entry.annotated_size == check.stored_size:
         code = "exif-rotated"
         message = (
@@ -83,6 +90,12 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
             "annotate it again, or correct the annotated size"
         )
     yield Problem(severity="error", code=code, file=entry.location, message=message)
+
+
+def _fits(entry: Entry, size: tuple[int, int]) -> bool:
+    """Whether all boxes lie in an image of this size (height, width), except for a pixel of rounding."""
+    boxes = [o.box_xyxy for o in entry.image.objects]
+    return all(x1 >= -1 and y1 >= -1 and x2 <= size[1] + 1 and y2 <= size[0] + 1 for x1, y1, x2, y2 in boxes)
 
 
 class _Objects:

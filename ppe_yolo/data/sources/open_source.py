@@ -48,5 +48,5 @@ def open_source(root: str | Path) -> Source:
     raise UserError(
         file=root,
         expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
-        got="a folder with neither" if root.is_dir() else "no such folder",
+        got="a folder with none of these" if root.is_dir() else "no such folder",
     )

@@ -123,6 +123,6 @@ def test_open_source_unreadable_list_raises(tmp_path: Path, content: bytes, why:
 
 
 def test_open_source_folder_without_data_set_raises(tmp_path: Path) -> None:
-    for root, got in ((tmp_path, "a folder with neither"), (tmp_path / "no", "no such folder")):
+    for root, got in ((tmp_path, "a folder with none of these"), (tmp_path / "no", "no such folder")):
         with pytest.raises(UserError, match=f"expected a Pascal VOC folder .* got {got}"):
             open_source(root)

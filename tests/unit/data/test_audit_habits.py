@@ -23,6 +23,22 @@ def test_audit_single_box_with_ymax_of_xmin_is_no_habit(make_voc: Callable[..., 
     assert not dataset.errors
 
 
+@pytest.mark.parametrize(
+    ("box", "problem"),
+    [((40, 5, 60, 40), ("warning", "size-swapped")), ((5, 5, 20, 30), ("error", "size-differs"))],
+)
+def test_audit_decides_by_the_boxes_whether_only_the_sides_are_swapped(
+    make_voc: Callable[..., Path], tmp_path: Path, box: tuple[int, ...], problem: tuple[str, str]
+) -> None:
+    root = make_voc(tmp_path, {"a": [("helmet", box)]}, size=(48, 64))
+    xml = root / "Annotations" / "a.xml"
+    text = xml.read_text().replace("<height>48<", "<height>64<").replace("<width>64<", "<width>48<")
+    xml.write_text(text)
+    dataset = AnnotatedDataset.open(root, on_error="skip", progress=False)
+    assert problem in [(p.severity, p.code) for p in dataset.problems]
+    assert dataset.left_out == (problem[0] == "error")
+
+
 def test_audit_names_zero_based_boxes_once(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc(tmp_path, {name: [("helmet", (0, 5, 20, 30))] for name in "abcd"})
     dataset = AnnotatedDataset.open(root, progress=False)

@@ -140,7 +140,7 @@ def test_open_source_never_reads_a_readme_as_a_list(tmp_path: Path) -> None:
     readme = tmp_path / "README.dataset.txt"
     readme.write_text("Hard Hat\nhttps://universe.roboflow.com/x\n")
     (tmp_path / "notes.txt").write_text("Take more images of the gate.\n")
-    with pytest.raises(UserError, match=r"got a folder with neither"):
+    with pytest.raises(UserError, match=r"got a folder with none of these"):
         open_source(tmp_path)
     with pytest.raises(UserError, match=r"README.dataset.txt: expected lines of the form .*, got 'Hard Hat'"):
         open_source(readme)
