@@ -81,6 +81,7 @@ class YoloFolder:
                     file=config, item="nc", expected=f"{len(self.class_names)}, the number of names", got=repr(count)
                 )
             files = self._files_of_splits(values, config)
+            self._compare_with_classes(config)
         else:
             self.class_names = _read_classes(root)
             images = subfolder(root, "images") or root
@@ -99,6 +100,18 @@ class YoloFolder:
                 )
         if not self.splits:
             raise UserError(file=root, expected="images of at least one split", got="none", hint="check the paths in data.yaml")
+
+    def _compare_with_classes(self, config: Path) -> None:
+        """Labels hold numbers only, so a second list of names in another order is a sign of swapped classes."""
+        for folder in (self.root, subfolder(self.root, "labels")):
+            path = folder and find_file(folder / "classes.txt")
+            names = [line.strip() for line in read_lines(path) if line.strip()] if path else self.class_names
+            if names != self.class_names:
+                message = (
+                    f"names {', '.join(names)[:90]}, but {config.name}, which counts, has {', '.join(self.class_names)[:90]}: "
+                    "check which order the labels have"
+                )
+                self.problems.append(Problem(severity="warning", code="class-order", file=str(path), message=message))
 
     def _files_of_splits(self, values: dict[str, Any], config: Path) -> dict[str, list[Path]]:
         files: dict[str, list[Path]] = {}

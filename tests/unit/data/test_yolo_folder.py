@@ -132,6 +132,17 @@ def test_yolo_invalid_data_yaml_raises(make_yolo: Callable[..., Path], tmp_path:
         open_source(root)
 
 
+@pytest.mark.parametrize(("classes", "codes"), [("none\nhelmet\n", ["class-order"]), ("helmet\nnone\n", [])])
+def test_yolo_classes_in_another_order_warn(
+    make_yolo: Callable[..., Path], tmp_path: Path, classes: str, codes: list[str]
+) -> None:
+    root = make_yolo(tmp_path, "images/a.jpg", names=["helmet", "none"], train="images")
+    (root / "labels" / "classes.txt").write_text(classes)
+    source = open_source(root)
+    assert [p.code for p in source.problems] == codes
+    assert source.class_names == ["helmet", "none"]
+
+
 def test_yolo_data_yaml_with_aliases_raises(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
     root = make_yolo(tmp_path, "images/a.jpg")
     (root / "data.yaml").write_text("a: &a [x, x]\nnames: [*a, *a]\ntrain: images\n")
