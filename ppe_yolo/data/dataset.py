@@ -18,6 +18,7 @@ from ppe_yolo.data.audit.images import CheckedImage, check_entry
 from ppe_yolo.data.audit.splits import check_classes, check_duplicates, check_lists
 from ppe_yolo.data.audit.statistics import Statistics, measure
 from ppe_yolo.data.class_map import ClassMap, load_class_map
+from ppe_yolo.data.sources.annotation_list import AnnotationLists
 from ppe_yolo.data.sources.base import ALL, Problem, Source
 from ppe_yolo.data.sources.open_source import open_source
 from ppe_yolo.data.splits import groups_of, hold_out, near_pairs
@@ -137,7 +138,7 @@ class AnnotatedDataset:
         problems.sort(key=lambda p: (p.severity, p.code, p.file))
         groups = groups_of(len(usable), pairs)
         if set(keys) == {ALL}:
-            larger, held_out = hold_out([c.key for c, _ in usable], groups, TEST_FRACTION, SPLIT_SEED)
+            larger, held_out = hold_out(_ids(source, usable), groups, TEST_FRACTION, SPLIT_SEED)
             keys = {split: [usable[i][0].key for i in part] for split, part in (("trainval", larger), ("test", held_out))}
         image_of = {c.key: image for c, image in usable}
         raw_of = {c.key: c.raw for c in checked}
@@ -215,6 +216,13 @@ class AnnotatedDataset:
     def save_audit(self, path: Path) -> None:
         """Writes statistics and problems as JSON."""
         write_json(path, {"statistics": asdict(self.statistics), "problems": [p.to_dict() for p in self.problems]})
+
+
+def _ids(source: Source, usable: Sequence[tuple[CheckedImage, AnnotatedImage]]) -> list[str]:
+    """Names that decide which images are held out: the same in every format, except that a list goes by its lines."""
+    if source.format == AnnotationLists.format:
+        return [c.key for c, _ in usable]
+    return [image.image_id for _, image in usable]
 
 
 def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> dict[str, list[str]]:

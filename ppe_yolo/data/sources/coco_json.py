@@ -17,6 +17,7 @@ from ppe_yolo.data.sources.files import (
     files_with,
     find_file,
     is_inside,
+    short_names,
     split_folders,
     subfolder,
 )
@@ -95,6 +96,7 @@ class CocoFiles:
         self._names: dict[Path, dict[int, str]] = {}
         for split, path in files.items():
             self._read_file(split, path)
+        self._short_names = short_names(image["file_name"] for _, image in self._images.values())
         if not self.splits:
             raise UserError(file=root, expected="COCO files with at least one image", got="none")
 
@@ -131,9 +133,7 @@ class CocoFiles:
         height, width = image.get("height"), image.get("width")
         known = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
         return Entry(
-            image=AnnotatedImage(
-                image=str(found), objects=objects, source=path, image_id=found.relative_to(self.root).with_suffix("").as_posix()
-            ),
+            image=AnnotatedImage(image=str(found), objects=objects, source=path, image_id=self._short_names[name]),
             location=location,
             annotated_size=(height, width) if known else None,  # type: ignore[arg-type]
             is_one_based=False,

@@ -11,7 +11,7 @@ from defusedxml.ElementTree import fromstring
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
-from ppe_yolo.data.sources.files import IMAGE_FOLDERS, canonical_split, find_file, is_inside, subfolder
+from ppe_yolo.data.sources.files import IMAGE_FOLDERS, canonical_split, find_file, is_inside, short_names, subfolder
 
 MAX_BYTES = 512 * 1024 * 1024
 _HEAD = 4096
@@ -54,6 +54,7 @@ class CvatFile:
         if not nodes:
             raise UserError(file=path, expected="at least one <image>", got="none")
         names = Counter(node.get("name", "") for node in nodes)
+        self._names = short_names(names)
         for number, node in enumerate(nodes, start=1):
             name = node.get("name", "")
             if not name or names[name] > 1:
@@ -72,10 +73,9 @@ class CvatFile:
         found = self._find_image(name)
         shapes = [child for child in node if child.tag in _SHAPES]
         objects = tuple(self._read_shape(shape, f"image {name}: object {i}") for i, shape in enumerate(shapes, start=1))
-        stem = found.relative_to(self.root).with_suffix("").as_posix()
         size = [int(text) if (text := node.get(side, "")).isdecimal() and len(text) < 9 else 0 for side in ("height", "width")]
         return Entry(
-            image=AnnotatedImage(image=str(found), objects=objects, source=self.path, image_id=stem),
+            image=AnnotatedImage(image=str(found), objects=objects, source=self.path, image_id=self._names[name]),
             location=f"{self.path}: image {name}",
             annotated_size=(size[0], size[1]) if all(size) else None,
             is_one_based=False,

@@ -2,8 +2,9 @@
 
 import os
 import unicodedata
-from collections import defaultdict
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from ppe_yolo.core.files import is_system_file
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
@@ -58,6 +59,16 @@ def by_stem(files: list[Path]) -> dict[str, list[Path]]:
     for path in files:
         found[nfc(path.stem)].append(path)
     return dict(found)
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Path of an image -> its stem, or its path without suffix if another image has the same stem.
+
+    So the same data has the same names in every format.
+    """
+    pure = {path: PurePosixPath(nfc(path.replace("\\", "/"))) for path in paths}
+    counts = Counter(path.stem for path in pure.values())
+    return {key: path.stem if counts[path.stem] == 1 else (path.parent / path.stem).as_posix() for key, path in pure.items()}
 
 
 def images_in(folder: Path) -> list[Path]:

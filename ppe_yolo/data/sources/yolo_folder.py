@@ -21,6 +21,7 @@ from ppe_yolo.data.sources.files import (
     images_in,
     is_inside,
     nfc,
+    short_names,
     split_folders,
     subfolder,
 )
@@ -98,6 +99,7 @@ class YoloFolder:
                 self.problems.append(
                     Problem(severity="warning", code="empty-split", file=str(root), item=split, message=message)
                 )
+        self._names = short_names(self._images)
         if not self.splits:
             raise UserError(file=root, expected="images of at least one split", got="none", hint="check the paths in data.yaml")
 
@@ -185,9 +187,8 @@ class YoloFolder:
                 height, width = _upright_size(path)
                 objects = tuple(self._read_line(line, label, number, width, height) for number, line in lines)
         source = label or path
-        stem = nfc(path.relative_to(self.root).with_suffix("").as_posix())
         return Entry(
-            image=AnnotatedImage(image=str(path), objects=objects, source=source, image_id=stem),
+            image=AnnotatedImage(image=str(path), objects=objects, source=source, image_id=self._names[key]),
             location=str(source),
             is_one_based=False,
         )

@@ -117,6 +117,14 @@ def test_coco_image_outside_the_folder_is_refused(write: Callable[..., Path], tm
         open_source(tmp_path / "set").read("train:7")
 
 
+def test_coco_images_without_names_raise(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write(tmp_path / "train.json", tmp_path / "a.jpg", "")
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"images": [*values["images"], {"id": 8, "file_name": ""}]}))
+    with pytest.raises(AnnotationError, match="no such image"):
+        open_source(path).read("train:8")
+
+
 def test_coco_two_files_for_one_split_raise(write: Callable[..., Path], tmp_path: Path) -> None:
     for name in ("train.json", "instances_train.json"):
         write(tmp_path / name, tmp_path / "a.jpg", "a.jpg")

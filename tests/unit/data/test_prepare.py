@@ -105,6 +105,7 @@ def test_prepare_formats_keep_boxes_names_and_splits(make_voc: Callable[..., Pat
         }
 
     assert content(after) == content(before)
+    assert {i.image_id for part in after.splits.values() for i in part} == {"ä 1", "b.c", "background"}
     assert [len(images) for images in after.splits.values()] == [len(before.splits[split]) for split in after.splits]
 
 
