@@ -21,7 +21,9 @@ ClassMapOption = Annotated[
         help="Meaning of the data's class names: default, shwd, gdut-hwd, hard-hat-workers, shwd+gdut-hwd, or your own YAML.",
     ),
 ]
-DataArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")]
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder in Pascal VOC, YOLO, COCO or CVAT format, or annotation lists.")
+]
 
 
 def find_checkpoint(model: str) -> Path:

@@ -11,6 +11,13 @@ from typing import Any
 
 from ppe_yolo.core.errors import UserError
 
+_SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", "__macosx"})
+
+
+def is_system_file(name: str) -> bool:
+    """Whether an operating system wrote a file or folder of this name for itself, such as `._a.jpg` or `.DS_Store`."""
+    return name.startswith("._") or name.lower() in _SYSTEM_FILES
+
 
 @contextmanager
 def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:

@@ -78,6 +78,7 @@ def audit(
     from ppe_yolo.data.dataset import AnnotatedDataset
 
     dataset = AnnotatedDataset.open(data, class_map, on_error="skip")
+    out_console.print(dataset.describe(), markup=False, soft_wrap=True)
     print_report(dataset, out_console)
     try:
         dataset.check_names()
@@ -118,11 +119,14 @@ def prepare(
     out: OutOption,
     class_map: ClassMapOption = "default",
     on_error: OnErrorOption = "stop",
+    format: Annotated[
+        Literal["voc", "yolo", "coco"], typer.Option("--format", help="Format to write: Pascal VOC, YOLO or COCO JSON.")
+    ] = "voc",
 ) -> None:
     """Writes a data set ready for training: audited, with the classes of the model, explicit splits and annotation lists."""
     from ppe_yolo.data.prepare import prepare as run
 
-    dataset = run(data, out, class_map=class_map, on_error=on_error)
+    dataset = run(data, out, class_map=class_map, on_error=on_error, format=format)
     for split, images in dataset.splits.items():
         out_console.print(f"{split}: {len(images)} images, {sum(len(i.objects) for i in images)} objects")
     skipped = f", {dataset.left_out} images skipped" if dataset.left_out else ""

@@ -152,6 +152,7 @@ class DetectionDataModule(pl.LightningDataModule):
         is_first = getattr(rank_zero_only, "rank", 0) == 0
         with _option_names("data.class_map" if class_map is self.class_map else "data.extra_roots"):
             dataset = AnnotatedDataset.open(root, class_map, on_error=self.on_error, progress=is_first)
+        rank_zero_info(f"{root}: {dataset.describe()}")
         if dataset.errors:
             rank_zero_warn(
                 f"{root}: {len(dataset.errors)} errors, {dataset.left_out} images are skipped: see `ppe-yolo audit {root}`"

@@ -13,10 +13,12 @@ from rich.progress import track
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.audit.habits import check_habits
 from ppe_yolo.data.audit.images import CheckedImage, check_entry
 from ppe_yolo.data.audit.splits import check_classes, check_duplicates, check_lists
 from ppe_yolo.data.audit.statistics import Statistics, measure
 from ppe_yolo.data.class_map import ClassMap, load_class_map
+from ppe_yolo.data.sources.annotation_list import AnnotationLists
 from ppe_yolo.data.sources.base import ALL, Problem, Source
 from ppe_yolo.data.sources.open_source import open_source
 from ppe_yolo.data.splits import groups_of, hold_out, near_pairs
@@ -61,6 +63,7 @@ class AnnotatedDataset:
 
     Attributes:
         root: Folder or file of the data set.
+        format: The format of the files, see `Source`.
         class_map: Meaning of the names in the data set.
         splits: Split -> usable images, with the classes of the model and with boxes clipped to the image.
         problems: All problems, errors first.
@@ -72,6 +75,7 @@ class AnnotatedDataset:
     """
 
     root: str
+    format: str
     class_map: ClassMap
     splits: dict[str, list[AnnotatedImage]]
     problems: list[Problem]
@@ -120,7 +124,8 @@ class AnnotatedDataset:
         cls, root: str, source: Source, keys: dict[str, list[str]], class_map: ClassMap, is_whole: bool, progress: bool
     ) -> Self:
         checked = _check_images(source, list(dict.fromkeys(k for part in keys.values() for k in part)), class_map, progress)
-        problems = [p for c in checked for p in c.problems]
+        habits = check_habits(root, checked)
+        problems = [*habits, *(p for c in checked for p in c.problems)]
         if is_whole:
             used = {c.raw.image for c in checked if c.raw}
             problems += [p for p in source.problems if p.file not in used]
@@ -133,7 +138,7 @@ class AnnotatedDataset:
         problems.sort(key=lambda p: (p.severity, p.code, p.file))
         groups = groups_of(len(usable), pairs)
         if set(keys) == {ALL}:
-            larger, held_out = hold_out([c.key for c, _ in usable], groups, TEST_FRACTION, SPLIT_SEED)
+            larger, held_out = hold_out(_ids(source, usable), groups, TEST_FRACTION, SPLIT_SEED)
             keys = {split: [usable[i][0].key for i in part] for split, part in (("trainval", larger), ("test", held_out))}
         image_of = {c.key: image for c, image in usable}
         raw_of = {c.key: c.raw for c in checked}
@@ -144,6 +149,7 @@ class AnnotatedDataset:
         sizes = {image.image: c.size for c, image in usable}
         return cls(
             root=root,
+            format=source.format,
             class_map=class_map,
             splits=splits,
             problems=problems,
@@ -160,6 +166,13 @@ class AnnotatedDataset:
                 problems,
             ),
         )
+
+    def describe(self) -> str:
+        """One line about the detected format: `read as a YOLO data set: 3 classes, train 1,200, val 300`."""
+        kind = self.format if self.format == "annotation lists" else f"a {self.format} data set"
+        names = len(self.statistics.all_names_found)
+        counts = [f"{split} {count:,}" for split, count in self.statistics.images.items()]
+        return f"read as {kind}: " + ", ".join([f"{names} class{'' if names == 1 else 'es'}", *counts])
 
     @property
     def errors(self) -> list[Problem]:
@@ -203,6 +216,13 @@ class AnnotatedDataset:
     def save_audit(self, path: Path) -> None:
         """Writes statistics and problems as JSON."""
         write_json(path, {"statistics": asdict(self.statistics), "problems": [p.to_dict() for p in self.problems]})
+
+
+def _ids(source: Source, usable: Sequence[tuple[CheckedImage, AnnotatedImage]]) -> list[str]:
+    """Names that decide which images are held out: the same in every format, except that a list goes by its lines."""
+    if source.format == AnnotationLists.format:
+        return [c.key for c, _ in usable]
+    return [image.image_id for _, image in usable]
 
 
 def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> dict[str, list[str]]:

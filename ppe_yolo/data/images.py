@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 
@@ -106,8 +107,8 @@ def read_image(image: str) -> NDArray[np.uint8]:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})", file=shown(image)) from error
-    # OpenCV decodes twice as fast as Pillow, and converts grey, CMYK and 16 bits to 8-bit colour
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    # OpenCV decodes twice as fast as Pillow, and converts grey and CMYK to colour
+    pixels = decode_image(data)
     if pixels is None:
         if (mimetypes.guess_type(path)[0] or "").startswith("video/"):
             raise ImageError(
@@ -119,7 +120,7 @@ def read_image(image: str) -> NDArray[np.uint8]:
             got=f"{len(data)} bytes that cannot be decoded",
             hint="replace the file",
         )
-    return pixels.astype(np.uint8, copy=False)
+    return pixels
 
 
 def check_image(image: str) -> ImageCheck:

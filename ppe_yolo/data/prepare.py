@@ -1,6 +1,7 @@
 """`ppe-yolo prepare`: a data set that is ready for training, so that every later step reads the same images and names."""
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,12 +9,12 @@ import yaml
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
-from ppe_yolo.core.voc_xml import write_voc_annotation
-from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.images import is_url, local_path, shown
 from ppe_yolo.data.sources.annotation_list import write_annotation_list
+from ppe_yolo.data.writers import IMAGE_FOLDER, WRITERS, Format, NamedImage
 
 AUDIT_FILE = "audit.json"
 CLASS_MAP_FILE = "class_map.yaml"
@@ -28,18 +29,21 @@ class WrittenList:
     objects: int
 
 
-def prepare(root: Path, out: Path, *, class_map: str | None = None, on_error: OnError = "stop") -> AnnotatedDataset:
+def prepare(
+    root: Path, out: Path, *, class_map: str | None = None, on_error: OnError = "stop", format: Format = "voc"
+) -> AnnotatedDataset:
     """Audits a data set, applies the class map and writes the result to a new folder. The data set itself is not changed.
 
-    The folder holds a Pascal VOC data set with the classes of the model and explicit splits, annotation lists
-    (`voc_<split>.txt`, with paths relative to the folder), `class_map.yaml` for later steps, and `audit.json`. Images are
-    copied, so the folder can be moved and mounted anywhere.
+    The folder holds a data set with the classes of the model and explicit splits, `class_map.yaml` for later steps, and
+    `audit.json`. Images are copied, so the folder can be moved and mounted anywhere. Pascal VOC comes with annotation lists
+    (`voc_<split>.txt`, with paths relative to the folder).
 
     Args:
-        root: A Pascal VOC folder or annotation lists.
+        root: See `open_source`.
         out: The folder to write.
         class_map: Name or file.
         on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images.
+        format: The format to write. YOLO cannot say that an object is difficult.
 
     Returns:
         The data set that was read.
@@ -51,32 +55,14 @@ def prepare(root: Path, out: Path, *, class_map: str | None = None, on_error: On
     dataset.save_audit(out / AUDIT_FILE)
     if on_error == "stop":
         dataset.raise_on_errors(can_skip=True)
-    written: dict[str, AnnotatedImage] = {}
-    for split, images in dataset.splits.items():
-        copies = []
-        for image in images:
-            stem, suffix = _stem(image), local_path(image.image).suffix
-            other = written.setdefault(stem, image)
-            if other.image != image.image:
-                raise UserError(
-                    f"{shown(other.image)} and {shown(image.image)} would both be named {stem}",
-                    file=root,
-                    hint="rename one of them",
-                )
-            copy = out / "JPEGImages" / f"{stem}{suffix}"
-            _copy(local_path(image.image), copy)
-            write_voc_annotation(
-                out / "Annotations" / f"{stem}.xml",
-                image_name=copy.name,
-                image_size=(*dataset.sizes[image.image], 3),
-                objects=image.objects,
-            )
-            copies.append(copy)
-        write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{copy.stem}\n" for copy in copies))
-        write_annotation_list(
-            out / f"voc_{split}.txt",
-            (replace(i, image=f"JPEGImages/{copy.name}") for copy, i in zip(copies, images, strict=True)),
-        )
+    names = _names(dataset, root)
+    for image, name in names.items():
+        _copy(local_path(image), out / IMAGE_FOLDER[format] / name)
+    splits = {
+        split: [NamedImage(image, names[image.image], dataset.sizes[image.image]) for image in images]
+        for split, images in dataset.splits.items()
+    }
+    WRITERS[format](out, splits, dataset.class_map.class_names)
     write_text(out / CLASS_MAP_FILE, _identity_map(dataset.class_map))
     return dataset
 
@@ -109,9 +95,34 @@ def _identity_map(class_map: ClassMap) -> str:
     return yaml.safe_dump(values, allow_unicode=True)
 
 
+def _names(dataset: AnnotatedDataset, root: Path) -> dict[str, str]:
+    """Image -> file name of its copy. No two names differ only in their suffix."""
+    images = {image.image: image for part in dataset.splits.values() for image in part}
+    counts = Counter(_stem(image) for image in images.values())
+    names: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for image in images.values():
+        stem = _stem(image)
+        if counts[stem] > 1:  # train/a and test/a
+            stem = image.image_id.replace("/", "_") if not _is_in_list(image) else stem
+        other = taken.setdefault(stem, image.image)
+        if other != image.image:
+            problem = f"{shown(other)} and {shown(image.image)} would both be named {stem}"
+            raise UserError(problem, file=root, hint="rename one of them")
+        names[image.image] = stem + local_path(image.image).suffix
+    return names
+
+
+def _is_in_list(image: AnnotatedImage) -> bool:
+    """Whether an image is known by the path or URL in an annotation list, which has a suffix."""
+    return image.source.suffix.lower() == ".txt" and image.image_id.partition("?")[0].lower().endswith(IMAGE_SUFFIXES)
+
+
 def _stem(image: AnnotatedImage) -> str:
-    """The stem of the XML file or, for an annotation list, of the image."""
-    return image.image_id if image.source.suffix.lower() == ".xml" else Path(image.image_id.partition("?")[0]).stem
+    """The last part of the image's name in the data set, without suffix."""
+    if _is_in_list(image):
+        return Path(image.image_id.partition("?")[0]).stem
+    return Path(image.image_id).name
 
 
 def _copy(image: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, is_url, read_image, shown
+from ppe_yolo.data.sources.files import images_in
 from ppe_yolo.inference.detector import Detector
 
 DEFAULT_SCORE_THRESHOLD = 0.3  # for models without alarm thresholds; the original helmet system used it
@@ -50,7 +51,7 @@ def find_images(inputs: Iterable[str]) -> list[str]:
         if is_url(item) or Path(item).is_file():
             matches = [item]
         elif Path(item).is_dir():
-            matches = sorted(str(p) for p in Path(item).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            matches = [str(p) for p in images_in(Path(item))]
         else:
             matches = sorted(p for p in glob.glob(item, recursive=True) if Path(p).is_file())
         if not matches:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, read_image
 from ppe_yolo.inference.detector import Detector
@@ -71,10 +71,10 @@ def _images(files: Sequence[str | Path], root: Path) -> Iterator[tuple[str, Imag
 
 def _decode(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Image | ImageError:
     try:
-        data = np.frombuffer(archive.read(entry), dtype=np.uint8)
+        data = archive.read(entry)
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # damaged, or encrypted
         return ImageError(f"{name}: cannot be read ({error})")
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    pixels = decode_image(data)
     if pixels is None:
         return ImageError(f"{name}: expected an image, got {len(data)} bytes that cannot be decoded")
-    return pixels.astype(np.uint8, copy=False)
+    return pixels

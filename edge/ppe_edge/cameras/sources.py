@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import av
-import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from ppe_edge.redact import redact_text
+from ppe_yolo.core.decoding import decode_image
+from ppe_yolo.core.files import is_system_file
 
 av.logging.set_level(None)  # libav would print addresses with their passwords
 
@@ -165,16 +166,16 @@ def _converter(frame: VideoFrame) -> Callable[[], NDArray[np.uint8]]:
 
 def _images(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
     """Reads images in the order of their names, as frames at `fps` (default: one per second)."""
-    files = sorted(f for f in Path(config.address).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    names = Path(config.address).iterdir()
+    files = sorted(f for f in names if f.suffix.lower() in IMAGE_SUFFIXES and not is_system_file(f.name))
     if not files:
         raise SourceError(f"the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     for i, file in enumerate(files):
         try:
-            bgr = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-        except (OSError, cv2.error):
-            bgr = None
-        if bgr is None:
+            image = decode_image(file.read_bytes())
+        except OSError:
+            image = None
+        if image is None:
             on_corrupt(f"{file.name}: cannot be read as an image")
             continue
-        image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         yield DecodedFrame(i / (config.fps or 1.0), lambda image=image: image)  # type: ignore[misc]

@@ -71,6 +71,13 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
     if entry.annotated_size is None or entry.annotated_size == check.size:
         return
     annotated, actual = (f"{width}x{height}" for height, width in (entry.annotated_size, check.size))
+    if entry.annotated_size == check.size[::-1] and _fits(entry, check.size) and not _fits(entry, entry.annotated_size):
+        # Label Studio and others swap the sides of rotated images; only the boxes tell which frame they belong to
+        message = (
+            f"annotated as {annotated}, but the boxes fit only the {actual} image: the sides are swapped; the boxes are used"
+        )
+        yield Problem(severity="warning", code="size-swapped", file=entry.location, message=message)
+        return
     if entry.annotated_size == check.stored_size:
         code = "exif-rotated"
         message = (
@@ -79,10 +86,16 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
     else:
         code = "size-differs"
         message = (
-            f"<size> is {annotated}, but the image is {actual}: the boxes belong to another version of the image; "
-            "annotate it again, or correct <size>"
+            f"annotated as {annotated}, but the image is {actual}: the boxes belong to another version of the image; "
+            "annotate it again, or correct the annotated size"
         )
     yield Problem(severity="error", code=code, file=entry.location, message=message)
+
+
+def _fits(entry: Entry, size: tuple[int, int]) -> bool:
+    """Whether all boxes lie in an image of this size (height, width), except for a pixel of rounding."""
+    boxes = [o.box_xyxy for o in entry.image.objects]
+    return all(x1 >= -1 and y1 >= -1 and x2 <= size[1] + 1 and y2 <= size[0] + 1 for x1, y1, x2, y2 in boxes)
 
 
 class _Objects:
@@ -131,7 +144,7 @@ class _Objects:
             return False
         if x1 < 0 or y1 < 0 or x2 > self.width or y2 > self.height:
             self._report("warning", "box-beyond", name, f"{_box(item)} extends beyond {self.image}: clipped")
-        elif x1 == 0 or y1 == 0:
+        elif self.entry.is_one_based and (x1 == 0 or y1 == 0):
             message = "xmin or ymin is 0, but Pascal VOC counts pixels from 1: the annotation tool probably counts from 0"
             self._report("warning", "zero-based", name, message)
         if min(x2 - x1, y2 - y1) < TINY_SIDE:

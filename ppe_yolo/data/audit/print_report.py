@@ -30,6 +30,8 @@ def print_report(dataset: AnnotatedDataset, console: Console) -> None:
         kinds[problem.severity, problem.code].append(problem)
     for (severity, code), problems in kinds.items():
         examples = "\n".join(_example(problem) for problem in problems[:EXAMPLES])
+        if len(problems) > EXAMPLES:
+            examples += f"\nand {len(problems) - EXAMPLES:,} more, listed by --json FILE"
         table.add_row(severity, code, str(len(problems)), escape(examples), style="red" if severity == "error" else None)
     if kinds:
         console.print(table)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -11,6 +12,7 @@ from ppe_yolo.core.files import write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.images import is_url, shown
 from ppe_yolo.data.sources.base import AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.files import canonical_split, files_with, find_file
 from ppe_yolo.data.sources.text import read_lines
 
 LINE = "`PATH x1,y1,x2,y2,class ...`"
@@ -28,6 +30,8 @@ class AnnotationLists:
         UserError: A list is empty or cannot be read.
     """
 
+    format = "annotation lists"
+
     def __init__(self, lists: dict[str, Path]) -> None:
         self.splits: dict[str, list[str]] = {}
         self.problems: list[Problem] = []
@@ -36,6 +40,8 @@ class AnnotationLists:
             lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
             if not lines:
                 raise UserError(file=path, expected=f"lines of the form {LINE}", got="an empty file")
+            if not any(_looks_like_line(line) for _, line in lines):
+                raise UserError(file=path, expected=f"lines of the form {LINE}", got=repr(lines[0][1].strip()[:60]))
             self.splits[split] = [f"{split}:{number}" for number, _ in lines]
             self._lines.update({f"{split}:{number}": (path, number, line) for number, line in lines})
 
@@ -44,9 +50,54 @@ class AnnotationLists:
         path, number, line = self._lines[key]
         location = f"{path}:{number}"
         image = read_annotation_line(line, path, number)
-        if not is_url(image.image) and not Path(image.image).is_file():
-            raise AnnotationError(f"no such image {image.image}", file=location, hint="add the image, or remove the line")
+        if not is_url(image.image):
+            found = find_file(Path(image.image))
+            if found is None:
+                raise AnnotationError(f"no such image {image.image}", file=location, hint="add the image, or remove the line")
+            image = replace(image, image=str(found))
         return Entry(image=image, location=location)
+
+
+def find_lists(root: Path) -> dict[str, Path]:
+    """The annotation lists in a folder: split -> list. Other text files, such as a README, are no lists.
+
+    Raises:
+        UserError: Two lists for one split, or a file `*_<split>.txt` that cannot be read.
+    """
+    lists: dict[str, Path] = {}
+    for path in files_with(root, (".txt",)):
+        last = path.stem.rpartition("_")[2]
+        split = canonical_split(last)
+        if split not in ("train", "val", "trainval", "test") and not _is_list(path):
+            continue
+        if split in lists:
+            raise UserError(
+                file=root,
+                expected=f"one list for the split {split}",
+                got=f"{lists[split].name} and {path.name}",
+                hint="merge them",
+            )
+        lists[split] = path
+    return lists
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a text file of any name is an annotation list: most of its lines are ones."""
+    if path.name.lower().startswith("readme"):
+        return False
+    try:
+        lines = [line for line in read_lines(path) if line.strip()]
+    except UserError:
+        return False
+    return 2 * sum(map(_looks_like_line, lines)) > len(lines)
+
+
+def _looks_like_line(line: str) -> bool:
+    """Whether a line has a box, or is the path or URL of an image."""
+    path, _, last = line.strip().rpartition(" ")
+    if path and _is_box(last):
+        return True
+    return shown(line.strip()).lower().endswith(IMAGE_SUFFIXES)
 
 
 def write_annotation_list(path: Path, images: Iterable[AnnotatedImage]) -> None:

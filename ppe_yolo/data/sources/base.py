@@ -59,12 +59,14 @@ class Entry:
         image: The image, with names and boxes exactly as annotated.
         location: The file of the annotation, with the line if there are several in it; for messages about objects.
         annotated_size: (height, width) of the image according to the annotation; None if it does not say.
+        is_one_based: Whether the format counts pixels from 1, as Pascal VOC does.
         problems: Problems of the annotation that do not prevent its use.
     """
 
     image: AnnotatedImage
     location: str
     annotated_size: tuple[int, int] | None = None
+    is_one_based: bool = True
     problems: tuple[Problem, ...] = ()
 
 
@@ -72,10 +74,12 @@ class Source(Protocol):
     """Annotated images with named splits.
 
     Attributes:
+        format: The format, for people: `Pascal VOC`.
         splits: Split -> keys of its images, in the order of the source.
         problems: Problems of the source as a whole, such as images without annotation.
     """
 
+    format: str
     splits: dict[str, list[str]]
     problems: list[Problem]
 

@@ -3,37 +3,50 @@
 from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.sources.annotation_list import AnnotationLists
+from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
-from ppe_yolo.data.sources.voc_folder import VocFolder
+from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
+from ppe_yolo.data.sources.cvat_xml import CvatFile, is_cvat_file
+from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
+from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
 
 def open_source(root: str | Path) -> Source:
-    """Opens a Pascal VOC folder, a folder of annotation lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
+    """Opens a data set in the format that its files have.
+
+    - Pascal VOC: a folder with XML files, see `VocFolder`.
+    - YOLO: a folder with data.yaml, or with images, labels and classes.txt; or the YAML file.
+    - COCO: a folder with one JSON file per split, or the file.
+    - CVAT for images 1.1: a folder with annotations.xml, or the file.
+    - Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
 
     Raises:
         UserError: None of these.
     """
     root = Path(root)
     if root.is_file():
+        if root.suffix.lower() in (".yaml", ".yml"):
+            return YoloFolder(root.parent, root)
+        if root.suffix.lower() == ".json":
+            return CocoFiles(root.parent, {split_of(root): root})
+        if root.suffix.lower() == ".xml":
+            return CvatFile(root)
         return AnnotationLists({ALL: root})
-    if (root / "Annotations").is_dir():
+    if is_cvat_file(root / "annotations.xml"):
+        return CvatFile(root / "annotations.xml")
+    if is_voc_folder(root) or (root / "Annotations").is_dir():
         return VocFolder(root)
-    lists: dict[str, Path] = {}
-    for path in sorted(root.glob("*.txt")):
-        split = path.stem.rpartition("_")[2]
-        if split in lists:
-            raise UserError(
-                file=root,
-                expected=f"one list for the split {split}",
-                got=f"{lists[split].name} and {path.name}",
-                hint="merge them",
-            )
-        lists[split] = path
+    config = find_data_yaml(root)
+    if config is not None or is_yolo_folder(root):
+        return YoloFolder(root, config)
+    files = find_coco_files(root)
+    if files:
+        return CocoFiles(root, files)
+    lists = find_lists(root)
     if lists:
         return AnnotationLists(lists)
     raise UserError(
         file=root,
-        expected="a Pascal VOC folder (Annotations, JPEGImages) or annotation lists (*_trainval.txt)",
-        got="a folder with neither" if root.is_dir() else "no such folder",
+        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
+        got="a folder with none of these" if root.is_dir() else "no such folder",
     )

@@ -1,19 +1,66 @@
-"""Pascal VOC folders: JPEGImages, Annotations and ImageSets/Main."""
+"""Pascal VOC folders in the layouts that are in use."""
 
-from collections import defaultdict
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.files import (
+    IMAGE_FOLDERS,
+    by_stem,
+    canonical_split,
+    files_with,
+    images_in,
+    nfc,
+    split_folders,
+    subfolder,
+)
 from ppe_yolo.data.sources.text import read_lines
 from ppe_yolo.data.sources.voc import VocAnnotation, read_voc_annotation
 
+_ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A folder of XML files and the folder of their images. The split is None if the folder names none."""
+
+    split: str | None
+    annotations: Path
+    images: Path
+
+
+def _find_parts(root: Path, split: str | None = None) -> list[_Part]:
+    """Folders with XML files, in this order: Annotations, train/ and the like, beside the images."""
+    images = subfolder(root, *IMAGE_FOLDERS)
+    annotations = subfolder(root, *_ANNOTATION_FOLDERS)
+    parts = []
+    if annotations is not None:
+        nested = [(name, folder, subfolder(images or root, folder.name.lower())) for name, folder in split_folders(annotations)]
+        parts = [_Part(name, folder, own or images or folder) for name, folder, own in nested]
+        parts.append(_Part(split, annotations, images or root))
+    elif split is None:
+        parts = [part for name, folder in split_folders(root) for part in _find_parts(folder, name)]
+        parts += [_Part(name, folder, folder) for name, folder in split_folders(images or root)] if images else []
+    for folder in (root, images):
+        if folder is not None:
+            parts.append(_Part(split, folder, folder if images is None or images_in(folder) else images))
+    return [part for part in parts if files_with(part.annotations, (".xml",))]
+
+
+def is_voc_folder(root: Path) -> bool:
+    """Whether a folder holds XML files in a layout that `VocFolder` reads."""
+    return bool(_find_parts(root))
+
 
 class VocFolder:
-    """A Pascal VOC folder. Keys are the stems of the XML files.
+    """A Pascal VOC folder. Keys are the stems of the XML files, with the split in front if a stem is in several splits.
 
-    Splits come from ImageSets/Main/*.txt; without lists, all images are in the split `all`.
+    XML files are in Annotations and images in JPEGImages or images (in any case), or side by side, or each split has a folder
+    with one of these. Splits come from ImageSets/Main/*.txt, else from the folders; without either, all images are in the split
+    `all`.
 
     Args:
         root: The folder that holds Annotations.
@@ -22,31 +69,59 @@ class VocFolder:
         UserError: No XML file, or lists without a usable split.
     """
 
+    format = "Pascal VOC"
+
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._images = _files_by_stem(root / "JPEGImages", IMAGE_SUFFIXES)
-        self._image_by_name = {path.name: path for paths in self._images.values() for path in paths}
-        self._xmls = _files_by_stem(root / "Annotations", (".xml",))
-        if not self._xmls:
+        parts = _find_parts(root)
+        if not parts:
             raise UserError(
-                file=root / "Annotations",
+                file=subfolder(root, *_ANNOTATION_FOLDERS) or root,
                 expected="one XML file per image",
                 got="none",
                 hint="give the folder that holds Annotations and JPEGImages",
             )
-        lists = self._read_lists(root / "ImageSets" / "Main")
+        self._annotations = parts[0].annotations
+        self._images = {part.images: by_stem(images_in(part.images)) for part in parts}
+        self._image_by_name = {
+            folder: {nfc(path.name): path for paths in images.values() for path in paths}
+            for folder, images in self._images.items()
+        }
+        self._xmls: dict[str, list[Path]] = {}
+        self._part_of: dict[str, _Part] = {}
+        xmls = [
+            (part, stem, paths) for part in parts for stem, paths in by_stem(files_with(part.annotations, (".xml",))).items()
+        ]
+        counts = Counter(stem for _, stem, _ in xmls)
+        by_folder: dict[str, list[str]] = {}
+        for part, stem, paths in xmls:
+            key = stem if counts[stem] == 1 or part.split is None else f"{part.split}/{stem}"
+            self._xmls.setdefault(key, []).extend(paths)
+            self._part_of[key] = part
+            if part.split is not None:
+                by_folder.setdefault(part.split, []).append(key)
+        lists = self._read_lists() or {split: sorted(keys) for split, keys in by_folder.items()}
         self.splits = {name: keys for name, keys in lists.items() if keys} or {ALL: sorted(self._xmls)}
         self.problems = self._find_unused(lists)
 
-    def _read_lists(self, folder: Path) -> dict[str, list[str]]:
+    def _read_lists(self) -> dict[str, list[str]]:
+        sets = subfolder(self.root, "imagesets")
+        self._lists = folder = (sets and subfolder(sets, "main")) or sets or self.root / "ImageSets" / "Main"
         # VOC also has a list per class (cat_train.txt); those are no splits
-        files = sorted(folder.glob("*.txt"))
-        lists = {path.stem: _read_image_set(path, set(self._xmls)) for path in files if "_" not in path.stem}
-        if files and not any(lists.values()):
+        files = [path for path in files_with(folder, (".txt",)) if "_" not in path.stem]
+        lists: dict[str, list[str]] = {}
+        for path in files:
+            split = canonical_split(path.stem)
+            if split in lists:
+                raise UserError(
+                    file=folder, expected=f"one list for the split {split}", got=f"{path.name} as well", hint="merge them"
+                )
+            lists[split] = _read_image_set(path, set(self._xmls))
+        if files_with(folder, (".txt",)) and not any(lists.values()):
             raise UserError(
                 file=folder,
                 expected="image names in trainval.txt, test.txt or the like",
-                got=", ".join(path.name for path in files),
+                got=", ".join(path.name for path in files_with(folder, (".txt",))),
                 hint="fix or remove the lists",
             )
         return lists
@@ -55,19 +130,20 @@ class VocFolder:
         def warning(code: str, file: Path, message: str) -> Problem:
             return Problem(severity="warning", code=code, file=str(file), message=message)
 
-        main = self.root / "ImageSets" / "Main"
         problems = [
-            warning("empty-split", main / f"{name}.txt", "the list is empty: the split is ignored")
+            warning("empty-split", self._lists / f"{name}.txt", "the list is empty: the split is ignored")
             for name, keys in lists.items()
             if not keys
         ]
         listed = {key for keys in lists.values() for key in keys}
         for stem in sorted(self._xmls.keys() - listed) if lists else ():
             problems.append(warning("in-no-split", self._xmls[stem][0], "in no list of ImageSets: not used"))
-        for stem in sorted(self._images.keys() - self._xmls.keys() - listed):
-            # an XML file of another name may use the image through its <filename>; the data set drops the problem then
-            message = "no XML file of this name: not used; a background image needs an XML file without objects"
-            problems += [warning("no-annotation", path, message) for path in self._images[stem]]
+        annotated = {(part.images, nfc(xml.stem)) for key, part in self._part_of.items() for xml in self._xmls[key]}
+        for folder, images in sorted(self._images.items()):
+            for stem in sorted(stem for stem in images.keys() - listed if (folder, stem) not in annotated):
+                # an XML file of another name may use the image through its <filename>; the data set drops the problem then
+                message = "no XML file of this name: not used; a background image needs an XML file without objects"
+                problems += [warning("no-annotation", path, message) for path in images[stem]]
         return problems
 
     def read(self, key: str) -> Entry:
@@ -75,13 +151,16 @@ class VocFolder:
         if key not in self._xmls:
             raise AnnotationError(
                 "listed in ImageSets, but there is no such file",
-                file=self.root / "Annotations" / f"{key}.xml",
+                file=self._annotations / f"{key}.xml",
                 hint="annotate the image, or remove it from the list",
             )
         xml, *others = self._xmls[key]
         if others:
             raise AnnotationError(
-                file=xml, expected="one XML file of this name", got=f"{others[0].name} as well", hint="remove one of them"
+                file=xml,
+                expected="one XML file of this name",
+                got=f"{others[0] if others[0].name == xml.name else others[0].name} as well",
+                hint="remove one of them",
             )
         annotation = read_voc_annotation(xml)
         image = self._find_image(key, annotation)
@@ -90,7 +169,7 @@ class VocFolder:
         def warn(code: str, message: str) -> None:
             problems.append(Problem(severity="warning", code=code, file=str(xml), message=message))
 
-        if annotation.filename and image.name != annotation.filename:
+        if annotation.filename and nfc(image.name) != nfc(annotation.filename):
             warn("filename-differs", f"<filename> is {annotation.filename!r}, but the image used is {image.name!r}")
         size = annotation.size
         annotated_size = (size[0], size[1]) if size is not None and size[0] > 0 and size[1] > 0 else None
@@ -107,43 +186,41 @@ class VocFolder:
 
     def _find_image(self, key: str, annotation: VocAnnotation) -> Path:
         """The image with the stem of the XML file, else the one that its <filename> names."""
-        by_stem = self._images.get(key, [])
-        if len(by_stem) > 1:
-            names = ", ".join(path.name for path in by_stem)
+        folder = self._part_of[key].images
+        same_stem = self._images[folder].get(nfc(annotation.path.stem), [])
+        if len(same_stem) > 1:
+            names = ", ".join(path.name for path in same_stem)
             raise AnnotationError(
                 file=annotation.path, expected="one image of this name", got=f"several ({names})", hint="remove the others"
             )
-        if by_stem:
-            return by_stem[0]
+        if same_stem:
+            return same_stem[0]
         # <path> is never used: it refers to the annotator's machine
-        name = annotation.filename.replace("\\", "/").rpartition("/")[2]
-        if name not in self._image_by_name:
+        name = nfc(annotation.filename.replace("\\", "/").rpartition("/")[2])
+        if name not in self._image_by_name[folder]:
             raise AnnotationError(
-                f"no image {key}.* and no {name or '<filename>'} in {self.root / 'JPEGImages'}",
+                f"no image {annotation.path.stem}.* and no {name or '<filename>'} in {folder}",
                 file=annotation.path,
                 hint="add the image, or remove the XML file",
             )
-        return self._image_by_name[name]
-
-
-def _files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Files with these suffixes in lower or upper case."""
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() in suffixes:
-            files[path.stem].append(path)
-    return dict(files)
+        return self._image_by_name[folder][name]
 
 
 def _read_image_set(path: Path, known: set[str]) -> list[str]:
-    """Names of one split. The VOC form with a flag (`name 1`, `name -1`) is accepted too."""
+    """Names of one split, with or without suffix or folder. The VOC form with a flag (`name 1`, `name -1`) is accepted too."""
     keys = []
     for line in read_lines(path):
-        key = line.strip()
-        if key not in known:
+        key = nfc(line.strip())
+        if key and key not in known:
             name, _, flag = key.rpartition(" ")
-            if flag in ("1", "0", "-1") and name.strip() in known:
-                key = name.strip()
+            forms = [key, name.strip()] if flag in ("1", "0", "-1") else [key]
+            key = next((found for form in forms for found in _without_suffix(form) if found in known), key)
         if key:
             keys.append(key)
     return keys
+
+
+def _without_suffix(name: str) -> tuple[str, str]:
+    """The name without its suffix, and without its folder as well."""
+    stem = name.removesuffix(Path(name).suffix) if name.lower().endswith((*IMAGE_SUFFIXES, ".xml")) else name
+    return stem, stem.replace("\\", "/").rpartition("/")[2]

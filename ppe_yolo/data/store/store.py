@@ -26,8 +26,8 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.images import shown
+from ppe_yolo.data.sources.annotation_list import AnnotationLists
 from ppe_yolo.data.sources.open_source import open_source
-from ppe_yolo.data.sources.voc_folder import VocFolder
 from ppe_yolo.data.store.manifest import (
     AT_ONCE,
     SCHEMA,
@@ -114,18 +114,20 @@ class Store:
         return parse_manifest(data, version, where)
 
     def push(self, folder: Path, console: Console | None = None) -> Transfer:
-        """Uploads a Pascal VOC folder as a version. Files that are already in the store are not uploaded again.
+        """Uploads a data set as a version. Files that are already in the store are not uploaded again.
 
         Args:
             folder: The folder.
             console: Shows progress; none when None.
 
         Raises:
-            UserError: Not a Pascal VOC folder, a file changes during the push, or the store cannot be written.
+            UserError: Not a folder with images and annotations, a file changes during the push, or the store cannot be written.
         """
-        if not isinstance(open_source(folder), VocFolder):
+        if isinstance(open_source(folder), AnnotationLists):
             raise UserError(
-                file=folder, expected="a Pascal VOC folder", got="annotation lists, whose images are stored elsewhere"
+                file=folder,
+                expected="a folder that holds its images",
+                got="annotation lists, whose images are stored elsewhere",
             )
         files = list_files(folder)
         version = version_of(files)

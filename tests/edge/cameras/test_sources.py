@@ -227,3 +227,12 @@ def test_folder_yields_images_in_order_and_reports_corrupt_ones(tmp_path: Path) 
 def test_folder_without_images_raises(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no images"):
         read(tmp_path)
+
+
+def test_folder_scales_images_of_twelve_bits_and_ignores_system_files(tmp_path: Path) -> None:
+    image = np.tile(np.arange(0, 256, dtype=np.uint16), (48, 1))
+    cv2.imwrite(str(tmp_path / "a.png"), image << 4)
+    (tmp_path / "._a.png").write_bytes(b"\x00\x05\x16\x07")
+    frames, corrupt = read(str(tmp_path))
+    assert corrupt == []
+    assert [np.array_equal(pixels[..., 0], image) for _, pixels in frames] == [True]

@@ -1,5 +1,7 @@
 """Annotation lists of the original helmet system."""
 
+import os
+import random
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,26 @@ def test_open_source_unreadable_list_raises(tmp_path: Path, content: bytes, why:
 
 
 def test_open_source_folder_without_data_set_raises(tmp_path: Path) -> None:
-    for root, got in ((tmp_path, "a folder with neither"), (tmp_path / "no", "no such folder")):
+    for root, got in ((tmp_path, "a folder with none of these"), (tmp_path / "no", "no such folder")):
         with pytest.raises(UserError, match=f"expected a Pascal VOC folder .* got {got}"):
             open_source(root)
+
+
+def test_annotation_list_mutated_files_are_read_or_raise(tmp_path: Path) -> None:
+    path, rng, outcomes = tmp_path / "voc_test.txt", random.Random(6), {"read": 0, "refused": 0}
+    good = b"a.jpg 1,2,30,40,helmet 5,5,9,9.5,none\nb c.jpg\n"
+    for name in ("a.jpg", "b c.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    pieces = [b"", b"0", b"7", b"-", b"x", b",", b" ", b"\n", b"\xff", b"\x00", b"9" * 400, b"nan", b"../", b"%", b"1e999"]
+    for _ in range(int(os.environ.get("PPE_YOLO_FUZZ", "300"))):
+        at = rng.randrange(len(good) + 1)
+        path.write_bytes(good[:at] + rng.choice(pieces) + good[at + rng.randint(0, 2) :])
+        try:
+            source = open_source(tmp_path)
+            for key in source.splits["test"]:
+                source.read(key)
+            outcomes["read"] += 1
+        except UserError as error:
+            assert str(tmp_path) in str(error)
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 10

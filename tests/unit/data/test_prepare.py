@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.prepare import prepare
 
 RunCli = Callable[..., int]
 HEADS = {
@@ -77,3 +79,40 @@ def test_list_command_writes_absolute_paths_or_prefix(
     assert run_cli(*command, "--prefix", "https://host/container/") == 0
     assert (tmp_path / "lists/voc_trainval.txt").read_text() == "https://host/container/a.jpg 8,8,30,30,none\n"
     assert (tmp_path / "lists/voc_test.txt").read_text() == "https://host/container/b.jpg\n"
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo", "coco"])
+def test_prepare_formats_keep_boxes_names_and_splits(make_voc: Callable[..., Path], tmp_path: Path, format: str) -> None:
+    objects = {
+        "ä 1": [("helmet", (1.5, 2, 33.3333, 40.123456)), ("none", (8, 8, 30, 31))],
+        "b.c": [("none", (7, 5, 19, 23.7))],
+        "background": [],
+    }
+    root = make_voc(tmp_path / "voc", objects, {"train": ["ä 1", "background"], "val": ["b.c"], "trainval": ["ä 1", "b.c"]})
+    xml = root / "Annotations" / "b.c.xml"
+    xml.write_text(xml.read_text().replace("<difficult>0", "<difficult>1"))
+    before = prepare(root, tmp_path / "out", format=format)
+    after = AnnotatedDataset.open(tmp_path / "out", tmp_path / "out" / "class_map.yaml", progress=False)
+    assert after.format == {"voc": "Pascal VOC", "yolo": "YOLO", "coco": "COCO"}[format]
+
+    def content(dataset: AnnotatedDataset) -> dict[str, list]:
+        return {
+            split: sorted(
+                (Path(i.image).name, [(o.class_name, o.box_xyxy, o.difficult and format != "yolo") for o in i.objects])
+                for i in images
+            )
+            for split, images in dataset.splits.items()
+        }
+
+    assert content(after) == content(before)
+    assert {i.image_id for part in after.splits.values() for i in part} == {"ä 1", "b.c", "background"}
+    assert [len(images) for images in after.splits.values()] == [len(before.splits[split]) for split in after.splits]
+
+
+def test_prepare_same_names_in_split_folders_get_split_in_front(make_voc: Callable[..., Path], tmp_path: Path, picture) -> None:
+    for split in ("train", "test"):
+        folder = make_voc(tmp_path / "in" / split, ["a"])
+        image = picture(split)
+        cv2.imwrite(str(folder / "JPEGImages" / "a.jpg"), image)
+    prepare(tmp_path / "in", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "JPEGImages").iterdir()) == ["test_a.jpg", "train_a.jpg"]

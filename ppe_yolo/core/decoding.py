@@ -1,0 +1,31 @@
+"""Decodes images, in the same way in the library and on the edge device."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def decode_image(data: bytes | NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Decodes an image and rotates it upright as its EXIF tag says.
+
+    Images with more than 8 bits per channel are scaled. A file of 16 bits often holds 12: if no value is above 4095, the image
+    has 12 bits, and if no value is above 255, it has 8. OpenCV itself would make such an image black.
+
+    Returns:
+        uint8 [H, W, 3], RGB. None if it cannot be decoded, or holds floating-point numbers, whose range is unknown.
+    """
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    if not len(buffer):
+        return None
+    try:
+        pixels = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:  # more pixels than OpenCV accepts
+        return None
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        return None
+    if pixels.dtype == np.uint16:
+        # OpenCV garbles TIFF files of 16 bits when it converts them to RGB itself
+        deep = np.asarray(cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH), dtype=np.uint16)[..., ::-1]
+        highest = int(deep.max())
+        return np.ascontiguousarray(deep >> (8 if highest > 4095 else 4 if highest > 255 else 0), dtype=np.uint8)
+    return pixels.astype(np.uint8, copy=False)

@@ -1,0 +1,264 @@
+"""COCO detection JSON: one file per split, with images, annotations and categories."""
+
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.files import (
+    IMAGE_FOLDERS,
+    canonical_split,
+    children,
+    files_with,
+    find_file,
+    is_inside,
+    short_names,
+    split_folders,
+    subfolder,
+)
+
+MAX_BYTES = 1024 * 1024 * 1024
+_HEAD = 4096
+_START = re.compile(rb'"(images|annotations|categories|licenses)"\s*:\s*\[|"info"\s*:\s*\{')
+_KEYS = {"images", "annotations", "categories"}
+
+
+def find_coco_files(root: Path) -> dict[str, Path]:
+    """The COCO files of a data set: split -> JSON file.
+
+    Raises:
+        UserError: Two files for one split.
+    """
+    found = [(split, path) for split, folder in split_folders(root) for path in _json_files(folder)]
+    for folder in (root, subfolder(root, "annotations"), subfolder(root, "result")):
+        found += [(split_of(path), path) for path in _json_files(folder)] if folder is not None else []
+    files: dict[str, Path] = {}
+    for split, path in sorted(found):
+        if split in files:
+            both = f"{files[split].relative_to(root)} and {path.relative_to(root)}"
+            raise UserError(file=root, expected=f"one COCO file for the split {split}", got=both, hint="merge or remove one")
+        files[split] = path
+    return files
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """Files with COCO's keys. Captions and key points of COCO itself, and our own audit.json, are none."""
+    found = []
+    for path in files_with(folder, (".json",)):
+        if path.stem.lower().startswith(("captions", "person_keypoints")):
+            continue
+        is_named = path.name.lower().endswith(".coco.json") or path.stem.lower().startswith("instances")
+        if is_named or _starts_like_coco(path):
+            found.append(path)
+    return found
+
+
+def _starts_like_coco(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _START.search(file.read(_HEAD)) is not None
+
+
+def split_of(path: Path) -> str:
+    """instances_val2017.json is val, train.json is train, result.json is all."""
+    for word in reversed(path.stem.lower().replace("-", "_").replace(".", "_").split("_")):
+        split = canonical_split(word.rstrip("0123456789"))
+        if split in ("train", "val", "test", "trainval"):
+            return split
+    return ALL
+
+
+class CocoFiles:
+    """COCO files. Keys are `split:image id`.
+
+    An annotation without `bbox` has the box around its polygons or its run lengths. `iscrowd` means difficult.
+
+    Args:
+        root: The folder that all images lie in.
+        files: Split -> JSON file.
+
+    Raises:
+        UserError: A file is not COCO detection JSON.
+    """
+
+    format = "COCO"
+
+    def __init__(self, root: Path, files: dict[str, Path]) -> None:
+        self.root = root
+        self.splits: dict[str, list[str]] = {}
+        self.problems: list[Problem] = []
+        self._images: dict[str, tuple[Path, dict[str, Any]]] = {}
+        self._annotations: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        self._names: dict[Path, dict[int, str]] = {}
+        for split, path in files.items():
+            self._read_file(split, path)
+        self._short_names = short_names(image["file_name"] for _, image in self._images.values())
+        if not self.splits:
+            raise UserError(file=root, expected="COCO files with at least one image", got="none")
+
+    def _read_file(self, split: str, path: Path) -> None:
+        values = _read_json(path)
+        self._names[path] = _category_names(values["categories"], path)
+        keys: list[str] = []
+        for number, image in enumerate(values["images"], start=1):
+            if not isinstance(image, dict) or not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
+                raise UserError(file=path, item=f"image {number}", expected="an id and a file_name", got=str(image)[:80])
+            key = f"{split}:{image['id']}"
+            if key in self._images:
+                raise UserError(file=path, item=f"image {number}", expected="each id once", got=f"{image['id']} twice")
+            self._images[key] = (path, image)
+            keys.append(key)
+        if not keys:
+            message = "no image: the split is ignored"
+            self.problems.append(Problem(severity="warning", code="empty-split", file=str(path), message=message))
+            return
+        for number, annotation in enumerate(values["annotations"], start=1):
+            if not isinstance(annotation, dict) or f"{split}:{annotation.get('image_id')}" not in self._images:
+                got = str(annotation.get("image_id") if isinstance(annotation, dict) else annotation)[:80]
+                raise UserError(file=path, item=f"annotation {number}", expected="the image_id of an image", got=got)
+            self._annotations.setdefault(f"{split}:{annotation['image_id']}", []).append((number, annotation))
+        self.splits[split] = keys
+
+    def read(self, key: str) -> Entry:
+        """See `Source.read`."""
+        path, image = self._images[key]
+        name = image["file_name"]
+        location = f"{path}: image {name}"
+        found = self._find_image(path, name)
+        objects = tuple(self._read_object(a, number, path) for number, a in self._annotations.get(key, ()))
+        height, width = image.get("height"), image.get("width")
+        known = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
+        return Entry(
+            image=AnnotatedImage(image=str(found), objects=objects, source=path, image_id=self._short_names[name]),
+            location=location,
+            annotated_size=(height, width) if known else None,  # type: ignore[arg-type]
+            is_one_based=False,
+        )
+
+    def _find_image(self, path: Path, name: str) -> Path:
+        relative = Path(name.replace("\\", "/").removeprefix("/"))
+        folders = [path.parent, self.root]
+        images = subfolder(self.root, *IMAGE_FOLDERS)
+        below = [child for base in (images, self.root) if base is not None for child in children(base) if child.is_dir()]
+        folders += [images, *below] if images is not None else below
+        for candidate in (folder / part for folder in folders for part in (relative, Path(relative.name))):
+            if is_inside(candidate, self.root):
+                found = find_file(candidate)
+                if found is not None:
+                    return found
+        raise AnnotationError(
+            f"no such image {name}", file=path, hint=f"add the image to {self.root}, or remove it from the JSON"
+        )
+
+    def _read_object(self, annotation: dict[str, Any], number: int, path: Path) -> AnnotatedObject:
+        names = self._names[path]
+        category = annotation.get("category_id")
+        if not _is_id(category) or category not in names:
+            known = ", ".join(f"{i} ({name})" for i, name in names.items())
+            item = f"annotation {number}"
+            raise AnnotationError(file=path, item=item, expected=f"a category_id of {known}", got=repr(category)[:80])
+        name = names[category]
+        item = f"annotation {number} ({name})"
+        box = annotation.get("bbox")
+        if box:
+            if not _are_numbers(box) or len(box) != 4:
+                raise AnnotationError(file=path, item=item, expected="a bbox [x, y, width, height]", got=repr(box)[:80])
+            x, y, w, h = map(float, box)
+            xyxy = (x, y, round(x + w, 6), round(y + h, 6))
+        else:
+            xyxy = _box_around(annotation.get("segmentation"), path, item)
+        return AnnotatedObject(name, xyxy, bool(annotation.get("iscrowd")))
+
+
+def _box_around(segmentation: object, path: Path, item: str) -> tuple[float, float, float, float]:
+    if isinstance(segmentation, list) and segmentation:
+        polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
+        if all(_are_numbers(p) and len(p) >= 6 and len(p) % 2 == 0 for p in polygons):
+            xs, ys = [x for p in polygons for x in p[::2]], [y for p in polygons for y in p[1::2]]
+            return float(min(xs)), float(min(ys)), float(max(xs)), float(max(ys))
+    if isinstance(segmentation, dict):
+        return _box_of_run_lengths(segmentation, path, item)
+    raise AnnotationError(file=path, item=item, expected="a bbox or a segmentation", got=repr(segmentation)[:80])
+
+
+def _box_of_run_lengths(mask: dict[str, Any], path: Path, item: str) -> tuple[float, float, float, float]:
+    """The box around a mask: runs of background and object in turn, column by column."""
+    size, counts = mask.get("size"), mask.get("counts")
+    runs = _decode_counts(counts) if isinstance(counts, str) else counts
+    is_size = isinstance(size, list) and len(size) == 2 and all(_is_id(v) and 0 < v <= 100_000 for v in size)
+    is_mask = isinstance(runs, list) and all(_is_id(v) and v >= 0 for v in runs)
+    if not is_size or not is_mask or sum(runs) != size[0] * size[1]:  # type: ignore[arg-type, index]
+        raise AnnotationError(file=path, item=item, expected="run lengths that fill their size", got=repr(mask)[:80])
+    height, at = size[0], 0  # type: ignore[index]
+    left, top, right, bottom = math.inf, math.inf, -1, -1
+    for number, run in enumerate(runs):  # type: ignore[arg-type]
+        if number % 2 and run:
+            first, last = at // height, (at + run - 1) // height
+            left, right = min(left, first), max(right, last)
+            is_one_column = first == last
+            top = min(top, at % height if is_one_column else 0)
+            bottom = max(bottom, (at + run - 1) % height if is_one_column else height - 1)
+        at += run
+    if right < 0:
+        raise AnnotationError(file=path, item=item, expected="a mask that covers something", got="an empty one")
+    return float(left), float(top), float(right + 1), float(bottom + 1)
+
+
+def _decode_counts(text: str) -> list[int] | None:
+    """Decodes compressed run lengths: base 48, 5 bits per character, as differences from the fourth run on."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or shift > 60:
+            return None
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if not code & 0x20:
+            if code & 0x10:
+                value -= 1 << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    return runs if shift == 0 else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of JSON", got=str(size))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot be read as JSON ({' '.join(str(error).split())[:100]})", file=path) from error
+    if not isinstance(values, dict) or not values.keys() >= _KEYS:
+        got = ", ".join(map(str, values))[:80] if isinstance(values, dict) else type(values).__name__
+        raise UserError(file=path, expected="COCO detection JSON (images, annotations, categories)", got=got)
+    for key in _KEYS:
+        if not isinstance(values[key], list):
+            raise UserError(file=path, item=key, expected="a list", got=type(values[key]).__name__)
+    return values
+
+
+def _category_names(categories: list[Any], path: Path) -> dict[int, str]:
+    for number, category in enumerate(categories, start=1):
+        is_named = isinstance(category, dict) and isinstance(category.get("name"), str) and category["name"].strip()
+        if not is_named or not _is_id(category.get("id")):
+            raise UserError(file=path, item=f"category {number}", expected="an id and a name", got=str(category)[:80])
+    twice = [i for i, count in Counter(category["id"] for category in categories).items() if count > 1]
+    if twice:
+        raise UserError(file=path, item="categories", expected="each id once", got=f"{twice[0]} twice")
+    return {category["id"]: category["name"].strip() for category in categories}
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_numbers(values: object) -> bool:
+    if not isinstance(values, list):
+        return False
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and -1e9 < v < 1e9 for v in values)

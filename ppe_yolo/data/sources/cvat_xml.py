@@ -1,0 +1,145 @@
+"""CVAT for images 1.1: one annotations.xml for all images. XML is untrusted input."""
+
+import math
+from collections import Counter
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.files import IMAGE_FOLDERS, canonical_split, find_file, is_inside, short_names, subfolder
+
+MAX_BYTES = 512 * 1024 * 1024
+_HEAD = 4096
+_SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton", "tag")
+_NUMBERS = {"box": ("xtl", "ytl", "xbr", "ybr"), "ellipse": ("cx", "cy", "rx", "ry")}
+
+
+def is_cvat_file(path: Path) -> bool:
+    """Whether an XML file begins as CVAT's do."""
+    try:
+        with path.open("rb") as file:
+            return b"<annotations" in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+class CvatFile:
+    """A file of CVAT for images 1.1. Keys are `split:number of the image`.
+
+    Boxes, polygons and ellipses become boxes. `occluded` is no reason to call an object difficult.
+
+    Args:
+        path: The XML file. The images lie beside it, in their subfolders, or in images.
+
+    Raises:
+        UserError: The file is not CVAT for images 1.1.
+    """
+
+    format = "CVAT"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.root = path, path.parent
+        self.problems: list[Problem] = []
+        self.splits: dict[str, list[str]] = {}
+        self._images: dict[str, Element] = {}
+        root = _parse(path)
+        if root.find("track") is not None:
+            raise UserError(file=path, expected="CVAT for images 1.1", got="CVAT for video", hint="export the task for images")
+        nodes = root.findall("image")
+        if not nodes:
+            raise UserError(file=path, expected="at least one <image>", got="none")
+        names = Counter(node.get("name", "") for node in nodes)
+        self._names = short_names(names)
+        for number, node in enumerate(nodes, start=1):
+            name = node.get("name", "")
+            if not name or names[name] > 1:
+                got = f"{name!r} twice" if name else "none"
+                raise UserError(file=path, item=f"image {number}", expected="a name of its own", got=got)
+            split = canonical_split(node.get("subset") or ALL)
+            split = ALL if split.lower() == "default" else split
+            key = f"{split}:{number}"
+            self.splits.setdefault(split, []).append(key)
+            self._images[key] = node
+
+    def read(self, key: str) -> Entry:
+        """See `Source.read`."""
+        node = self._images[key]
+        name = node.get("name", "")
+        found = self._find_image(name)
+        shapes = [child for child in node if child.tag in _SHAPES]
+        objects = tuple(self._read_shape(shape, f"image {name}: object {i}") for i, shape in enumerate(shapes, start=1))
+        size = [int(text) if (text := node.get(side, "")).isdecimal() and len(text) < 9 else 0 for side in ("height", "width")]
+        return Entry(
+            image=AnnotatedImage(image=str(found), objects=objects, source=self.path, image_id=self._names[name]),
+            location=f"{self.path}: image {name}",
+            annotated_size=(size[0], size[1]) if all(size) else None,
+            is_one_based=False,
+        )
+
+    def _find_image(self, name: str) -> Path:
+        relative = Path(name.replace("\\", "/").lstrip("/"))
+        images = subfolder(self.root, *IMAGE_FOLDERS)
+        for folder in (self.root, images):
+            for part in (relative, Path(relative.name)):
+                if folder is not None and is_inside(folder / part, self.root) and (found := find_file(folder / part)):
+                    return found
+        hint = f"add the image to {self.root} (export the task with its images), or remove it from the XML"
+        raise AnnotationError(f"no such image {name}", file=self.path, hint=hint)
+
+    def _read_shape(self, shape: Element, item: str) -> AnnotatedObject:
+        label = (shape.get("label") or "").strip()
+        if not label:
+            raise AnnotationError(file=self.path, item=item, expected="a label", got="none")
+        item = f"{item} ({label})"
+
+        def unexpected(expected: str, got: str, hint: str | None = None) -> AnnotationError:
+            return AnnotationError(file=self.path, item=item, expected=expected, got=got, hint=hint)
+
+        if shape.tag not in ("box", "polygon", "ellipse"):
+            raise unexpected("a box, polygon or ellipse", f"a {shape.tag}", "draw a box")
+        if shape.get("rotation") and self._numbers(shape, item, ("rotation",))[0] % 360:
+            raise unexpected("an upright box", "a rotated one", "draw it upright")
+        if shape.tag == "polygon":
+            text = shape.get("points") or ""
+            points = [self._number(value, item, "points") for pair in text.split(";") for value in pair.split(",")]
+            if len(points) < 6 or len(points) % 2:
+                raise unexpected("points x,y;x,y;x,y", repr(text[:80]))
+            box = (min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2]))
+        else:
+            a, b, c, d = self._numbers(shape, item, _NUMBERS[shape.tag])
+            box = (a, b, c, d) if shape.tag == "box" else (a - c, b - d, a + c, b + d)
+        return AnnotatedObject(label, box)
+
+    def _numbers(self, shape: Element, item: str, keys: tuple[str, ...]) -> list[float]:
+        return [self._number(shape.get(key), item, key) for key in keys]
+
+    def _number(self, text: str | None, item: str, key: str) -> float:
+        try:
+            value = float(text or "")
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise AnnotationError(file=self.path, item=item, expected=f"a number in {key}", got=repr(text)[:80])
+        return value
+
+
+def _parse(path: Path) -> Element:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of XML", got=str(size))
+        root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", file=path) from error
+    except DefusedXmlException as error:
+        raise UserError(f"XML with a DTD or entities is not accepted ({type(error).__name__})", file=path) from error
+    except (ParseError, ValueError, LookupError) as error:
+        raise UserError(file=path, expected="XML", got=f"something else ({error})") from error
+    if root.tag != "annotations":
+        raise UserError(file=path, expected="the root element <annotations>", got=f"<{root.tag}>")
+    return root

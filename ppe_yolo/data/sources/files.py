@@ -1,0 +1,102 @@
+"""Finds the files of a data set, whatever system and tool wrote them."""
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from ppe_yolo.core.files import is_system_file
+from ppe_yolo.data.annotation import IMAGE_SUFFIXES
+
+IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "trainval": "trainval",
+}
+
+
+def nfc(name: str) -> str:
+    """A name in Unicode NFC. macOS writes NFD, so the same name can come in two forms."""
+    return unicodedata.normalize("NFC", name)
+
+
+def canonical_split(name: str) -> str:
+    """The usual name of a split: `Train` is train, `valid` is val. Other names are kept."""
+    return _SPLITS.get(name.lower(), name)
+
+
+def children(folder: Path) -> list[Path]:
+    """Files and folders in a folder, sorted, without those of operating systems. Empty if there is no such folder."""
+    return sorted(path for path in folder.iterdir() if not is_system_file(path.name)) if folder.is_dir() else []
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """The first of some subfolders (in lower case) that exists, in any case."""
+    found = {path.name.lower(): path for path in children(folder) if path.is_dir()}
+    return next((found[name] for name in names if name in found), None)
+
+
+def split_folders(folder: Path) -> list[tuple[str, Path]]:
+    """Subfolders named after a split: (split, folder)."""
+    return [(_SPLITS[p.name.lower()], p) for p in children(folder) if p.name.lower() in _SPLITS and p.is_dir()]
+
+
+def files_with(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files in a folder with these suffixes, in lower or upper case."""
+    return [path for path in children(folder) if path.suffix.lower() in suffixes and not path.is_dir()]
+
+
+def by_stem(files: list[Path]) -> dict[str, list[Path]]:
+    """Stem in NFC -> files."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        found[nfc(path.stem)].append(path)
+    return dict(found)
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Path of an image -> its stem, or its path without suffix if another image has the same stem.
+
+    So the same data has the same names in every format.
+    """
+    pure = {path: PurePosixPath(nfc(path.replace("\\", "/"))) for path in paths}
+    counts = Counter(path.stem for path in pure.values())
+    return {key: path.stem if counts[path.stem] == 1 else (path.parent / path.stem).as_posix() for key, path in pure.items()}
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Images in a folder, without subfolders."""
+    return files_with(folder, IMAGE_SUFFIXES)
+
+
+def find_file(path: Path) -> Path | None:
+    """The file of this name, in whatever Unicode form the disk holds it. None if there is none."""
+    try:
+        if path.is_file():
+            return path
+        if path.name.isascii() or not path.parent.is_dir():
+            return None
+    except (OSError, ValueError):  # too long a name, or a zero byte in it
+        return None
+    return next((p for p in children(path.parent) if nfc(p.name) == nfc(path.name) and p.is_file()), None)
+
+
+def find_folder(path: Path) -> Path | None:
+    """The folder at a path that may not be valid. None if there is none."""
+    try:
+        return path if path.is_dir() else None
+    except (OSError, ValueError):
+        return None
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether a path lies in a folder once `..` is resolved. Links are the user's own and are not followed."""
+    absolute, folder = Path(os.path.abspath(path)), Path(os.path.abspath(root))  # noqa: PTH100 (resolve follows links)
+    return absolute.is_relative_to(folder)

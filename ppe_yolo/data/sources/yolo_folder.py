@@ -1,0 +1,334 @@
+"""YOLO folders: data.yaml, images, and one text file of normalised boxes per image, in labels instead of images."""
+
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.files import (
+    canonical_split,
+    children,
+    files_with,
+    find_file,
+    find_folder,
+    images_in,
+    is_inside,
+    nfc,
+    short_names,
+    split_folders,
+    subfolder,
+)
+from ppe_yolo.data.sources.text import read_lines
+
+MAX_BYTES = 4 * 1024 * 1024
+_SPLIT_KEYS = ("train", "val", "valid", "test", "trainval")
+_YAML_SUFFIXES = (".yaml", ".yml")
+
+
+def find_data_yaml(root: Path) -> Path | None:
+    """The YAML file in a folder that names classes and splits, as YOLO's data.yaml does. None if there is none.
+
+    Raises:
+        UserError: There are several.
+    """
+    files = [path for path in files_with(root, _YAML_SUFFIXES) if _is_data_yaml(path)]
+    if len(files) > 1:
+        named = [path for path in files if path.stem.lower() == "data"]
+        if len(named) != 1:
+            names = ", ".join(path.name for path in files)
+            raise UserError(file=root, expected="one YAML file with names and splits", got=names, hint="give one of the files")
+        files = named
+    return files[0] if files else None
+
+
+def is_yolo_folder(root: Path) -> bool:
+    """Whether a folder holds images and labels without a data.yaml."""
+    labels = subfolder(root, "labels")
+    return labels is not None and subfolder(root, "images") is not None and any(labels.rglob("*.txt"))
+
+
+class YoloFolder:
+    """A YOLO folder. Keys are the paths of the images, relative to the folder.
+
+    An image without a label file, or with an empty one, is a background image. Segments become the boxes around them.
+
+    Args:
+        root: The folder that holds data.yaml, or images, labels and classes.txt.
+        config: The YAML file; None without one.
+
+    Raises:
+        UserError: The YAML file is not valid, a split does not exist or lies outside the folder, or there are no class names.
+    """
+
+    format = "YOLO"
+
+    def __init__(self, root: Path, config: Path | None = None) -> None:
+        self.root = root
+        self.problems: list[Problem] = []
+        self._config = config
+        if config is not None:
+            values = _read_yaml(config)
+            self.class_names = _class_names(values.get("names"), config)
+            count = values.get("nc")
+            if count is not None and count != len(self.class_names):
+                raise UserError(
+                    file=config, item="nc", expected=f"{len(self.class_names)}, the number of names", got=repr(count)
+                )
+            files = self._files_of_splits(values, config)
+            self._compare_with_classes(config)
+        else:
+            self.class_names = _read_classes(root)
+            images = subfolder(root, "images") or root
+            files = {split: _images_below(folder) for split, folder in split_folders(images)} or {ALL: _images_below(images)}
+        self._images: dict[str, Path] = {}
+        self.splits: dict[str, list[str]] = {}
+        for split, paths in files.items():
+            keys = [nfc(path.relative_to(root).as_posix()) for path in paths]
+            self._images.update(zip(keys, paths, strict=True))
+            if keys:
+                self.splits[split] = keys
+            else:
+                message = "no image: the split is ignored"
+                self.problems.append(
+                    Problem(severity="warning", code="empty-split", file=str(root), item=split, message=message)
+                )
+        self._names = short_names(self._images)
+        if not self.splits:
+            raise UserError(file=root, expected="images of at least one split", got="none", hint="check the paths in data.yaml")
+
+    def _compare_with_classes(self, config: Path) -> None:
+        """Labels hold numbers only, so a second list of names in another order is a sign of swapped classes."""
+        for folder in (self.root, subfolder(self.root, "labels")):
+            path = folder and find_file(folder / "classes.txt")
+            names = [line.strip() for line in read_lines(path) if line.strip()] if path else self.class_names
+            if names != self.class_names:
+                message = (
+                    f"names {', '.join(names)[:90]}, but {config.name}, which counts, has {', '.join(self.class_names)[:90]}: "
+                    "check which order the labels have"
+                )
+                self.problems.append(Problem(severity="warning", code="class-order", file=str(path), message=message))
+
+    def _files_of_splits(self, values: dict[str, Any], config: Path) -> dict[str, list[Path]]:
+        files: dict[str, list[Path]] = {}
+        for key in _SPLIT_KEYS:
+            given = values.get(key)
+            if not given:
+                continue
+            split = canonical_split(key)
+            if split in files:
+                raise UserError(file=config, item=key, expected="one of val and valid", got="both")
+            entries = given if isinstance(given, list) else [given]
+            files[split] = [path for entry in entries for path in self._expand(values.get("path"), entry, config, key)]
+        if not files:
+            raise UserError(file=config, expected="a split train, val or test", got=", ".join(map(str, values)))
+        return files
+
+    def _expand(self, base: object, entry: object, config: Path, item: str) -> list[Path]:
+        """The images of one entry: a folder, a list of files, or an image."""
+        if not isinstance(entry, str) or not isinstance(base, str | None):
+            raise UserError(
+                file=config, item=item, expected="a path", got=repr(entry if isinstance(base, str | None) else base)
+            )
+        path = self._locate(base, entry, config, item)
+        if path.is_dir():
+            return _images_below(path)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return [path]
+        if path.suffix.lower() != ".txt":
+            raise UserError(file=config, item=item, expected="a folder of images, or a .txt list of images", got=entry)
+        images = []
+        for number, line in enumerate(read_lines(path), start=1):
+            if line.strip():
+                location = f"line {number}"
+                images.append(self._locate(path.parent, line.strip(), path, location, base))
+        return images
+
+    def _locate(self, base: str | Path | None, entry: str, file: Path, item: str, other: str | None = None) -> Path:
+        """Finds a file or folder, which must lie in the data set.
+
+        Files that were moved to this machine keep their old paths, so the end of a path counts as well, as do paths without the
+        leading `../` that Roboflow writes.
+        """
+        given = Path(entry.replace("\\", "/"))
+        bases = [self.root / part for part in (base, other) if part is not None]
+        tail = [part for part in given.parts if part not in ("..", ".", given.anchor)]
+        candidates = [*(part / given for part in bases), self.root / given]
+        candidates += [self.root.joinpath(*tail[start:]) for start in range(len(tail))]
+        for candidate in candidates:
+            if not is_inside(candidate, self.root):
+                continue
+            found = find_folder(candidate) or find_file(candidate)
+            if found is not None:
+                return found
+        outside = any(find_folder(path) or find_file(path) for path in candidates)
+        raise UserError(
+            file=file,
+            item=item,
+            expected=f"a path inside {self.root}",
+            got=f"{entry} (outside)" if outside else f"{entry} (no such file or folder)",
+            hint="move it into the folder of the data set, or give the folder that holds it" if outside else "correct the path",
+        )
+
+    def read(self, key: str) -> Entry:
+        """See `Source.read`."""
+        path = self._images[key]
+        label = self._label_file(path)
+        objects: tuple[AnnotatedObject, ...] = ()
+        if label is not None:
+            lines = [(n, line) for n, line in enumerate(_read_label_lines(label), start=1) if line.strip()]
+            if lines:
+                height, width = _upright_size(path)
+                objects = tuple(self._read_line(line, label, number, width, height) for number, line in lines)
+        source = label or path
+        return Entry(
+            image=AnnotatedImage(image=str(path), objects=objects, source=source, image_id=self._names[key]),
+            location=str(source),
+            is_one_based=False,
+        )
+
+    def _label_file(self, image: Path) -> Path | None:
+        """The label file: in labels where the image is in images, else beside the image."""
+        parts = list(image.relative_to(self.root).parts)
+        folders = [i for i, part in enumerate(parts[:-1]) if part.lower() == "images"]
+        if folders:
+            at = folders[-1]
+            labels = subfolder(self.root.joinpath(*parts[:at]), "labels")
+            if labels is None:
+                return None
+            return find_file(labels.joinpath(*parts[at + 1 :]).with_suffix(".txt"))
+        return find_file(image.with_suffix(".txt"))
+
+    def _read_line(self, line: str, label: Path, number: int, width: int, height: int) -> AnnotatedObject:
+        location = f"{label}:{number}"
+        fields = line.split()
+        try:
+            values = [float(field) for field in fields]
+        except ValueError:
+            values = [math.nan]
+        if not all(map(math.isfinite, values)):
+            raise AnnotationError(
+                file=location, expected="a class number and normalised coordinates", got=repr(line.strip()[:80])
+            )
+        index, coordinates = values[0], values[1:]
+        is_box, is_segment = len(coordinates) == 4, len(coordinates) >= 6 and len(coordinates) % 2 == 0
+        if not (is_box or is_segment):
+            raise AnnotationError(
+                file=location,
+                expected="class x y width height, or class x1 y1 x2 y2 x3 y3 ...",
+                got=f"{len(fields)} numbers",
+                hint="scores are no part of a label" if len(coordinates) == 5 else None,
+            )
+        if index != int(index) or not 0 <= index < len(self.class_names):
+            raise AnnotationError(
+                file=location,
+                expected=f"a class from 0 to {len(self.class_names) - 1} ({', '.join(self.class_names)})",
+                got=fields[0],
+                hint="correct the label, or the names",
+            )
+        if max(map(abs, coordinates)) > 2:
+            raise AnnotationError(
+                file=location,
+                expected="coordinates from 0 to 1",
+                got=" ".join(fields[1:5]),
+                hint="these look like pixels; divide x by the width and y by the height of the image",
+            )
+        if is_box:
+            x, y, w, h = coordinates
+            box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        else:
+            box = (min(coordinates[::2]), min(coordinates[1::2]), max(coordinates[::2]), max(coordinates[1::2]))
+        x1, y1, x2, y2 = (round(v * side, 6) for v, side in zip(box, (width, height) * 2, strict=True))
+        return AnnotatedObject(self.class_names[int(index)], (x1, y1, x2, y2))
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) in pixels, without decoding the image."""
+    try:
+        with Image.open(path) as opened:
+            width, height = opened.size
+            return (width, height) if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
+    except Exception as error:  # decoders raise all kinds of errors for broken files
+        reason = " ".join(str(error).split())[:100]
+        raise AnnotationError(f"its size cannot be read ({reason})", file=path, hint="replace the image") from error
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found = images_in(folder)
+    for child in children(folder):
+        if child.is_dir() and not child.is_symlink():
+            found += _images_below(child)
+    return found
+
+
+def _read_label_lines(path: Path) -> list[str]:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise AnnotationError(file=path, expected=f"at most {MAX_BYTES} bytes", got=str(size))
+    try:
+        return read_lines(path)
+    except UserError as error:
+        raise AnnotationError(file=path, expected=error.expected, got=error.got, hint=error.hint) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of YAML", got=str(size))
+        text = path.read_text(encoding="utf-8-sig")
+        if re.search(r"(?m)[\s:\[,-]\*\w", text):  # nested aliases grow exponentially
+            raise UserError(file=path, expected="YAML without aliases", got="an alias")
+        values = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"cannot be read as YAML ({reason})", file=path) from error
+    if not isinstance(values, dict):
+        raise UserError(file=path, expected="keys such as names, train and val", got=type(values).__name__)
+    return values
+
+
+def _is_data_yaml(path: Path) -> bool:
+    try:
+        values = _read_yaml(path)
+    except UserError:
+        return path.stem.lower() == "data"  # reported when it is read
+    return "names" in values and any(values.get(key) for key in _SPLIT_KEYS)
+
+
+def _class_names(names: object, file: Path) -> list[str]:
+    if isinstance(names, dict):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+            raise UserError(file=file, item="names", expected="the numbers 0, 1, 2, ...", got=", ".join(map(str, names))[:80])
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise UserError(file=file, item="names", expected="the names of the classes", got=repr(names)[:80])
+    # YAML reads `no` and `1` as other types than text
+    texts = [str(name).strip() if isinstance(name, str | int) and not isinstance(name, bool) else "" for name in names]
+    if not all(texts):
+        raise UserError(file=file, item="names", expected="names as text", got=repr(names)[:80], hint="put them in quotes")
+    twice = [name for name, count in Counter(texts).items() if count > 1]
+    if twice:
+        raise UserError(file=file, item="names", expected="each name once", got=f"{twice[0]!r} twice")
+    return texts
+
+
+def _read_classes(root: Path) -> list[str]:
+    labels = subfolder(root, "labels") or root
+    for folder in (root, labels):
+        for name in ("classes.txt", "obj.names", "labels.txt"):
+            path = find_file(folder / name)
+            if path is not None:
+                return _class_names([line.strip() for line in read_lines(path) if line.strip()], path)
+    raise UserError(
+        file=root,
+        expected="the names of the classes in data.yaml or classes.txt",
+        got="neither",
+        hint="add classes.txt, one name per line",
+    )
