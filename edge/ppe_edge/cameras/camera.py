@@ -22,7 +22,9 @@ from ppe_edge.cameras.sources import DecodedFrame, Kind, SourceConfig, SourceErr
 from ppe_edge.redact import redact_url
 
 State = Literal["connecting", "live", "frozen", "lost", "ended"]
-EventKind = Literal["connected", "lost", "frozen", "resumed", "resolution_changed", "ended", "decode_errors"]
+EventKind = Literal[
+    "connected", "lost", "frozen", "resumed", "resolution_changed", "ended", "decode_errors", "slow", "rate_restored"
+]
 
 FIRST_WAIT, MAX_WAIT = 0.5, 5.0  # seconds between attempts
 STABLE_AFTER = 10.0  # seconds; a connection that lasted this long resets the backoff
