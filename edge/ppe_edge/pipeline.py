@@ -93,6 +93,7 @@ class Pipeline:
     def process(self, frame: Frame, detections: Detections) -> None:
         """Updates the tracks with a frame's detections, and submits alerts for violations that start or end."""
         start = time.perf_counter()
+        self._follow_resolution(frame)
         tracks = self.tracker.update(detections, frame.time)
         tracked = time.perf_counter()
         changes = self._monitor.update(tracks, frame.image.shape[:2], frame.time)
@@ -110,6 +111,14 @@ class Pipeline:
         )
         self._report(changes, self.view)
         self._processed.inc()
+
+    def _follow_resolution(self, frame: Frame) -> None:
+        """Keeps tracks and violations when a camera changes its resolution."""
+        if self.view is None or self.view.frame.image.shape == frame.image.shape:
+            return
+        before, after = self.view.frame.image.shape, frame.image.shape
+        self.tracker.rescale(after[1] / before[1], after[0] / before[0])
+        self._monitor.rescale(after[1] / before[1], after[0] / before[0])
 
     def annotated(self, view: View) -> Image:
         """Returns a copy of the frame with the detections drawn."""

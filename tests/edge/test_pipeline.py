@@ -106,3 +106,23 @@ def test_clock_set_after_start_raises_alert_at_once_and_closes_it_with_new_time(
     assert alert.time_uncertain and alert.time.timestamp() == pytest.approx(1e9 + 0.1)
     assert closed.time_uncertain and closed.time.timestamp() == pytest.approx(2e9 + 0.3)
     assert closed.duration_s == pytest.approx(0.3)
+
+
+def test_violation_continues_when_resolution_changes():
+    submitted = []
+    pipeline = Pipeline(
+        camera="gate",
+        tracker=Tracker(TrackerConfig()),
+        rule=RuleConfig(seconds=None, frames=2, of=2, cooldown_s=0),
+        snapshot=SnapshotConfig(),
+        model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
+        submit=lambda message, render=None, label="": submitted.append(message),
+        telemetry=Telemetry(Collected(dict, dict, lambda: True)),
+    )
+    for number in range(9):
+        factor = 1 if number < 3 else 4 if number < 6 else 2
+        box = np.array([LEFT], np.float32) * factor
+        found = Detections(box, np.full(1, 0.9, np.float32), np.ones(1, np.int64))
+        image = np.full((200 * factor, 300 * factor, 3), 90, np.uint8)
+        pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=image), found)
+    assert [type(message) for message in submitted] == [Alert] and len(pipeline.open) == 1

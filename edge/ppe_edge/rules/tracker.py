@@ -167,6 +167,12 @@ class Tracker:
         self._velocities = np.concatenate((self._velocities[kept], np.zeros((len(new), 2), dtype=np.float32)))
         return list(tracks)
 
+    def rescale(self, x: float, y: float) -> None:
+        """Moves all heads to where they are in frames of another size; x and y are its factors to the size before."""
+        factors = np.array([x, y, x, y], dtype=np.float32)
+        self._tracks = [replace(track, box_xyxy=track.box_xyxy * factors) for track in self._tracks]
+        self._velocities = self._velocities * factors[:2]
+
     def _usual_interval(self) -> float:
         """Returns the median of the last intervals between frames, the lower one of two; 0 before the second frame."""
         return sorted(self._intervals)[(len(self._intervals) - 1) // 2] if self._intervals else 0.0

@@ -174,6 +174,13 @@ class ViolationMonitor:
         self._cooldown.expire(now)
         return [*ended, *started]
 
+    def rescale(self, x: float, y: float) -> None:
+        """Moves all heads to where they are in frames of another size; x and y are its factors to the size before."""
+        factors = np.array([x, y, x, y], dtype=np.float32)
+        for head in self._heads.values():
+            head.first_xyxy, head.box_xyxy = head.first_xyxy * factors, head.box_xyxy * factors
+        self._cooldown.rescale(factors)
+
     def open_violations(self) -> dict[str, float]:
         """Returns when each open violation was last seen: id -> seconds."""
         return {head.open.violation: head.last_positive for head in self._heads.values() if head.open is not None}
