@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from ppe_edge.cameras.camera import Frame
-from ppe_edge.cameras.clock import STEP
+from ppe_edge.clock import STEP
 from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, utc
 from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, possible_heads

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import ppe_edge.cameras.camera as camera_module
-import ppe_edge.cameras.clock as clock_module
+import ppe_edge.clock as clock_module
 import pytest
 import rtsp_server
 from conftest import GREEN, RED

@@ -16,9 +16,14 @@ def steady_time(monotonic: float) -> float:
     return _ANCHOR + monotonic
 
 
+def steady_now() -> float:
+    """Returns the steady time now; unlike `time.time`, it neither jumps nor runs backwards while the process runs."""
+    return steady_time(time.monotonic())
+
+
 def current_correction() -> float:
     """Returns the seconds to be added to a steady time to get the time by the wall clock as it is set now."""
-    return time.time() - steady_time(time.monotonic())
+    return time.time() - steady_now()
 
 
 def is_set(wall: float) -> bool:
