@@ -8,13 +8,15 @@ import numpy as np
 
 from ppe_edge.cameras.camera import CameraEvent, CameraReader
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
+from ppe_edge.cameras.sources import FOLDER_FPS, Kind, SourceConfig
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.sinks.jsonl import require_writable
 from ppe_edge.deployment import require_valid
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
-from ppe_edge.rules.violations import ViolationMonitor
+from ppe_edge.rules.violations import RuleConfig, ViolationMonitor
+from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
 
@@ -74,7 +76,19 @@ def _describe(frame: Frame, detector: EdgeDetector, settings: EdgeSettings, came
     labels = detections.labels[detections.scores >= thresholds[detections.labels]]
     counts = zip(np.bincount(labels, minlength=len(thresholds)), contract.class_names, strict=True)
     heads = ", ".join(f"{count} {contract.display_name(name)}" for count, name in counts)
-    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds"
+    delay = describe_delay(settings.cameras[camera], settings.rule_of(camera))
+    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds; a violation is reported after {delay}"
+
+
+def describe_delay(camera: SourceConfig, rule: RuleConfig) -> str:
+    """Returns what the rule means at the configured frame rate of a camera, such as "3 frames, 3 s"."""
+    fps = camera.fps or (FOLDER_FPS if camera.kind is Kind.folder else None)
+    if fps is not None:
+        frames = frames_to_decide(rule, fps)
+        return f"{frames} frames, {frames / fps:.3g} s"
+    if rule.seconds is None:
+        return f"{rule.frames} frames"
+    return f"{rule.seconds:g} s, or {MIN_VOTES} frames if they take longer"
 
 
 def _failure(check: Callable[[], object]) -> str:

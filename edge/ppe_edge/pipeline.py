@@ -7,6 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from ppe_edge.cameras.camera import Frame
+from ppe_edge.clock import STEP
 from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, utc
 from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, possible_heads
@@ -72,6 +73,7 @@ class Pipeline:
         self._model = model
         self._submit = submit
         self._telemetry = telemetry
+        self._clocks: dict[str, tuple[float, bool]] = {}  # violation -> correction and certainty of its alert's time
         self._alarmed: frozenset[int] = frozenset()  # rebuilt only when a violation starts or ends
         self._processed = telemetry.processed.labels(camera)  # looked up once, not for every frame
 
@@ -86,10 +88,12 @@ class Pipeline:
         for violation in self._monitor.open_violations():
             if violation in before.open:
                 self.open[violation] = before.open.pop(violation)
+                self._clocks[violation] = before._clocks.pop(violation)
 
     def process(self, frame: Frame, detections: Detections) -> None:
         """Updates the tracks with a frame's detections, and submits alerts for violations that start or end."""
         start = time.perf_counter()
+        self._follow_resolution(frame)
         tracks = self.tracker.update(detections, frame.time)
         tracked = time.perf_counter()
         changes = self._monitor.update(tracks, frame.image.shape[:2], frame.time)
@@ -108,6 +112,14 @@ class Pipeline:
         self._report(changes, self.view)
         self._processed.inc()
 
+    def _follow_resolution(self, frame: Frame) -> None:
+        """Keeps tracks and violations when a camera changes its resolution."""
+        if self.view is None or self.view.frame.image.shape == frame.image.shape:
+            return
+        before, after = self.view.frame.image.shape, frame.image.shape
+        self.tracker.rescale(after[1] / before[1], after[0] / before[0])
+        self._monitor.rescale(after[1] / before[1], after[0] / before[0])
+
     def annotated(self, view: View) -> Image:
         """Returns a copy of the frame with the detections drawn."""
         return draw(view, self._snapshot, view.alarmed)
@@ -118,8 +130,19 @@ class Pipeline:
             self._report(self._monitor.close(), self.view, "stopped")
 
     def open_violations(self) -> dict[str, float]:
-        """Returns when each open violation was last seen, in seconds."""
-        return self._monitor.open_violations()
+        """Returns when each open violation was last seen, in UTC epoch seconds."""
+        return {v: last + self._correction_of(v)[0] for v, last in self._monitor.open_violations().items()}
+
+    def _correction_of(self, violation: str) -> tuple[float, bool]:
+        """Returns the correction for the end of a violation, and whether its times are certain.
+
+        If the clock was set back since the alert, the end is told by the clock as it was set then, so that it is not earlier.
+        """
+        assert self.view is not None
+        now = self.view.frame
+        correction, certain = self._clocks[violation]
+        certain = certain and now.is_time_certain and abs(now.correction - correction) < STEP
+        return max(correction, now.correction), certain
 
     def _report(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View, end: End = "seen") -> None:
         for change in changes:
@@ -134,7 +157,8 @@ class Pipeline:
         left, top, right, bottom = (float(v) for v in change.box_xyxy)
         alert = Alert(
             camera=self.camera,
-            time=utc(view.frame.time),
+            time=utc(view.frame.wall_time),
+            time_uncertain=not view.frame.is_time_certain,
             class_name=class_name,
             score=change.score,
             box_xyxy=(left, top, right, bottom),
@@ -145,18 +169,22 @@ class Pipeline:
             model=self._model.reference,
         )
         self.open[change.violation] = alert.id
+        self._clocks[change.violation] = view.frame.correction, view.frame.is_time_certain
         self._submit(alert, partial(make_snapshot, view, self._snapshot, {change.track}), contract.display_name(class_name))
 
     def _close_alert(self, change: ViolationEnded, end: End) -> None:
+        correction, certain = self._correction_of(change.violation)
+        del self._clocks[change.violation]
         closed = AlertClosed(
             camera=self.camera,
-            time=utc(change.ended),
+            time=utc(change.ended + correction),
+            time_uncertain=not certain,
             class_name=self._model.contract.class_names[change.label],
             track=change.track,
             zone=change.zone,
             violation=change.violation,
             alert=self.open.pop(change.violation, None),
-            started=utc(change.started),
+            started=utc(change.started + correction),
             duration_s=change.duration,
             end=end,
             model=self._model.reference,

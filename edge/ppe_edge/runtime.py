@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
-from ppe_edge.cameras.camera import CameraEvent, CameraReader
+from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
+from ppe_edge.cameras.rate import RateMeter, RateWatch, required_rate
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
@@ -26,11 +27,13 @@ from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
 from ppe_edge.rules.tracker import Tracker
+from ppe_edge.rules.votes import frames_to_decide
 from ppe_edge.telemetry import CameraFigures, Collected, Telemetry
 
 GRACE = 5.0  # seconds from SIGTERM to the end of the process
 HEARTBEAT_TIMEOUT = 10.0  # seconds after which a processing loop or an alert writer that makes no progress counts as dead
 NOTE_INTERVAL = 10.0  # seconds between updates on the disk of when open violations were last seen
+RATE_INTERVAL = 1.0  # seconds between checks of the cameras' rates
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
 
 _T = TypeVar("_T")
@@ -73,6 +76,9 @@ class Runtime:
         self._show_model()
         self.readers: dict[str, CameraReader] = {}
         self.pipelines: dict[str, Pipeline] = {}
+        self._meters: dict[str, RateMeter] = {}
+        self._watches: dict[str, RateWatch] = {}
+        self._dropped: dict[str, int] = {}  # camera -> its dropped frames at the last check of the rates
         self._beat = self.started_at  # when the processing loop made its last turn
         self._alerts = AlertWriter(self.outbox, self.telemetry)
         self._deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in sinks.items()]
@@ -85,6 +91,7 @@ class Runtime:
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
         for name in settings.live_cameras:
             self.pipelines[name] = self._make_pipeline(self.deployment, name)
+            self._watch_rate(name)
 
     @property
     def settings(self) -> EdgeSettings:
@@ -199,6 +206,8 @@ class Runtime:
         self.deployment = new
         self.pipelines.update(made)
         self._show_model()
+        for name in cameras:
+            self._watch_rate(name)
         for name in cameras.keys() - self.readers.keys():
             self._start_reader(name)
 
@@ -213,6 +222,9 @@ class Runtime:
                 reconnects=reader.reconnects,
                 errors=reader.errors,
                 age=None if reader.last_frame_at is None else now - reader.last_frame_at,
+                rate=self._meters[name].rate(now),
+                required_rate=self._watches[name].required,
+                is_slow=self._watches[name].is_low,
             )
             for name, reader in list(self.readers.items())
         }
@@ -229,6 +241,7 @@ class Runtime:
             if pipeline is None:  # the camera was removed while the frame was waiting
                 continue
             pipeline.process(frame, detections)
+            self._meters[frame.camera].add(time.monotonic())
             self.sampler.offer(frame, detections)
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
             if self._record is not None and pipeline.view is not None:
@@ -258,12 +271,41 @@ class Runtime:
         reference = self.deployment.model.reference
         self.telemetry.set_model(reference.name, reference.sha256)
 
+    def _watch_rate(self, name: str) -> None:
+        required = required_rate(self.settings.cameras[name], self.settings.rule_of(name))
+        self._meters.setdefault(name, RateMeter())
+        if name not in self._watches or self._watches[name].required != required:
+            self._watches[name] = RateWatch(required)
+
+    def _check_rates(self) -> None:
+        """Reports cameras whose frames are processed too slowly, or in time again. Files are processed at any speed."""
+        now = time.monotonic()
+        for name, reader in self.readers.items():
+            meter, watch = self._meters[name], self._watches[name]
+            drops = reader.dropped > self._dropped.get(name, 0)
+            self._dropped[name] = reader.dropped
+            if self.settings.cameras[name].ends:
+                continue
+            if reader.state != "live":
+                meter.reset()
+            rate = meter.rate(now)
+            if not watch.update(rate, now) or rate is None:
+                continue
+            detail = f"{rate:.2g} frames per second are processed, at least {watch.required:.2g} needed"
+            if watch.is_low:
+                frames = frames_to_decide(self.settings.rule_of(name), rate)
+                cause = "the box is too slow for its cameras" if drops else "the camera delivers no more"
+                detail += f" ({cause}); a violation is reported after {frames} frames, {frames / rate:.2g} s"
+            kind: EventKind = "slow" if watch.is_low else "rate_restored"
+            self._on_event(CameraEvent(camera=name, time=time.time(), kind=kind, detail=detail))
+
     def _start_reader(self, name: str) -> None:
+        self._watch_rate(name)
         self.readers[name] = CameraReader(name, self.settings.cameras[name], self._mailbox, self._on_event)
         self.readers[name].start()
 
     def _on_event(self, event: CameraEvent) -> None:
-        level = logging.WARNING if event.kind in ("lost", "frozen") else logging.INFO
+        level = logging.WARNING if event.kind in ("lost", "frozen", "slow") else logging.INFO
         _log.log(level, "%s: %s", event.camera, f"{event.kind} {event.detail}".rstrip())
         message = CameraEventMessage(camera=event.camera, time=utc(event.time), event=event.kind, detail=event.detail)
         self.outbox.put(message)
@@ -276,12 +318,16 @@ class Runtime:
     def _run(self) -> None:
         faults = 0
         next_note = self.started_at + NOTE_INTERVAL
+        next_check = self.started_at + RATE_INTERVAL
         try:
             while not self._stopping.is_set():
                 self._beat = time.monotonic()
                 if self._beat >= next_note:
                     next_note = self._beat + NOTE_INTERVAL
                     self._note_open_violations()
+                if self._beat >= next_check:
+                    next_check = self._beat + RATE_INTERVAL
+                    self._check_rates()
                 while not self._actions.empty():
                     self._actions.get()()
                 frames = self._mailbox.take(self.settings.batch, 0.1)

@@ -23,6 +23,9 @@ class CameraFigures:
         reconnects: Number of reconnections.
         errors: Frames that could not be decoded, and failed connections.
         age: Seconds since the last frame; None before the first.
+        rate: Frames per second that are really processed; None if unknown.
+        required_rate: Frames per second that the rule and the setting need.
+        is_slow: Whether the rate has been below the required one for some time.
     """
 
     state: str
@@ -31,6 +34,9 @@ class CameraFigures:
     reconnects: int
     errors: int
     age: float | None
+    rate: float | None = None
+    required_rate: float | None = None
+    is_slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,15 @@ class Collected(Collector):
         }
         state = GaugeMetricFamily("ppe_edge_camera_state", "1 for the current state of the camera", labels=["camera", "state"])
         age = GaugeMetricFamily("ppe_edge_camera_frame_age_seconds", "Seconds since the last frame", labels=["camera"])
+        rate = GaugeMetricFamily(
+            "ppe_edge_camera_processed_rate", "Frames per second that are really processed", labels=["camera"]
+        )
+        required = GaugeMetricFamily(
+            "ppe_edge_camera_required_rate", "Frames per second that the rule and the setting need", labels=["camera"]
+        )
+        slow = GaugeMetricFamily(
+            "ppe_edge_camera_slow", "1 while the processed rate is below the required one", labels=["camera"]
+        )
         for name, figures in self.cameras().items():
             for key, family in totals.items():
                 family.add_metric([name], getattr(figures, key))
@@ -64,6 +79,11 @@ class Collected(Collector):
                 state.add_metric([name, each], float(figures.state == each))
             if figures.age is not None:
                 age.add_metric([name], figures.age)
+            if figures.rate is not None:
+                rate.add_metric([name], figures.rate)
+            if figures.required_rate is not None:
+                required.add_metric([name], figures.required_rate)
+            slow.add_metric([name], float(figures.is_slow))
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not confirmed", labels=["sink"])
         for sink, count in self.waiting().items():
             depth.add_metric([sink], count)
@@ -72,7 +92,7 @@ class Collected(Collector):
             "0 while messages are in memory only: disk full",
             value=float(self.durable()),
         )
-        return [*totals.values(), state, age, depth, durable]
+        return [*totals.values(), state, age, rate, required, slow, depth, durable]
 
 
 class Telemetry:

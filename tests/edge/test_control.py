@@ -34,6 +34,7 @@ NEW_VALUES: dict[str, Any] = {
     "state_dir": "elsewhere",
     "cameras.gate.source": "ANOTHER CLIP",
     "cameras.gate.fps": 7,
+    "cameras.gate.pixel_aspect": 2.0,
     "cameras.gate.transport": "udp",
     "cameras.gate.open_timeout_s": 4,
     "cameras.gate.read_timeout_s": 4,

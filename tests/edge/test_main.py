@@ -22,6 +22,10 @@ import cv2
 import numpy as np
 import pytest
 from mjpeg_server import MjpegServer, noise
+from ppe_edge.cameras.sources import SourceConfig
+from ppe_edge.dry_run import describe_delay
+from ppe_edge.rules.config import RuleConfig
+from pydantic import SecretStr
 
 from conftest import GREEN, RED  # isort: skip
 
@@ -176,6 +180,31 @@ def test_dry_run_counts_detections_above_alarm_threshold(
     done = run("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run")
     assert "gate: ok, first frame 96x64: 0 helmet, 1 bare head above the alarm thresholds" in done.stdout
     assert "yard: ok, first frame 96x64: 0 helmet, 0 bare head above the alarm thresholds" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("fps", "rule", "says"),
+    [
+        (1, {}, "3 frames, 3 s"),
+        (8, {}, "13 frames, 1.62 s"),
+        (0.2, {}, "3 frames, 15 s"),
+        (2, {"seconds": None}, "6 frames, 3 s"),
+        (None, {}, "1.5 s, or 3 frames if they take longer"),
+    ],
+)
+def test_describe_delay_at_configured_rate(fps: float | None, rule: dict[str, Any], says: str) -> None:
+    assert describe_delay(SourceConfig(source=SecretStr("rtsp://host/x"), fps=fps), RuleConfig(**rule)) == says
+
+
+def test_folder_of_images_without_fps_raises_alert(tmp_path: Path, tiny_model: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for n in range(5):
+        cv2.imwrite(str(images / f"{n}.png"), np.full((64, 96, 3), RED[::-1], np.uint8))
+    config = configure(tmp_path, tiny_model, images)
+    assert "a violation is reported after 3 frames, 3 s" in run("--config", config, "--dry-run").stdout
+    assert run("--config", config).returncode == 0
+    assert len(messages(tmp_path, "alert")) == 1
 
 
 def test_dry_run_reports_camera_without_frame(tmp_path: Path, tiny_model: Path) -> None:

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.messages import Alert, ModelReference
 from ppe_edge.pictures.snapshot import SnapshotConfig, make_snapshot
@@ -57,3 +58,71 @@ def test_snapshot_marks_alarmed_head_and_live_view_all_alarmed_heads():
     for number in (5, 6):
         pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=GREY), helmets)
     assert pipeline.view.alarmed == frozenset()
+
+
+def messages_with_clock(corrections, certain=()):
+    """The alert and the message that closes it: a bare head in all frames but the last two, 10 frames per second."""
+    submitted = []
+    pipeline = Pipeline(
+        camera="gate",
+        tracker=Tracker(TrackerConfig()),
+        rule=RuleConfig(seconds=None, frames=2, of=2),
+        snapshot=SnapshotConfig(),
+        model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
+        submit=lambda message, render=None, label="": submitted.append(message),
+        telemetry=Telemetry(Collected(dict, dict, lambda: True)),
+    )
+    for number, correction in enumerate(corrections):
+        label = 1 if number < len(corrections) - 2 else 0
+        found = Detections(np.array([LEFT], np.float32), np.full(1, 0.9, np.float32), np.full(1, label))
+        frame = Frame(
+            camera="gate",
+            number=number,
+            time=2e9 + number / 10,
+            monotonic=number / 10,
+            image=GREY,
+            correction=correction,
+            is_time_certain=number not in certain,
+        )
+        pipeline.process(frame, found)
+    return submitted
+
+
+def test_intact_clock_gives_certain_times():
+    alert, closed = messages_with_clock([5.0] * 6)
+    assert (alert.time.timestamp(), closed.started.timestamp(), closed.time.timestamp()) == (2e9 + 5.1, 2e9 + 5.0, 2e9 + 5.3)
+    assert not alert.time_uncertain and not closed.time_uncertain
+    assert "time_uncertain" not in alert.to_json() + closed.to_json()
+
+
+def test_clock_set_back_during_violation_never_makes_times_run_backwards():
+    alert, closed = messages_with_clock([0.0] * 3 + [-3600.0] * 3)
+    assert closed.started <= alert.time <= closed.time and closed.duration_s == pytest.approx(0.3)
+    assert not alert.time_uncertain and closed.time_uncertain and '"time_uncertain":true' in closed.to_json()
+
+
+def test_clock_set_after_start_raises_alert_at_once_and_closes_it_with_new_time():
+    alert, closed = messages_with_clock([-1e9] * 3 + [0.0] * 3, certain={0, 1, 2})
+    assert alert.time_uncertain and alert.time.timestamp() == pytest.approx(1e9 + 0.1)
+    assert closed.time_uncertain and closed.time.timestamp() == pytest.approx(2e9 + 0.3)
+    assert closed.duration_s == pytest.approx(0.3)
+
+
+def test_violation_continues_when_resolution_changes():
+    submitted = []
+    pipeline = Pipeline(
+        camera="gate",
+        tracker=Tracker(TrackerConfig()),
+        rule=RuleConfig(seconds=None, frames=2, of=2, cooldown_s=0),
+        snapshot=SnapshotConfig(),
+        model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
+        submit=lambda message, render=None, label="": submitted.append(message),
+        telemetry=Telemetry(Collected(dict, dict, lambda: True)),
+    )
+    for number in range(9):
+        factor = 1 if number < 3 else 4 if number < 6 else 2
+        box = np.array([LEFT], np.float32) * factor
+        found = Detections(box, np.full(1, 0.9, np.float32), np.ones(1, np.int64))
+        image = np.full((200 * factor, 300 * factor, 3), 90, np.uint8)
+        pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=image), found)
+    assert [type(message) for message in submitted] == [Alert] and len(pipeline.open) == 1

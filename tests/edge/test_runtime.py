@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from conftest import GREEN, GREY, HEAD_XYXY, RED  # isort: skip
 from helpers import wait_until
+from mjpeg_server import MjpegServer
 from ppe_edge import runtime as runtime_module
+from ppe_edge.cameras import rate as rate_module
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.messages import Message
 from ppe_edge.errors import EdgeError
@@ -111,6 +114,44 @@ def test_status_shows_cameras_and_alerts(tmp_path: Path, tiny_model: Path, make_
         with pytest.raises(EdgeError, match="one of gate, got 'yard'"):
             control.snapshot({"camera": "yard"})
     assert not status.ready()
+
+
+def test_slow_box_reports_low_rate_and_still_raises_alert(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera delivers 20 frames per second and the model takes 0.7 s for each."""
+    monkeypatch.setattr(rate_module, "CONFIRM", 3.0)
+    monkeypatch.setattr(rate_module, "WINDOW", 3.0)
+
+    def red(n: int) -> bytes:
+        image = np.full((64, 96, 3), RED[::-1], np.uint8)
+        image[:8, :8] = n % 250
+        return cv2.imencode(".jpg", image)[1].tobytes()
+
+    with MjpegServer(red) as server:
+        runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": {"source": server.url, "fps": 8}})))
+        detect, pause = runtime.detector.detect, [0.7]
+
+        def slowly(images: Any) -> Any:
+            threading.Event().wait(pause[0])
+            return detect(images)
+
+        runtime.detector.detect = slowly  # type: ignore[method-assign]
+        runtime.start()
+        try:
+            wait_until(lambda: delivered(tmp_path, "alert"))
+            wait_until(lambda: [m for m in delivered(tmp_path, "camera_event") if m["event"] == "slow"])
+            [slow] = [m for m in delivered(tmp_path, "camera_event") if m["event"] == "slow"]
+            assert "at least 4 needed (the box is too slow for its cameras)" in slow["detail"]
+            [camera] = RuntimeStatus(runtime).state()["cameras"]
+            assert camera["slow"] and 0.5 < camera["rate"] < 2.0
+            metrics = runtime.telemetry.text().decode()
+            assert f'ppe_edge_camera_processed_rate{{camera="gate"}} {str(camera["rate"])[:1]}' in metrics
+            assert 'ppe_edge_camera_slow{camera="gate"} 1.0' in metrics
+            pause[0] = 0.0
+            wait_until(lambda: delivered(tmp_path, "camera_event")[-1]["event"] == "rate_restored")
+        finally:
+            runtime.stop()
 
 
 def test_processing_continues_after_failed_batch(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:

@@ -19,10 +19,13 @@ from ppe_edge.backoff import Backoff
 from ppe_edge.cameras.mailbox import Frame as Frame
 from ppe_edge.cameras.mailbox import FrameMailbox
 from ppe_edge.cameras.sources import DecodedFrame, Kind, SourceConfig, SourceError, open_source
+from ppe_edge.clock import current_correction, is_set, steady_time
 from ppe_edge.redact import redact_url
 
 State = Literal["connecting", "live", "frozen", "lost", "ended"]
-EventKind = Literal["connected", "lost", "frozen", "resumed", "resolution_changed", "ended", "decode_errors"]
+EventKind = Literal[
+    "connected", "lost", "frozen", "resumed", "resolution_changed", "ended", "decode_errors", "slow", "rate_restored"
+]
 
 FIRST_WAIT, MAX_WAIT = 0.5, 5.0  # seconds between attempts
 STABLE_AFTER = 10.0  # seconds; a connection that lasted this long resets the backoff
@@ -173,7 +176,8 @@ class CameraReader:
 
     def _read(self, connection: _Connection) -> None:
         try:
-            start, due = time.time(), 0.0
+            start, due = steady_time(time.monotonic()), 0.0
+            correction = current_correction()  # of a file: its time starts when it is opened
             decoded = open_source(self.config, self._on_corrupt)
             for frame in decoded:
                 if connection.abandoned or self._stopping.is_set():
@@ -185,8 +189,9 @@ class CameraReader:
                         self._has_changed(connection, frame.convert(), now)
                     continue
                 due = self._next_due(position, due)
-                captured_at = start + position if self._ends else time.time()
-                self._deliver(connection, frame, captured_at, now)
+                if not self._ends:
+                    correction = current_correction()
+                self._deliver(connection, frame, start + position if self._ends else steady_time(now), correction, now)
             if self._ends:
                 connection.finished = not connection.abandoned
             else:
@@ -210,7 +215,9 @@ class CameraReader:
         # stay on the grid while frames arrive in time: otherwise a limit of 10 at 25 frames per second would let only 8 through
         return due + step if position - due < step else position + step
 
-    def _deliver(self, connection: _Connection, decoded: DecodedFrame, captured_at: float, now: float) -> None:
+    def _deliver(
+        self, connection: _Connection, decoded: DecodedFrame, captured_at: float, correction: float, now: float
+    ) -> None:
         image = decoded.convert()
         if connection.abandoned:
             return
@@ -225,7 +232,15 @@ class CameraReader:
             self._was_live = True
         number, self.frames = self.frames, self.frames + 1
         self.last_frame_at = now
-        frame = Frame(camera=self.name, number=number, time=captured_at, monotonic=now, image=image)
+        frame = Frame(
+            camera=self.name,
+            number=number,
+            time=captured_at,
+            monotonic=now,
+            image=image,
+            correction=correction,
+            is_time_certain=is_set(captured_at + correction) and (decoded.certain or not self._ends),
+        )
         self.dropped += self.mailbox.put(frame, wait=self._ends, unless=lambda: connection.abandoned or self._stopping.is_set())
 
     def _has_changed(self, connection: _Connection, image: NDArray[np.uint8], now: float) -> bool:

@@ -16,9 +16,12 @@ class Frame:
     Attributes:
         camera: Name of the camera.
         number: Counts the frames of the camera from 0, dropped ones included.
-        time: Capture time, UTC epoch seconds. For a file: the time at which it was opened plus the position in the file.
+        time: Capture time by the steady clock (`steady_time`), seconds; never runs backwards within a camera. For a file: the
+            time at which it was opened plus the position in the file.
         monotonic: `time.monotonic()` when the frame was decoded.
         image: uint8 [H, W, 3], RGB.
+        correction: Seconds to be added to `time` to get the time by the wall clock.
+        is_time_certain: Whether the wall clock was set, and the timestamps of a film are intact.
     """
 
     camera: str
@@ -26,6 +29,13 @@ class Frame:
     time: float
     monotonic: float
     image: NDArray[np.uint8]
+    correction: float = 0.0
+    is_time_certain: bool = True
+
+    @property
+    def wall_time(self) -> float:
+        """Capture time by the wall clock, UTC epoch seconds."""
+        return self.time + self.correction
 
 
 class FrameMailbox:

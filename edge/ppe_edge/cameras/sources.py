@@ -3,22 +3,26 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from ppe_edge.cameras.timeline import Timeline
+from ppe_edge.cameras.upright import MAX_ASPECT, MIN_ASPECT, upright, usable_aspect, with_square_pixels
 from ppe_edge.redact import redact_text
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.files import is_system_file
 
 av.logging.set_level(None)  # libav would print addresses with their passwords
 
+FOLDER_FPS = 1.0  # frames per second of a folder of images without `fps`
+DEFAULT_FPS = 25.0  # of a film that tells none
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 # a playlist from the network must not open local files, and a local playlist must not open the network
 _STREAM_PROTOCOLS = "rtp,rtsp,rtsps,rtmp,srtp,tcp,udp,tls,http,https,httpproxy,crypto"
@@ -41,6 +45,13 @@ class SourceConfig(BaseModel):
 
     source: SecretStr = Field(description="rtsp(s)://..., http(s)://..., /dev/videoN, a video file, or a folder of images.")
     fps: float | None = Field(None, gt=0, le=1000, description="Maximum frame rate, frames per second; default: all frames.")
+    pixel_aspect: float | None = Field(
+        None,
+        ge=MIN_ASPECT,
+        le=MAX_ASPECT,
+        description="Width of a pixel divided by its height; default: as marked in the stream. 2 for the half-width images of "
+        "analogue recorders (such as 352x576) that carry no mark.",
+    )
     transport: Literal["tcp", "udp"] = Field("tcp", description="Transport protocol of RTSP.")
     open_timeout_s: float = Field(5.0, gt=0, le=60, description="Timeout for opening the camera.")
     read_timeout_s: float = Field(3.0, gt=0, le=60, description="Timeout for the next data from the camera.")
@@ -93,10 +104,12 @@ class DecodedFrame:
     Attributes:
         seconds: Position in the source, counted from its first frame; None if unknown.
         convert: Returns the image, uint8 [H, W, 3], RGB. Slow, so called only for frames that are processed.
+        certain: Whether `seconds` comes from intact timestamps; otherwise it is an estimate.
     """
 
     seconds: float | None
     convert: Callable[[], NDArray[np.uint8]]
+    certain: bool = True
 
 
 def open_source(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
@@ -146,7 +159,9 @@ def _video(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[
 def _decoded(container: InputContainer, on_corrupt: Callable[[str], None], config: SourceConfig) -> Iterator[DecodedFrame]:
     stream = container.streams.video[0]
     stream.thread_type = "SLICE"  # FRAME would delay frames
-    start: float | None = None
+    rate = stream.average_rate or stream.guessed_rate
+    timeline = Timeline(1.0 / float(rate) if rate else 1.0 / DEFAULT_FPS)
+    first_aspect = stream.codec_context.sample_aspect_ratio
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
@@ -154,18 +169,16 @@ def _decoded(container: InputContainer, on_corrupt: Callable[[str], None], confi
             on_corrupt(_reason(error, config))
             continue
         for frame in frames:
-            seconds = frame.time
-            if start is None:
-                start = seconds
-            yield DecodedFrame(None if seconds is None or start is None else seconds - start, _converter(frame))
-
-
-def _converter(frame: VideoFrame) -> Callable[[], NDArray[np.uint8]]:
-    return lambda: np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+            # what the container states holds until the stream itself states something else
+            current = stream.codec_context.sample_aspect_ratio
+            marked = stream.sample_aspect_ratio if current == first_aspect else current
+            aspect = config.pixel_aspect or usable_aspect(marked)
+            seconds = timeline.position(frame.time)
+            yield DecodedFrame(seconds, partial(upright, frame, aspect), timeline.is_certain)
 
 
 def _images(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
-    """Reads images in the order of their names, as frames at `fps` (default: one per second)."""
+    """Reads images in the order of their names, as frames at `fps` (default: `FOLDER_FPS`)."""
     names = Path(config.address).iterdir()
     files = sorted(f for f in names if f.suffix.lower() in IMAGE_SUFFIXES and not is_system_file(f.name))
     if not files:
@@ -178,4 +191,5 @@ def _images(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator
         if image is None:
             on_corrupt(f"{file.name}: cannot be read as an image")
             continue
-        yield DecodedFrame(i / (config.fps or 1.0), lambda image=image: image)  # type: ignore[misc]
+        image = with_square_pixels(image, config.pixel_aspect or 1.0)
+        yield DecodedFrame(i / (config.fps or FOLDER_FPS), lambda image=image: image)  # type: ignore[misc]

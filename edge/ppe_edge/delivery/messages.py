@@ -52,6 +52,16 @@ class _Message(_Strict):
         return self.model_dump_json(by_alias=True)
 
 
+TimeUncertain = Annotated[
+    bool,
+    Field(
+        exclude_if=lambda uncertain: not uncertain,  # consumers of the first version never see it while all is well
+        description="True if the times may be wrong: the clock of the box was not set, or was set during the violation, or a "
+        "film has unusable timestamps. Absent otherwise.",
+    ),
+]
+
+
 class Alert(_Message):
     """A violation has started."""
 
@@ -66,6 +76,7 @@ class Alert(_Message):
     violation: str = Field(description="Id of the violation; the same in the alert and in the message that closes it.")
     model: ModelReference
     snapshot: SnapshotReference | None = Field(default=None, description="Null if there is no snapshot, or no longer one.")
+    time_uncertain: TimeUncertain = False
 
 
 class AlertClosed(_Message):
@@ -87,6 +98,7 @@ class AlertClosed(_Message):
         "when the violation was last known to be open.",
     )
     model: ModelReference
+    time_uncertain: TimeUncertain = False
 
 
 class CameraEventMessage(_Message):
@@ -142,6 +154,7 @@ def close_unseen(alert: Alert, last_seen: float) -> AlertClosed:
         duration_s=max(0.0, last_seen - alert.time.timestamp()),
         end="unknown",
         model=alert.model,
+        time_uncertain=alert.time_uncertain,
     )
 
 

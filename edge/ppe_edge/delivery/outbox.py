@@ -4,13 +4,13 @@ import fcntl
 import logging
 import sqlite3
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from ppe_edge.clock import steady_now
 from ppe_edge.delivery.held import DeliveryState, Entry, HeldMessages
 from ppe_edge.delivery.messages import Alert, AlertClosed, Message, SnapshotReference, close_unseen, parse_message
 from ppe_edge.delivery.outbox_config import OutboxConfig
@@ -42,14 +42,14 @@ class Outbox:
         config: Limits.
         state_dir: Folder of the database and of snapshots/.
         sinks: Names of the sinks; each gets every message. Messages for a sink that is no longer named are kept.
-        clock: Returns UTC epoch seconds.
+        clock: Returns UTC epoch seconds; must not jump, so that setting the wall clock neither delays nor drops messages.
 
     Raises:
         EdgeError: The folder is not writable, is used by another runtime, or holds a file that is not an outbox.
     """
 
     def __init__(
-        self, config: OutboxConfig, state_dir: Path, sinks: Sequence[str], clock: Callable[[], float] = time.time
+        self, config: OutboxConfig, state_dir: Path, sinks: Sequence[str], clock: Callable[[], float] = steady_now
     ) -> None:
         self._config, self._sinks, self._clock = config, tuple(sinks), clock
         self._lock = threading.RLock()

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppe_edge.clock import SET_AFTER
+
 _SIZE = "length(CAST(body AS BLOB))"  # bytes, not characters
 _ONE_DELIVERY = "sink = ? AND sequence = (SELECT sequence FROM messages WHERE id = ?)"
 _DELIVERED = "SELECT sequence FROM messages m WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.sequence = m.sequence)"
@@ -179,8 +181,11 @@ class OutboxDatabase:
         self._drop(f"{_DELIVERED} ORDER BY sequence DESC LIMIT -1 OFFSET ?", keep)
 
     def drop_before(self, created: float) -> int:
-        """Deletes messages older than `created`; returns how many of them were not delivered to every sink."""
-        return self._drop("SELECT sequence FROM messages WHERE created < ?", created)
+        """Deletes messages older than `created`; returns how many of them were not delivered to every sink.
+
+        The age of messages from a time when the clock was not set is unknown: they stay.
+        """
+        return self._drop(f"SELECT sequence FROM messages WHERE created >= {SET_AFTER} AND created < ?", created)
 
     def drop_oldest(self, size: float) -> int:
         """Deletes the oldest messages, `size` bytes in total; returns how many of them were not delivered to every sink."""

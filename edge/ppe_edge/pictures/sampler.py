@@ -83,7 +83,7 @@ class Sampler:
         image = frame.image.copy()
         if self._config.blur:
             hide_heads(image, detections.boxes_xyxy[detections.scores >= HIDDEN_FROM])
-        moment = datetime.fromtimestamp(frame.time, UTC).strftime("%Y%m%dT%H%M%S%f")
+        moment = datetime.fromtimestamp(frame.wall_time, UTC).strftime("%Y%m%dT%H%M%S%f")
         stem = f"{frame.camera}_{moment}"
         done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         if not done:

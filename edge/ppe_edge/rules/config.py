@@ -18,7 +18,9 @@ class RuleConfig(BaseModel):
         1.5,
         gt=0,
         le=3600,
-        description="Length of the vote window. Enough frames in it that show a violation start it; enough that do not end it.",
+        description="Length of the vote window. Enough frames in it that show a violation start it; enough that do not end it. "
+        "Where frames are rare, the window stretches to the last three frames in which the head was detected: at 1 frame per "
+        "second, a violation starts with the third frame.",
     )
     frames: int = Field(6, ge=1, le=1000, description="Enough frames means this many ...")
     of: int = Field(

@@ -69,6 +69,11 @@ class Cooldown:
             for head in (*others, *self._untracked)
         )
 
+    def rescale(self, factors: NDArray[np.float32]) -> None:
+        """Multiplies the boxes by factors [4]: frames have another size from now on."""
+        self._heads = {t: replace(head, box_xyxy=head.box_xyxy * factors) for t, head in self._heads.items()}
+        self._untracked = [replace(head, box_xyxy=head.box_xyxy * factors) for head in self._untracked]
+
     def expire(self, now: float) -> None:
         """Drops the heads whose cool-down is over."""
         self._heads = {track: head for track, head in self._heads.items() if now - head.alert_time < self._seconds}

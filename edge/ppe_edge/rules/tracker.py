@@ -5,6 +5,7 @@ Boxes are enlarged for this (Yang et al. 2023, "C-BIoU", section 3.2), since sma
 moved by the velocity of the track. Classes play no part: a person who takes off the helmet keeps the track.
 """
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 import lap
@@ -20,6 +21,10 @@ from ppe_yolo.core.detections import Detections
 # of the same class; what remains are a head with and without its neck, or with and without the helmet.
 SAME_HEAD_IOU, SAME_HEAD_COVER = 0.4, 0.75
 INERTIA = 0.7  # share of the velocity that is kept when a new step is learned
+# Where frames are rare, tracks live longer and heads move further between frames. At 5 frames per second and more, nothing
+# changes. A person who walks at 1.2 m/s moves five heads of 25 cm per second; margins beyond that would join any two heads.
+KEEP_INTERVALS = 1.5  # a track survives one frame without a detection, however rare frames are
+FREQUENT_S, MARGIN_PER_S, MAX_EXTRA_MARGIN = 0.2, 3.0, 3.0
 NO_VELOCITIES = np.empty((0, 2), dtype=np.float32)
 
 
@@ -34,7 +39,12 @@ class TrackerConfig(BaseModel):
         0.1, gt=0, lt=1, description="Minimum IoU of the enlarged boxes of a track and a detection that continues it."
     )
     enlarge: float = Field(0.3, ge=0, le=2, description="Margin added to each side of a box, as a fraction of its size.")
-    keep_s: float = Field(1.5, gt=0, le=60, description="A track ends after this many seconds without a detection.")
+    keep_s: float = Field(
+        1.5,
+        gt=0,
+        le=60,
+        description="A track ends after this many seconds without a detection; if frames are rare, after two of them.",
+    )
 
     @model_validator(mode="after")
     def _low_below_high(self) -> "TrackerConfig":
@@ -83,6 +93,7 @@ class Tracker:
         self._velocities = NO_VELOCITIES  # per track, pixels per second [N, 2]
         self._next_id = 1
         self._time: float | None = None
+        self._intervals: deque[float] = deque(maxlen=5)  # seconds between the last frames
 
     def update(self, detections: Detections, now: float) -> list[Track]:
         """Processes the detections of the next frame.
@@ -103,12 +114,17 @@ class Tracker:
         if self._time is not None and now < self._time - config.keep_s:
             # the clock was set back: tracks with times in the future would never end, nor be observed for long enough
             self._tracks, self._velocities = [], NO_VELOCITIES
+            self._intervals.clear()
+        elif self._time is not None:
+            self._intervals.append(elapsed)
         self._time = now
+        keep_s = max(config.keep_s, KEEP_INTERVALS * self._usual_interval())
         strong = int(np.count_nonzero(scores >= config.high_score))  # they come first
         before = np.array([t.box_xyxy for t in self._tracks], dtype=np.float32).reshape(-1, 4)
         moved = self._velocities * np.float32(elapsed)
         predicted = before + np.concatenate((moved, moved), axis=1)
-        matches = self._match(predicted, boxes, strong)
+        extra = min(MAX_EXTRA_MARGIN, MARGIN_PER_S * max(0.0, elapsed - FREQUENT_S))
+        matches = self._match(predicted, boxes, strong, extra)
         self._learn_velocities(before, boxes, matches, now)
         tracks, kept = [], []  # `kept`: indices into `self._tracks`
         heads = list(zip(boxes, scores.tolist(), labels.tolist(), strict=True))
@@ -126,7 +142,7 @@ class Tracker:
                         last_time=max(now, track.last_time),
                     )
                 )
-            elif now - track.last_time <= config.keep_s:
+            elif now - track.last_time <= keep_s:
                 tracks.append(replace(track, box_xyxy=predicted[i], seen=False))
             else:
                 continue
@@ -151,12 +167,24 @@ class Tracker:
         self._velocities = np.concatenate((self._velocities[kept], np.zeros((len(new), 2), dtype=np.float32)))
         return list(tracks)
 
-    def _match(self, predicted: NDArray[np.float32], boxes: NDArray[np.float32], strong: int) -> dict[int, int]:
+    def rescale(self, x: float, y: float) -> None:
+        """Moves all heads to where they are in frames of another size; x and y are its factors to the size before."""
+        factors = np.array([x, y, x, y], dtype=np.float32)
+        self._tracks = [replace(track, box_xyxy=track.box_xyxy * factors) for track in self._tracks]
+        self._velocities = self._velocities * factors[:2]
+
+    def _usual_interval(self) -> float:
+        """Returns the median of the last intervals between frames, the lower one of two; 0 before the second frame."""
+        return sorted(self._intervals)[(len(self._intervals) - 1) // 2] if self._intervals else 0.0
+
+    def _match(
+        self, predicted: NDArray[np.float32], boxes: NDArray[np.float32], strong: int, extra_margin: float = 0.0
+    ) -> dict[int, int]:
         """Maps indices of `predicted` [N, 4] to indices of `boxes` [M, 4], of which the first `strong` are matched first."""
         matches: dict[int, int] = {}
         if not len(predicted) or not len(boxes):
             return matches
-        enlarged_boxes = enlarged(np.concatenate((predicted, boxes)), self._config.enlarge)
+        enlarged_boxes = enlarged(np.concatenate((predicted, boxes)), self._config.enlarge + extra_margin)
         overlap = pairwise_iou(enlarged_boxes[: len(predicted)], enlarged_boxes[len(predicted) :])
         if not np.isfinite(overlap).all():  # with NaN, the solver might never return
             raise ValueError("expected finite boxes from the model, got NaN or infinity")

@@ -2,10 +2,12 @@
 
 Each frame in which a tracked head is detected is a vote. A violation starts when enough recent votes are positive. It ends when
 as many are negative, or when the track ends. In between nothing changes: a single uncertain frame neither starts nor ends it.
+The rule holds at any frame rate from 0.2 to 30 frames per second, see `VoteWindow`.
 """
 
 import math
 import uuid
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +19,7 @@ from ppe_edge.rules.config import RuleConfig as RuleConfig
 from ppe_edge.rules.cooldown import Cooldown
 from ppe_edge.rules.geometry import is_inside
 from ppe_edge.rules.tracker import Track
-from ppe_edge.rules.votes import VoteWindow
+from ppe_edge.rules.votes import STRETCH_FRAMES, VoteWindow
 from ppe_yolo.core.contract import ModelContract
 
 
@@ -116,6 +118,7 @@ class ViolationMonitor:
         self._heads: dict[int, _Head] = {}  # by track
         self._cooldown = Cooldown(rule.cooldown_s)
         self._since = math.inf  # time of the first frame
+        self._frame_times: deque[float] = deque(maxlen=STRETCH_FRAMES)
 
     def take_over(self, before: "ViolationMonitor", same_tracks: bool) -> None:
         """Continues the open violations and cool-downs of another rule or model. Call it before the first frame.
@@ -154,6 +157,7 @@ class ViolationMonitor:
             The violations that end, then those that start.
         """
         self._since = min(self._since, now)
+        self._frame_times.append(now)
         ended, started = self._end_lost({t.id for t in tracks}), []
         for track in tracks:
             if not track.seen:
@@ -169,6 +173,13 @@ class ViolationMonitor:
                 started.append(self._start(head, track, now))
         self._cooldown.expire(now)
         return [*ended, *started]
+
+    def rescale(self, x: float, y: float) -> None:
+        """Moves all heads to where they are in frames of another size; x and y are its factors to the size before."""
+        factors = np.array([x, y, x, y], dtype=np.float32)
+        for head in self._heads.values():
+            head.first_xyxy, head.box_xyxy = head.first_xyxy * factors, head.box_xyxy * factors
+        self._cooldown.rescale(factors)
 
     def open_violations(self) -> dict[str, float]:
         """Returns when each open violation was last seen: id -> seconds."""
@@ -202,7 +213,7 @@ class ViolationMonitor:
         threshold = self.threshold * (self._rule.hysteresis if head.open is not None else 1.0)
         is_in_zone, zone = self._zone_of(track.box_xyxy, frame_size)
         positive = is_in_zone and track.label == self._label and track.score >= threshold
-        head.votes.add(now, positive)
+        head.votes.add(now, positive, self._frame_times[0])
         head.box_xyxy = track.box_xyxy
         self._cooldown.observe(track.id, track.box_xyxy, now)
         if positive:

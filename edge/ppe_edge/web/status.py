@@ -77,6 +77,9 @@ class RuntimeStatus:
             "dropped": figures.dropped,
             "reconnects": figures.reconnects,
             "age": figures.age,
+            "rate": figures.rate,
+            "required_rate": figures.required_rate,
+            "slow": figures.is_slow,
             "number": view.frame.number if view else None,
             "violations": len(pipeline.open) if pipeline else 0,
         }

@@ -9,9 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import ppe_edge.cameras.camera as camera_module
+import ppe_edge.clock as clock_module
 import pytest
 import rtsp_server
 from conftest import GREEN, RED
+from films import corner, join, write_film
 from helpers import wait_until
 from mjpeg_server import PASSWORD, MjpegServer, noise
 from ppe_edge.cameras.camera import CameraEvent, CameraReader
@@ -262,6 +264,30 @@ def test_reader_of_folder_with_different_sizes_reports_no_resolution_change(tmp_
     assert gate.kinds == ["connected", "ended"]
     assert [frame.image.shape[1] for frame in gate.seen] == [8, 9, 10, 11]
     assert np.diff([frame.time for frame in gate.seen]) == pytest.approx([0.5] * 3, abs=1e-6)
+
+
+def test_reader_of_joined_film_with_fps_limit_skips_no_part(tmp_path: Path) -> None:
+    part = write_film(tmp_path / "a.ts", [corner(64, 96)] * 20)
+    with Watched(join(tmp_path / "joined.ts", part, part, part), fps=5) as gate:
+        gate.until(lambda: gate.reader.state == "ended")
+    assert np.diff([frame.time for frame in gate.seen]) == pytest.approx(np.full(29, 0.2), abs=1e-6)
+    assert [frame.is_time_certain for frame in gate.seen] == [True] * 10 + [False] * 20
+
+
+def test_reader_with_clock_that_is_set_keeps_steady_frame_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = [1000.0]  # 1970: the clock of the box was not set
+    monkeypatch.setattr(clock_module.time, "time", lambda: wall[0])
+    with MjpegServer(noise) as server, Watched(server.url) as gate:
+        gate.until_more_frames()
+        assert not gate.seen[-1].is_time_certain and gate.seen[-1].wall_time == pytest.approx(1000.0, abs=1.0)
+        wall[0] = 2e9
+        gate.until(lambda: gate.seen[-1].is_time_certain)
+        gate.until_more_frames()
+        wall[0] = 2e9 - 7200.0
+        gate.until_more_frames(5)
+    assert gate.seen[-1].wall_time == pytest.approx(2e9 - 7200.0, abs=1.0) and gate.seen[-1].is_time_certain
+    steps = np.diff([frame.time for frame in gate.seen])
+    assert steps.min() > 0.0 and steps.max() < 30.0
 
 
 # --- the reader itself

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ppe_edge.clock as clock_module
 import pytest
 from example_messages import NOON, a_closing, an_alert
+from helpers import wait_until
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -186,6 +188,31 @@ def test_age_limit_drops_snapshots_before_messages(tmp_path: Path, clock: Clock)
     clock.now += 2 * DAY
     kinds = [(message.kind, getattr(message, "event", None)) for message in everything(outbox)]
     assert kinds == [("storage_event", "snapshots_dropped"), ("storage_event", "alerts_dropped")]
+    outbox.close()
+
+
+def test_alert_from_before_clock_was_set_is_not_dropped_as_old(tmp_path: Path, clock: Clock) -> None:
+    clock.now = 1000.0  # 1970
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub"], clock)
+    message = outbox.put(an_alert())
+    outbox.close()
+    clock.now = NOON
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub"], clock)
+    clock.now += 100
+    assert message in [each.id for each in everything(outbox)]
+    outbox.close()
+
+
+def test_outbox_retries_in_time_when_clock_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = [NOON]
+    monkeypatch.setattr(clock_module.time, "time", lambda: wall[0])
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub"])
+    outbox.put(an_alert())
+    delivery = outbox.claim("hub")
+    assert delivery is not None
+    outbox.nack(delivery, outcome_unknown=False, delay_s=0.1)
+    wall[0] = NOON - DAY
+    wait_until(lambda: outbox.claim("hub"), 10.0)
     outbox.close()
 
 

@@ -158,6 +158,24 @@ def test_clock_set_back_far_starts_new_tracks():
     assert len(tracker.update(detections(), 401.0)) == 1 and tracker.update(detections(), 401.1) == []
 
 
+@pytest.mark.parametrize("step", [1.0, 2.5, 5.0])
+def test_track_at_rare_frames_survives_one_without_detection(step):
+    tracker, here = Tracker(CONFIG), detections((0, 0, 20, 20, 0.9, 0))
+    ids = [
+        [t.id for t in tracker.update(found, i * step)]
+        for i, found in enumerate([here, here, here, detections(), here, detections(), detections(), here])
+    ]
+    assert ids == [[1], [1], [1], [1], [1], [1], [], [2]]
+
+
+def test_walking_head_at_one_frame_per_second_is_one_track():
+    tracker = Tracker(CONFIG)
+    for i in range(5):  # 1.2 m/s, and heads of 25 cm
+        x = 96.0 * i
+        tracks = tracker.update(detections((x, 0, x + 20, 20, 0.9, 1), (x, 200, x + 20, 220, 0.9, 0)), float(i))
+        assert sorted((t.id, t.label) for t in tracks) == [(1, 1), (2, 0)]
+
+
 def test_thresholds_in_wrong_order_are_rejected():
     with pytest.raises(ValidationError, match=r"low_score must not be above high_score, got 0\.5 and 0\.3"):
         TrackerConfig(low_score=0.5)

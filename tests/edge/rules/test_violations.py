@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.tracker import Track
 from ppe_edge.rules.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
+from ppe_edge.rules.votes import frames_to_decide
 from pydantic import ValidationError
 
 from ppe_yolo.core.contract import ModelContract
@@ -67,8 +68,32 @@ def test_violation_by_time_needs_full_window_of_observation():
     monitor = ViolationMonitor(RuleConfig(seconds=1.0, frames=3, of=4), CONTRACT)
     changes = watch(monitor, [NONE] * 20, step=0.25)
     assert kinds_of(changes) == [(4, "started")] and changes[0][1].started == 0.0
-    slow = ViolationMonitor(RuleConfig(seconds=1.0, frames=3, of=4), CONTRACT)
-    assert kinds_of(watch(slow, [NONE] * 8, step=0.8)) == []  # never three frames within a second
+
+
+@pytest.mark.parametrize(
+    ("fps", "at"),  # the frame with which it starts
+    [(30, 45), (12, 18), (8, 12), (4, 6), (2, 3), (1.25, 2), (1, 2), (0.5, 2), (0.2, 2)],
+)
+def test_violation_by_time_starts_and_ends_at_any_frame_rate(fps, at):
+    monitor = ViolationMonitor(RuleConfig(), CONTRACT)
+    off = watch(monitor, [HELMET] * 50 + [NONE] * 50, step=1 / fps)
+    [(started_at, started)] = off
+    assert isinstance(started, ViolationStarted) and started_at - 50 <= at
+    fresh = watch(ViolationMonitor(RuleConfig(), CONTRACT), [NONE] * 50, step=1 / fps)
+    assert kinds_of(fresh) == [(at, "started")] and frames_to_decide(RuleConfig(), fps) == at + 1
+    back = watch(monitor, [HELMET] * 50, start=100 / fps, step=1 / fps)
+    assert [kind for _, kind in kinds_of(back)] == ["ended"] and back[0][0] <= at
+
+
+def test_violation_at_one_frame_per_second_survives_missed_detections_but_not_wrong_votes():
+    monitor = ViolationMonitor(RuleConfig(), CONTRACT)
+    assert kinds_of(watch(monitor, [NONE, None, NONE, None, NONE], step=1.0)) == [(4, "started")]
+    assert watch(ViolationMonitor(RuleConfig(), CONTRACT), [NONE, NONE, HELMET] * 10, step=1.0) == []
+
+
+def test_violation_at_frequent_frames_needs_three_votes_within_seconds():
+    story = ([NONE] + [None] * 9) * 10  # a detection per second, at 10 frames per second
+    assert watch(ViolationMonitor(RuleConfig(), CONTRACT), story, step=0.1) == []
 
 
 def test_threshold_comes_from_contract_and_is_lower_during_violation():

@@ -1,0 +1,82 @@
+"""The rate at which a camera's frames are really processed, and whether it is enough."""
+
+import threading
+from collections import deque
+
+from ppe_edge.cameras.sources import SourceConfig
+from ppe_edge.rules.config import RuleConfig
+from ppe_edge.rules.votes import rate_for_seconds
+
+WINDOW, MIN_FRAMES = 20.0, 4  # the rate is that of the last 20 s, or of the last frames if there are fewer
+CONFIRM = 10.0  # seconds; a change is reported after it has lasted this long ...
+CONFIRM_FRAMES = 3.0  # ... or for this many frames at the required rate, if that is longer
+RECOVERED = 1.1  # the rate must exceed the required one by this factor to count as sufficient again
+MIN_RATE = 0.2  # frames per second; the rule is tested down to this rate
+SHARE_OF_SETTING = 0.5  # `fps` is a maximum, and a camera may deliver fewer frames at night
+
+
+def required_rate(camera: SourceConfig, rule: RuleConfig) -> float:
+    """Returns how many frames per second a camera needs: half of its `fps`, and what the rule needs to decide in `seconds`.
+
+    A lower `fps` is a decision of the user: the rule then asks for no more than 0.8 of it.
+    """
+    by_rule = max(MIN_RATE, rate_for_seconds(rule) or 0.0)
+    return by_rule if camera.fps is None else max(SHARE_OF_SETTING * camera.fps, min(by_rule, 0.8 * camera.fps))
+
+
+class RateMeter:
+    """Measures the processed frames of one camera. `add` is called by one thread, `rate` by any."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+        self._lock = threading.Lock()
+
+    def add(self, now: float) -> None:
+        """Counts a frame, processed at `now` (monotonic)."""
+        with self._lock:
+            self._times.append(now)
+            while len(self._times) > MIN_FRAMES and now - self._times[0] > WINDOW:
+                self._times.popleft()
+
+    def reset(self) -> None:
+        """Forgets all frames: the camera was lost, and the pause says nothing about its rate."""
+        with self._lock:
+            self._times.clear()
+
+    def rate(self, now: float) -> float | None:
+        """Returns frames per second at `now` (monotonic); None before the second frame."""
+        with self._lock:
+            if len(self._times) < 2:
+                return None
+            first, last, count = self._times[0], self._times[-1], len(self._times) - 1
+        rate = count / max(last - first, 1e-3)
+        return min(rate, 1.0 / (now - last)) if now > last else rate
+
+
+class RateWatch:
+    """Decides when a rate is too low, and when it is sufficient again. A rate near the limit does not flap.
+
+    Args:
+        required: Frames per second that are required.
+
+    Attributes:
+        is_low: Whether the rate was too low for long enough, and has not recovered since.
+    """
+
+    def __init__(self, required: float) -> None:
+        self.required = required
+        self.is_low = False
+        self._changing_since: float | None = None
+
+    def update(self, rate: float | None, now: float) -> bool:
+        """Takes the rate at `now` (monotonic; None if unknown); returns whether `is_low` has changed."""
+        limit = self.required * (RECOVERED if self.is_low else 1.0)
+        if rate is None or (rate < limit) == self.is_low:
+            self._changing_since = None
+            return False
+        if self._changing_since is None:
+            self._changing_since = now
+        if now - self._changing_since < max(CONFIRM, CONFIRM_FRAMES / self.required):
+            return False
+        self.is_low, self._changing_since = not self.is_low, None
+        return True

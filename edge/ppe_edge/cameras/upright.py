@@ -1,0 +1,61 @@
+"""Makes decoded frames upright and undistorted: interlacing, the shape of pixels, rotation."""
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+MIN_ASPECT, MAX_ASPECT = 0.25, 4.0  # a mark beyond these is an error of the encoder
+COMB = 12  # grey levels by which a row must differ from both of its neighbours to count as another field
+
+
+def upright(frame: VideoFrame, pixel_aspect: float) -> Image:
+    """Returns a frame as it is meant to be seen, uint8 [H, W, 3], RGB.
+
+    Args:
+        frame: The decoded frame.
+        pixel_aspect: Width of its pixels divided by their height.
+    """
+    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    if frame.interlaced_frame:
+        deinterlace(image)
+    image = with_square_pixels(image, pixel_aspect)
+    # `rotation` counts counter-clockwise, and so does rot90
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def usable_aspect(marked: Fraction | None) -> float:
+    """Returns the pixel aspect of a stream; 1 if it is unmarked or marked with an impossible one."""
+    aspect = 1.0 if marked is None else float(marked)
+    return aspect if MIN_ASPECT <= aspect <= MAX_ASPECT else 1.0
+
+
+def with_square_pixels(image: Image, pixel_aspect: float) -> Image:
+    """Stretches the side that is too short, so that no detail is lost."""
+    height, width = image.shape[:2]
+    size = (round(width * max(1.0, pixel_aspect)), round(height * max(1.0, 1.0 / pixel_aspect)))
+    if size == (width, height):
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def deinterlace(image: Image) -> None:
+    """Limits each odd row to the range of its neighbours, in place.
+
+    Where nothing moves, rows differ little from their neighbours and stay; where something moves, the rows of the other field
+    form a comb and are replaced.
+    """
+    above, row, below = image[0:-2:2], image[1:-1:2], image[2::2]
+    rows = min(len(above), len(row), len(below))
+    if not rows:
+        return
+    above, row, below = above[:rows], row[:rows], below[:rows]
+    tolerance = np.full(row.shape, COMB, np.uint8)  # cv2 saturates, numpy wraps around
+    low = cv2.subtract(cv2.min(above, below), tolerance)
+    high = cv2.add(cv2.max(above, below), tolerance)
+    row[:] = cv2.max(low, cv2.min(high, row))

@@ -1,0 +1,67 @@
+"""Writes small films with the marks and faults that real recordings have."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+
+def corner(height: int, width: int) -> np.ndarray:
+    """Returns a blue image with a red upper left quarter, which tells how it is turned."""
+    image = np.full((height, width, 3), (20, 20, 230), np.uint8)
+    image[: height // 2, : width // 2] = (230, 20, 20)
+    return image
+
+
+def write_film(
+    path: Path,
+    images: Sequence[np.ndarray],
+    *,
+    fps: int = 10,
+    codec: str = "libx264",
+    timestamps: Sequence[int] | None = None,
+    rotation: int | None = None,
+    pixel_aspect: Fraction | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Writes images uint8 [H, W, 3] as a film.
+
+    Args:
+        path: The file; its suffix chooses the container.
+        images: The frames, all of one size.
+        fps: Frames per second.
+        codec: Name of the encoder.
+        timestamps: Time of each frame in units of 1 / fps; by default 0, 1, ...
+        rotation: Degrees by which players turn the film, counter-clockwise.
+        pixel_aspect: Sample aspect ratio.
+        options: Options of the encoder.
+    """
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=fps)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.options = {"bf": "0", **(options or {})}
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        packets = []
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            packets += stream.encode(frame)
+        for packet, timestamp in zip([*packets, *stream.encode()], timestamps or range(len(images)), strict=True):
+            if timestamps is not None:
+                packet.time_base = Fraction(1, fps)
+                packet.pts = packet.dts = timestamp
+            container.mux(packet)
+    return path
+
+
+def join(path: Path, *parts: Path) -> Path:
+    """Joins MPEG-TS films by their bytes, as `cat` does."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
