@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from ppe_edge.cameras.address import encode_credentials
 from ppe_edge.redact import redact_text
 
 av.logging.set_level(None)  # libav would print addresses with their passwords
@@ -38,7 +39,10 @@ class SourceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # an address may hold a password
 
-    source: SecretStr = Field(description="rtsp(s)://..., http(s)://..., /dev/videoN, a video file, or a folder of images.")
+    source: SecretStr = Field(
+        description="rtsp(s)://USER:PASSWORD@HOST/..., http(s)://..., /dev/videoN, a video file, or a folder of images. "
+        "A password may hold @ : / ? #; write % as %25."
+    )
     fps: float | None = Field(None, gt=0, le=1000, description="Maximum frame rate, frames per second; default: all frames.")
     transport: Literal["tcp", "udp"] = Field("tcp", description="Transport protocol of RTSP.")
     open_timeout_s: float = Field(5.0, gt=0, le=60, description="Timeout for opening the camera.")
@@ -63,8 +67,8 @@ class SourceConfig(BaseModel):
 
     @property
     def address(self) -> str:
-        """The full address, for opening the source. It may hold a password: never show it."""
-        return self.source.get_secret_value()
+        """The full address, for opening the source; user and password are percent-encoded. Never show it."""
+        return encode_credentials(self.source.get_secret_value())
 
     @property
     def kind(self) -> Kind:
