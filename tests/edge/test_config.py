@@ -99,6 +99,7 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"web": {"token": PASSWORD[:10]}}, "web.token: Value should have at least 16 items"),
         ({"model": {"path": "m.onnx", "url": f"http://x:{PASSWORD}@y/"}}, "model: url and sha256 must be set together"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 1]]}}}, "rule.zones"),
+        ({"rule": {"zones": {"door": [[0, 0], [1, 1], [1, 0], [0, 1]]}}}, "zone 'door': its outline crosses itself"),
     ],
 )  # fmt: skip
 def test_invalid_setting_is_one_line_with_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
