@@ -198,5 +198,5 @@ def test_coco_names_and_published_anchors_match_darknet() -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "[[1]]", "[[1,2,3]]", "[[1,NaN]]", '{"a": 1}', "[[1,null]]", "[1,2]"])
 def test_parse_anchors_of_invalid_text_raises_user_error(text: str) -> None:
-    with pytest.raises(UserError, match=r"--anchors: expected \[\[width,height\],\.\.\.\]"):
+    with pytest.raises(UserError, match=r"anchors: expected \[\[width,height\],\.\.\.\]"):
         parse_anchors(text)
