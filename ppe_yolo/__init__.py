@@ -3,7 +3,7 @@
 Example:
     import cv2
     from ppe_yolo import load_detector
-    detector = load_detector("helmet-tiny")
+    detector = load_detector("helmet-small")
     [detections] = detector.detect([cv2.imread("site.jpg", cv2.IMREAD_COLOR_RGB)])
     print(detections.select(detections.scores >= 0.4))
 """

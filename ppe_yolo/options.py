@@ -37,18 +37,18 @@ def find_onnx(model: str) -> Path:
 
 
 CheckpointArgument = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", parser=find_checkpoint, help="Written by `ppe-yolo fit`, or helmet-tiny.")
+    Path, typer.Argument(metavar="CHECKPOINT", parser=find_checkpoint, help="Written by `ppe-yolo fit`, or helmet-small.")
 ]
 ModelArgument = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
         parser=find_onnx,
-        help="A checkpoint, an .onnx file of `ppe-yolo export`, or helmet-tiny, which is bundled.",
+        help="A checkpoint, an .onnx file of `ppe-yolo export`, or helmet-small, which is bundled.",
     ),
 ]
 OnnxArgument = Annotated[
-    Path, typer.Argument(metavar="MODEL", parser=find_onnx, help="An .onnx file of `ppe-yolo export`, or helmet-tiny.")
+    Path, typer.Argument(metavar="MODEL", parser=find_onnx, help="An .onnx file of `ppe-yolo export`, or helmet-small.")
 ]
 OnnxOutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]

@@ -46,6 +46,11 @@ def _camera_name(name: str) -> str:
             "expected a name of lower-case letters a-z, digits, - and _ that starts with a letter or a digit and has at most "
             "32 characters"
         )
+    if "__" in name or name.endswith("_"):
+        raise ValueError(
+            "expected a name without __ and without _ at its end: environment variables such as "
+            "PPE_EDGE__CAMERAS__GATE__SOURCE could not address the camera"
+        )
     return name
 
 
@@ -71,7 +76,10 @@ class ModelConfig(BaseModel):
         None, description="Execution providers of onnxruntime, in order of preference; by default those that are available."
     )
     threads: int | None = Field(
-        None, ge=1, le=256, description="Threads per operation of the model; by default onnxruntime chooses."
+        None,
+        ge=1,
+        le=256,
+        description="Threads per operation of the model; by default one per core that this container may use.",
     )
 
     @model_validator(mode="after")
@@ -178,6 +186,24 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeS
         raise EdgeError(f"environment: {str(error).splitlines()[0]}") from None
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that occurs twice: PyYAML keeps the last value, and the first camera of a name would disappear."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping, like `yaml.SafeLoader`."""
+        first: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name = self.construct_object(key, deep=True)
+            line = key.start_mark.line + 1
+            if name in first:
+                problem = f"the key {name} occurs twice, first in line {first[name]}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            first[name] = line
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping.
 
@@ -189,7 +215,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise EdgeError(file=path, expected=f"a configuration of at most {MAX_BYTES} bytes", got=str(path.stat().st_size))
     try:
-        document = yaml.safe_load(path.read_bytes())
+        document = yaml.load(path.read_bytes(), _UniqueKeyLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""

@@ -71,7 +71,12 @@ class Runtime:
         sinks = build_sinks(settings.sinks, self.hub)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         self.telemetry = Telemetry(
-            Collected(self.camera_figures, lambda: self.outbox.stats().pending, lambda: not self.outbox.trouble)
+            Collected(
+                self.camera_figures,
+                lambda: self.outbox.stats().pending,
+                lambda: not self.outbox.trouble,
+                lambda: self.outbox.stats().set_aside,
+            )
         )
         self._show_model()
         self.readers: dict[str, CameraReader] = {}

@@ -47,11 +47,13 @@ class Collected(Collector):
         cameras: Returns camera -> counters of its reader.
         waiting: Returns sink -> number of messages that it has not confirmed.
         durable: Returns whether messages are on the disk.
+        set_aside: Returns sink -> number of messages that it does not take.
     """
 
     cameras: Callable[[], Mapping[str, CameraFigures]]
     waiting: Callable[[], Mapping[str, int]]
     durable: Callable[[], bool]
+    set_aside: Callable[[], Mapping[str, int]] = dict
 
     def collect(self) -> Iterable[Metric]:
         """Builds the metrics; called at each scrape."""
@@ -87,12 +89,15 @@ class Collected(Collector):
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not confirmed", labels=["sink"])
         for sink, count in self.waiting().items():
             depth.add_metric([sink], count)
+        aside = GaugeMetricFamily("ppe_edge_outbox_set_aside", "Messages that the sink does not take", labels=["sink"])
+        for sink, count in self.set_aside().items():
+            aside.add_metric([sink], count)
         durable = GaugeMetricFamily(
             "ppe_edge_outbox_durable",
             "0 while messages are in memory only: disk full",
             value=float(self.durable()),
         )
-        return [*totals.values(), state, age, rate, required, slow, depth, durable]
+        return [*totals.values(), state, age, rate, required, slow, depth, aside, durable]
 
 
 class Telemetry:

@@ -13,7 +13,7 @@ def load_detector(path: str | Path, *, device: str = "auto", tiles: int = 1) -> 
     An ONNX model needs no torch, which takes seconds to import.
 
     Args:
-        path: The file, or the name of a bundled model such as `helmet-tiny`.
+        path: The file, or the name of a bundled model such as `helmet-small`.
         device: auto, cpu, cuda or cuda:1; see `choose_device` for checkpoints and `OnnxDetector` for ONNX models.
         tiles: Rows and columns of tiles that are searched in addition to the whole image, for small heads; 1 searches the
             whole image only. See `TiledDetector`.

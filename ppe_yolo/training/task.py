@@ -61,7 +61,7 @@ class DetectorTask(pl.LightningModule):
         box_coding: See `coding.decode_cxcywh`.
         loss: Settings of the loss. A mapping of its fields is accepted too, since a checkpoint stores one.
         optimizer: Optimizer and learning rate. A mapping of its fields is accepted too.
-        weights: A checkpoint written by ppe-yolo to start from, or a bundled model such as `helmet-tiny`. Tensors that do not
+        weights: A checkpoint written by ppe-yolo to start from, or a bundled model such as `helmet-small`. Tensors that do not
             fit, such as heads of other classes, start at random.
         score_floor: See `ModelContract`.
         nms_iou_threshold: See `ModelContract`.

@@ -29,7 +29,7 @@ class Pretrained:
 
 
 def load_pretrained(weights: str) -> Pretrained:
-    """Reads a checkpoint, or the checkpoint of a bundled model such as `helmet-tiny`.
+    """Reads a checkpoint, or the checkpoint of a bundled model such as `helmet-small`.
 
     Raises:
         UserError: No such file or name, or not a checkpoint written by ppe-yolo.

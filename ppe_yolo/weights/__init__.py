@@ -18,7 +18,7 @@ def find_model(model: str | Path, kind: Literal["checkpoint", "onnx"]) -> Path:
     """Returns the path of a model that is given as a path or as the name of a bundled model.
 
     Args:
-        model: An existing file takes precedence. Otherwise `helmet-tiny` names a bundled model, and `helmet-tiny.ckpt` one of
+        model: An existing file takes precedence. Otherwise `helmet-small` names a bundled model, and `helmet-small.ckpt` one of
             its two files.
         kind: The file that a name without suffix stands for.
 

@@ -92,11 +92,14 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"cameras": {"gate": ADDRESS}}, "cameras.gate: Input should be"),
         ({"cameras": {"../gate": {"source": ADDRESS}}}, "cameras.../gate: expected a name of lower-case letters a-z, digits,"),
         ({"cameras": {"Gate 1": {"source": ADDRESS}}}, "edge.yaml: cameras.Gate 1: expected a name of lower-case letters a-z,"),
+        ({"cameras": {"gate__1": {"source": ADDRESS}}}, "cameras.gate__1: expected a name without __ and without _ at its end"),
+        ({"cameras": {"gate_": {"source": ADDRESS}}}, "environment variables such as PPE_EDGE__CAMERAS__GATE__SOURCE could"),
         ({"cameras": {"g" * 33: {"source": ADDRESS}}}, "at most 32 characters"),
         ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines: set a token"),
         ({"web": {"token": PASSWORD[:10]}}, "web.token: Value should have at least 16 items"),
         ({"model": {"path": "m.onnx", "url": f"http://x:{PASSWORD}@y/"}}, "model: url and sha256 must be set together"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 1]]}}}, "rule.zones"),
+        ({"rule": {"zones": {"door": [[0, 0], [1, 1], [1, 0], [0, 1]]}}}, "zone 'door': its outline crosses itself"),
     ],
 )  # fmt: skip
 def test_invalid_setting_is_one_line_with_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -112,6 +115,12 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
     ("content", "words"),
     [
         (b"model: [", "expected YAML, got an error in line 1"),
+        (
+            b"model: {path: a}\ncameras:\n  gate: {source: a}\n  yard: {source: b}\n  gate: {source: c}\n",
+            "an error in line 5: the key gate occurs twice, first in line 3",
+        ),
+        (b"batch: 1\nmodel: {path: a, path: b}\n", "an error in line 2: the key path occurs twice, first in line 2"),
+        (b"batch: 1\n\nbatch: 2\n", "an error in line 3: the key batch occurs twice, first in line 1"),
         (b"- a\n- b", "expected keys (model, state_dir, cameras, ...), got list"),
         (b"", "expected keys (model, state_dir, cameras, ...), got NoneType"),
         (b"a: \x00\x01", "expected YAML, got an error: "),
@@ -181,3 +190,12 @@ def test_every_setting_has_description() -> None:
 def test_shipped_example_is_valid() -> None:
     settings = load_settings(Path(__file__).parents[2] / "edge" / "edge.yaml")
     assert settings.live_cameras and settings.state_dir == Path("/var/lib/ppe_edge")
+
+
+def test_merge_keys_are_no_duplicates(tmp_path: Path) -> None:
+    path = tmp_path / "edge.yaml"
+    path.write_text(
+        "model: {path: m.onnx}\nstate_dir: state\ncameras:\n  gate: &gate {source: a.mp4, fps: 2}\n"
+        "  yard:\n    <<: *gate\n    source: b.mp4\n"
+    )
+    assert load_settings(path).cameras["yard"].fps == 2

@@ -39,6 +39,7 @@ NEW_VALUES: dict[str, Any] = {
     "cameras.gate.open_timeout_s": 4,
     "cameras.gate.read_timeout_s": 4,
     "cameras.gate.frozen_after_s": 4,
+    "cameras.gate.key_frame_timeout_s": 4,
     "cameras.gate.enabled": False,
     **{
         f"{place}.{name}": value

@@ -84,9 +84,9 @@ def test_edge_detector_of_unusable_file_raises_error(tiny_model: Path, tmp_path:
     cut.write_bytes(tiny_model.read_bytes()[:200])
     with pytest.raises(EdgeError, match=r"expected an ONNX model that onnxruntime can run, got 200 bytes .*: copy it again, "):
         EdgeDetector(cut)
-    checkpoint = Path(__file__).parents[2] / "ppe_yolo" / "weights" / "helmet-tiny.ckpt"
+    checkpoint = Path(__file__).parents[2] / "ppe_yolo" / "weights" / "helmet-small.ckpt"
     with pytest.raises(
-        EdgeError, match=r"got an archive .*: export it with `ppe-yolo export \S+\.ckpt --out helmet-tiny\.onnx`"
+        EdgeError, match=r"got an archive .*: export it with `ppe-yolo export \S+\.ckpt --out helmet-small\.onnx`"
     ):
         EdgeDetector(checkpoint)
     model = onnx.load(tiny_model)

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from conftest import GREEN  # isort: skip
 
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "ppe_yolo" / "weights" / "helmet-tiny.int8.onnx"
+MODEL = ROOT / "ppe_yolo" / "weights" / "helmet-small.int8.onnx"
 
 
 @pytest.fixture(scope="module")

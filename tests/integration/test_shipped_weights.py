@@ -19,7 +19,7 @@ from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.weights import FOLDER, find_model, model_names
 
 RunCli = Callable[..., int]
-NAME = "helmet-tiny"
+NAME = "helmet-small"
 MOST_BYTES = 25_000_000
 
 
@@ -44,7 +44,7 @@ def test_bundled_files_belong_together_and_are_small() -> None:
     )
     assert dict(contract.alarm_thresholds) == dict(onnx.alarm_thresholds)
     assert set(contract.alarm_thresholds) == {"helmet", "none"}
-    assert contract.provenance["validation"]["photos"] > 0  # so that `--split val` finds the photos again
+    assert all(part["photos"] > 0 for part in contract.provenance["validation"])  # so that `--split val` finds the photos again
 
 
 def test_bundled_files_contain_no_local_paths() -> None:
@@ -75,7 +75,7 @@ def test_predict_evaluate_and_export_take_bundled_name(tmp_path: Path, run_cli: 
     assert len(json.loads((tmp_path / "p" / "predictions.json").read_text())) == 14
     assert run_cli("evaluate", NAME, "--data", site, "--out", tmp_path / "e", "--pictures", 0, "--report") == 0
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
-    assert metrics["images"] == 4 and metrics["model"].endswith("helmet-tiny.int8.onnx")
+    assert metrics["images"] == 4 and metrics["model"].endswith("helmet-small.int8.onnx")
     # the report speaks of the thresholds that the model carries
     contract = load_detector(find_model(NAME, "onnx"), device="cpu").contract
     report = json.loads((tmp_path / "e" / "report.json").read_text())
@@ -92,13 +92,13 @@ def test_predict_evaluate_and_export_take_bundled_name(tmp_path: Path, run_cli: 
 
     capsys.readouterr()
     for command in (
-        ("predict", "helmet-tyni", site / "JPEGImages", "--out", tmp_path / "x"),
-        ("evaluate", "helmet-tyni", "--data", site, "--out", tmp_path / "x"),
-        ("export", "helmet-tyni", "--out", tmp_path / "x.onnx"),
+        ("predict", "helmet-smal", site / "JPEGImages", "--out", tmp_path / "x"),
+        ("evaluate", "helmet-smal", "--data", site, "--out", tmp_path / "x"),
+        ("export", "helmet-smal", "--out", tmp_path / "x.onnx"),
     ):
         assert run_cli(*command) == 2
         error = capsys.readouterr().err.strip()
-        assert error.startswith("ppe-yolo: error: helmet-tyni: expected a model file or one of the names helmet-tiny")
+        assert error.startswith("ppe-yolo: error: helmet-smal: expected a model file or one of the names helmet-small")
         assert "\n" not in error
     assert not (tmp_path / "x").exists()
 
@@ -106,7 +106,7 @@ def test_predict_evaluate_and_export_take_bundled_name(tmp_path: Path, run_cli: 
 def test_fit_starts_from_bundled_weights(tmp_path: Path, run_cli: RunCli, capsys, site: Path) -> None:
     run_dir = tmp_path / "run"
     command = [
-        *("fit", "--config", "yolov3-tiny", "--data.root", site, "--run_dir", run_dir, "--model.weights", NAME),
+        *("fit", "--config", "yolov3-small", "--data.root", site, "--run_dir", run_dir, "--model.weights", NAME),
         *("--data.input_size", "[192,256]", "--data.multi_scale", "null", "--data.num_workers", 0, "--data.val_fraction", 0.3),
         *("--trainer.max_epochs", 1, "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"),
         # nothing is learned: what comes out is what came in
@@ -117,16 +117,16 @@ def test_fit_starts_from_bundled_weights(tmp_path: Path, run_cli: RunCli, capsys
     assert ours[CHECKPOINT_KEY]["anchors_wh"] == theirs[CHECKPOINT_KEY]["anchors_wh"]
     assert ModelContract.from_json(ours[CHECKPOINT_KEY]["contract"]).input_size == (192, 256)
     kernels = [k for k, v in theirs["state_dict"].items() if v.ndim == 4]
-    assert len(kernels) == 13
+    assert len(kernels) == 37
     for key in kernels:
         assert torch.equal(ours["state_dict"][key], theirs["state_dict"][key].float()), key
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     assert config["model"]["weights"] == NAME  # a name, which means the same elsewhere
 
     capsys.readouterr()
-    assert run_cli(*(tmp_path / "other" if a == run_dir else "helmet-tyni" if a == NAME else a for a in command)) == 2
+    assert run_cli(*(tmp_path / "other" if a == run_dir else "helmet-smal" if a == NAME else a for a in command)) == 2
     *_, line = capsys.readouterr().err.strip().splitlines()
-    assert "helmet-tyni: expected a model file or one of the names helmet-tiny" in line
+    assert "helmet-smal: expected a model file or one of the names helmet-small" in line
 
 
 def test_pack_weights_writes_both_files_or_none(tmp_path: Path, run_cli: RunCli, capsys, monkeypatch, tiny_site: Path) -> None:

@@ -22,7 +22,7 @@ CONTRACT = ModelContract(("helmet", "none"), (64, 96), alarm_thresholds={"helmet
 def folder(tmp_path, monkeypatch):
     own = tmp_path / "own"
     own.mkdir()
-    for name in ("helmet-tiny.ckpt", "helmet-tiny.int8.onnx", "vest.ckpt", "vest.int8.onnx", "README.md"):
+    for name in ("helmet-small.ckpt", "helmet-small.int8.onnx", "vest.ckpt", "vest.int8.onnx", "README.md"):
         (own / name).touch()
     monkeypatch.setattr(weights, "FOLDER", own)
     monkeypatch.chdir(tmp_path)
@@ -30,19 +30,19 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_find_model_by_name_returns_file_of_requested_kind(folder):
-    assert model_names() == ["helmet-tiny", "vest"]
-    assert find_model("helmet-tiny", "checkpoint") == folder / "helmet-tiny.ckpt"
-    assert find_model("helmet-tiny", "onnx") == folder / "helmet-tiny.int8.onnx"
-    assert find_model("helmet-tiny.ckpt", "onnx") == folder / "helmet-tiny.ckpt"
+    assert model_names() == ["helmet-small", "vest"]
+    assert find_model("helmet-small", "checkpoint") == folder / "helmet-small.ckpt"
+    assert find_model("helmet-small", "onnx") == folder / "helmet-small.int8.onnx"
+    assert find_model("helmet-small.ckpt", "onnx") == folder / "helmet-small.ckpt"
 
 
 def test_find_model_prefers_files_of_the_user(folder, tmp_path):
     (tmp_path / "vest").touch()
-    (tmp_path / "helmet-tiny.ckpt").touch()
-    for name in ("vest", "helmet-tiny.ckpt"):
+    (tmp_path / "helmet-small.ckpt").touch()
+    for name in ("vest", "helmet-small.ckpt"):
         assert find_model(name, "onnx").resolve() == tmp_path / name
     for name in (
-        "other/helmet-tiny",
+        "other/helmet-small",
         "../own/README.md",
         "nowhere.ckpt",
         "README.onnx",
@@ -50,9 +50,9 @@ def test_find_model_prefers_files_of_the_user(folder, tmp_path):
         assert str(find_model(name, "onnx")) == name
 
 
-@pytest.mark.parametrize("name", ["helmet-tyni", "helmet-tiny.int8", "README.md"])
+@pytest.mark.parametrize("name", ["helmet-smal", "helmet-small.int8", "README.md"])
 def test_find_model_of_unknown_name_lists_bundled_models(folder, name):
-    with pytest.raises(UserError, match=f"^{name}: expected a model file or one of the names helmet-tiny, vest, got no such"):
+    with pytest.raises(UserError, match=f"^{name}: expected a model file or one of the names helmet-small, vest, got no such"):
         find_model(name, "onnx")
 
 

@@ -60,6 +60,7 @@ class _Connection:
     finished: bool = False  # the source reached its end
     last_change: float = 0.0  # when the image last changed
     has_frame: bool = False
+    awaits_key_frame: bool = False  # data arrives, but no frame can be decoded yet
     last_check: float = 0.0  # when the image was last checked for changes
 
 
@@ -142,8 +143,18 @@ class CameraReader:
     def _watch(self, connection: _Connection) -> None:
         """Returns when the connection is no longer useful."""
         timeout = self.config.frozen_after_s
+        is_reported = False
         while not connection.done.wait(_POLL):
             if self._stopping.is_set():
+                return
+            if connection.awaits_key_frame and not connection.has_frame:
+                waited = time.monotonic() - connection.opened
+                if waited > timeout and not is_reported:
+                    is_reported = True
+                    self._report_missing_key_frame()
+                if waited <= self.config.key_frame_timeout_s:
+                    continue
+                _log.warning("%s: no key frame within %g s: reconnecting", self.name, self.config.key_frame_timeout_s)
                 return
             # a file waits until its frames are taken, however long that takes
             if not self._ends and time.monotonic() - connection.last_change > timeout:
@@ -154,6 +165,17 @@ class CameraReader:
                 return
         if not connection.finished and not self._stopping.is_set():
             self._change_state("frozen" if self.state == "frozen" else "lost", connection.failure)
+
+    def _report_missing_key_frame(self) -> None:
+        detail = (
+            f"data arrives, but no key frame, so nothing can be decoded yet: waiting for up to "
+            f"{self.config.key_frame_timeout_s:g} s: set the camera's key-frame (I-frame) interval to 1 or 2 s, and turn off "
+            "smart codecs (H.264+, H.265+)"
+        )
+        if self.state in ("lost", "frozen"):  # reported already, without this reason
+            _log.warning("%s: %s", self.name, detail)
+        else:
+            self._change_state("lost", detail)
 
     def _abandon(self, connection: _Connection) -> None:
         connection.abandoned = True
@@ -178,7 +200,7 @@ class CameraReader:
         try:
             start, due = steady_time(time.monotonic()), 0.0
             correction = current_correction()  # of a file: its time starts when it is opened
-            decoded = open_source(self.config, self._on_corrupt)
+            decoded = open_source(self.config, self._on_corrupt, lambda: self._note_waiting(connection))
             for frame in decoded:
                 if connection.abandoned or self._stopping.is_set():
                     return
@@ -203,6 +225,10 @@ class CameraReader:
             _log.warning("%s: %s", self.name, connection.failure)
         finally:
             connection.done.set()
+
+    @staticmethod
+    def _note_waiting(connection: _Connection) -> None:
+        connection.awaits_key_frame = True
 
     def _is_due(self, position: float, due: float) -> bool:
         """Returns whether the rate limit lets a frame through. It spaces the images of a folder, and drops none."""

@@ -13,6 +13,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from ppe_edge.cameras.address import encode_credentials
 from ppe_edge.cameras.timeline import Timeline
 from ppe_edge.cameras.upright import MAX_ASPECT, MIN_ASPECT, upright, usable_aspect, with_square_pixels
 from ppe_edge.redact import redact_text
@@ -43,7 +44,10 @@ class SourceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # an address may hold a password
 
-    source: SecretStr = Field(description="rtsp(s)://..., http(s)://..., /dev/videoN, a video file, or a folder of images.")
+    source: SecretStr = Field(
+        description="rtsp(s)://USER:PASSWORD@HOST/..., http(s)://..., /dev/videoN, a video file, or a folder of images. "
+        "A password may hold @ : / ? #; write % as %25."
+    )
     fps: float | None = Field(None, gt=0, le=1000, description="Maximum frame rate, frames per second; default: all frames.")
     pixel_aspect: float | None = Field(
         None,
@@ -62,6 +66,13 @@ class SourceConfig(BaseModel):
         description="A stream is frozen after this many seconds without a frame, or with an unchanged image.",
     )
 
+    key_frame_timeout_s: float = Field(
+        90.0,
+        gt=0,
+        le=600,
+        description="How long to stay connected while data arrives but no key frame, without which no frame can be decoded.",
+    )
+
     @field_validator("source")
     @classmethod
     def _known_scheme(cls, source: SecretStr) -> SecretStr:
@@ -75,8 +86,8 @@ class SourceConfig(BaseModel):
 
     @property
     def address(self) -> str:
-        """The full address, for opening the source. It may hold a password: never show it."""
-        return self.source.get_secret_value()
+        """The full address, for opening the source; user and password are percent-encoded. Never show it."""
+        return encode_credentials(self.source.get_secret_value())
 
     @property
     def kind(self) -> Kind:
@@ -112,18 +123,21 @@ class DecodedFrame:
     certain: bool = True
 
 
-def open_source(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+def open_source(
+    config: SourceConfig, on_corrupt: Callable[[str], None], on_waiting: Callable[[], None] = lambda: None
+) -> Iterator[DecodedFrame]:
     """Iterates over the frames of a source. It is opened with the first frame, and closed with the iterator.
 
     Args:
         config: The source.
         on_corrupt: Called with the reason for each part that cannot be decoded; reading continues after it.
+        on_waiting: Called for each packet that arrives before the first key frame, and therefore cannot be decoded.
 
     Raises:
         SourceError: The source cannot be opened, has no video, or ends with an error.
     """
     try:
-        yield from _images(config, on_corrupt) if config.kind is Kind.folder else _video(config, on_corrupt)
+        yield from _images(config, on_corrupt) if config.kind is Kind.folder else _video(config, on_corrupt, on_waiting)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise SourceError(_reason(error, config)) from None
 
@@ -135,11 +149,13 @@ def _reason(error: Exception, config: SourceConfig) -> str:
     return redact_text(text, config.address)[:200]
 
 
-def _video(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+def _video(config: SourceConfig, on_corrupt: Callable[[str], None], on_waiting: Callable[[], None]) -> Iterator[DecodedFrame]:
     options: dict[str, str] = {}
     if config.kind is Kind.stream:
         options["protocol_whitelist"] = _STREAM_PROTOCOLS
         options["fpsprobesize"] = "0"  # otherwise libav consumes about twenty frames to estimate the frame rate
+        # libav looks for a key frame while it opens the stream, by default for as long as the timeout of opening
+        options["analyzeduration"] = str(int(min(1.0, config.open_timeout_s / 5) * 1e6))  # microseconds
         if config.address.startswith("rtsp"):
             options["rtsp_transport"] = config.transport
     elif config.kind is Kind.file:
@@ -153,20 +169,27 @@ def _video(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[
     with container:
         if not container.streams.video:
             raise SourceError("it has no video")
-        yield from _decoded(container, on_corrupt, config)
+        yield from _decoded(container, on_corrupt, on_waiting, config)
 
 
-def _decoded(container: InputContainer, on_corrupt: Callable[[str], None], config: SourceConfig) -> Iterator[DecodedFrame]:
+def _decoded(
+    container: InputContainer, on_corrupt: Callable[[str], None], on_waiting: Callable[[], None], config: SourceConfig
+) -> Iterator[DecodedFrame]:
     stream = container.streams.video[0]
     stream.thread_type = "SLICE"  # FRAME would delay frames
     rate = stream.average_rate or stream.guessed_rate
     timeline = Timeline(1.0 / float(rate) if rate else 1.0 / DEFAULT_FPS)
     first_aspect = stream.codec_context.sample_aspect_ratio
+    can_decode = config.kind is not Kind.stream
     for packet in container.demux(stream):
+        can_decode = can_decode or packet.is_keyframe
+        if not can_decode:
+            on_waiting()
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:  # from the decoder, not from reading: the next packet may be intact
-            on_corrupt(_reason(error, config))
+            if can_decode:
+                on_corrupt(_reason(error, config))
             continue
         for frame in frames:
             # what the container states holds until the stream itself states something else

@@ -1,10 +1,25 @@
-"""Delivers messages from the outbox, with one thread per sink, so that a slow sink does not delay the others."""
+"""Delivers messages from the outbox, with one thread per sink, so that a slow sink does not delay the others.
+
+Messages are delivered in order. A message that a sink never takes does not hold up the ones after it:
+
+- The sink rejects it (`SinkRefused`): it is sent again without its snapshot if that may help, else it is set aside.
+- It fails although the receiver was reached, such as a broker that disconnects: after two attempts it is sent without its
+  snapshot if its size may be the cause. After `_SUSPECT_AFTER` attempts the following messages are tried, each once. When one
+  of them is delivered, the receiver works: the suspects get one more attempt, and one without the snapshot, and are then set
+  aside. As long as the receiver takes none, the cause is not the message: nothing is set aside, and sending starts again at the
+  oldest.
+- The receiver is not reached: the same message is tried until it is delivered.
+
+A message that is set aside stays in the outbox. It is reported (`Outbox.set_aside`), and is tried again after a minute, then
+ever more rarely, and after a restart.
+"""
 
 import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ppe_edge.backoff import Backoff
 from ppe_edge.delivery.outbox import Outbox
@@ -12,9 +27,31 @@ from ppe_edge.delivery.records import Delivery
 from ppe_edge.delivery.sinks.base import Sink, SinkFailed, SinkRefused
 
 _IDLE_S = 1.0  # how often an idle thread checks for messages whose next attempt is due
-_REFUSED_RETRY_S = (60.0, 3600.0)  # delay after the first refusal of a message, doubled each time up to the second value
+_SET_ASIDE_RETRY_S = (60.0, 21600.0)  # delay after a message is set aside, doubled each time up to the second value
+_SHRINK_AFTER = 2  # failed attempts after which a message that may be too large is sent without its snapshot
+_SUSPECT_AFTER = 3  # failed attempts after which the messages behind it are tried
+_MAX_RETRY_AFTER_S = 900.0  # a receiver cannot silence the box for longer
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Doubt:
+    """A message that may be the cause of its failures.
+
+    Attributes:
+        failures: Failed attempts in which the receiver was reached.
+        without_snapshot: Whether it is sent without its snapshot from now on.
+        passed_over: Whether later messages are tried first.
+        on_trial: Whether the receiver has taken a later message since.
+        refusals: How often it was set aside.
+    """
+
+    failures: int = 0
+    without_snapshot: bool = False
+    passed_over: bool = False
+    on_trial: bool = False
+    refusals: int = 0
 
 
 class DeliveryThread:
@@ -36,6 +73,7 @@ class DeliveryThread:
         self.name, self._sink, self._outbox = name, sink, outbox
         self._backoff = backoff or Backoff(0.5, 15.0)
         self._stop = threading.Event()
+        self._doubts: dict[str, Doubt] = {}  # message id -> doubt; not kept over a restart
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name=f"delivery-{name}", daemon=True)
         self.delivered = self.failures = 0
@@ -69,9 +107,14 @@ class DeliveryThread:
             return False
         version = self._outbox.version
         try:
-            delivery = self._outbox.claim(self.name)
+            passed_over = {message for message, doubt in self._doubts.items() if doubt.passed_over}
+            delivery = self._outbox.claim(self.name, passed_over)
         except sqlite3.Error as error:  # the disk may become readable again
             self._failed(f"outbox: {error}")
+            return not self._pause(self._backoff.next())
+        if delivery is None and passed_over:  # none of the later messages was taken either: start again at the oldest
+            for doubt in self._doubts.values():
+                doubt.passed_over = False
             return not self._pause(self._backoff.next())
         if delivery is None:
             if self._stop.is_set():
@@ -81,30 +124,71 @@ class DeliveryThread:
         return self._send(delivery)
 
     def _send(self, delivery: Delivery) -> bool:
+        doubt = self._doubts.get(delivery.id)
+        snapshot = None if doubt is not None and doubt.without_snapshot else delivery.snapshot
         try:
-            self._sink.send(delivery.message, delivery.snapshot)
+            self._sink.send(delivery.message, snapshot)
         except SinkRefused as error:
-            first, longest = _REFUSED_RETRY_S
-            delay = min(longest, first * 2.0 ** min(delivery.attempts, 16))
-            self._outbox.nack(delivery, outcome_unknown=False, delay_s=delay)
+            doubt = self._doubts.setdefault(delivery.id, Doubt())
             self._failed(f"message {delivery.id} was refused: {error}")
+            if error.maybe_too_large and not doubt.without_snapshot:
+                doubt.without_snapshot = True
+                self._outbox.nack(delivery, outcome_unknown=False)
+            else:
+                self._set_aside(delivery, doubt, str(error), outcome_unknown=False)
             return True
         except SinkFailed as error:
-            self._outbox.nack(delivery, error.outcome_unknown)
             self._failed(str(error))
-            return not self._pause(self._backoff.next())
+            if error.reached:
+                self._suspect(delivery, str(error), error.outcome_unknown, error.maybe_too_large)
+            else:
+                self._outbox.nack(delivery, error.outcome_unknown)
+            return not self._pause(min(error.retry_after_s or 0.0, _MAX_RETRY_AFTER_S) or self._backoff.next())
         except Exception as error:  # a bug in a sink must not end the delivery, nor lose the message
             _log.exception("%s: message %s", self.name, delivery.id)
-            self._outbox.nack(delivery, outcome_unknown=True)
-            self._failed(f"internal error: {type(error).__name__}")
+            reason = f"internal error: {type(error).__name__}"
+            self._failed(reason)
+            self._suspect(delivery, reason, outcome_unknown=True, maybe_too_large=False)
             return not self._pause(self._backoff.next())
         self._outbox.ack(delivery)
+        self._delivered(delivery)
+        return True
+
+    def _delivered(self, delivery: Delivery) -> None:
         self.delivered += 1
+        doubt = self._doubts.pop(delivery.id, None)
+        if doubt is not None and doubt.without_snapshot:
+            _log.warning("%s: message %s was delivered without its snapshot, which stays on the box", self.name, delivery.id)
+        for other in self._doubts.values():  # the sink works, so each of them gets one more attempt, and is then set aside
+            other.on_trial = other.on_trial or other.passed_over
+            other.passed_over = False
         if self.last_error is not None:
             _log.info("%s: messages are delivered again", self.name)
         self.last_error = None
         self._backoff.reset()
-        return True
+
+    def _suspect(self, delivery: Delivery, reason: str, outcome_unknown: bool, maybe_too_large: bool) -> None:
+        """Decides what to do with a message that failed although the receiver was reached."""
+        others_in_doubt = any(doubt.passed_over for doubt in self._doubts.values())
+        doubt = self._doubts.setdefault(delivery.id, Doubt())
+        doubt.failures += 1
+        may_shrink = delivery.snapshot is not None and not doubt.without_snapshot
+        if doubt.refusals or (doubt.on_trial and not may_shrink):
+            self._set_aside(delivery, doubt, reason, outcome_unknown)
+            return
+        if may_shrink and (doubt.on_trial or (maybe_too_large and doubt.failures >= _SHRINK_AFTER)):
+            doubt.without_snapshot = True
+        elif doubt.failures >= _SUSPECT_AFTER or others_in_doubt:
+            doubt.passed_over = True
+        self._outbox.nack(delivery, outcome_unknown)
+
+    def _set_aside(self, delivery: Delivery, doubt: Doubt, reason: str, outcome_unknown: bool) -> None:
+        first, longest = _SET_ASIDE_RETRY_S
+        delay = min(longest, first * 2.0 ** min(doubt.refusals, 16))
+        if not doubt.refusals:
+            _log.error("%s: message %s is set aside, and the next ones are sent: %s", self.name, delivery.id, reason)
+        doubt.refusals += 1
+        self._outbox.set_aside(delivery, reason, outcome_unknown, delay)
 
     def _failed(self, reason: str) -> None:
         self.failures += 1

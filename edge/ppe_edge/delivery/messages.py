@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 SCHEMA_FILE = Path(__file__).with_name("alert.schema.json")
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
-StorageProblem = Literal["snapshots_dropped", "alerts_dropped", "snapshot_not_stored", "messages_held"]
+StorageProblem = Literal["snapshots_dropped", "alerts_dropped", "snapshot_not_stored", "messages_held", "message_set_aside"]
 End = Literal["seen", "stopped", "unknown"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -111,7 +111,7 @@ class CameraEventMessage(_Message):
 
 
 class StorageEvent(_Message):
-    """The box dropped data, or could not store it."""
+    """The box dropped data, could not store it, or set a message aside that a sink does not take."""
 
     kind: Literal["storage_event"] = "storage_event"
     event: StorageProblem

@@ -5,7 +5,7 @@ import logging
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -60,6 +60,7 @@ class Outbox:
         self._retention = Retention(config, self._snapshots, self._report, self._log_once)
         self._confirmed: set[tuple[str, str]] = set()  # (sink, id) of rows that could not be deleted on a full disk
         self._not_before: dict[tuple[str, str], float] = {}  # (sink, id) -> time; not kept over a restart
+        self._set_aside: set[tuple[str, str]] = set()  # (sink, id); not kept over a restart, after which they are tried again
         self._next_tick = 0.0
         self._last_error = ""
         self._file = state_dir / "outbox.db"
@@ -121,12 +122,18 @@ class Outbox:
             self.wake()
         return message.id
 
-    def claim(self, sink: str) -> Delivery | None:
-        """Returns the oldest message that the sink has not confirmed, or None; marks it on the disk as being tried."""
+    def claim(self, sink: str, skip: Collection[str] = ()) -> Delivery | None:
+        """Returns the oldest message that the sink has not confirmed, or None; marks it on the disk as being tried.
+
+        Args:
+            sink: Name of the sink.
+            skip: Ids of messages to pass over.
+        """
         now = self._clock()
 
         def is_due(message_id: str) -> bool:
-            return (sink, message_id) not in self._confirmed and self._not_before.get((sink, message_id), 0.0) <= now
+            key = (sink, message_id)
+            return key not in self._confirmed and message_id not in skip and self._not_before.get(key, 0.0) <= now
 
         with self._lock:
             self._tick(now)
@@ -154,6 +161,7 @@ class Outbox:
         with self._lock:
             key = (delivery.sink, delivery.id)
             self._not_before.pop(key, None)
+            self._set_aside.discard(key)
             if not self._held.confirm(*key):
                 self._confirmed.add(key)
                 self._delete_confirmed()
@@ -177,6 +185,27 @@ class Outbox:
                 self._db.set_uncertain(delivery.sink, delivery.id, uncertain)
             except sqlite3.Error as error:  # then it stays marked, which is safe
                 self._log_once(error)
+
+    def set_aside(self, delivery: Delivery, reason: str, outcome_unknown: bool, delay_s: float) -> None:
+        """Notes that the sink does not take this message, so that it does not delay the others.
+
+        The message stays on the disk and counts as waiting. It is tried again after `delay_s`, and after a restart. A storage
+        event reports it to every sink.
+
+        Args:
+            delivery: The result of `claim`.
+            reason: Why the sink does not take it, in one line.
+            outcome_unknown: See `nack`.
+            delay_s: Seconds until the next attempt.
+        """
+        key = (delivery.sink, delivery.id)
+        with self._lock:
+            self.nack(delivery, outcome_unknown, delay_s)
+            if key not in self._set_aside:
+                self._set_aside.add(key)
+                self._report.count(
+                    "message_set_aside", detail=f"{delivery.sink}: {delivery.message.kind} {delivery.id}: {reason}"
+                )
 
     def note_seen(self, violations: Mapping[str, float]) -> None:
         """Stores when open violations were last seen (id -> UTC epoch seconds), for the closing message after a crash."""
@@ -218,6 +247,7 @@ class Outbox:
             pending.subtract(sink for sink, _ in self._confirmed)
             return OutboxStats(
                 pending={**dict.fromkeys(self._sinks, 0), **pending},
+                set_aside={**dict.fromkeys(self._sinks, 0), **Counter(sink for sink, _ in self._set_aside)},
                 held=len(self._held),
                 stored=self._db.count_messages(),
                 snapshots=len(self._db.snapshots()),
@@ -333,10 +363,11 @@ class Outbox:
                 _log.warning("%s: there is room again, all messages are on the disk", self._file)
             self._delete_confirmed()
             self._retention.enforce(self._db, now)
+            self._set_aside = {key for key in self._set_aside if self._held.find(key[1]) or self._db.is_waiting(*key)}
             for event in self._report.due(now):
                 self._insert(self._entry(event, now))
                 self._report.mark_reported(event)
-                _log.warning("storage: %s: %d", event.event, event.count)
+                _log.warning("storage: %s: %d%s", event.event, event.count, f" ({event.detail})" if event.detail else "")
         except sqlite3.Error as error:
             self._log_once(error)
 

@@ -124,6 +124,10 @@ class OutboxDatabase:
                 )
         return None
 
+    def is_waiting(self, sink: str, message_id: str) -> bool:
+        """Whether a message waits for the sink."""
+        return self._db.execute(f"SELECT 1 FROM deliveries WHERE {_ONE_DELIVERY}", (sink, message_id)).fetchone() is not None
+
     def mark_tried(self, sink: str, sequence: int) -> None:
         """Notes that an attempt begins; its outcome is unknown for now."""
         update = "UPDATE deliveries SET attempts = attempts + 1, uncertain = 1 WHERE sink = ? AND sequence = ?"

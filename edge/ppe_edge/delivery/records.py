@@ -39,6 +39,7 @@ class OutboxStats:
 
     Attributes:
         pending: Sink -> number of messages that it has not confirmed.
+        set_aside: Sink -> number of these that it does not take; see `Outbox.set_aside`.
         held: Messages in memory only, because the disk is full.
         stored: Messages on the disk, including delivered ones.
         snapshots: Snapshots on the disk.
@@ -47,6 +48,7 @@ class OutboxStats:
     """
 
     pending: dict[str, int]
+    set_aside: dict[str, int]
     held: int
     stored: int
     snapshots: int

@@ -17,11 +17,13 @@ class StorageReport:
     def __init__(self) -> None:
         self.totals: Counter[StorageProblem] = Counter()
         self._unreported: Counter[StorageProblem] = Counter()
+        self._details: dict[StorageProblem, str] = {}
         self._next = 0.0
 
-    def count(self, problem: StorageProblem, number: int = 1) -> None:
-        """Adds to the number of a problem."""
+    def count(self, problem: StorageProblem, number: int = 1, detail: str = "") -> None:
+        """Adds to the number of a problem; its next event carries the latest `detail`."""
         if number:
+            self._details[problem] = detail
             self.totals[problem] += number
             self._unreported[problem] += number
 
@@ -30,7 +32,10 @@ class StorageReport:
         if not self._unreported or now < self._next:
             return []
         self._next = now + _INTERVAL_S
-        return [StorageEvent(time=utc(now), event=problem, count=number) for problem, number in self._unreported.items()]
+        return [
+            StorageEvent(time=utc(now), event=problem, count=number, detail=self._details.get(problem, ""))
+            for problem, number in self._unreported.items()
+        ]
 
     def mark_reported(self, event: StorageEvent) -> None:
         """Forgets what an event has reported."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppe_edge.errors import EdgeError
+from ppe_edge.model.cpu import available_cores
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.onnx_session import OnnxModel, open_session, read_model
 
@@ -24,7 +25,7 @@ class EdgeDetector(OnnxModel):
     Args:
         model: The .onnx file.
         providers: Execution providers of onnxruntime in order of preference; None for the usual ones.
-        threads: Threads per operator; None leaves the choice to onnxruntime.
+        threads: Threads per operator; None for one per core that this process may use.
 
     Attributes:
         path: The .onnx file.
@@ -46,7 +47,7 @@ class EdgeDetector(OnnxModel):
                 content,
                 str(model),
                 providers=chosen,
-                threads=threads,
+                threads=available_cores() if threads is None else threads,
                 memory_pattern=False,  # it would keep a plan, and memory, for every batch size that ever occurred
                 log_severity=3,
                 config_entries={"session.intra_op.spin_duration_us": _SPIN_US},

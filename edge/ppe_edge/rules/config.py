@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ppe_edge.rules.geometry import crosses_itself
+
 Point = tuple[float, float]
 
 
@@ -50,6 +52,8 @@ class RuleConfig(BaseModel):
                 raise ValueError(
                     f"zone {name!r}: expected corners as fractions of width and height, 0 to 1, got {list(corners)}"
                 )
+            if crosses_itself(corners):
+                raise ValueError(f"zone {name!r}: its outline crosses itself: list the corners in the order around the zone")
         return zones
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Geometry of boxes and zones."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,3 +23,18 @@ def is_inside(x: float, y: float, polygon: Sequence[tuple[float, float]]) -> boo
         if (y1 > y) != (y2 > y) and x < x1 + (y - y1) / (y2 - y1) * (x2 - x1):
             inside = not inside
     return inside
+
+
+def crosses_itself(corners: Sequence[tuple[float, float]]) -> bool:
+    """Returns whether two sides of a polygon cross; sides that only touch do not count."""
+    sides = list(zip(corners, (*corners[1:], corners[0]), strict=True))
+    return any(_cross(*first, *second) for first, second in combinations(sides, 2))
+
+
+def _cross(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float], d: tuple[float, float]) -> bool:
+    return _turn(a, b, c) * _turn(a, b, d) < 0 and _turn(c, d, a) * _turn(c, d, b) < 0
+
+
+def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
+    """Positive if a, b, c turn one way, negative if they turn the other way, 0 if they are in line."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

@@ -3,6 +3,9 @@
 The server runs its own event loop in its own thread, and asks the runtime (`Status`) only for what a client requests. Slow or
 hostile clients cannot block it: a connection that sends no request, or does not read its response, is closed after
 `IDLE_TIMEOUT` seconds. If there are too many connections, those that have been idle for longest are closed first.
+
+All addresses in the page and in redirects are relative, so that a reverse proxy may serve it below a path: it must remove that
+path from the requests, and redirect the path without the final slash to the one with it.
 """
 
 import asyncio
@@ -183,7 +186,7 @@ class WebServer:
                 raise web.HTTPForbidden(text="unknown host name\n")
             if request.path not in OPEN and not self._is_authorized(request):
                 if request.path == "/":
-                    raise web.HTTPSeeOther("/login")
+                    raise web.HTTPSeeOther("login")
                 raise web.HTTPUnauthorized(text="a token is required\n")
             response = await handler(request)
         except web.HTTPException as error:
@@ -245,8 +248,9 @@ class WebServer:
             del self._sessions[next(iter(self._sessions))]
         session = secrets.token_urlsafe(32)
         self._sessions[session] = now + SESSION_SECONDS
-        response = web.Response(status=303, headers={"Location": "/"})
-        response.set_cookie(COOKIE, session, httponly=True, samesite="Strict", max_age=SESSION_SECONDS)
+        response = web.Response(status=303, headers={"Location": "./"})
+        # without a path, the browser sends the cookie to this page alone, not to other boxes behind the same proxy
+        response.set_cookie(COOKIE, session, path="", httponly=True, samesite="Strict", max_age=SESSION_SECONDS)
         return response
 
     async def _state(self, request: web.Request) -> web.Response:

@@ -58,13 +58,15 @@ class RuntimeStatus:
         runtime = self._runtime
         deployment = runtime.deployment
         reference, contract = deployment.model.reference, deployment.model.contract
+        stats = runtime.outbox.stats()
+        aside = stats.set_aside
         return {
             "trouble": self.trouble(),
             "uptime": time.monotonic() - runtime.started_at,
             "model": {"name": reference.name, "sha256": reference.sha256, "provider": deployment.detector.provider},
             "cameras": [self._camera(name, figures) for name, figures in sorted(runtime.camera_figures().items())],
             "alerts": [row(message, contract) for message in runtime.outbox.recent(ALERTS_SHOWN)],
-            "sinks": [{"name": k, "waiting": v} for k, v in sorted(runtime.outbox.stats().pending.items())],
+            "sinks": [{"name": k, "waiting": v, "set_aside": aside.get(k, 0)} for k, v in sorted(stats.pending.items())],
         }
 
     def _camera(self, name: str, figures: CameraFigures) -> dict[str, Any]:

@@ -1,11 +1,15 @@
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import ppe_edge.cameras.camera as camera_module
@@ -194,7 +198,7 @@ def test_reader_with_slow_fps_limit_is_not_frozen() -> None:
 def test_reader_with_fps_limit_converts_only_processed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     converted: list[float] = []
 
-    def five_hundred(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+    def five_hundred(config: SourceConfig, on_corrupt: Callable[[str], None], *_: object) -> Iterator[DecodedFrame]:
         for n in range(500):
             yield DecodedFrame(n / 25, lambda n=n: converted.append(n) or np.zeros((2, 2, 3), np.uint8))  # type: ignore[misc]
 
@@ -301,7 +305,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[tuple[threa
     """
     release, opened = threading.Event(), []
 
-    def open_source(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+    def open_source(config: SourceConfig, on_corrupt: Callable[[str], None], *_: object) -> Iterator[DecodedFrame]:
         opened.append(len(opened))
         mine = opened[-1]
         if mine == 0 and where == "open":
@@ -358,3 +362,75 @@ def test_stop_ends_threads_and_frames() -> None:
         threading.Event().wait(0.3)
         assert (len(gate.seen), gate.mailbox.take(8, 0.0)) == (seen, [])
         assert server.sent <= sent + 2  # the connection is closed, not merely ignored
+
+
+class TransportStream:
+    """Streams an MPEG-TS file over HTTP at its own pace; each connection starts in the middle of a group of pictures."""
+
+    def __init__(self, data: bytes, seconds: float, skip_s: float) -> None:
+        self.connections = 0
+        self._stopping = threading.Event()
+        outer, rate = self, len(data) / seconds / 188
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.connections += 1
+                self.send_response(200)
+                self.end_headers()
+                start, sent = time.monotonic(), int(skip_s * rate)
+                with contextlib.suppress(OSError):
+                    while not outer._stopping.wait(0.05) and sent * 188 < len(data):
+                        end = int((time.monotonic() - start + skip_s) * rate)
+                        self.wfile.write(data[sent * 188 : end * 188])
+                        sent = end
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/live.ts"
+
+    def __enter__(self) -> "TransportStream":
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def draw_stream(path: Path, codec: str, seconds: int, key_every: int) -> bytes:
+    """Draws noise at 10 frames per second, with a key frame every `key_every` frames."""
+    with av.open(str(path), "w", format="mpegts") as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        keys = f"keyint={key_every}:min-keyint={key_every}:scenecut=0:bframes=0"
+        stream.options = {f"{codec[3:]}-params": keys, "preset": "ultrafast"}
+        rng = np.random.default_rng(0)
+        for i in range(seconds * 10):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 10)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_reader_waits_for_key_frame_without_reconnecting(tmp_path: Path, codec: str) -> None:
+    patient = {"open_timeout_s": 5.0, "frozen_after_s": 6.0}  # opening alone takes seconds
+    data = draw_stream(tmp_path / "a.ts", codec, seconds=30, key_every=100)
+    with TransportStream(data, 30, skip_s=1.0) as server, Watched(server.url, **patient) as gate:
+        gate.until_kinds("lost", "connected")
+        gate.until_more_frames()
+        assert server.connections == 1
+    assert "key-frame (I-frame) interval" in gate.events[0].detail and "up to 90 s" in gate.events[0].detail
+
+
+def test_reader_reconnects_if_no_key_frame_comes_in_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    patient = {"open_timeout_s": 5.0, "frozen_after_s": 6.0}  # opening alone takes seconds
+    data = draw_stream(tmp_path / "a.ts", "libx264", seconds=60, key_every=600)
+    with TransportStream(data, 60, skip_s=1.0) as server, Watched(server.url, key_frame_timeout_s=7.0, **patient) as gate:
+        gate.until(lambda: server.connections == 2)
+        assert gate.kinds == ["lost"]
+    assert "no key frame within 7 s: reconnecting" in caplog.text

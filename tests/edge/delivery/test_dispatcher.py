@@ -1,3 +1,4 @@
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -5,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_messages import an_alert
+from example_messages import a_camera_event, an_alert
+from hangup_broker import HangupBroker
 from helpers import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from ppe_edge.backoff import Backoff
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
-from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.messages import Message, StorageEvent
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
 
 
 class ScriptedSink:
@@ -183,3 +186,130 @@ def test_request_stop_ends_sending_at_deadline(make: Any) -> None:
     assert thread.join(time.monotonic() + 5)
     assert 0 < len(sink.taken) < 100
     assert outbox.stats().pending == {"hub": 100 - len(sink.taken)}
+
+
+class PickySink(ScriptedSink):
+    """Fails on the messages in `poison`, or on all while it is `down`; `snapshots` are those that it was given."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.poison: set[str] = set()
+        self.down = False
+        self.needs_no_snapshot = False
+        self.snapshots: dict[str, Path | None] = {}
+
+    def send(self, message: Message, snapshot: Path | None) -> None:
+        self.snapshots[message.id] = snapshot
+        passes = self.needs_no_snapshot and snapshot is None
+        if self.down or (message.id in self.poison and not passes):
+            self.tried.append((message.id, message.redelivered))
+            raise self.error
+        super().send(message, snapshot)
+
+
+def hang_up() -> SinkFailed:
+    return SinkFailed("the connection was lost", outcome_unknown=True, reached=True)
+
+
+def set_aside_events(outbox: Outbox) -> list[StorageEvent]:
+    return [m for m in outbox.recent(100) if isinstance(m, StorageEvent) and m.event == "message_set_aside"]
+
+
+@pytest.mark.parametrize("error", [hang_up(), SinkRefused("413"), KeyError("bug")])
+def test_message_that_sink_never_takes_is_set_aside_and_reported(
+    make: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("ppe_edge.delivery.outbox._TICK_S", 0.1)
+    sink = PickySink(error)
+    outbox, (thread,) = make(mqtt=sink)
+    messages = [outbox.put(an_alert(n)) for n in range(6)]
+    sink.poison = {messages[0], messages[3]}
+    thread.start()
+    good = [m for m in messages if m not in sink.poison]
+    wait_until(lambda: outbox.stats().set_aside == {"mqtt": 2})
+    wait_until(lambda: [m for m in sink.taken if m in messages] == good)  # in order
+    wait_until(lambda: set_aside_events(outbox))
+    event = set_aside_events(outbox)[-1]
+    assert any(event.detail.startswith(f"mqtt: alert {message}: ") for message in sink.poison)
+    assert outbox.stats().pending["mqtt"] == 2  # kept on the disk
+    assert outbox.stats().dropped["message_set_aside"] == 2
+
+
+def test_message_of_reached_sink_that_takes_nothing_is_not_set_aside(make: Any) -> None:
+    sink = PickySink(hang_up())
+    sink.down = True
+    outbox, (thread,) = make(mqtt=sink)
+    messages = [outbox.put(an_alert(n)) for n in range(4)]
+    thread.start()
+    wait_until(lambda: len(sink.tried) > 20)
+    assert outbox.stats().set_aside == {"mqtt": 0}
+    sink.down = False
+    wait_until(lambda: set(sink.taken) == set(messages))
+    assert not set_aside_events(outbox)
+
+
+def test_refused_message_is_sent_without_snapshot_before_it_is_set_aside(make: Any) -> None:
+    sink = PickySink(SinkRefused("413", maybe_too_large=True))
+    sink.needs_no_snapshot = True
+    outbox, (thread,) = make(hook=sink)
+    sink.poison = {outbox.put(an_alert(0, id="5" * 8), b"a jpeg")}
+    thread.start()
+    wait_until(lambda: sink.taken == ["5" * 8])
+    assert sink.snapshots["5" * 8] is None and sink.tried == [("5" * 8, False), ("5" * 8, False)]
+    assert outbox.stats().set_aside == {"hook": 0}
+
+
+def test_set_aside_message_is_sent_when_sink_takes_it_later(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppe_edge.delivery.dispatcher._SET_ASIDE_RETRY_S", (0.2, 0.2))
+    sink = PickySink(hang_up())
+    outbox, (thread,) = make(mqtt=sink)
+    bad, good = outbox.put(an_alert(1)), outbox.put(an_alert(2))
+    sink.poison = {bad}
+    thread.start()
+    wait_until(lambda: outbox.stats().set_aside == {"mqtt": 1} and good in sink.taken)
+    sink.poison.clear()
+    wait_until(lambda: bad in sink.taken)
+    assert sink.tried[-1][1] or (bad, True) in sink.tried  # marked as redelivered
+    assert outbox.stats().set_aside == {"mqtt": 0}
+
+
+def test_sink_waits_as_long_as_receiver_asks(make: Any) -> None:
+    sink = ScriptedSink(SinkFailed("429", outcome_unknown=False, retry_after_s=0.6))
+    outbox, (thread,) = make(hook=sink)
+    message = outbox.put(an_alert())
+    start = time.monotonic()
+    thread.start()
+    wait_until(lambda: sink.taken == [message])
+    assert time.monotonic() - start >= 0.6
+
+
+def test_broker_that_disconnects_on_large_message_gets_it_without_snapshot(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with HangupBroker(max_bytes=20_000) as broker:
+        sink = MqttSink(MqttSinkConfig(host="127.0.0.1", port=broker.port, tls=False, attach_snapshot=True, timeout_s=5))
+        outbox, (thread,) = make(mqtt=sink)
+        ids = [outbox.put(an_alert(n), bytes(30_000)) for n in range(3)] + [outbox.put(a_camera_event())]
+        thread.start()
+        wait_until(lambda: outbox.stats().pending == {"mqtt": 0})
+        bodies = [json.loads(payload) for _, payload in broker.received]
+        assert [body["id"] for body in bodies] == ids
+        assert not any("snapshot_base64" in body for body in bodies)
+        assert broker.hangups == 2  # the sink has learned the limit
+        assert "lower sinks.mqtt.max_bytes" in caplog.text and "the receiver did not take 4" in caplog.text
+
+
+def test_broker_that_disconnects_on_message_without_snapshot_gets_the_others(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ppe_edge.delivery.outbox._TICK_S", 0.1)
+    with HangupBroker(max_bytes=2000) as broker:
+        sink = MqttSink(MqttSinkConfig(host="127.0.0.1", port=broker.port, tls=False, timeout_s=5))
+        outbox, (thread,) = make(mqtt=sink)
+        poison = [outbox.put(an_alert(n, camera="c" * 3000)) for n in range(2)]
+        good = [outbox.put(a_camera_event()) for _ in range(3)]
+        thread.start()
+        wait_until(lambda: outbox.stats().set_aside == {"mqtt": 2})
+        wait_until(lambda: [json.loads(payload)["id"] for _, payload in broker.received][:3] == good)
+        wait_until(lambda: set_aside_events(outbox))
+        assert "may not publish to ppe_edge/alert" in set_aside_events(outbox)[-1].detail
+        assert poison[0] not in str(broker.received)

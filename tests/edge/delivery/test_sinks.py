@@ -1,5 +1,7 @@
 import base64
+import contextlib
 import json
+import logging
 import os
 import socket
 import ssl
@@ -7,6 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from typing import Any
 import pytest
 from broker import Broker, Receiver, needs_mosquitto
 from example_messages import a_camera_event, an_alert
+from hangup_broker import HangupBroker
 from helpers import free_port, wait_until
 from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks import SinkFailed, SinkRefused, SinksConfig, build_sinks
@@ -107,6 +112,7 @@ class Webhook(ThreadingHTTPServer):
     """Answers with the statuses of the script, then 200; "hang" never answers, "close" closes the connection."""
 
     def __init__(self, *script: int | str) -> None:
+        self.headers: dict[str, str] = {}  # added to the answers
         self.script, self.requests, self.released = list(script), [], threading.Event()  # type: ignore[var-annotated]
         super().__init__(("127.0.0.1", 0), WebhookHandler)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -139,6 +145,8 @@ class WebhookHandler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         else:
             self.send_response(int(step))
+            for name, value in self.server.headers.items():
+                self.send_header(name, value)
             self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -186,6 +194,105 @@ def test_webhook_client_error_refuses_message(answer: int) -> None:
         with pytest.raises(SinkRefused, match=str(answer)):
             sink.send(an_alert(), None)
         sink.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reached", "words"),
+    [
+        (401, True, "check the token"),
+        (403, True, "what it allows"),
+        (404, True, "check sinks.webhook.url"),
+        (405, True, "does not accept POST"),
+        (307, True, "redirects are not followed"),
+        (429, False, "too many requests"),
+        (500, True, "answered 500"),
+        ("hang", True, "did not answer within 0.5 s: the server or the line is too slow"),
+    ],
+)
+def test_webhook_failure_names_likely_cause(answer: int | str, reached: bool, words: str) -> None:
+    with Webhook(answer) as hook:
+        sink = webhook_sink(hook)
+        with pytest.raises(SinkFailed, match=words) as failure:
+            sink.send(an_alert(), None)
+        assert failure.value.reached is reached
+        sink.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [("7", 7, 7), ("0", 0, 0), (format_datetime(datetime.now(UTC) + timedelta(hours=1)), 3000, 3600), ("soon", None, None)],
+)
+def test_webhook_retry_after_is_parsed(header: str, low: float | None, high: float | None) -> None:
+    with Webhook(429) as hook:
+        hook.headers["Retry-After"] = header
+        sink = webhook_sink(hook)
+        with pytest.raises(SinkFailed) as failure:
+            sink.send(an_alert(), None)
+        wait = failure.value.retry_after_s
+        assert wait is None if low is None or high is None else wait is not None and low <= wait <= high
+        sink.close()
+
+
+def test_webhook_that_answers_413_may_get_message_without_snapshot(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(bytes(1000))
+    with Webhook(413, 200, 200) as hook:
+        sink = webhook_sink(hook, attach_snapshot=True)
+        first, second = an_alert(1), an_alert(2)
+        with pytest.raises(SinkRefused, match=r"lower sinks\.webhook\.max_bytes") as refused:
+            sink.send(first, tmp_path / "a.jpg")
+        assert refused.value.maybe_too_large
+        sink.send(first, None)
+        sink.send(second, tmp_path / "a.jpg")  # the limit is known now
+        sink.close()
+    assert ["snapshot_base64" in body for _, _, body in hook.requests] == [True, False, False]
+
+
+def test_webhook_with_expired_certificate_names_it(tmp_path: Path) -> None:
+    with TlsListener(expired_certificate(tmp_path)) as port:
+        sink = WebhookSink(WebhookSinkConfig(url=f"https://localhost:{port}/hunter2"))
+        with pytest.raises(
+            SinkFailed, match=r"cannot connect to the webhook: .*check its certificate, and the clock"
+        ) as failure:
+            sink.send(an_alert(), None)
+        assert not failure.value.reached and "hunter2" not in str(failure.value)
+        sink.close()
+
+
+def expired_certificate(folder: Path) -> Path:
+    """A certificate for localhost, with its key, that expired long ago."""
+    file = folder / "expired.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
+    dates = "-addext subjectAltName=DNS:localhost -not_before 20200101000000Z -not_after 20200201000000Z"
+    made = subprocess.run(
+        [*make.split(), *dates.split(), "-keyout", str(folder / "key"), "-out", str(file)], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("needs openssl 3.4 or newer")
+    file.write_text(file.read_text() + (folder / "key").read_text())
+    return file
+
+
+class TlsListener:
+    """Accepts TLS connections on a free port, and closes them."""
+
+    def __init__(self, certificate: Path) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+        self._server = socket.create_server(("127.0.0.1", 0))
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                with contextlib.suppress(ssl.SSLError), client:
+                    self._context.wrap_socket(client, server_side=True)
+
+    def __enter__(self) -> int:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return int(self._server.getsockname()[1])
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.close()
 
 
 def test_unreachable_webhook_has_known_outcome() -> None:
@@ -307,6 +414,54 @@ def test_mqtt_unreadable_certificate_is_named(broker: Broker, tmp_path: Path) ->
     sink = mqtt_sink(broker, ca_file=tmp_path / "none.pem")
     with pytest.raises(SinkFailed, match=r"none\.pem"):
         sink.send(an_alert(), None)
+
+
+def plain_sink(broker: HangupBroker, **values: Any) -> MqttSink:
+    return MqttSink(MqttSinkConfig(**{"host": "127.0.0.1", "port": broker.port, "tls": False, "timeout_s": 5, **values}))
+
+
+def test_mqtt_default_limit_fits_large_cloud_brokers() -> None:
+    assert MqttSinkConfig(host="localhost").max_bytes < 128 * 1024 - 1024  # room for the topic and the header
+
+
+def test_mqtt_broker_that_disconnects_on_connect_is_named() -> None:
+    with HangupBroker(on_connect=False) as broker:
+        sink = plain_sink(broker)
+        with pytest.raises(SinkFailed, match=r"it disconnected instead of answering: check sinks\.mqtt\.client_id") as failure:
+            sink.send(an_alert(), None)
+        assert not failure.value.reached and not failure.value.outcome_unknown
+
+
+def test_mqtt_session_is_clean_and_message_is_not_retained() -> None:
+    with HangupBroker() as broker:
+        sink = plain_sink(broker, client_id="gate")
+        sink.send(an_alert(), None)
+        sink.close()
+        assert [flags & 2 for flags in broker.connect_flags] == [2]
+        assert broker.retained == 0
+
+
+def test_mqtt_second_client_of_same_id_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with HangupBroker(takeover=True) as broker:
+        boxes = [plain_sink(broker, client_id="gate") for _ in range(2)]
+        for n in range(5):
+            for box in boxes:
+                box.send(an_alert(n), None)  # every message arrives nevertheless
+                wait_until(lambda: len(broker.clients) == 1)
+        assert len(broker.received) == 10
+        for box in boxes:
+            box.close()
+    assert caplog.text.count("another client uses the same id 'gate'") == 2  # once per box
+
+
+@needs_mosquitto
+def test_mqtt_expired_certificate_is_named(tmp_path: Path) -> None:
+    certificate = expired_certificate(tmp_path)
+    with TlsListener(certificate) as port:
+        sink = MqttSink(MqttSinkConfig(host="localhost", port=port, ca_file=certificate, timeout_s=5))
+        with pytest.raises(SinkFailed, match=r"certificate has expired.*renew the broker's certificate, or set the clock"):
+            sink.send(an_alert(), None)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,20 @@
 """The page in a real browser, with a real box and a real HTTP camera."""
 
+import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
 from mjpeg_server import PASSWORD, MjpegServer, jpeg
+from multidict import CIMultiDict
 from ppe_edge.config import CameraConfig, load_settings
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.runtime import Runtime
@@ -91,11 +96,11 @@ def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
         config.write_text(json.dumps(document))
         settings = load_settings(config)
         runtime = Runtime(settings)
-        web = WebServer(settings.web, RuntimeStatus(runtime))
+        server = WebServer(settings.web, RuntimeStatus(runtime))
         runtime.start()
-        web.start()
-        yield Site(runtime, camera, f"http://127.0.0.1:{web.port}", colour)
-        web.stop()
+        server.start()
+        yield Site(runtime, camera, f"http://127.0.0.1:{server.port}", colour)
+        server.stop()
         runtime.stop()
 
 
@@ -212,3 +217,59 @@ def test_page_returns_to_login_when_session_has_expired(browser: webdriver.Chrom
     browser.delete_all_cookies()  # as after a restart of the box, or after twelve hours
     until(browser, lambda: browser.current_url == f"{site.address}/login")
     assert browser.find_element(By.ID, "token").is_displayed()
+
+
+class PrefixProxy:
+    """A reverse proxy that serves the page below /box7/ and removes that prefix."""
+
+    def __init__(self, target: str) -> None:
+        self._target, self._loop = target, asyncio.new_event_loop()
+        self._started, self._stopping = threading.Event(), asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
+        self.port = 0
+
+    async def _serve(self) -> None:
+        async with aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as session:
+
+            async def forward(request: web.Request) -> web.Response:
+                address = f"{self._target}/{request.match_info['path']}"
+                headers = {k: v for k, v in request.headers.items() if k in ("Cookie", "Content-Type")}
+                body = await request.read()
+                async with session.request(
+                    request.method, address, data=body, headers=headers, allow_redirects=False
+                ) as answer:
+                    kept = [(k, v) for k, v in answer.headers.items() if k not in ("Content-Length", "Transfer-Encoding")]
+                    return web.Response(status=answer.status, body=await answer.read(), headers=CIMultiDict(kept))
+
+            app = web.Application()
+            app.router.add_route("*", "/box7/{path:.*}", forward)
+            runner = web.AppRunner(app)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            self._started.set()
+            await self._stopping.wait()
+            await runner.cleanup()
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        self._started.wait(10)
+        return f"http://127.0.0.1:{self.port}/box7/"
+
+    def __exit__(self, *exception: object) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(10)
+
+
+def test_page_works_behind_proxy_with_path_prefix(browser: webdriver.Chrome, site: Site) -> None:
+    with PrefixProxy(site.address) as address:
+        browser.get(address)
+        assert browser.current_url == f"{address}login"
+        sign_in(browser, "wrong-wrong-wrong-wrong")
+        assert "Wrong token" in text_of(browser, "form")
+        sign_in(browser, TOKEN)
+        assert browser.current_url == address
+        until(browser, lambda: text_of(browser, "#cameras .state") == "live")
+        until(browser, lambda: browser.execute_script(MEAN_COLOUR))  # the image arrives
+        assert browser.get_cookies()[0]["path"] == "/box7"

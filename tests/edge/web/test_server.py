@@ -28,7 +28,7 @@ class Box:
         self.is_ready = True
         self.current_trouble = ""
         figures = CameraFigures(state="live", frames=12, dropped=3, reconnects=1, errors=0, age=0.25)
-        self.telemetry = Telemetry(Collected(lambda: {"gate": figures}, lambda: {"mqtt": 7}, lambda: True))
+        self.telemetry = Telemetry(Collected(lambda: {"gate": figures}, lambda: {"mqtt": 7}, lambda: True, lambda: {"mqtt": 2}))
 
     def alive(self) -> bool:
         return True
@@ -103,6 +103,7 @@ def test_metrics_contain_every_figure(local: WebServer) -> None:
     assert 'ppe_edge_camera_state{camera="gate",state="live"} 1.0' in lines
     assert 'ppe_edge_camera_state{camera="gate",state="lost"} 0.0' in lines
     assert 'ppe_edge_outbox_waiting{sink="mqtt"} 7.0' in lines
+    assert 'ppe_edge_outbox_set_aside{sink="mqtt"} 2.0' in lines
 
 
 def test_health_checks_need_no_token_and_report_state() -> None:
@@ -145,13 +146,13 @@ def test_bearer_token_is_accepted(guarded: WebServer) -> None:
 def test_login_sets_session_cookie_that_is_not_token(guarded: WebServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     status, _, headers = ask(guarded, "/")
-    assert (status, headers["Location"]) == (303, "/login")
+    assert (status, headers["Location"]) == (303, "login")
     form = {"Content_Type": "application/x-www-form-urlencoded"}
     assert ask(guarded, "/login", "POST", b"token=wrong-wrong-wrong-wrong", **form)[0] == 401
     assert ask(guarded, "/login", "POST", b"nothing", **form)[0] == 401
     status, _, headers = ask(guarded, "/login", "POST", urllib.parse.urlencode({"token": TOKEN}).encode(), **form)
     cookie = headers["Set-Cookie"]
-    assert (status, headers["Location"]) == (303, "/")
+    assert (status, headers["Location"]) == (303, "./")
     assert TOKEN not in cookie and "HttpOnly" in cookie and "SameSite=Strict" in cookie
     assert ask(guarded, "/api/state", Cookie=cookie.split(";")[0])[0] == 200
     assert TOKEN not in caplog.text and "wrong-wrong" not in caplog.text

@@ -10,17 +10,40 @@ class SinkFailed(Exception):  # noqa: N818 - named by what happened
     """The sink is unreachable or did not confirm the message. The same message is tried again before any other.
 
     Args:
-        reason: One line, without passwords.
+        reason: One line, without passwords; names the likely cause.
         outcome_unknown: Whether the message may have arrived nevertheless.
+        reached: Whether the receiver was reached, so that the message itself may be the cause.
+        maybe_too_large: Whether the message may pass without the snapshot that was attached to it.
+        retry_after_s: Seconds that the receiver asks to wait, None if it names none.
     """
 
-    def __init__(self, reason: str, outcome_unknown: bool) -> None:
+    def __init__(
+        self,
+        reason: str,
+        outcome_unknown: bool,
+        *,
+        reached: bool = False,
+        maybe_too_large: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(reason)
         self.outcome_unknown = outcome_unknown
+        self.reached = reached
+        self.maybe_too_large = maybe_too_large
+        self.retry_after_s = retry_after_s
 
 
 class SinkRefused(Exception):  # noqa: N818
-    """The sink works but rejects this message. Later messages overtake it, and it is tried again after a while."""
+    """The sink works but rejects this message. It is set aside: later messages overtake it, and it is tried again later.
+
+    Args:
+        reason: One line, without passwords; names the likely cause.
+        maybe_too_large: Whether the message may pass without the snapshot that was attached to it; this is tried first.
+    """
+
+    def __init__(self, reason: str, *, maybe_too_large: bool = False) -> None:
+        super().__init__(reason)
+        self.maybe_too_large = maybe_too_large
 
 
 class Sink(Protocol):

@@ -45,7 +45,7 @@ class IotHubSink:
         try:
             self._hub.call(lambda client: client.send_message_to_output(hub_message, output), self._config.timeout_s)
         except HubUnavailable as error:
-            raise SinkFailed(str(error), error.outcome_unknown) from error
+            raise SinkFailed(str(error), error.outcome_unknown, reached=error.outcome_unknown) from error
 
     def close(self) -> None:
         """Does nothing: whoever opened the connection closes it."""

@@ -1,5 +1,18 @@
-"""Publishes messages to an MQTT broker, with quality of service 1: the broker confirms each."""
+"""Publishes messages to an MQTT broker, with quality of service 1: the broker confirms each.
 
+| The broker | The box |
+| --- | --- |
+| is unreachable, or its certificate has expired or is not trusted | tries again; the log names the cause |
+| disconnects or refuses while connecting | tries again; the log names the login, the client id or the certificate |
+| disconnects during a message | sends it without its snapshot, then sets it aside (`ppe_edge.delivery.dispatcher`) |
+| disconnects between messages, repeatedly | reconnects for the next message; the log names a second client of the same id |
+| does not confirm in time | reconnects, and marks the message as redelivered |
+| keeps a session of this client id from earlier | discards it: the box subscribes to nothing, and opens clean sessions |
+
+Messages are not retained, so a subscriber that connects later gets no old alerts.
+"""
+
+import logging
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,10 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks.base import SinkFailed
-from ppe_edge.delivery.sinks.payload import encode
+from ppe_edge.delivery.sinks.payload import SizeLimit
 
 if TYPE_CHECKING:
     from ppe_edge.delivery.sinks.mqtt_connection import MqttConnection
+
+_TAKEN_OVER = 3  # connections in a row that the broker closed within `_SHORT_S`, after which the log names the likely cause
+_SHORT_S = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 class MqttSinkConfig(BaseModel):
@@ -27,7 +45,7 @@ class MqttSinkConfig(BaseModel):
         pattern=r"^[^#+\x00]+$",
         description="Topic prefix; the message kind is appended.",
     )
-    client_id: str = Field(default="", description="MQTT client id; if empty, the broker chooses one.")
+    client_id: str = Field(default="", description="MQTT client id, different for each box; if empty, the broker chooses one.")
     tls: bool = Field(
         default=True, description="Whether to encrypt the connection; without, everything is readable, including the password."
     )
@@ -40,7 +58,11 @@ class MqttSinkConfig(BaseModel):
         default=10.0, gt=0, le=120, description="Timeout of the connection and of each confirmation, in seconds."
     )
     attach_snapshot: bool = Field(default=False, description="Whether to include the snapshot as snapshot_base64, if it fits.")
-    max_bytes: int = Field(default=250_000, ge=1024, description="Maximum size of a message with its snapshot, in bytes.")
+    max_bytes: int = Field(
+        default=128_000,
+        ge=1024,
+        description="Maximum size of a message with its snapshot, in bytes; large cloud brokers disconnect above 128 KiB.",
+    )
 
     @model_validator(mode="after")
     def _belong_together(self) -> "MqttSinkConfig":
@@ -59,19 +81,51 @@ class MqttSink:
     def __init__(self, config: MqttSinkConfig) -> None:
         self._config = config
         self._connection: MqttConnection | None = None
+        self._limit = SizeLimit("sinks.mqtt.max_bytes", config.max_bytes)
+        self._short_connections = 0  # in a row
 
     def send(self, message: Message, snapshot: Path | None) -> None:
         """Publishes one message; see `Sink.send`."""
         config = self._config
-        data = encode(message, snapshot if config.attach_snapshot else None, config.max_bytes)
+        data = self._limit.encode(message, snapshot if config.attach_snapshot else None)
+        if self._connection is not None and not self._connection.alive:
+            self._note_closed_between_messages(self._connection)
         if self._connection is None or not self._connection.alive:
             self.close()
             self._connection = self._connect()
         try:
             self._connection.publish(f"{config.topic}/{message.kind}", data)
-        except SinkFailed:
+        except SinkFailed as error:
+            lost = not self._connection.alive
             self.close()
-            raise
+            self._limit.failed()
+            cause = f": {self._cause(message, len(data))}" if lost else ""
+            raise SinkFailed(
+                f"{error}{cause}", outcome_unknown=True, reached=True, maybe_too_large=self._limit.attached and lost
+            ) from error
+        self._limit.succeeded()
+
+    def _cause(self, message: Message, size: int) -> str:
+        """Why a broker may have closed the connection during a message."""
+        config = self._config
+        causes = [
+            f"{size} bytes exceed the broker's limit (lower sinks.mqtt.max_bytes)" if self._limit.attached else "",
+            f"this client may not publish to {config.topic}/{message.kind}",
+            f"another client uses the id {config.client_id!r}" if config.client_id else "",
+            "" if self._limit.attached else f"{size} bytes exceed the broker's limit",
+        ]
+        return "the broker stopped, or " + ", or ".join(cause for cause in causes if cause)
+
+    def _note_closed_between_messages(self, connection: "MqttConnection") -> None:
+        is_short = connection.closed_at - connection.opened_at < _SHORT_S
+        self._short_connections = self._short_connections + 1 if is_short else 0
+        if self._short_connections == _TAKEN_OVER:
+            config = self._config
+            _log.warning(
+                "mqtt: %s:%d closed %d connections in a row, each less than %g s old and between two messages: probably "
+                "another client uses the same id %r: set a different sinks.mqtt.client_id on each box",
+                config.host, config.port, _TAKEN_OVER, _SHORT_S, config.client_id,
+            )  # fmt: skip
 
     def _connect(self) -> "MqttConnection":
         from ppe_edge.delivery.sinks.mqtt_connection import MqttConnection  # imports paho, only needed for MQTT

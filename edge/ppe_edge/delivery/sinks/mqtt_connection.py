@@ -12,6 +12,13 @@ import paho.mqtt.client as paho
 
 from ppe_edge.delivery.sinks.base import SinkFailed
 
+_CONNACK_HINTS = {
+    1: "the broker does not speak MQTT 3.1.1",
+    2: "set another sinks.mqtt.client_id; some brokers accept none that is empty, or only one that belongs to the login",
+    3: "the broker is overloaded or starting",
+    4: "check sinks.mqtt.username and password",
+    5: "check sinks.mqtt.username and password, and what the broker allows this client",
+}
 _KEEP_ALIVE_S = 10  # also bounds the TLS handshake with a frozen broker
 
 
@@ -43,6 +50,7 @@ class MqttConnection:
         self._confirmed = 0
         self._closing = False
         self.alive = True
+        self.opened_at = self.closed_at = time.monotonic()
         self._client = paho.Client(client_id=client_id, protocol=paho.MQTTv311)
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
@@ -55,14 +63,28 @@ class MqttConnection:
             self._client.connect(*address, keepalive=_KEEP_ALIVE_S)
         except OSError as error:  # includes TLS errors
             self.close()
-            raise SinkFailed(f"cannot connect to {address[0]}:{address[1]}: {error}", outcome_unknown=False) from error
+            raise SinkFailed(
+                f"cannot connect to {address[0]}:{address[1]}: {error}{_tls_hint(error)}", outcome_unknown=False
+            ) from error
         self._thread.start()
         with self._changed:
             self._changed.wait_for(lambda: self._answer is not None or not self.alive, self._timeout_s)
         if self._answer != 0:
-            reason = "no answer" if self._answer is None else paho.connack_string(self._answer)
+            reason = self._rejection()
             self.close()
             raise SinkFailed(f"{address[0]}:{address[1]} rejected the connection: {reason}", outcome_unknown=False)
+
+    def _rejection(self) -> str:
+        """Why the broker did not accept the connection, and what to check."""
+        if self._answer is not None:
+            hint = _CONNACK_HINTS.get(self._answer)
+            return paho.connack_string(self._answer) + (f" {hint}" if hint else "")
+        if self.alive:
+            return f"no answer within {self._timeout_s:g} s"
+        return (
+            "it disconnected instead of answering: check sinks.mqtt.client_id, the client certificate (it may have expired, or "
+            "be unknown to the broker), and whether the port expects TLS"
+        )
 
     def publish(self, topic: str, data: bytes) -> None:
         """Publishes with quality of service 1.
@@ -73,6 +95,7 @@ class MqttConnection:
         try:
             info = self._client.publish(topic, data, qos=1)
         except OSError as error:  # paho writes in this thread, and the broker has just died
+            self.alive = False
             raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True) from error
         with self._changed:
             self._changed.wait_for(lambda: self._confirmed == info.mid or not self.alive, self._timeout_s)
@@ -103,6 +126,7 @@ class MqttConnection:
                     break
         with self._changed:
             self.alive = False
+            self.closed_at = time.monotonic()
             self._changed.notify_all()
 
     def _on_connect(self, client: paho.Client, userdata: Any, flags: dict[str, int], answer: int) -> None:
@@ -114,3 +138,16 @@ class MqttConnection:
         with self._changed:
             self._confirmed = number
             self._changed.notify_all()
+
+
+def _tls_hint(error: OSError) -> str:
+    """What to do about an error of TLS; empty for other errors."""
+    text = str(error)
+    if "certificate has expired" in text or "not yet valid" in text:
+        now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+        return f": renew the broker's certificate, or set the clock of the box, which shows {now} UTC"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return ": set sinks.mqtt.ca_file to the CA of the broker, and sinks.mqtt.host to a name in its certificate"
+    if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:
+        return ": this port does not speak TLS: set another sinks.mqtt.port, or tls: false"
+    return ""

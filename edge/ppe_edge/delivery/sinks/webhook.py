@@ -1,6 +1,19 @@
-"""Posts messages to a web address."""
+"""Posts messages to a web address.
+
+| The answer | The box |
+| --- | --- |
+| 2xx | continues with the next message |
+| 413 | sends the message without its snapshot, else sets it aside |
+| 400, 409, 415, 422 | sets the message aside (`ppe_edge.delivery.dispatcher`), continues with the next |
+| 429, 503 with Retry-After | waits that long, at most 15 minutes, then sends the same message |
+| 401, 403, 404, other 3xx and 4xx | tries again, then the next messages: if one of them is accepted, sets the message aside |
+| 5xx, no answer in time, disconnects | as above, and marks the message as redelivered |
+| unreachable | tries again until it is delivered |
+"""
 
 import asyncio
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,11 +21,21 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, TypeAd
 
 from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks.base import SinkFailed, SinkRefused
-from ppe_edge.delivery.sinks.payload import encode
+from ppe_edge.delivery.sinks.payload import SizeLimit
 
 if TYPE_CHECKING:
     import aiohttp
 
+_HINTS = {
+    401: "check the token in sinks.webhook.url or headers",
+    403: "check the token in sinks.webhook.url or headers, and what it allows",
+    404: "check sinks.webhook.url",
+    405: "check sinks.webhook.url: the address does not accept POST",
+    407: "a proxy requires a login",
+    408: "the line is too slow for a message of this size, or the server is overloaded",
+    413: "the message exceeds the server's limit: lower sinks.webhook.max_bytes",
+    429: "too many requests: the server limits their rate",
+}
 _REJECTED = {400, 409, 413, 415, 422}  # caused by the message; other statuses concern the address, the token or the server
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 
@@ -47,17 +70,27 @@ class WebhookSink:
         self._config = config
         self._runner = asyncio.Runner()
         self._session: aiohttp.ClientSession | None = None
+        self._limit = SizeLimit("sinks.webhook.max_bytes", config.max_bytes)
 
     def send(self, message: Message, snapshot: Path | None) -> None:
         """Posts one message; see `Sink.send`."""
-        data = encode(message, snapshot if self._config.attach_snapshot else None, self._config.max_bytes)
-        status = self._runner.run(self._post(data, message.id))
+        data = self._limit.encode(message, snapshot if self._config.attach_snapshot else None)
+        status, retry_after_s = self._runner.run(self._post(data, message.id))
         if 200 <= status < 300:
+            self._limit.succeeded()
             return
+        reason = f"the webhook answered {status} to {len(data)} bytes"
+        if 300 <= status < 400:
+            reason += ": set sinks.webhook.url to the final address: redirects are not followed"
+        elif status in _HINTS:
+            reason += f": {_HINTS[status]}"
         if status in _REJECTED:
-            raise SinkRefused(f"the webhook answered {status}")
-        # a server may fail after it has processed the message
-        raise SinkFailed(f"the webhook answered {status}", outcome_unknown=status >= 500)
+            if status == 413:
+                self._limit.failed()
+            raise SinkRefused(reason, maybe_too_large=self._limit.attached)
+        # one that asks to wait may accept this message later; a server may fail after it has processed the message
+        busy = status == 429 or retry_after_s is not None
+        raise SinkFailed(reason, outcome_unknown=status >= 500, reached=not busy, retry_after_s=retry_after_s)
 
     def close(self) -> None:
         """Closes the HTTP session."""
@@ -65,21 +98,52 @@ class WebhookSink:
             self._runner.run(self._session.close())
         self._runner.close()
 
-    async def _post(self, data: bytes, message_id: str) -> int:
+    async def _post(self, data: bytes, message_id: str) -> tuple[int, float | None]:
+        """Returns the status, and the seconds that the server asks to wait."""
         import aiohttp  # takes a quarter of a second, and is only needed for a webhook
 
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._config.timeout_s))
+            total = self._config.timeout_s
+            # less for connecting than in all, to tell a server that is unreachable from one that is slow
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=total, sock_connect=0.8 * total))
         headers = {name: value.get_secret_value() for name, value in self._config.headers.items()}
         headers |= {"Content-Type": "application/json", "Idempotency-Key": message_id}
         url = self._config.url.get_secret_value()
         try:
             # a redirect could send the alert and the token to another host
             async with self._session.post(url, data=data, headers=headers, allow_redirects=False) as answer:
-                return answer.status
+                return answer.status, _seconds(answer.headers.get("Retry-After"))
+        except aiohttp.ConnectionTimeoutError as error:
+            raise SinkFailed("cannot connect to the webhook: no answer in time", outcome_unknown=False) from error
         except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or type(error.os_error).__name__
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):  # has no os_error
+                text = getattr(error.certificate_error, "verify_message", type(error.certificate_error).__name__)
+                reason = f"{text}: check its certificate, and the clock of the box"
+            else:
+                reason = error.os_error.strerror or type(error.os_error).__name__
             raise SinkFailed(f"cannot connect to the webhook: {reason}", outcome_unknown=False) from error
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise SinkFailed(
+                f"the webhook did not answer within {self._config.timeout_s:g} s: the server or the line is too slow for "
+                f"{len(data)} bytes: raise sinks.webhook.timeout_s, or lower max_bytes",
+                outcome_unknown=True,
+                reached=True,
+            ) from error
+        except aiohttp.ClientError as error:
             # the error text may contain the address
-            raise SinkFailed(f"the webhook did not answer: {type(error).__name__}", outcome_unknown=True) from error
+            reason = f"the webhook did not answer: {type(error).__name__}"
+            raise SinkFailed(reason, outcome_unknown=True, reached=True) from error
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Parses a Retry-After header, seconds or a date (RFC 9110, section 10.2.3); None if there is none, or an invalid one."""
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None

@@ -50,7 +50,7 @@ function showCamera(made, camera) {
   // requested only when the last image has arrived, so that a slow line is not flooded
   if (camera.number !== null && image.dataset.number !== number && image.complete) {
     image.dataset.number = number;
-    image.src = `/cameras/${encodeURIComponent(camera.name)}/live.jpg?n=${number}`;
+    image.src = `cameras/${encodeURIComponent(camera.name)}/live.jpg?n=${number}`;
   }
 }
 
@@ -89,13 +89,14 @@ function alertRow(alert) {
 function sinkRow(sink) {
   const row = element("li");
   row.append(element("span", `${sink.name} `, "name"), element("span", `${sink.waiting} waiting`, "quiet"));
+  if (sink.set_aside) row.append(element("span", `, ${sink.set_aside} not accepted and set aside`, "violation"));
   return row;
 }
 
 async function refresh() {
-  const answer = await fetch("/api/state");
+  const answer = await fetch("api/state");
   if (answer.status === 401) {
-    location.assign("/login");
+    location.assign("login");
     return;
   }
   const box = await answer.json();
