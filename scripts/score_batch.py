@@ -16,7 +16,7 @@ _root = Path()
 
 
 def init() -> None:
-    """Loads the model that --model names; photos are named from --root. Azure adds arguments of its own."""
+    """Loads the model of --model; images are named relative to --root. Azure adds arguments of its own."""
     global _detector, _root
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
@@ -26,6 +26,6 @@ def init() -> None:
 
 
 def run(mini_batch: Sequence[str]) -> list[str]:
-    """A line of JSON for each photo; Azure puts the lines of all mini-batches into one file."""
+    """Returns one line of JSON per file; Azure collects the lines of all mini-batches in one file."""
     assert _detector is not None
     return score_batch(_detector, mini_batch, _root)
