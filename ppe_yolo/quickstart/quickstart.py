@@ -65,9 +65,11 @@ def quickstart(
 
     console.rule("4 of 4: evaluating on images that were not trained on")
     checkpoint = run_dir / "checkpoints" / "best.ckpt"
-    evaluation = evaluate(load_detector(checkpoint), str(checkpoint), data, run_dir, class_map=class_map, console=console)
+    detector = load_detector(checkpoint)
+    evaluation = evaluate(detector, str(checkpoint), data, run_dir, class_map=class_map, console=console)
     metrics = evaluation.metrics
-    per_class = ", ".join(f"{name} {_percent(v['ap_50'])}" for name, v in metrics["per_class"].items())
+    shown = detector.contract.display_name
+    per_class = ", ".join(f"{shown(name)} {_percent(v['ap_50'])}" for name, v in metrics["per_class"].items())
     console.print(f"mAP@0.5 {_percent(metrics['map_50'])} ({per_class}), mAP@0.5:0.95 {_percent(metrics['map'])}")
     console.print("")
     for name, where in (
