@@ -391,7 +391,7 @@ def test_running_box_serves_page_to_many_slow_clients(tmp_path: Path, tiny_model
 
 
 def test_signal_handler_does_not_deadlock_with_main_thread() -> None:
-    """A handler that waits for a lock held by the main thread would wait for ever."""
+    """A handler that waits for a lock held by the main thread would never return."""
     program = """
 import os, signal, threading
 from ppe_edge.__main__ import stop_on_signals
