@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 MIN_ASPECT, MAX_ASPECT = 0.25, 4.0  # a mark beyond these is an error of the encoder
+SQUARE_TOLERANCE = 0.02  # marks such as 847/848 come from rounding; the least anamorphic format in use is 12/11
 COMB = 12  # grey levels by which a row must differ from both of its neighbours to count as another field
 
 
@@ -30,9 +31,10 @@ def upright(frame: VideoFrame, pixel_aspect: float) -> Image:
 
 
 def usable_aspect(marked: Fraction | None) -> float:
-    """Returns the pixel aspect of a stream; 1 if it is unmarked or marked with an impossible one."""
+    """Returns the pixel aspect of a stream; 1 if it is unmarked, practically square, or marked with an impossible one."""
     aspect = 1.0 if marked is None else float(marked)
-    return aspect if MIN_ASPECT <= aspect <= MAX_ASPECT else 1.0
+    is_square = abs(aspect - 1.0) <= SQUARE_TOLERANCE
+    return aspect if MIN_ASPECT <= aspect <= MAX_ASPECT and not is_square else 1.0
 
 
 def with_square_pixels(image: Image, pixel_aspect: float) -> Image:

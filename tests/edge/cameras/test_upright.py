@@ -52,9 +52,17 @@ def test_pixel_aspect_setting_overrides_mark_of_films_and_applies_to_folders(tmp
 
 
 @pytest.mark.parametrize(
-    ("marked", "used"), [(None, 1.0), (Fraction(0), 1.0), (Fraction(16, 11), 16 / 11), (Fraction(255), 1.0)]
+    ("marked", "used"),
+    [
+        (None, 1.0),
+        (Fraction(0), 1.0),
+        (Fraction(16, 11), 16 / 11),
+        (Fraction(10, 11), 10 / 11),
+        (Fraction(847, 848), 1.0),  # 848x480 as 16:9, rounded
+        (Fraction(255), 1.0),
+    ],
 )
-def test_usable_aspect_ignores_impossible_marks(marked: Fraction | None, used: float) -> None:
+def test_usable_aspect_ignores_impossible_and_rounded_marks(marked: Fraction | None, used: float) -> None:
     assert usable_aspect(marked) == used
 
 
