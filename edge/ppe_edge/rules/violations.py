@@ -32,8 +32,8 @@ class _Violation:
         track: Id of the head's track.
         zone: Name of the zone; None without zones.
         box_xyxy: Box of the head, pixels of the frame [4].
-        score: Score of the detection in the frame that completed the vote; it may be below the threshold, since a vote needs most
-            frames, not all.
+        score: Score of the detection in the frame that completed the vote. It may be below the threshold, since a vote needs
+            most frames, not all.
         label: Label of that detection.
         started: Time of the first positive vote, seconds.
     """
