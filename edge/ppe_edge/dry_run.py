@@ -11,12 +11,13 @@ from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import FOLDER_FPS, Kind, SourceConfig
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.sinks.jsonl import require_writable
-from ppe_edge.deployment import require_valid
+from ppe_edge.deployment import camera_rules, require_valid
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
-from ppe_edge.rules.violations import RuleConfig, ViolationMonitor
+from ppe_edge.rules.config import RuleConfig
 from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide
+from ppe_edge.rules.words import describe
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
 
@@ -50,6 +51,9 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
         else:
             result = f"FAILED, no frame within {TIMEOUT:.0f} s ({events.get(name, 'no answer')})"
         print(f"camera         {name}: {result}")
+        for rule_name, rule in settings.rules_of(name).items() if camera.enabled else ():
+            words = describe(rule, contract, settings.site.time_zone)
+            print(f"rule           {name}/{rule_name}: {words}, reported after {describe_delay(camera, rule)}")
     missing = settings.live_cameras.keys() - first.keys()
     sinks = [name for name in type(settings.sinks).model_fields if getattr(settings.sinks, name) is not None]
     jsonl, web = settings.sinks.jsonl, settings.web
@@ -72,12 +76,11 @@ def _describe(frame: Frame, detector: EdgeDetector, settings: EdgeSettings, came
     contract = detector.contract
     height, width = frame.image.shape[:2]
     detections = detector.detect([frame.image])[0]
-    thresholds = np.array(ViolationMonitor(settings.rule_of(camera), contract).thresholds)
+    thresholds = np.array(camera_rules(settings, contract, camera).thresholds)
     labels = detections.labels[detections.scores >= thresholds[detections.labels]]
     counts = zip(np.bincount(labels, minlength=len(thresholds)), contract.class_names, strict=True)
     heads = ", ".join(f"{count} {contract.display_name(name)}" for count, name in counts)
-    delay = describe_delay(settings.cameras[camera], settings.rule_of(camera))
-    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds; a violation is reported after {delay}"
+    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds"
 
 
 def describe_delay(camera: SourceConfig, rule: RuleConfig) -> str:

@@ -18,7 +18,7 @@ from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.sinks import build_sinks
-from ppe_edge.deployment import Deployment
+from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
@@ -26,7 +26,6 @@ from ppe_edge.model.store import ModelStore
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
-from ppe_edge.rules.tracker import Tracker
 from ppe_edge.rules.votes import frames_to_decide
 from ppe_edge.telemetry import CameraFigures, Collected, Telemetry
 
@@ -256,12 +255,10 @@ class Runtime:
                 self.telemetry.observe("record", time.perf_counter() - start)
 
     def _make_pipeline(self, deployment: Deployment, name: str) -> Pipeline:
-        settings, before = deployment.settings, self.pipelines.get(name)
-        keeps_tracks = before is not None and settings.tracker == self.settings.tracker  # then heads keep their ids
+        settings = deployment.settings
         return Pipeline(
             camera=name,
-            tracker=before.tracker if before is not None and keeps_tracks else Tracker(settings.tracker),
-            rule=settings.rule_of(name),
+            rules=camera_rules(settings, deployment.model.contract, name),
             snapshot=settings.snapshot,
             model=deployment.model,
             submit=self._alerts.submit,
@@ -277,7 +274,7 @@ class Runtime:
         self.telemetry.set_model(reference.name, reference.sha256)
 
     def _watch_rate(self, name: str) -> None:
-        required = required_rate(self.settings.cameras[name], self.settings.rule_of(name))
+        required = max(required_rate(self.settings.cameras[name], rule) for rule in self.settings.rules_of(name).values())
         self._meters.setdefault(name, RateMeter())
         if name not in self._watches or self._watches[name].required != required:
             self._watches[name] = RateWatch(required)
@@ -298,7 +295,7 @@ class Runtime:
                 continue
             detail = f"{rate:.2g} frames per second are processed, at least {watch.required:.2g} needed"
             if watch.is_low:
-                frames = frames_to_decide(self.settings.rule_of(name), rate)
+                frames = max(frames_to_decide(rule, rate) for rule in self.settings.rules_of(name).values())
                 cause = "the box is too slow for its cameras" if drops else "the camera delivers no more"
                 detail += f" ({cause}); a violation is reported after {frames} frames, {frames / rate:.2g} s"
             kind: EventKind = "slow" if watch.is_low else "rate_restored"

@@ -93,11 +93,11 @@ def row(message: Message, contract: ModelContract) -> dict[str, Any]:
     match message:
         case Alert():
             camera, zone, score = message.camera, message.zone, message.score
-            what = f"alert: {contract.display_name(message.class_name)}"
+            what = f"{_severity(message)}alert: {contract.display_name(message.class_name)}{_rule(message)}"
         case AlertClosed():
             camera, zone, duration = message.camera, message.zone, message.duration_s
             ended = "ended" if message.end == "seen" else "end not seen"
-            what = f"{ended}: {contract.display_name(message.class_name)}"
+            what = f"{ended}: {contract.display_name(message.class_name)}{_rule(message)}"
         case CameraEventMessage():
             camera, what = message.camera, f"{message.event} {message.detail}".strip()
         case StorageEvent():
@@ -110,3 +110,11 @@ def row(message: Message, contract: ModelContract) -> dict[str, Any]:
         "score": score,
         "duration": duration,
     }
+
+
+def _rule(message: Alert | AlertClosed) -> str:
+    return "" if message.rule is None else f" ({message.rule})"
+
+
+def _severity(message: Alert) -> str:
+    return "" if message.severity in (None, "warning") else f"{message.severity} "

@@ -153,7 +153,7 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     assert text_of(browser, "#cameras .violation") == ""
     site.colour[0] = RED
     until(browser, lambda: colour()[0] > colour()[1] + 50)  # the image is refreshed
-    until(browser, lambda: text_of(browser, "#cameras .violation") == "1 without helmet")
+    until(browser, lambda: text_of(browser, "#cameras .violation") == "1 violation")
     alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: bare head"]])
     assert len(alert) == 1 and 0.7 < float(alert[0][3]) < 0.9  # red beyond blue: 210 of 255
     site.colour[0] = GREEN

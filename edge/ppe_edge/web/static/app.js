@@ -42,7 +42,7 @@ function showCamera(made, camera) {
   if (camera.age !== null) details.push(`${camera.age.toFixed(1)} s ago`);
   if (camera.reconnects) details.push(`reconnects: ${camera.reconnects}`);
   caption.replaceChildren(element("span", camera.name, "name"), state(camera.state));
-  if (camera.violations) caption.append(element("span", `${camera.violations} without helmet`, "violation"));
+  if (camera.violations) caption.append(element("span", `${camera.violations} ${camera.violations === 1 ? "violation" : "violations"}`, "violation"));
   if (camera.slow) caption.append(element("span", `too slow, ${camera.required_rate.toFixed(1)} frames per s needed`, "violation"));
   caption.append(element("span", details.join(", "), "quiet"));
   const image = made.querySelector("img");
