@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from ppe_edge.cameras.sources import SourceConfig
+from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig
 from ppe_edge.errors import EdgeError
@@ -130,6 +131,7 @@ class EdgeSettings(BaseSettings):
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
+    compliance: ComplianceConfig = Field(default_factory=ComplianceConfig, description="Compliance over time.")
     outbox: OutboxConfig = Field(default_factory=OutboxConfig, description="Storage of messages until they are delivered.")
     sinks: SinksConfig = Field(default_factory=SinksConfig, description="Destinations of alerts.")
     twin: TwinConfig = Field(default_factory=TwinConfig, description="Remote control through IoT Hub.")
@@ -148,6 +150,8 @@ class EdgeSettings(BaseSettings):
             scheduled = next((self.key_of(name, rule) for rule, config in rules.items() if config.has_schedule), None)
             if scheduled is not None and self.site.time_zone is None:
                 raise ValueError(f"site.time_zone: is missing, the schedule of {scheduled} needs one, such as Europe/Berlin")
+        if self.compliance.report == "shift" and not self.site.shifts:
+            raise ValueError("site.shifts: is missing, compliance.report: shift needs shifts, such as early: 06:00-14:00")
         return self
 
     @property

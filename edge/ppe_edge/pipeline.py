@@ -1,7 +1,7 @@
 """The processing of one camera's frames after the model: tracks, violations, alerts."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol, TypedDict
@@ -13,6 +13,7 @@ from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, 
 from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, possible_heads
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY, Severity
+from ppe_edge.rules.tally import CountedTrack
 from ppe_edge.rules.violations import ViolationEnded, ViolationStarted
 from ppe_edge.telemetry import Telemetry
 from ppe_yolo.core.contract import ModelContract
@@ -25,6 +26,9 @@ class Model:
 
     contract: ModelContract
     reference: ModelReference
+
+
+Count = Callable[[str, Sequence[CountedTrack], float], None]
 
 
 class _Version2(TypedDict, total=False):
@@ -50,6 +54,7 @@ class Pipeline:
         model: The model that produces the detections.
         submit: Takes alerts and the messages that close them, in order.
         telemetry: Counts frames, and times the stages.
+        count: Takes the camera, the tracks that have ended, and the correction of their times.
 
     Attributes:
         view: The latest frame with its tracks; None before the first.
@@ -65,6 +70,7 @@ class Pipeline:
         model: Model,
         submit: SubmitAlert,
         telemetry: Telemetry,
+        count: Count = lambda camera, counted, correction: None,
     ) -> None:
         self.camera = camera
         self.view: View | None = None
@@ -74,6 +80,7 @@ class Pipeline:
         self._model = model
         self._submit = submit
         self._telemetry = telemetry
+        self._count = count
         self._clocks: dict[str, tuple[float, bool]] = {}  # violation -> correction and certainty of its alert's time
         self._alarmed: frozenset[int] = frozenset()  # rebuilt only when a violation starts or ends
         self._processed = telemetry.processed.labels(camera)  # looked up once, not for every frame
@@ -111,6 +118,7 @@ class Pipeline:
             alarmed=self._alarmed,
         )
         self._report(changes, self.view)
+        self._report_counted(frame.correction)
         self._processed.inc()
 
     def _follow_resolution(self, frame: Frame) -> None:
@@ -128,6 +136,15 @@ class Pipeline:
         """Closes all open alerts: the camera is no longer monitored."""
         if self.view is not None:
             self._report(self._rules.close(), self.view)
+            self._report_counted(self.view.frame.correction)
+
+    def counted_now(self) -> tuple[str, list[CountedTrack], float]:
+        """Returns the camera, the tracks that have not ended as they would count now, and the correction of their times."""
+        return self.camera, self._rules.counted_now(), 0.0 if self.view is None else self.view.frame.correction
+
+    def _report_counted(self, correction: float) -> None:
+        if counted := self._rules.take_counted():
+            self._count(self.camera, counted, correction)
 
     def open_violations(self) -> dict[str, float]:
         """Returns when each open violation was last seen, in UTC epoch seconds."""

@@ -12,6 +12,9 @@ from typing import TypeVar
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.rate import RateMeter, RateWatch, required_rate
+from ppe_edge.clock import is_set
+from ppe_edge.compliance.archive import ComplianceArchive
+from ppe_edge.compliance.recorder import WRITE_INTERVAL, ComplianceRecorder
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
@@ -86,6 +89,7 @@ class Runtime:
         self._beat = self.started_at  # when the processing loop made its last turn
         self._alerts = AlertWriter(self.outbox, self.telemetry)
         self._deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in sinks.items()]
+        self.compliance = ComplianceRecorder(settings.compliance, settings.state_dir, self._send_compliance_report)
         self._mailbox = FrameMailbox()
         self._record = None if record is None else make_folder(record)
         self._recorders: dict[str, Recorder] = {}
@@ -121,6 +125,7 @@ class Runtime:
     def start(self) -> None:
         """Starts the threads; returns at once."""
         self._alerts.start()
+        self.compliance.start()
         for delivery in self._deliveries:
             delivery.start()
         for name in self.pipelines:
@@ -263,7 +268,23 @@ class Runtime:
             model=deployment.model,
             submit=self._alerts.submit,
             telemetry=self.telemetry,
+            count=self.compliance.add,
         )
+
+    def compliance_archive(self) -> ComplianceArchive:
+        """Returns the figures of compliance in the periods of the running configuration."""
+        return ComplianceArchive(self.compliance.store, self.settings.site.zone, self.settings.site.shifts)
+
+    def _send_compliance_report(self) -> None:
+        """Sends the report of the latest period if that is due; runs in the recorder's thread."""
+        unit, now = self.settings.compliance.report, time.time()
+        if unit is None or not is_set(now):
+            return
+        archive = self.compliance_archive()
+        report = archive.due_report(unit, now)
+        if report is not None:
+            self.outbox.put(report)
+            archive.note_reported(report)
 
     def _make_sampler(self, deployment: Deployment) -> Sampler:
         settings = deployment.settings
@@ -321,6 +342,7 @@ class Runtime:
         faults = 0
         next_note = self.started_at + NOTE_INTERVAL
         next_check = self.started_at + RATE_INTERVAL
+        next_count = self.started_at + WRITE_INTERVAL
         try:
             while not self._stopping.is_set():
                 self._beat = time.monotonic()
@@ -330,6 +352,9 @@ class Runtime:
                 if self._beat >= next_check:
                     next_check = self._beat + RATE_INTERVAL
                     self._check_rates()
+                if self._beat >= next_count:
+                    next_count = self._beat + WRITE_INTERVAL
+                    self.compliance.write_soon([pipeline.counted_now() for pipeline in self.pipelines.values()])
                 while not self._actions.empty():
                     self._actions.get()()
                 frames = self._mailbox.take(self.settings.batch, 0.1)
@@ -368,6 +393,7 @@ class Runtime:
         try:
             for pipeline in self.pipelines.values():
                 pipeline.close()
+            self.compliance.stop(GRACE / 5)
             for recorder in self._recorders.values():
                 recorder.close()
         except Exception:

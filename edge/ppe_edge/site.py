@@ -5,6 +5,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ppe_edge.rules.schedule import check_week
+
 
 class SiteConfig(BaseModel):
     """What all cameras of the box have in common."""
@@ -14,6 +16,17 @@ class SiteConfig(BaseModel):
     time_zone: str | None = Field(
         None, description="Time zone of schedules and reports by its IANA name, such as Europe/Berlin; required by a schedule."
     )
+
+    shifts: dict[str, str] = Field(
+        default_factory=dict, description="Shifts of every day, for compliance: name -> times, such as 06:00-14:00."
+    )
+
+    @field_validator("shifts")
+    @classmethod
+    def _apart(cls, shifts: dict[str, str]) -> dict[str, str]:
+        if shifts:
+            check_week([f"daily {times}" for times in shifts.values()])
+        return shifts
 
     @field_validator("time_zone")
     @classmethod

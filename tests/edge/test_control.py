@@ -45,13 +45,17 @@ NEW_VALUES: dict[str, Any] = {
     "cameras.gate.rules": {"lane": {"severity": "critical"}},
     "rules": {"lane": {"severity": "critical"}},
     "site.time_zone": "Asia/Tokyo",
+    "site.shifts": {"early": "06:00-14:00"},
+    "compliance.enabled": False,
+    "compliance.keep_days": 5,
+    "compliance.report": "day",
     **{
         f"{place}.{name}": value
         for place in ("rule", "cameras.gate.rule")
         for name, value in {
-            "enabled": True,
+            "enabled": False,
             "violation_class": "helmet",
-            "compliant_classes": ["none"],
+            "compliant_classes": ["helmet"],
             "inside": "helmet",
             "without": "helmet",
             "worn_at": "head",
@@ -124,6 +128,10 @@ NEW_VALUES: dict[str, Any] = {
 COMPANIONS: dict[str, dict[str, Any]] = {
     "model.url": {"model.sha256": NEW_VALUES["model.sha256"]},
     "model.sha256": {"model.url": NEW_VALUES["model.url"]},
+    "rule.enabled": {"rules": {"lane": {"enabled": True}}},
+    "cameras.gate.rule.enabled": {"cameras.gate.rules": {"lane": {"enabled": True}}},
+    **{f"{place}.schedule": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
+    **{f"{place}.exceptions": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
     "cameras.gate.zones": {"cameras.gate.rule": {"zones": ["door"]}},
     "sinks.mqtt.cert_file": {"sinks.mqtt.key_file": "key.pem"},
     "sinks.mqtt.key_file": {"sinks.mqtt.cert_file": "cert.pem"},

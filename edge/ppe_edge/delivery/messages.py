@@ -148,7 +148,30 @@ class StorageEvent(_Message):
     detail: str = ""
 
 
-Message = Alert | AlertClosed | CameraEventMessage | StorageEvent
+class ComplianceFigure(_Strict):
+    """Tracked objects of one camera, rule and zone; each counts once, by most of its frames."""
+
+    camera: str
+    rule: str
+    zone: str | None = None
+    compliant: int = Field(ge=0, description="Tracked objects without violation, such as heads with helmet.")
+    violations: int = Field(ge=0, description="Tracked objects with violation, such as bare heads.")
+
+
+class ComplianceReport(_Message):
+    """The figures of a day or a shift. Sent only if `compliance.report` is set. Kind of version 2."""
+
+    kind: Literal["compliance_report"] = "compliance_report"
+    schema_version: Literal[1, 2] = 2
+    period: Literal["day", "shift"]
+    shift: str | None = Field(default=None, description="Name of the shift; null for a day.")
+    started: UtcTime = Field(description="Start of the period.")
+    ended: UtcTime = Field(description="End of the period.")
+    figures: tuple[ComplianceFigure, ...]
+    html: str = Field(description="The report as one HTML page, to be read or printed.")
+
+
+Message = Alert | AlertClosed | CameraEventMessage | StorageEvent | ComplianceReport
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 

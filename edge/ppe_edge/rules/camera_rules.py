@@ -13,6 +13,7 @@ from ppe_edge.rules.association import are_inside, have_one
 from ppe_edge.rules.config import RuleConfig, Severity
 from ppe_edge.rules.groups import tracked_classes
 from ppe_edge.rules.schedule import Schedule
+from ppe_edge.rules.tally import CountedTrack
 from ppe_edge.rules.tracker import Track, Tracker, TrackerConfig
 from ppe_edge.rules.violations import ViolationEnded, ViolationMonitor, ViolationStarted
 from ppe_yolo.core.contract import ModelContract
@@ -136,7 +137,7 @@ class CameraRules:
                 changes += part.monitor.close()
                 continue
             tracks = self._tracks[part.group]
-            changes += part.monitor.update(tracks, frame_size, now, self._cleared(part.rule, tracks, detections))
+            changes += part.monitor.update(tracks, frame_size, now, *self._associate(part.rule, tracks, detections))
         return changes
 
     def rescale(self, x: float, y: float) -> None:
@@ -158,22 +159,32 @@ class CameraRules:
         """Returns the ids of the tracks with open violations."""
         return frozenset().union(*(part.monitor.alarmed_tracks() for part in self._parts.values()))
 
+    def take_counted(self) -> list[CountedTrack]:
+        """Returns the tracks that have ended since the last call, as they count for each rule."""
+        return [counted for part in self._parts.values() for counted in part.monitor.take_counted()]
+
+    def counted_now(self) -> list[CountedTrack]:
+        """Returns the tracks that have not ended, as they would count now for each rule."""
+        return [counted for part in self._parts.values() for counted in part.monitor.counted_now()]
+
     def close(self) -> list[ViolationEnded]:
         """Ends all open violations, since the camera is no longer monitored."""
         return [ended for part in self._parts.values() for ended in part.monitor.close()]
 
-    def _cleared(self, rule: RuleConfig, tracks: Sequence[Track], detections: Detections) -> frozenset[int]:
-        """Returns the ids of the tracks that `inside` or `without` clears of the violation in this frame."""
+    def _associate(
+        self, rule: RuleConfig, tracks: Sequence[Track], detections: Detections
+    ) -> tuple[frozenset[int], frozenset[int]]:
+        """Returns the ids of the tracks that `inside` ignores in this frame, and of those that `without` clears."""
         seen = [track for track in tracks if track.seen]
         if not seen or (rule.inside is None and rule.without is None):
-            return frozenset()
-        boxes = np.stack([track.box_xyxy for track in seen])
-        cleared = np.zeros(len(seen), dtype=np.bool_)
+            return frozenset(), frozenset()
+        boxes, ids = np.stack([track.box_xyxy for track in seen]), np.array([track.id for track in seen])
+        outside, cleared = np.zeros((2, len(seen)), dtype=np.bool_)
         if rule.inside is not None:
-            cleared |= ~are_inside(boxes, self._boxes_of(rule.inside, detections))
+            outside = ~are_inside(boxes, self._boxes_of(rule.inside, detections))
         if rule.without is not None:
-            cleared |= have_one(boxes, self._boxes_of(rule.without, detections), rule.worn_at)
-        return frozenset(track.id for track, is_cleared in zip(seen, cleared, strict=True) if is_cleared)
+            cleared = have_one(boxes, self._boxes_of(rule.without, detections), rule.worn_at)
+        return frozenset(ids[outside].tolist()), frozenset(ids[cleared].tolist())
 
     def _boxes_of(self, class_name: str, detections: Detections) -> NDArray[np.float32]:
         """Returns the boxes [N, 4] of the detections of a class that reach its alarm threshold."""

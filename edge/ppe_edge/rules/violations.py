@@ -19,6 +19,7 @@ from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.rules.config import RuleConfig as RuleConfig
 from ppe_edge.rules.cooldown import Cooldown
 from ppe_edge.rules.geometry import is_inside
+from ppe_edge.rules.tally import CountedTrack, Tallies
 from ppe_edge.rules.tracker import Track
 from ppe_edge.rules.votes import STRETCH_FRAMES, VoteWindow
 from ppe_yolo.core.contract import ModelContract
@@ -128,6 +129,7 @@ class ViolationMonitor:
         self._rule, self._name = rule, name
         self._label = contract.class_names.index(rule.violation_class)
         self._heads: dict[int, _Head] = {}  # by track
+        self._tallies, self._counted = Tallies(name), list[CountedTrack]()
         self._cooldown = Cooldown(rule.cooldown_s)
         self._since = math.inf  # time of the first frame
         self._frame_times: deque[float] = deque(maxlen=STRETCH_FRAMES)
@@ -148,6 +150,7 @@ class ViolationMonitor:
         self._cooldown.take_over(before._cooldown, same_tracks)
         if not same_tracks:
             return
+        self._tallies.take_over(before._tallies)
         for track, head in list(before._heads.items()):
             if head.open is not None:
                 del before._heads[track]
@@ -156,7 +159,12 @@ class ViolationMonitor:
                 self._heads[track] = replace(head, votes=VoteWindow(self._rule), open=violation)
 
     def update(
-        self, tracks: Sequence[Track], frame_size: tuple[int, int], now: float, cleared: Collection[int] = ()
+        self,
+        tracks: Sequence[Track],
+        frame_size: tuple[int, int],
+        now: float,
+        ignored: Collection[int] = (),
+        cleared: Collection[int] = (),
     ) -> list[ViolationStarted | ViolationEnded]:
         """Evaluates the next frame.
 
@@ -164,18 +172,21 @@ class ViolationMonitor:
             tracks: All tracks, as `Tracker.update` returns them.
             frame_size: (height, width), pixels.
             now: Time of the frame, seconds.
-            cleared: Ids of tracks that are no violation in this frame, whatever their class.
+            ignored: Ids of tracks that do not count in this frame.
+            cleared: Ids of tracks that are compliant in this frame, whatever their class.
 
         Returns:
             The violations that end, then those that start.
         """
         self._since = min(self._since, now)
         self._frame_times.append(now)
-        ended, started = self._end_lost({t.id for t in tracks}), []
+        present = {t.id for t in tracks}
+        ended, started = self._end_lost(present), []
+        self._counted += self._tallies.end(present)
         for track in tracks:
             if not track.seen:
                 continue
-            head = self._vote(track, frame_size, now, track.id not in cleared)
+            head = self._vote(track, frame_size, now, track.id in ignored, track.id in cleared)
             observed = now - max(head.first_seen, self._since)
             if head.open is not None:
                 if head.votes.decides(False, observed):
@@ -206,16 +217,26 @@ class ViolationMonitor:
         """Ends all open violations, since the rule no longer applies. Cool-downs continue, in case that it applies again."""
         ended = [replace(self._end(head), stopped=True) for head in self._heads.values() if head.open is not None]
         self._heads.clear()
+        self._counted += self._tallies.end(set())
         self._since = math.inf
         self._frame_times.clear()
         return ended
+
+    def take_counted(self) -> list[CountedTrack]:
+        """Returns the tracks that have ended since the last call, as they count for compliance."""
+        counted, self._counted = self._counted, []
+        return counted
+
+    def counted_now(self) -> list[CountedTrack]:
+        """Returns the tracks that have not ended, as they would count now."""
+        return self._tallies.current()
 
     def _end_lost(self, present: set[int]) -> list[ViolationEnded]:
         """Ends the violations of tracks that are no longer present."""
         lost = [self._heads.pop(track) for track in list(self._heads) if track not in present]
         return [self._end(head) for head in lost if head.open is not None]
 
-    def _vote(self, track: Track, frame_size: tuple[int, int], now: float, counts: bool) -> _Head:
+    def _vote(self, track: Track, frame_size: tuple[int, int], now: float, ignored: bool, cleared: bool) -> _Head:
         """Adds the vote of this frame; returns the head."""
         head = self._heads.get(track.id)
         if head is None:
@@ -227,7 +248,10 @@ class ViolationMonitor:
             )
         threshold = self.threshold * (self._rule.hysteresis if head.open is not None else 1.0)
         is_in_zone, zone = self._zone_of(track.box_xyxy, frame_size)
-        positive = counts and is_in_zone and track.label == self._label and track.score >= threshold
+        counts, has_class = is_in_zone and not ignored, track.label == self._label and not cleared
+        positive = counts and has_class and track.score >= threshold
+        if counts and track.score >= self.thresholds[track.label]:
+            self._tallies.add(track.id, now, zone, has_class)
         head.votes.add(now, positive, self._frame_times[0])
         head.box_xyxy = track.box_xyxy
         self._cooldown.observe(track.id, track.box_xyxy, now)
