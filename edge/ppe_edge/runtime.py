@@ -70,7 +70,7 @@ class Runtime:
         self.deployment = Deployment(settings, detector)
         self.deployment.require_valid()
         self.hub = HubConnection() if settings.twin.enabled or settings.sinks.iothub is not None else None
-        sinks = build_sinks(settings.sinks, self.hub)
+        sinks = build_sinks(settings.sinks, self.hub, self._topology)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         self.telemetry = Telemetry(
             Collected(
@@ -270,6 +270,11 @@ class Runtime:
             telemetry=self.telemetry,
             count=self.compliance.add,
         )
+
+    def _topology(self) -> dict[str, list[str]]:
+        """Returns the cameras and their rules."""
+        settings = self.settings
+        return {name: list(settings.rules_of(name)) for name in settings.live_cameras}
 
     def compliance_archive(self) -> ComplianceArchive:
         """Returns the figures of compliance in the periods of the running configuration."""

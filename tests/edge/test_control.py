@@ -109,6 +109,7 @@ NEW_VALUES: dict[str, Any] = {
     "sinks.mqtt.timeout_s": 5,
     "sinks.mqtt.attach_snapshot": True,
     "sinks.mqtt.max_bytes": 5000,
+    "sinks.mqtt.home_assistant": "homeassistant",
     "sinks.webhook.url": "http://127.0.0.1:9/x",
     "sinks.webhook.headers": {"a": "b"},
     "sinks.webhook.timeout_s": 5,
@@ -161,6 +162,8 @@ def set_in(document: dict[str, Any], setting: str, value: Any) -> None:
 def user_of(runtime: Runtime, setting: str) -> object:
     """The part of the running box that uses a setting, which must be replaced or show the new value."""
     match setting.split("."):
+        case ["site", "shifts"]:
+            return runtime.settings.site.shifts
         case ["model", *_]:
             return runtime.detector
         case ["cameras", "gate", name, *_] if name not in ("rule", "rules", "zones"):

@@ -31,6 +31,7 @@ class MqttConnection:
         login: User name and password, None for an anonymous connection.
         tls: TLS settings, None for an unencrypted connection.
         timeout_s: Timeout of the broker's answer and of each confirmation.
+        will: Topic and payload that the broker publishes, retained, when the connection is lost.
 
     Raises:
         SinkFailed: The broker is unreachable, or rejects the connection.
@@ -43,6 +44,7 @@ class MqttConnection:
         login: tuple[str, str | None] | None,
         tls: ssl.SSLContext | None,
         timeout_s: float,
+        will: tuple[str, bytes] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
@@ -56,6 +58,8 @@ class MqttConnection:
         self._client.on_publish = self._on_publish
         if tls is not None:
             self._client.tls_set_context(tls)
+        if will is not None:
+            self._client.will_set(*will, qos=1, retain=True)
         if login is not None:
             self._client.username_pw_set(*login)
         self._thread = threading.Thread(target=self._loop, name="mqtt", daemon=True)
@@ -86,14 +90,19 @@ class MqttConnection:
             "be unknown to the broker), and whether the port expects TLS"
         )
 
-    def publish(self, topic: str, data: bytes) -> None:
+    def publish(self, topic: str, data: bytes, retain: bool = False) -> None:
         """Publishes with quality of service 1.
+
+        Args:
+            topic: The topic.
+            data: The payload.
+            retain: Whether the broker keeps it for later subscribers.
 
         Raises:
             SinkFailed: The broker did not confirm in time. This connection must not be used again.
         """
         try:
-            info = self._client.publish(topic, data, qos=1)
+            info = self._client.publish(topic, data, qos=1, retain=retain)
         except OSError as error:  # paho writes in this thread, and the broker has just died
             self.alive = False
             raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True) from error
