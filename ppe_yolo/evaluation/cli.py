@@ -66,17 +66,29 @@ def evaluate(
         typer.Option(min=0, help="As in fit; for --split val if the model does not record its validation images."),
     ] = None,
 ) -> None:
-    """Measures a model on a split: metrics.json, detections.json, a plot and drawn images, by domain and size of head."""
+    """Measures a model on a split: metrics.json, detections.json, a plot and drawn images, by domain and size of head.
+
+    Instead of a model, it also takes the detections of any other detector: a .json file of COCO results, whose image_id or
+    file_name is the name of the image, and whose category_id counts from 1 in the order of the class map.
+    """
     require_torch()
+    from ppe_yolo.data.class_map import load_class_map
     from ppe_yolo.evaluation.domains import parse_data
     from ppe_yolo.evaluation.evaluate import evaluate as run
+    from ppe_yolo.evaluation.recorded import RecordedDetections
+    from ppe_yolo.inference.detector import Detector
     from ppe_yolo.inference.loading import load_detector
 
-    detector = load_detector(model, device=device, tiles=tiles)
+    specs = parse_data(data, class_map)
+    detector: Detector | RecordedDetections
+    if model.suffix.lower() == ".json":
+        detector = RecordedDetections(model, load_class_map(specs[0].class_map))
+    else:
+        detector = load_detector(model, device=device, tiles=tiles)
     metrics = run(
         detector,
         str(model),
-        parse_data(data, class_map),
+        specs,
         out,
         split=split,
         on_error=on_error,
