@@ -11,6 +11,7 @@ from ppe_yolo.options import (
     ModelArgument,
     OutOption,
     TilesOption,
+    ValFractionOption,
     out_console,
     require_torch,
 )
@@ -57,14 +58,8 @@ def evaluate(
             "--robustness", help="Also measure under image corruptions (blur, night, rain, fog, ...): eight times the work."
         ),
     ] = False,
-    val_fraction: Annotated[
-        float | None,
-        typer.Option("--val-fraction", help="As in fit; for --split val if the model does not record its validation images."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="As in fit; for --split val if the model does not record its validation images."),
-    ] = None,
+    val_fraction: ValFractionOption = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="As in fit, for the same purpose.")] = None,
 ) -> None:
     """Measures a model on a split: metrics.json, detections.json, a plot and drawn images, by domain and size of head.
 
