@@ -175,3 +175,50 @@ def test_cooldown_belongs_to_rule() -> None:
     for name in ("none", "helmet", "none"):
         watch.show(detections((name, HEAD)), 2)
     assert [rule for _, rule, kind in watch.seen if kind == "started"] == ["short", "long", "short"]
+
+
+def test_new_tracker_does_not_reuse_ids() -> None:
+    rules = {"a": RuleConfig(**TWO, violation_class="none")}
+    watch = Watch(CameraRules(rules, CONTRACT, TrackerConfig()))
+    watch.show(detections(("none", HEAD)))
+    new = CameraRules(rules, CONTRACT, TrackerConfig(keep_s=2.0))
+    new.continue_from(watch.rules)
+    watch.rules = new
+    watch.show(detections(("none", HEAD)))
+    assert watch.tracks == [2]
+
+
+def test_head_is_observed_anew_when_schedule_starts_again() -> None:
+    """By time: one second of observation, which the time before the pause does not shorten."""
+    rule = {"violation_class": "none", "seconds": 1.0, "frames": 3, "of": 4, "cooldown_s": 0}
+    watch = Watch(rules_of({"morning": {**rule, "schedule": "Fri 06:00-12:00"}}, zone=BERLIN), FRIDAY_NOON - 3600)
+    watch.show(detections(("none", HEAD)), 12)
+    watch.wall = FRIDAY_NOON
+    watch.show(detections(("none", HEAD)), 2)
+    watch.wall = FRIDAY_NOON - 3600
+    watch.show(detections(("none", HEAD)), 12)
+    assert watch.seen == [(10, "morning", "started"), (12, "morning", "stopped"), (24, "morning", "started")]
+
+
+def test_track_counts_once_when_rule_changes() -> None:
+    old = rules_of({"a": {**TWO, "violation_class": "none"}})
+    watch = Watch(old)
+    watch.show(detections(("none", HEAD)), 4)
+    new = rules_of({"a": {**TWO, "violation_class": "none", "cooldown_s": 5}})
+    new.continue_from(old)
+    old.close()
+    watch.rules = new
+    watch.show(detections(("helmet", HEAD)), 3)
+    new.close()
+    assert old.take_counted() == []
+    [counted] = new.take_counted()
+    assert counted.is_violation and counted.rule == "a"  # four frames of seven
+
+
+def test_vest_counts_as_compliant_and_objects_outside_do_not_count() -> None:
+    watch = Watch(rules_of({"bare_head": BARE_HEAD, "no_vest": NO_VEST}))
+    far = (400, 98, 430, 130)
+    watch.show(detections(("person", PERSON), ("vest", VEST), ("helmet", HEAD), ("none", far)), 3)
+    watch.rules.close()
+    counted = {(c.rule, c.is_violation) for c in watch.rules.take_counted()}
+    assert counted == {("bare_head", False), ("no_vest", False)}
