@@ -11,9 +11,10 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 COMPATIBILITY = (
     "A later version adds fields and kinds of messages; it never changes or removes one. A message has the lowest version that "
-    "has all its fields. A box whose edge.yaml names no `rules` sends version 1 only: a consumer of version 1 needs no change. "
-    "Before you name rules, let the consumer accept `schema_version` 2, and let it ignore fields that it does not know or read "
-    "`rule` and `severity`. A message without them is of the rule `default` and of severity `warning`."
+    "has all its fields. A box without `rules`, `severity` and `compliance.report` in its settings sends version 1 only: a "
+    "consumer of version 1 needs no change. Before you set one of them, let the consumer accept `schema_version` 2, and let it "
+    "ignore fields and kinds that it does not know or read `rule` and `severity`. A message without them is of the rule "
+    "`default` and of severity `warning`."
 )
 SCHEMA_FILE = Path(__file__).with_name("alert.schema.json")
 

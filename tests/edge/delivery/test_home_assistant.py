@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,15 @@ def test_running_box_switches_rule_on_and_off(
         states = [payload for topic, payload in receiver.messages if topic == "site/box7/gate/default"]
     assert states == [b"OFF", b"ON", b"OFF"]
     assert latest(receiver)["site/box7/gate/connected"] == b"OFF"  # the film has ended
+
+
+@needs_mosquitto
+def test_close_does_not_wait_for_frozen_broker(broker: Broker) -> None:
+    sink = MqttSink(MqttSinkConfig(**settings(broker, timeout_s=60)), lambda: {"gate": ["lane"]})
+    sink.idle()
+    broker.freeze()
+    closing = threading.Thread(target=sink.close, daemon=True)
+    closing.start()
+    closing.join(20.0)  # a confirmation would be waited for 60 s
+    broker.thaw()
+    assert not closing.is_alive()

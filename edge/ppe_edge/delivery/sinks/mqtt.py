@@ -13,7 +13,6 @@ Messages are not retained, so a subscriber that connects later gets no old alert
 connected and also keeps the topics of `ppe_edge.delivery.sinks.home_assistant` up to date.
 """
 
-import contextlib
 import logging
 import ssl
 import time
@@ -203,10 +202,7 @@ class MqttSink:
     def close(self) -> None:
         """Disconnects."""
         if self._connection is not None:
-            if self._home is not None and self._connection.alive:
-                with contextlib.suppress(SinkFailed):  # then the broker publishes the will
-                    self._connection.publish(self._home.availability, OFFLINE, retain=True)
-            self._connection.close()
+            self._connection.close(None if self._home is None else (self._home.availability, OFFLINE))
             self._connection = None
 
 

@@ -3,6 +3,7 @@
 After a reconnection, paho would resend messages in flight, and a receiver could not tell such a copy from the original.
 """
 
+import contextlib
 import ssl
 import threading
 import time
@@ -113,9 +114,16 @@ class MqttConnection:
         reason = f"no confirmation within {self._timeout_s:g} s" if self.alive else "the connection was lost"
         raise SinkFailed(reason, outcome_unknown=True)
 
-    def close(self) -> None:
-        """Disconnects; takes at most a few seconds, even if the broker is frozen."""
+    def close(self, last: tuple[str, bytes] | None = None) -> None:
+        """Disconnects; takes at most a few seconds, even if the broker is frozen.
+
+        Args:
+            last: Topic and payload to publish before, retained; nobody waits for its confirmation.
+        """
         self._closing = True
+        if last is not None and self.alive:
+            with contextlib.suppress(OSError):
+                self._client.publish(*last, qos=1, retain=True)
         self._client.disconnect()
         if self._thread.is_alive():
             self._thread.join(2.0)
