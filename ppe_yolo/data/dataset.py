@@ -123,8 +123,8 @@ class AnnotatedDataset:
     def _check(
         cls, root: str, source: Source, keys: dict[str, list[str]], class_map: ClassMap, is_whole: bool, progress: bool
     ) -> Self:
-        checked = _check_images(source, list(dict.fromkeys(k for part in keys.values() for k in part)), class_map, progress)
-        habits = check_habits(root, checked)
+        checked = check_images(source, list(dict.fromkeys(k for part in keys.values() for k in part)), class_map, progress)
+        habits = check_habits(root, checked, source.class_names)
         problems = [*habits, *(p for c in checked for p in c.problems)]
         if is_whole:
             used = {c.raw.image for c in checked if c.raw}
@@ -240,7 +240,8 @@ def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> d
     return {split: source.splits[split] for split in wanted}
 
 
-def _check_images(source: Source, keys: list[str], class_map: ClassMap, progress: bool) -> list[CheckedImage]:
+def check_images(source: Source, keys: list[str], class_map: ClassMap, progress: bool) -> list[CheckedImage]:
+    """Reads and checks images of a source, in the order of their keys."""
     with ThreadPoolExecutor(4) as pool:  # the decoders release the GIL
         results = pool.map(lambda key: check_entry(source, key, class_map), keys)
         console = Console(stderr=True)

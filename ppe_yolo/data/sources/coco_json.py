@@ -90,6 +90,7 @@ class CocoFiles:
     def __init__(self, root: Path, files: dict[str, Path]) -> None:
         self.root = root
         self.splits: dict[str, list[str]] = {}
+        self.class_names: list[str] = []
         self.problems: list[Problem] = []
         self._images: dict[str, tuple[Path, dict[str, Any]]] = {}
         self._annotations: dict[str, list[tuple[int, dict[str, Any]]]] = {}
@@ -103,6 +104,7 @@ class CocoFiles:
     def _read_file(self, split: str, path: Path) -> None:
         values = _read_json(path)
         self._names[path] = _category_names(values["categories"], path)
+        self.class_names += [name for name in self._names[path].values() if name not in self.class_names]
         keys: list[str] = []
         for number, image in enumerate(values["images"], start=1):
             if not isinstance(image, dict) or not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):

@@ -72,6 +72,7 @@ class VocFolder:
     format = "Pascal VOC"
 
     def __init__(self, root: Path) -> None:
+        self.class_names: list[str] = []
         self.root = root
         parts = _find_parts(root)
         if not parts:

@@ -110,7 +110,7 @@ def dataset(dirty: Path) -> AnnotatedDataset:
     ("file", "severity", "code", "item", "message"),
     [
         ("zero_area.xml", "error", "empty-box", "object 2 (helmet)", "expected x1 < x2 and y1 < y2, got (5, 5, 5, 20)"),
-        ("inverted.xml", "error", "empty-box", "object 1 (helmet)", "got (30, 30, 8, 8)"),
+        ("inverted.xml", "error", "swapped-corners", "object 1 (helmet)", "got (30, 30, 8, 8)"),
         ("zero_based.xml", "warning", "zero-based", "object 1 (helmet)", "xmin or ymin is 0"),
         ("size_zero.xml", "warning", "size-missing", "", "<size> is (0, 0, 3)"),
         ("size_none.xml", "warning", "size-missing", "", "<size> is None"),
