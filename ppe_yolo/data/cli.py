@@ -72,21 +72,48 @@ def audit(
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all problems and statistics to this file.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page that shows the problems on the images.")
+    ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write a corrected copy to --out, and list the changes, instead of a report.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="With --fix: the folder to write.")] = None,
 ) -> None:
-    """Checks every image and annotation of a data set. The exit code is 1 if there are errors."""
-    from ppe_yolo.data.audit.print_report import print_report
+    """Checks every image and annotation of a data set. The exit code is 1 if there are errors.
+
+    With --fix it corrects what is certain in a copy. The exit code is 1 if images are left out, since only a person can correct
+    them.
+    """
+    from ppe_yolo.data.audit.print_report import print_changes, print_report
     from ppe_yolo.data.dataset import AnnotatedDataset
 
+    if fix != (out is not None):
+        raise UserError(setting="out", expected="--fix and --out together", got="--fix alone" if fix else "--out alone")
+    if out is not None:
+        if json is not None or html is not None:
+            raise UserError(setting="fix", expected="no --json and no --html with it", got="one of them")
+        from ppe_yolo.data.audit.fix import CHANGES_FILE
+        from ppe_yolo.data.audit.fix import fix as run
+
+        result = run(data, out, class_map)
+        print_changes(result, out / CHANGES_FILE, out_console)
+        raise typer.Exit(1 if result.left_out else 0)
     dataset = AnnotatedDataset.open(data, class_map, on_error="skip")
     out_console.print(dataset.describe(), markup=False, soft_wrap=True)
-    print_report(dataset, out_console)
+    print_report(dataset, out_console, json)
     try:
         dataset.check_names()
     except UserError as error:  # no reason to hide the other problems
         out_console.print(error.describe("--class-map"), markup=False, soft_wrap=True)
     if json is not None:
         dataset.save_audit(json)
-        out_console.print(f"all problems: {json}", soft_wrap=True)
+        out_console.print(f"all problems: {json}", soft_wrap=True, markup=False)
+    if html is not None:
+        from ppe_yolo.data.audit.page import write_page
+
+        write_page(dataset, html)
+        out_console.print(f"page: {html}", soft_wrap=True, markup=False)
     if dataset.errors:
         raise typer.Exit(1)
 

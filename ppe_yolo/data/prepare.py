@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,9 +56,9 @@ def prepare(
     dataset.save_audit(out / AUDIT_FILE)
     if on_error == "stop":
         dataset.raise_on_errors(can_skip=True)
-    names = _names(dataset, root)
+    names = file_names((image for part in dataset.splits.values() for image in part), root)
     for image, name in names.items():
-        _copy(local_path(image), out / IMAGE_FOLDER[format] / name)
+        copy_image(local_path(image), out / IMAGE_FOLDER[format] / name)
     splits = {
         split: [NamedImage(image, names[image.image], dataset.sizes[image.image]) for image in images]
         for split, images in dataset.splits.items()
@@ -95,9 +96,13 @@ def _identity_map(class_map: ClassMap) -> str:
     return yaml.safe_dump(values, allow_unicode=True)
 
 
-def _names(dataset: AnnotatedDataset, root: Path) -> dict[str, str]:
-    """Image -> file name of its copy. No two names differ only in their suffix."""
-    images = {image.image: image for part in dataset.splits.values() for image in part}
+def file_names(used: Iterable[AnnotatedImage], root: Path) -> dict[str, str]:
+    """Image -> file name of its copy. No two names differ only in their suffix.
+
+    Raises:
+        UserError: Two images would get the same name.
+    """
+    images = {image.image: image for image in used}
     counts = Counter(_stem(image) for image in images.values())
     names: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -125,7 +130,7 @@ def _stem(image: AnnotatedImage) -> str:
     return Path(image.image_id).name
 
 
-def _copy(image: Path, target: Path) -> None:
+def copy_image(image: Path, target: Path) -> None:
     """Copies an image, unless an interrupted run did so before."""
     if target.is_file() and target.stat().st_size == image.stat().st_size:
         return

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from ppe_yolo.data.audit.images import CheckedImage
 from ppe_yolo.data.audit.positions import check_positions, drop_box_problems
@@ -128,33 +127,30 @@ def _check_class_numbers(root: str, checked: Sequence[CheckedImage], class_names
 
 
 def _check_zero_based(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
-    def problem(count: int, message: str) -> list[Problem]:
-        return [Problem(severity="warning", code=code, file=root, message=f"in {count:,} images {message}")]
-
-    code: Literal["zero-based", "one-based"] = "zero-based"
     affected = [c for c in checked if any(p.code == "zero-based" for p in c.problems)]
     if len(affected) >= LEAST_IMAGES:
-        for image in affected:
-            image.problems = [p for p in image.problems if p.code != "zero-based"]
-        return problem(
-            len(affected),
-            "xmin or ymin is 0, but Pascal VOC counts pixels from 1: the annotation tool probably counts from 0; boxes are "
-            "used as they are, so no action is needed",
+        message = (
+            "xmin or ymin is 0 in {count} images, but Pascal VOC counts pixels from 1: the annotation tool probably counts "
+            "from 0; boxes are used as they are, so no action is needed"
         )
-    code = "one-based"
+        return _merge(root, checked, "zero-based", lambda problem: "", message)
     starts = [
-        min(min(o.box_xyxy[:2]) for o in c.raw.objects)
+        (min(min(o.box_xyxy[:2]) for o in c.raw.objects), c.raw)
         for c in checked
         if c.raw is not None and c.raw.objects and not c.is_one_based and not any(p.code == "pixel-values" for p in c.problems)
     ]
-    at_one = sum(abs(start - 1) < 0.01 for start in starts)  # YOLO's values are rounded
-    if at_one >= LEAST_IMAGES and min(starts) > 0.99:
-        return problem(
-            at_one,
-            "boxes start at exactly 1 pixel, and none starts at 0: they probably come from Pascal VOC, which counts from 1; "
-            "boxes are used as they are and are off by one pixel at most, so no action is needed",
-        )
-    return []
+    at_one = [image for start, image in starts if abs(start - 1) < 0.01]  # YOLO's values are rounded
+    if len(at_one) < LEAST_IMAGES or min(start for start, _ in starts) < 0.99:
+        return []
+    message = (
+        f"{len(at_one):,} images have boxes that start at exactly 1 pixel, and no box starts at 0: they probably come from "
+        "Pascal VOC, which counts from 1; boxes are used as they are and are off by one pixel at most, so no action is needed"
+    )
+    boxes, files = tuple(o.box_xyxy for o in at_one[0].objects), tuple(dict.fromkeys(str(image.source) for image in at_one))
+    example = at_one[0].image
+    return [
+        Problem(severity="warning", code="one-based", file=root, message=message, files=files, image=example, boxes_xyxy=boxes)
+    ]
 
 
 def _check_ymax(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
