@@ -21,7 +21,7 @@ from ppe_yolo.data.class_map import ClassMap, load_class_map
 from ppe_yolo.data.sources.annotation_list import AnnotationLists
 from ppe_yolo.data.sources.base import ALL, Problem, Source
 from ppe_yolo.data.sources.open_source import open_source
-from ppe_yolo.data.splits import groups_of, hold_out, near_pairs
+from ppe_yolo.data.splits import group_alike, hold_out
 
 TEST_FRACTION = 0.2  # of a source without splits
 SPLIT_SEED = 0  # fixed, so that every command holds out the same images
@@ -70,7 +70,7 @@ class AnnotatedDataset:
         left_out: Number of images that are left out because of errors.
         sizes: Image -> (height, width), pixels.
         groups: Image -> number of its group of images that look alike.
-        hashes: Image -> perceptual hash, see `near_pairs`.
+        hashes: Image -> perceptual hash, see `group_alike`.
         statistics: Counts and distributions.
     """
 
@@ -130,13 +130,12 @@ class AnnotatedDataset:
             used = {c.raw.image for c in checked if c.raw}
             problems += [p for p in source.problems if p.file not in used]
         usable = [(c, c.image) for c in checked if c.image is not None]
-        pairs = near_pairs(np.array([c.perceptual_hash for c, _ in usable], dtype=np.uint64))
+        groups = group_alike(np.array([c.perceptual_hash for c, _ in usable], dtype=np.uint64))
         listed_twice, leaks = check_lists(root, keys)
-        duplicates, more_leaks = check_duplicates([(c.key, image, c.content_hash) for c, image in usable], pairs, keys)
+        duplicates, more_leaks = check_duplicates([(c.key, image, c.content_hash) for c, image in usable], groups, keys)
         leaks |= more_leaks
         problems += listed_twice + duplicates + check_classes(root, class_map, [image for _, image in usable])
         problems.sort(key=lambda p: (p.severity, p.code, p.file))
-        groups = groups_of(len(usable), pairs)
         if set(keys) == {ALL}:
             larger, held_out = hold_out(_ids(source, usable), groups, TEST_FRACTION, SPLIT_SEED)
             keys = {split: [usable[i][0].key for i in part] for split, part in (("trainval", larger), ("test", held_out))}

@@ -27,7 +27,7 @@ class CheckedImage:
         raw: The image as annotated; None if the annotation or the image cannot be read.
         image: The image for training: classes of the model, boxes clipped to the image. None if it must not be used.
         size: (height, width), pixels.
-        perceptual_hash: 64 bits, see `near_pairs`.
+        perceptual_hash: 64 bits, see `group_alike`.
         content_hash: Hash of the file; equal for identical files.
     """
 
