@@ -73,7 +73,8 @@ def _links(
         if (labels[rest] == labels[start]).all():
             continue
         while len(rest):  # a search through one component; what is reached is never compared again
-            reached, rest = [int(rest[0])], rest[1:]
+            reached = rest[:1].tolist()
+            rest = rest[1:]
             while reached and len(rest):
                 at = reached.pop()
                 is_near = np.bitwise_count(hashes[rest] ^ hashes[at]) <= max_distance
