@@ -11,6 +11,7 @@ import yaml
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
+from ppe_yolo.data.audit.check_cache import KEPT_FILE, write_kept
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.images import is_url, local_path, shown
@@ -36,8 +37,9 @@ def prepare(
     """Audits a data set, applies the class map and writes the result to a new folder. The data set itself is not changed.
 
     The folder holds a data set with the classes of the model and explicit splits, `class_map.yaml` for later steps, and
-    `audit.json`. Images are copied, so the folder can be moved and mounted anywhere. Pascal VOC comes with annotation lists
-    (`voc_<split>.txt`, with paths relative to the folder).
+    `audit.json`. Images are copied, so the folder can be moved and mounted anywhere; `image_checks.json` saves whoever opens it
+    decoding them again for the audit. Pascal VOC comes with annotation lists (`voc_<split>.txt`, with paths relative to the
+    folder).
 
     Args:
         root: See `open_source`.
@@ -65,6 +67,7 @@ def prepare(
     }
     WRITERS[format](out, splits, dataset.class_map.class_names)
     write_text(out / CLASS_MAP_FILE, _identity_map(dataset.class_map))
+    write_kept(out / KEPT_FILE, [dataset.checks[image] for image in names])
     return dataset
 
 

@@ -14,7 +14,7 @@ from ppe_yolo.data.audit.habits import check_habits
 from ppe_yolo.data.audit.images import CheckedImage
 from ppe_yolo.data.audit.splits import DISJOINT
 from ppe_yolo.data.class_map import load_class_map
-from ppe_yolo.data.dataset import check_images
+from ppe_yolo.data.dataset import check_entries
 from ppe_yolo.data.images import local_path, shown
 from ppe_yolo.data.prepare import copy_image, file_names
 from ppe_yolo.data.sources.open_source import open_source
@@ -58,7 +58,7 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
     source = open_source(root)
     names = load_class_map(class_map)
     keys = list(dict.fromkeys(key for part in source.splits.values() for key in part))
-    checked = check_images(source, keys, names, progress)
+    checked, _ = check_entries(str(root), source, keys, names, progress)
     evidence = Evidence.collect(checked)
     corrected, changes, left_out = {}, [], 0
     blocked = _blocked_by_habits(str(root), checked, source.class_names)

@@ -1,17 +1,14 @@
 """Checks of one image and its annotation."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import imagehash
-from PIL import Image
-
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.class_map import ClassMap
-from ppe_yolo.data.images import ImageCheck, ImageError, check_image, local_path, shown
-from ppe_yolo.data.sources.base import AnnotationError, Box, Entry, Problem, Source
+from ppe_yolo.data.images import ImageError, shown
+from ppe_yolo.data.sources.base import Box, Entry, Problem
 
 TINY_SIDE = 3.0  # pixels
 WHOLE_IMAGE = 0.95  # fraction of its area
@@ -30,7 +27,7 @@ class CheckedImage:
         stored_size: (height, width) before the EXIF rotation, pixels.
         annotated_size: (height, width) according to the annotation; None if it does not say.
         is_one_based: Whether the format counts pixels from 1.
-        perceptual_hash: 64 bits, see `near_pairs`.
+        perceptual_hash: 64 bits, see `group_alike`.
         content_hash: Hash of the file; equal for identical files.
     """
 
@@ -46,15 +43,17 @@ class CheckedImage:
     content_hash: str = ""
 
 
-def check_entry(source: Source, key: str, class_map: ClassMap) -> CheckedImage:
-    """Reads one annotation, decodes its image and checks both."""
-    try:
-        entry = source.read(key)
-        check = check_image(entry.image.image)
-    except AnnotationError as error:
-        return CheckedImage(key=key, problems=[Problem.from_error(error, error.code)])
-    except ImageError as error:
-        return CheckedImage(key=key, problems=[Problem.from_error(error, "image")])
+def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_map: ClassMap) -> CheckedImage:
+    """Checks one annotation against its image.
+
+    Args:
+        key: Key of the image in its source.
+        entry: The annotation.
+        check: The result of the image, or why it cannot be used.
+        class_map: Meaning of the names.
+    """
+    if isinstance(check, ImageError):
+        return CheckedImage(key=key, problems=[Problem.from_error(check, "image")])
     file = shown(entry.image.image)
     problems = list(entry.problems)
     problems += [
@@ -73,8 +72,8 @@ def check_entry(source: Source, key: str, class_map: ClassMap) -> CheckedImage:
         stored_size=check.stored_size,
         annotated_size=entry.annotated_size,
         is_one_based=entry.is_one_based,
-        perceptual_hash=int(str(imagehash.phash(Image.fromarray(check.thumbnail))), 16),
-        content_hash=hashlib.blake2b(local_path(entry.image.image).read_bytes(), digest_size=16).hexdigest(),
+        perceptual_hash=check.perceptual_hash,
+        content_hash=check.content_hash,
     )
 
 
