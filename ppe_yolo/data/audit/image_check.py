@@ -18,6 +18,7 @@ VERSION = f"1 {cv2.__version__} {PIL.__version__}"  # results of other versions 
 MAX_BYTES = 1 << 30  # of a file; more than MAX_PIXELS need in any format
 _ORIENTATION = 0x0112  # EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # orientations with height and width swapped
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # brands of iPhones and others
 _DRAFT = 8  # a JPEG is decoded at an eighth of its size by the strict decoder: it reads the same data, in half the time
 
 
@@ -127,7 +128,10 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
     except ImageError:
         raise
     except Exception as error:  # decoders raise all kinds of errors for broken files
-        reason = " ".join(str(error).split())[:100]
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+            expected = "an image as JPEG, PNG, BMP, WebP or TIFF"
+            raise ImageError(file=shown(image), expected=expected, got="HEIC or AVIF", hint="convert it to JPEG") from error
+        reason = " ".join(str(error).partition(" <_io.")[0].split())[:100]
         raise ImageError(
             f"cannot be decoded ({reason})", file=shown(image), hint="replace the image, or remove its annotation"
         ) from error
