@@ -82,7 +82,8 @@ class CocoFiles:
 
     An annotation without `bbox` has the box around its polygons or its run lengths. `iscrowd` means difficult. If no value of
     any bbox exceeds 1, the boxes are fractions of the image, as Azure Machine Learning's labelling exports them. Identifiers
-    are numbers or text. A file may have 1 GiB.
+    are numbers or text. A file may have 1 GiB; reading it takes
+    about three times as much memory.
 
     Args:
         root: The folder that all images lie in.
@@ -266,7 +267,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of JSON", got=str(size))
-        values = json.loads(path.read_bytes(), object_hook=_keep_used)
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_keep_used)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot be read as JSON ({' '.join(str(error).split())[:100]})", file=path) from error
     if not isinstance(values, dict) or not values.keys() >= _KEYS:
