@@ -199,7 +199,8 @@ class CocoFiles:
             if not _are_numbers(box) or len(box) != 4:
                 raise AnnotationError(file=path, item=item, expected="a bbox [x, y, width, height]", got=repr(box)[:80])
             x, y, w, h = map(float, box)
-            xyxy = (x, y, round(x + w, 6), round(y + h, 6))
+            digits = 12 if path in self._normalised else 6
+            xyxy = (x, y, round(x + w, digits), round(y + h, digits))
         else:
             xyxy = _box_around(annotation.get("segmentation"), path, item)
         return AnnotatedObject(name, xyxy, bool(annotation.get("iscrowd")))
