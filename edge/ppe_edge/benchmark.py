@@ -172,7 +172,7 @@ def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     return_freed_images()  # as the box does: it costs page faults
     settings = load_settings(config)
-    frame = next(iter(first_frames(settings)[0].values()))
+    frame = next(iter(first_frames(settings, 0.0).frames.values()))
     runtime = Runtime(settings)
     contract = runtime.detector.contract
     canvas = letterbox(frame.image, contract.input_size, contract.pad_value)[0][None]
