@@ -244,6 +244,11 @@ class Outbox:
             stored = [self._parse(body) for body in self._db.recent(count)]
         return [*held, *(message for message in stored if message is not None)][:count]
 
+    def latest(self) -> float:
+        """Returns when the newest message on the disk was created, UTC epoch seconds; 0 if there is none."""
+        with self._lock:
+            return self._db.latest()
+
     def snapshot_path(self, file: str) -> Path | None:
         """Returns the path of a snapshot that an alert refers to; None if it is unknown or was dropped."""
         with self._lock:

@@ -172,6 +172,10 @@ class OutboxDatabase:
         """Returns the number of waiting messages per sink."""
         return dict(self._db.execute("SELECT sink, count(*) FROM deliveries GROUP BY sink").fetchall())
 
+    def latest(self) -> float:
+        """Returns when the newest message was created, UTC epoch seconds; 0 without messages."""
+        return float(self._db.execute("SELECT coalesce(max(created), 0) FROM messages").fetchone()[0])
+
     def count_messages(self) -> int:
         """Returns the number of all messages, including delivered ones."""
         return int(self._db.execute("SELECT count(*) FROM messages").fetchone()[0])
