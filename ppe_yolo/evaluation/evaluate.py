@@ -46,6 +46,7 @@ from ppe_yolo.evaluation.metrics.coco_ap import (
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, TargetTable, from_coco_results, target_table
 from ppe_yolo.evaluation.metrics.plots import draw_curves
 from ppe_yolo.evaluation.mistake_images import count_mistakes, draw_mistakes
+from ppe_yolo.evaluation.recorded import RecordedDetections
 from ppe_yolo.evaluation.report.material import Material
 from ppe_yolo.evaluation.report.write import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
@@ -71,7 +72,7 @@ class Evaluation:
 
 
 def evaluate(
-    detector: Detector,
+    detector: Detector | RecordedDetections,
     model: str,
     data: str | Sequence[DataSpec],
     out: Path,
@@ -90,7 +91,7 @@ def evaluate(
     """Runs a detector over a split and writes metrics.json, detections.json, ground_truth.json, a plot and drawn images.
 
     Args:
-        detector: The detector.
+        detector: The detector, or the detections that another one has recorded.
         model: Its name, for the record.
         data: One data set, see `open_source`, or several, each with its class map. Files then hold the images of all.
         out: Folder for the files.
@@ -110,6 +111,10 @@ def evaluate(
     """
     if split != VAL and (val_fraction is not None or seed is not None):
         raise UserError(f"--val-fraction, --seed: they say which images the split {VAL} is, got --split {split}")
+    if robustness and isinstance(detector, RecordedDetections):
+        raise UserError(
+            setting="robustness", expected="a model, which can detect in corrupted images", got=f"detections: {model}"
+        )
     contract = detector.contract
     names = contract.class_names
     data_sets = open_data_sets(
@@ -117,10 +122,10 @@ def evaluate(
     )
     domains = [_domain(one, model, contract, split, val_fraction, seed) for one in data_sets]
     annotated = all_images(domains)
-    detections: list[Detections] = []
-    starts = range(0, len(annotated), batch_size)
-    for start in track(starts, "evaluating", console=console, disable=console is None, transient=True):
-        detections += detector.detect([read_image(a.image) for a in annotated[start : start + batch_size]])
+    if isinstance(detector, RecordedDetections):
+        detections = detector.of(annotated)
+    else:
+        detections = _detect(detector, annotated, batch_size, console)
 
     info = EvaluationInfo(
         model=model,
@@ -162,7 +167,7 @@ def evaluate(
     draw_mistakes(out / "pictures", annotated, detections, mistakes, contract, pictures)
     (out / ROBUSTNESS_FILE).unlink(missing_ok=True)  # one of an earlier evaluation must not be taken for this one's
     corruptions = None
-    if robustness:
+    if robustness and not isinstance(detector, RecordedDetections):
         corruptions = measure_robustness(
             detector.detect, annotated, detections, contract, alarms, out, batch_size=batch_size, console=console
         )
@@ -175,6 +180,16 @@ def evaluate(
         write_report(material, out, thresholds=thresholds, origin="those in the model file" if thresholds else "")
     write_metrics(out, metrics)  # last: if it exists, the other files do
     return Evaluation(metrics, annotated, detections)
+
+
+def _detect(
+    detector: Detector, annotated: Sequence[AnnotatedImage], batch_size: int, console: Console | None
+) -> list[Detections]:
+    detections: list[Detections] = []
+    starts = range(0, len(annotated), batch_size)
+    for start in track(starts, "evaluating", console=console, disable=console is None, transient=True):
+        detections += detector.detect([read_image(a.image) for a in annotated[start : start + batch_size]])
+    return detections
 
 
 def _hash_of_file(path: Path) -> str | None:

@@ -116,13 +116,16 @@ def read_detections(path: Path, images: int, class_names: Sequence[str]) -> Dete
     return from_coco_results(rows)
 
 
-def _check_row(row: Any, item: str, path: Path, images: int, class_names: Sequence[str]) -> None:
+def check_box_and_score(row: Any, item: str, path: Path) -> None:
+    """Checks `bbox` and `score` of a row of COCO results.
+
+    Raises:
+        UserError: They are missing, or have impossible values.
+    """
     try:
         numbers = [*row["bbox"], row["score"]]
         good = len(numbers) == 5 and all(math.isfinite(v) for v in numbers) and min(numbers[2:4]) >= 0
         good = good and 0 <= row["score"] <= 1
-        image, category = row["image_id"], row["category_id"]
-        good = good and isinstance(image, int) and isinstance(category, int)
     except (KeyError, TypeError):
         good = False
     if not good:
@@ -132,21 +135,35 @@ def _check_row(row: Any, item: str, path: Path, images: int, class_names: Sequen
             expected="image_id, category_id, bbox [x, y, width, height] and a score from 0 to 1",
             got=json.dumps(row)[:120],
         )
-    if not 1 <= image <= images:
-        raise UserError(
-            file=path,
-            item=item,
-            expected=f"an image_id from 1 to {images}",
-            got=str(image),
-            hint="the detections may belong to other images",
-        )
-    if not 1 <= category <= len(class_names):
+
+
+def check_category(category: Any, item: str, path: Path, class_names: Sequence[str]) -> None:
+    """Checks that `category_id` is k + 1 for one of the classes k.
+
+    Raises:
+        UserError: It is not.
+    """
+    if isinstance(category, bool) or not isinstance(category, int) or not 1 <= category <= len(class_names):
         raise UserError(
             file=path,
             item=item,
             expected=f"a category_id from 1 to {len(class_names)} ({', '.join(class_names)})",
-            got=str(category),
+            got=repr(category),
         )
+
+
+def _check_row(row: Any, item: str, path: Path, images: int, class_names: Sequence[str]) -> None:
+    check_box_and_score(row, item, path)
+    image = row.get("image_id")
+    if isinstance(image, bool) or not isinstance(image, int) or not 1 <= image <= images:
+        raise UserError(
+            file=path,
+            item=item,
+            expected=f"an image_id from 1 to {images}",
+            got=repr(image),
+            hint="the detections may belong to other images",
+        )
+    check_category(row.get("category_id"), item, path, class_names)
 
 
 # --- ground_truth.json
