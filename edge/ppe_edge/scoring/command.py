@@ -14,6 +14,7 @@ from ppe_edge.deployment import Deployment, require_valid
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
+from ppe_edge.scoring.chart import draw
 from ppe_edge.scoring.figures import FilmScore, compare, figures_of
 from ppe_edge.scoring.recording import Recording, Replay, record
 from ppe_edge.scoring.report import Limits, as_json, as_text, sweep_as_text
@@ -79,6 +80,9 @@ def run(options: argparse.Namespace) -> int:
         if options.json is not None:
             with replacing(options.json) as file:
                 file.write_text(as_json(scores, trials, limits) + "\n")
+    if options.draw is not None:
+        with replacing(options.draw) as file:
+            file.write_text(draw(scores, trials))
     failures = limits.failures(total)
     for failure in failures:
         print(f"limit missed: {failure}", file=sys.stderr)

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "as tracker.keep_s=1,3. Several give all combinations; without value: usual ones for alarm_threshold and seconds",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the score as JSON; - prints it in place of the table")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw time lines, and the sweep, into an SVG file")
     parser.add_argument("--min-found", type=float, metavar="SHARE", help="fail if fewer violations are found, 0 to 1")
     parser.add_argument("--max-false-per-hour", type=float, metavar="N", help="fail if there are more false alerts")
     parser.add_argument("--max-delay", type=float, metavar="S", help="fail if an alert comes later")

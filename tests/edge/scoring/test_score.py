@@ -4,15 +4,18 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from ppe_edge.__main__ import main
 from ppe_edge.scoring import recording
+from ppe_edge.scoring.chart import FOUND, MISSED
 
 from conftest import GREEN, GREY, RED  # isort: skip
 
 # bare head from 2 to 6 s and from 8 to 8.5 s; the rule (1.5 s) reports the first one 1.5 s later, and never the second
 SCENES = [(GREY, 20), (RED, 40), (GREEN, 20), (RED, 5), (GREY, 15)]
+SVG = "{http://www.w3.org/2000/svg}"
 TRUTH = "camera,start,end,kind\ngate,2,6,bare head\ngate,6,8,helmet\ngate,8,8.5,bare head\n"
 
 
@@ -98,6 +101,18 @@ def test_score_applies_settings_of_camera_in_configuration(
     assert "found     yard 0:00:02.0-0:00:06.0 (line 3): 0:00:03.5 (track 1)" in text
     assert re.search(r"^all +0:00:20\.\d +2 +2 +0 +2\.25 +3 ", text, re.MULTILINE), text
     assert not (tmp_path / "state").exists()
+
+
+def test_score_draws_time_line_and_sweep(film: Path, truth: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """From 40 to 920, 10 s: the found violation from 2 to 6 s, its alert at 3.5 s, the missed one from 8 to 8.5 s."""
+    drawing = tmp_path / "score.svg"
+    arguments = ["score", str(film), "--truth", str(truth), "--model", str(tiny_model), "--draw", str(drawing)]
+    assert main([*arguments, "--sweep", "seconds=0.45,1.5"]) == 0
+    root = ElementTree.fromstring(drawing.read_text())
+    bars = [(float(r.attrib["x"]), float(r.attrib["width"]), r.attrib["fill"]) for r in root.iter(f"{SVG}rect")]
+    assert bars == [(216.0, 352.0, FOUND), (346.5, 3.0, "black"), (744.0, 44.0, MISSED)]
+    trials = {c[0].text: c.attrib["fill"] for c in root.iter(f"{SVG}circle")}
+    assert trials == {"seconds 0.45": FOUND, "seconds 1.5": "white"}
 
 
 @pytest.mark.parametrize(
