@@ -165,7 +165,7 @@ def report(figures: dict[str, Any], cameras: int, fps: float) -> str:
         f"{figures['alerts']} alerts",
         _latency("from frame to decision", figures["decided"]),
         _latency("from frame to alert", figures["alerted"]),
-        "where the time goes, in cores:",
+        "where the time goes, seconds per second:",
     ]
     lines += [f"  {part:20s} {seconds / figures['wall']:8.3f}" for part, seconds in figures["parts"].items()]
     capacity = Capacity(detect_s=figures["detect_s"], threads=figures["threads"], cores=figures["cores"])
