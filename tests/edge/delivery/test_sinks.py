@@ -505,7 +505,7 @@ def expired_client_certificate(folder: Path) -> tuple[Path, Path]:
 def test_mqtt_expired_client_certificate_is_named(tmp_path: Path, version: ssl.TLSVersion, reason: str) -> None:
     server, box = expired_client_certificate(tmp_path)
     with TlsListener(server, client_ca=server, version=version) as port:
-        sink = MqttSink(MqttSinkConfig(host="localhost", port=port, ca_file=server, cert_file=box, key_file=box, timeout_s=5))
+        sink = MqttSink(MqttSinkConfig(host="localhost", port=port, ca_file=server, cert_file=box, key_file=box, timeout_s=20))
         with pytest.raises(SinkFailed, match=reason):
             sink.send(an_alert(), None)
 

@@ -122,11 +122,12 @@ class MqttConnection:
     def _loop(self) -> None:
         """Replaces paho's own loop, which would reconnect."""
         deadline = None
-        while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
-            if self._closing:
-                deadline = deadline or time.monotonic() + 1.0
-                if time.monotonic() > deadline:
-                    break
+        with contextlib.suppress(OSError):  # paho lets some errors of TLS through, such as a rejected certificate
+            while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
+                if self._closing:
+                    deadline = deadline or time.monotonic() + 1.0
+                    if time.monotonic() > deadline:
+                        break
         with self._changed:
             self.alive = False
             self.closed_at = time.monotonic()
