@@ -10,7 +10,7 @@ import imagehash
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ppe_yolo.data.images import MAX_PIXELS, ImageError, decode, local_path, shown
 
@@ -127,7 +127,9 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
     except ImageError:
         raise
     except Exception as error:  # decoders raise all kinds of errors for broken files
-        reason = " ".join(str(error).split())[:100]
+        # Pillow's own message has the address of a buffer, which differs in each run
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "unknown format" if unknown else " ".join(str(error).split())[:100]
         raise ImageError(
             f"cannot be decoded ({reason})", file=shown(image), hint="replace the image, or remove its annotation"
         ) from error
