@@ -123,11 +123,17 @@ def prepare(
     format: Annotated[
         Literal["voc", "yolo", "coco"], typer.Option("--format", help="Format to write: Pascal VOC, YOLO or COCO JSON.")
     ] = "voc",
+    checks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Output of scripts/check_images.py for the same images, from a job on several machines."
+        ),
+    ] = None,
 ) -> None:
     """Writes a data set ready for training: audited, with the classes of the model, explicit splits and annotation lists."""
     from ppe_yolo.data.prepare import prepare as run
 
-    dataset = run(data, out, class_map=class_map, on_error=on_error, format=format)
+    dataset = run(data, out, class_map=class_map, on_error=on_error, format=format, checks=checks)
     for split, images in dataset.splits.items():
         out_console.print(f"{split}: {len(images)} images, {sum(len(i.objects) for i in images)} objects")
     skipped = f", {dataset.left_out} images skipped" if dataset.left_out else ""
