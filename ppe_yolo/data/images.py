@@ -121,7 +121,7 @@ def decode(image: str, data: NDArray[np.uint8], reduce: int = 1) -> NDArray[np.u
     if pixels is None:
         if (mimetypes.guess_type(shown(image))[0] or "").startswith("video/"):
             raise ImageError(
-                file=shown(image), expected="an image", got="a video", hint="only ppe_edge, on the edge device, reads videos"
+                file=shown(image), expected="an image", got="a video", hint="only ppe_edge, on the box, reads videos"
             )
         raise ImageError(
             file=shown(image),
