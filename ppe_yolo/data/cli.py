@@ -10,6 +10,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.options import ClassMapOption, DataArgument, OutOption, out_console
 
 app = typer.Typer()
+benchmark_app = typer.Typer()
 
 data_app = typer.Typer(help="Immutable versions of data sets in a blob store.", no_args_is_help=True)
 
@@ -149,12 +150,33 @@ def prepare(
     format: Annotated[
         Literal["voc", "yolo", "coco"], typer.Option("--format", help="Format to write: Pascal VOC, YOLO or COCO JSON.")
     ] = "voc",
+    checks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Output of scripts/check_images.py for the same images, from a job on several machines."
+        ),
+    ] = None,
 ) -> None:
     """Writes a data set ready for training: audited, with the classes of the model, explicit splits and annotation lists."""
     from ppe_yolo.data.prepare import prepare as run
 
-    dataset = run(data, out, class_map=class_map, on_error=on_error, format=format)
+    dataset = run(data, out, class_map=class_map, on_error=on_error, format=format, checks=checks)
     for split, images in dataset.splits.items():
         out_console.print(f"{split}: {len(images)} images, {sum(len(i.objects) for i in images)} objects")
     skipped = f", {dataset.left_out} images skipped" if dataset.left_out else ""
     out_console.print(f"{len(dataset.errors)} errors{skipped}; files: {out}", soft_wrap=True)
+
+
+@benchmark_app.command(name="audit")
+def benchmark_audit(
+    images: Annotated[int, typer.Option(min=1, help="Number of images to draw.")] = 100_000,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder with room for them, 35 kB each; by default a temporary one."),
+    ] = None,
+) -> None:
+    """Times a first audit, the same again from the cache, and the search for images that look alike."""
+    from ppe_yolo.data.audit.benchmark import benchmark_audit as run
+    from ppe_yolo.data.audit.benchmark import print_benchmark
+
+    print_benchmark(run(images, folder), out_console)

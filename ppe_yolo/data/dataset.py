@@ -1,6 +1,6 @@
 """A data set of annotated images: opened, checked, and divided into splits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,6 +101,7 @@ class AnnotatedDataset:
         splits: Iterable[str] | None = None,
         on_error: OnError | None = None,
         progress: bool = True,
+        beside: Mapping[str, ImageCheck] | None = None,
     ) -> Self:
         """Opens a data set and checks every annotation and image.
 
@@ -113,6 +114,7 @@ class AnnotatedDataset:
             on_error: `skip` leaves out the images with errors. `stop` raises; the message refers to the parameter `on_error` of
                 the caller. None raises as well, for callers without such a parameter.
             progress: Whether to show a progress bar on standard error.
+            beside: Results of image checks, see `check_images`, in addition to those that came with the data set.
 
         Raises:
             UserError: There is no such data set, split or class map.
@@ -121,17 +123,26 @@ class AnnotatedDataset:
         if not isinstance(class_map, ClassMap):
             class_map = load_class_map(class_map)
         source = open_source(root)
-        dataset = cls._check(str(root), source, _choose(source, root, splits), class_map, splits is None, progress)
+        dataset = cls._check(
+            str(root), source, _choose(source, root, splits), class_map, splits is None, progress, beside or {}
+        )
         if on_error != "skip":
             dataset.raise_on_errors(can_skip=on_error == "stop")
         return dataset
 
     @classmethod
     def _check(
-        cls, root: str, source: Source, keys: dict[str, list[str]], class_map: ClassMap, is_whole: bool, progress: bool
+        cls,
+        root: str,
+        source: Source,
+        keys: dict[str, list[str]],
+        class_map: ClassMap,
+        is_whole: bool,
+        progress: bool,
+        beside: Mapping[str, ImageCheck],
     ) -> Self:
         distinct = list(dict.fromkeys(key for part in keys.values() for key in part))
-        checked, checks = check_entries(root, source, distinct, class_map, progress)
+        checked, checks = check_entries(root, source, distinct, class_map, progress, beside)
         habits = check_habits(root, checked, source.class_names)
         problems = [*habits, *(p for c in checked for p in c.problems)]
         if is_whole:
@@ -249,7 +260,12 @@ def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> d
 
 
 def check_entries(
-    root: str, source: Source, keys: Sequence[str], class_map: ClassMap, progress: bool
+    root: str,
+    source: Source,
+    keys: Sequence[str],
+    class_map: ClassMap,
+    progress: bool,
+    beside: Mapping[str, ImageCheck] | None = None,
 ) -> tuple[list[CheckedImage], dict[str, ImageCheck]]:
     """The images in the order of the keys, and the checks of the image files that can be decoded."""
     with ThreadPoolExecutor(_READERS) as pool:
@@ -260,7 +276,7 @@ def check_entries(
         entries = [entry for part in bar for entry in part]
     folder = Path(root) if Path(root).is_dir() else Path(root).parent
     images = [entry.image.image for entry in entries if isinstance(entry, Entry)]
-    results = check_images(images, beside=read_kept(folder / KEPT_FILE), progress=progress)
+    results = check_images(images, beside={**read_kept(folder / KEPT_FILE), **beside}, progress=progress)
     checked = [
         check_entry(key, entry, results[entry.image.image], class_map)
         if isinstance(entry, Entry)

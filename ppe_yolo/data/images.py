@@ -84,8 +84,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PPE_YOLO_CACHE") or platformdirs.user_cache_dir("ppe_yolo"))
 
 
-def read_image(image: str) -> NDArray[np.uint8]:
+def read_image(image: str, reduce: int = 1) -> NDArray[np.uint8]:
     """Decodes an image and rotates it upright as its EXIF tag says.
+
+    Args:
+        image: Path or URL.
+        reduce: See `decode_image`.
 
     Returns:
         uint8 [H, W, 3], RGB, whatever the file contains (grey, CMYK, 16 bits, alpha).
@@ -98,21 +102,22 @@ def read_image(image: str) -> NDArray[np.uint8]:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})", file=shown(image)) from error
-    return decode(image, data)
+    return decode(image, data, reduce)
 
 
-def decode(image: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def decode(image: str, data: NDArray[np.uint8], reduce: int = 1) -> NDArray[np.uint8]:
     """Decodes the content of an image file, see `read_image`.
 
     Args:
         image: Path or URL, for messages.
         data: Content of the file [N].
+        reduce: See `decode_image`.
 
     Raises:
         ImageError: It is not an image.
     """
     # OpenCV decodes twice as fast as Pillow, and converts grey and CMYK to colour
-    pixels = decode_image(data)
+    pixels = decode_image(data, reduce)
     if pixels is None:
         if (mimetypes.guess_type(shown(image))[0] or "").startswith("video/"):
             raise ImageError(

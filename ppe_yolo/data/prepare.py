@@ -12,6 +12,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
 from ppe_yolo.data.audit.check_cache import KEPT_FILE, write_kept
+from ppe_yolo.data.audit.shards import read_lines
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.images import is_url, local_path, shown
@@ -32,7 +33,13 @@ class WrittenList:
 
 
 def prepare(
-    root: Path, out: Path, *, class_map: str | None = None, on_error: OnError = "stop", format: Format = "voc"
+    root: Path,
+    out: Path,
+    *,
+    class_map: str | None = None,
+    on_error: OnError = "stop",
+    format: Format = "voc",
+    checks: Path | None = None,
 ) -> AnnotatedDataset:
     """Audits a data set, applies the class map and writes the result to a new folder. The data set itself is not changed.
 
@@ -47,6 +54,7 @@ def prepare(
         class_map: Name or file.
         on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images.
         format: The format to write. YOLO cannot say that an object is difficult.
+        checks: Lines of `check_files` for the same images: they are read, but not decoded.
 
     Returns:
         The data set that was read.
@@ -54,7 +62,7 @@ def prepare(
     Raises:
         UserError: The data has errors, or two images would get the same name.
     """
-    dataset = AnnotatedDataset.open(root, class_map, on_error="skip")
+    dataset = AnnotatedDataset.open(root, class_map, on_error="skip", beside={} if checks is None else read_lines(checks))
     dataset.save_audit(out / AUDIT_FILE)
     if on_error == "stop":
         dataset.raise_on_errors(can_skip=True)

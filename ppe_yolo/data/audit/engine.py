@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +23,7 @@ from ppe_yolo.data.images import ImageError, cache_folder, cached_path, is_url, 
 PROCESSES_FROM = 500  # images; for fewer, starting processes takes longer than it saves
 DOWNLOADS = 8  # at once, whatever the number of cores
 _CHUNK = 16  # images that a worker checks at a time
-_STORE_EVERY = 2000  # images; an interrupted audit resumes from there
+_STORE_EVERY = 5.0  # seconds; an interrupted audit resumes from there
 _LOCKS = 256
 
 Checked = ImageCheck | ImageError
@@ -107,6 +108,7 @@ def _check(
 ) -> None:
     """Checks images, and adds the results to `done` and to the cache."""
     unsaved: dict[str, KeptCheck] = {}
+    saved_at = time.monotonic()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -122,9 +124,10 @@ def _check(
             done[image] = result
             if isinstance(result, ImageCheck):
                 unsaved[_key(image)] = KeptCheck(state, result)
-            if len(unsaved) >= _STORE_EVERY:
+            if time.monotonic() - saved_at > _STORE_EVERY:
                 cache.store(unsaved)
                 unsaved.clear()
+                saved_at = time.monotonic()
             speed = bar.tasks[0].speed
             bar.update(task, advance=1, rate=f"{speed:.0f} images/s" if speed else "")
     if unsaved:

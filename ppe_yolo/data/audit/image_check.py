@@ -10,7 +10,7 @@ import imagehash
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ppe_yolo.data.images import MAX_PIXELS, ImageError, decode, local_path, shown
 
@@ -131,7 +131,9 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
             expected = "an image as JPEG, PNG, BMP, WebP or TIFF"
             raise ImageError(file=shown(image), expected=expected, got="HEIC or AVIF", hint="convert it to JPEG") from error
-        reason = " ".join(str(error).partition(" <_io.")[0].split())[:100]
+        # Pillow's own message has the address of a buffer, which differs in each run
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "unknown format" if unknown else " ".join(str(error).split())[:100]
         raise ImageError(
             f"cannot be decoded ({reason})", file=shown(image), hint="replace the image, or remove its annotation"
         ) from error

@@ -193,7 +193,7 @@ def test_check_images_result_does_not_depend_on_workers(
     results = checked([*images, broken], workers=workers)
     assert list(results) == [*images, broken]
     assert [results[image] for image in images] == [check_image(image) for image in images]
-    assert str(results[broken]).startswith(f"{broken}: cannot be decoded")
+    assert str(results[broken]).startswith(f"{broken}: cannot be decoded (unknown format)")
 
 
 def test_check_images_second_process_waits_for_the_first(
