@@ -50,12 +50,13 @@ def run(
 
 @azureml_app.command()
 def lint(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder to check completely.")] = Path("azureml"),
 ) -> None:
     """Check Azure ML YAML offline, also with azure-ai-ml if it is installed. Exit code 1 if there are mistakes."""
     from ppe_yolo.azure.lint.linter import lint as run_lint
 
-    report = run_lint(path)
+    report = run_lint(path, context.find_root().command)
     if not report.azure_validated:
         _console.print("azure-ai-ml is not installed: Azure's own validation was not run (pip install 'ppe-yolo[azureml]')")
     for mistake in report.mistakes:
