@@ -12,6 +12,7 @@ from typing import TypeVar
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.rate import RateMeter, RateWatch, required_rate
+from ppe_edge.clock import note_passed
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
@@ -71,6 +72,7 @@ class Runtime:
         self.hub = HubConnection() if settings.twin.enabled or settings.sinks.iothub is not None else None
         sinks = build_sinks(settings.sinks, self.hub)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
+        note_passed(self.outbox.latest())
         self.telemetry = Telemetry(
             Collected(
                 self.camera_figures,

@@ -3,6 +3,7 @@
 After a reconnection, paho would resend messages in flight, and a receiver could not tell such a copy from the original.
 """
 
+import contextlib
 import ssl
 import threading
 import time
@@ -19,6 +20,10 @@ _CONNACK_HINTS = {
     4: "check sinks.mqtt.username and password",
     5: "check sinks.mqtt.username and password, and what the broker allows this client",
 }
+_WHY_DISCONNECTED = (
+    "check sinks.mqtt.client_id, the client certificate (it may have expired, or be unknown to the broker), and whether the "
+    "port expects TLS"
+)
 _KEEP_ALIVE_S = 10  # also bounds the TLS handshake with a frozen broker
 
 
@@ -81,10 +86,7 @@ class MqttConnection:
             return paho.connack_string(self._answer) + (f" {hint}" if hint else "")
         if self.alive:
             return f"no answer within {self._timeout_s:g} s"
-        return (
-            "it disconnected instead of answering: check sinks.mqtt.client_id, the client certificate (it may have expired, or "
-            "be unknown to the broker), and whether the port expects TLS"
-        )
+        return f"it disconnected instead of answering: {_WHY_DISCONNECTED}"
 
     def publish(self, topic: str, data: bytes) -> None:
         """Publishes with quality of service 1.
@@ -107,7 +109,8 @@ class MqttConnection:
     def close(self) -> None:
         """Disconnects; takes at most a few seconds, even if the broker is frozen."""
         self._closing = True
-        self._client.disconnect()
+        with contextlib.suppress(OSError):  # TLS refuses to write on a connection that has failed
+            self._client.disconnect()
         if self._thread.is_alive():
             self._thread.join(2.0)
         socket = self._client.socket()
@@ -119,11 +122,12 @@ class MqttConnection:
     def _loop(self) -> None:
         """Replaces paho's own loop, which would reconnect."""
         deadline = None
-        while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
-            if self._closing:
-                deadline = deadline or time.monotonic() + 1.0
-                if time.monotonic() > deadline:
-                    break
+        with contextlib.suppress(OSError):  # paho lets some errors of TLS through, such as a rejected certificate
+            while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
+                if self._closing:
+                    deadline = deadline or time.monotonic() + 1.0
+                    if time.monotonic() > deadline:
+                        break
         with self._changed:
             self.alive = False
             self.closed_at = time.monotonic()
@@ -143,6 +147,10 @@ class MqttConnection:
 def _tls_hint(error: OSError) -> str:
     """What to do about an error of TLS; empty for other errors."""
     text = str(error)
+    if "ALERT" in text and "CERTIFICATE" in text:
+        return ": the broker does not accept the certificate in sinks.mqtt.cert_file: renew it if it has expired or was revoked"
+    if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
+        return f": {_WHY_DISCONNECTED}"
     if "certificate has expired" in text or "not yet valid" in text:
         now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
         return f": renew the broker's certificate, or set the clock of the box, which shows {now} UTC"
