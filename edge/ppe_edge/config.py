@@ -123,6 +123,8 @@ class EdgeSettings(BaseSettings):
             raise ValueError("cameras: every camera has enabled: false, so there is nothing to monitor")
         for name in self.live_cameras:
             self.rule_of(name)
+        if self.sampler.upload and self.sinks.iothub is None:
+            raise ValueError("sampler.upload: expected also sinks.iothub, which connects the box to IoT Hub")
         return self
 
     @property

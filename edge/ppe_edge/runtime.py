@@ -18,6 +18,7 @@ from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
 from ppe_edge.deployment import Deployment
 from ppe_edge.errors import EdgeError
@@ -93,6 +94,11 @@ class Runtime:
         self._record = None if record is None else make_folder(record)
         self._recorders: dict[str, Recorder] = {}
         self.sampler = self._make_sampler(self.deployment)
+        self._uploader = (
+            None
+            if settings.sinks.iothub is None or self.hub is None
+            else SampleUploader(self.hub, lambda: self.sampler if self.settings.sampler.upload else None)
+        )
         self._actions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
@@ -131,6 +137,8 @@ class Runtime:
         self._thread.start()
         if self.hub is not None:
             self.hub.start()
+        if self._uploader is not None:
+            self._uploader.start()
 
     def request_stop(self) -> None:
         """Asks the processing thread to end; returns at once."""
@@ -154,6 +162,8 @@ class Runtime:
         self._thread.join(GRACE / 2)
         self._alerts.close(0.5)  # again, in case that the processing thread hangs
         stop_all(self._deliveries, max(0.0, end - time.monotonic() - 1.0))
+        if self._uploader is not None:
+            self._uploader.stop(0.2)
         if self.hub is not None:
             self.hub.stop(max(0.1, end - time.monotonic() - 0.5))
         waiting = sum(self.outbox.stats().pending.values())

@@ -12,7 +12,7 @@ from ppe_yolo.options import ClassMapOption, DataArgument, OutOption, out_consol
 app = typer.Typer()
 benchmark_app = typer.Typer()
 
-data_app = typer.Typer(help="Immutable versions of data sets in a blob store.", no_args_is_help=True)
+data_app = typer.Typer(help="Versions of data sets in a blob store, and samples of edge devices.", no_args_is_help=True)
 
 UrlArgument = Annotated[
     str, typer.Argument(metavar="URL", help="az://CONTAINER/PATH, a folder, or any other URL that fsspec supports.")
@@ -57,6 +57,22 @@ def list_versions(url: UrlArgument) -> None:
     for manifest in Store(url).versions():
         table.add_row(manifest.version, manifest.created[:19], f"{len(manifest.files):,}", f"{manifest.size / 1e6:.1f}")
     out_console.print(table)
+
+
+@data_app.command()
+def samples(
+    messages: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the messages that IoT Hub wrote.")],
+    out: OutOption,
+) -> None:
+    """Collects the samples that edge devices uploaded, as a Pascal VOC folder whose draft annotations must be corrected."""
+    from ppe_yolo.data.samples import collect
+
+    found = collect(messages, out)
+    out_console.print(
+        f"{found.samples} samples of {found.devices} devices; the models were unsure of {found.unsure_frames} of "
+        f"{found.frames} frames ({found.unsure_share:.1%}); {found.unreadable} unreadable lines",
+        soft_wrap=True,
+    )
 
 
 def _print_transfer(version: str, files: int, moved: int, moved_bytes: int, verb: str) -> None:
