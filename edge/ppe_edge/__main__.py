@@ -1,4 +1,4 @@
-"""The command line of the box: `ppe-edge --config edge.yaml`, or `python -m ppe_edge`."""
+"""The command line of the box: `ppe-edge --config edge.yaml`, or `python -m ppe_edge`; and `ppe-edge score` for films."""
 
 import argparse
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from ppe_edge.scoring.options import add_arguments
 from ppe_yolo.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,19 +28,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the box.
     """
     parser = argparse.ArgumentParser("ppe-edge", description="Monitors cameras for heads without a helmet, and raises alerts.")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, edge.yaml")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, edge.yaml")
     parser.add_argument(
         "--dry-run",
         action="store_true",
         help="check configuration, model, cameras and sinks, then exit; sends nothing",
     )
     parser.add_argument("--record", type=Path, metavar="DIR", help="write annotated videos of all cameras to DIR/CAMERA.mp4")
+    _add_score(parser)
     options = parser.parse_args(arguments)
+    if options.command is None and options.config is None:
+        parser.error("the following arguments are required: --config")
     try:
+        if options.command == "score":
+            from ppe_edge.scoring.command import run as score
+
+            return score(options)
         return _run(options.config, options.dry_run, options.record)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_ERROR
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    """Adds the command `score`."""
+    commands = parser.add_subparsers(dest="command", metavar="score", title="commands")
+    score = commands.add_parser(
+        "score",
+        help="compare the alerts for films with the truth about them; see `ppe-edge score --help`",
+        description="Runs the box on films as fast as possible, and compares its alerts with the truth about them.",
+        epilog="Exit code: 0, 1 if a limit is missed, 2 for a user error.",
+    )
+    score.add_argument(
+        "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="the configuration of the box, edge.yaml"
+    )
+    add_arguments(score)
 
 
 def _run(config: Path, dry_run: bool, record: Path | None) -> int:

@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ppe_edge import benchmark_cameras
+from ppe_edge.benchmark_cameras import PROGRESS
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.core.timing import time_interleaved
 
 STARTS = 5
 MEMORY_AFTER = 200  # frames
-LATENCY_FRAMES = 60  # per camera
 
 COMMON_RULE: Mapping[str, Any] = {"rule": {"alarm_threshold": 0.5}}  # the model need not name a threshold
 # Every frame starts new tracks, each bare head is a violation at once, and the cool-down sets the pace of the alerts.
@@ -41,9 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cameras",
         type=int,
         metavar="N",
-        help="measure only the latency of N cameras that raise alerts; the clip must show bare heads",
+        help="measure N cameras that raise alerts, and tell how many this machine serves; the clip must show bare heads",
     )
-    parser.add_argument("--fps", type=float, default=1.0, help="with --cameras: frames per second of each camera")
+    parser.add_argument(
+        "--fps", type=float, help="with --cameras: frames per second of each; default: what this machine probably serves"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="with --cameras: how long to measure (default: 20)")
     parser.add_argument("--child", choices=tuple(_MEASUREMENTS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     from ppe_edge.errors import EdgeError
@@ -56,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = Path(name)
             clip = options.clip or draw_clip(folder)
             if options.cameras is not None:
-                _print_latency(
-                    write_configuration(folder, options.model, clip, options.cameras, ALERTING), options.cameras, options.fps
-                )
+                _print_cameras(folder, options, clip)
             else:
                 _print_cost(write_configuration(folder, options.model, clip), options.rounds)
     except (EdgeError, ContractError) as error:
@@ -84,10 +86,14 @@ def _print_cost(config: Path, rounds: int) -> None:
     print(f"onnxruntime {frame['onnxruntime']}, {frame['provider']}, frames {frame['size']}")
 
 
-def _print_latency(config: Path, cameras: int, fps: float) -> None:
-    figures = _child("latency", config, "--fps", str(fps))
-    print(f"from frame to decision {1e3 * figures['p50']:8.2f} ms (p50) {1e3 * figures['p99']:8.2f} ms (p99)")
-    print(f"  {cameras} cameras, {fps:g} frames per second each, {figures['frames']} frames, {figures['alerts']} alerts")
+def _print_cameras(folder: Path, options: argparse.Namespace, clip: Path) -> None:
+    fps = options.fps
+    if fps is None:
+        config = write_configuration(folder, options.model, clip, options.cameras, ALERTING)
+        fps = benchmark_cameras.choose_fps(config, options.cameras)
+    config = write_configuration(folder, options.model, clip, options.cameras, ALERTING, fps)
+    figures = _child("cameras", config, "--seconds", str(options.seconds))
+    print(benchmark_cameras.report(figures, options.cameras, fps))
 
 
 def _child(what: str, config: Path, *options: str) -> dict[str, Any]:
@@ -95,10 +101,17 @@ def _child(what: str, config: Path, *options: str) -> dict[str, Any]:
 
     command = [sys.executable, "-m", "ppe_edge.benchmark", str(config), "--child", what, *options]
     begin = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise EdgeError((done.stderr.strip().splitlines() or ["the measured process failed"])[-1].removeprefix("error: "))
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    errors = ["the measured process failed"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or ():
+            if line.startswith(PROGRESS):
+                print(line.removeprefix(PROGRESS), end="", file=sys.stderr, flush=True)
+            elif line.strip():
+                errors.append(line.strip())
+        output = process.stdout.read() if process.stdout else ""
+    if process.returncode != 0:
+        raise EdgeError(errors[-1].removeprefix("error: "))
+    figures: dict[str, Any] = json.loads(output.splitlines()[-1])
     if "first_detection_at" in figures:  # the monotonic clock is the machine's: the same in both processes
         figures["first_detection"] = figures["first_detection_at"] - begin
     return figures
@@ -129,36 +142,9 @@ def _start(config: Path, _: argparse.Namespace) -> dict[str, Any]:
     return {"first_detection_at": first, **memory(), **figures}
 
 
-def _latency(config: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Times each frame from its arrival until its batch is decided. The cameras' frames arrive in turn, as live ones do."""
-    from ppe_edge.__main__ import prepare
-    from ppe_edge.cameras.mailbox import Frame, FrameMailbox
-
-    application = prepare(config, None)
-    runtime = application.runtime
-    cameras = list(runtime.settings.cameras)
-    process_batch, put, seconds = runtime.process_batch, FrameMailbox.put, list[float]()
-    begin = time.monotonic()
-
-    def put_in_time(mailbox: FrameMailbox, frame: Frame, *arguments: Any, **more: Any) -> bool:
-        due = begin + (frame.number + cameras.index(frame.camera) / len(cameras)) / options.fps
-        time.sleep(max(0.0, due - time.monotonic()))
-        return put(mailbox, replace(frame, monotonic=time.monotonic()), *arguments, **more)
-
-    def timed(frames: Any) -> None:
-        process_batch(frames)
-        seconds.extend(time.monotonic() - frame.monotonic for frame in frames)
-        if len(seconds) >= LATENCY_FRAMES * len(cameras):
-            runtime.request_stop()
-
-    FrameMailbox.put = put_in_time  # type: ignore[method-assign, assignment]
-    runtime.process_batch = timed  # type: ignore[method-assign]
-    application.run()
-    sink = runtime.settings.sinks.jsonl
-    assert sink is not None
-    kinds = [json.loads(line)["kind"] for line in sink.path.read_text().splitlines()]
-    percentiles = statistics.quantiles(seconds, n=100)
-    return {"p50": percentiles[49], "p99": percentiles[98], "frames": len(seconds), "alerts": kinds.count("alert")}
+def _cameras(config: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Runs the box with its cameras in real time."""
+    return benchmark_cameras.run(config, options.seconds)
 
 
 def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -172,7 +158,7 @@ def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     return_freed_images()  # as the box does: it costs page faults
     settings = load_settings(config)
-    frame = next(iter(first_frames(settings)[0].values()))
+    frame = next(iter(first_frames(settings, 0.0).frames.values()))
     runtime = Runtime(settings)
     contract = runtime.detector.contract
     canvas = letterbox(frame.image, contract.input_size, contract.pad_value)[0][None]
@@ -213,7 +199,14 @@ def memory() -> dict[str, float]:
     return {key: int(lines[name].split()[0]) / 1024 for key, name in (("rss_mb", "VmRSS"), ("peak_mb", "VmHWM"))}
 
 
-def write_configuration(folder: Path, model: Path, clip: Path, cameras: int = 1, more: Mapping[str, Any] = COMMON_RULE) -> Path:
+def write_configuration(
+    folder: Path,
+    model: Path,
+    clip: Path,
+    cameras: int = 1,
+    more: Mapping[str, Any] = COMMON_RULE,
+    fps: float | None = None,
+) -> Path:
     """Writes a configuration with the clip as every camera, the page and a JSON Lines sink; returns its path."""
     config = folder / "edge.yaml"
     config.write_text(
@@ -221,7 +214,7 @@ def write_configuration(folder: Path, model: Path, clip: Path, cameras: int = 1,
             {
                 "model": {"path": str(model.resolve())},
                 "state_dir": str(folder / "state"),
-                "cameras": {f"clip{i}": {"source": str(clip.resolve())} for i in range(1, cameras + 1)},
+                "cameras": {f"clip{i}": {"source": str(clip.resolve()), "fps": fps} for i in range(1, cameras + 1)},
                 "sinks": {"jsonl": {"path": str(folder / "alerts.jsonl")}},
                 "web": {"port": 0},
                 "log_level": "ERROR",
@@ -248,7 +241,7 @@ def draw_clip(folder: Path) -> Path:
     return folder / "drawn.mp4"
 
 
-_MEASUREMENTS = {"start": _start, "frame": _frame, "latency": _latency}
+_MEASUREMENTS = {"start": _start, "frame": _frame, "cameras": _cameras}
 
 if __name__ == "__main__":
     sys.exit(main())

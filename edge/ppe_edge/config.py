@@ -64,7 +64,7 @@ def _zones(zones: dict[str, Polygon]) -> dict[str, Polygon]:
     return zones
 
 
-Rules = Annotated[dict[Name, RuleConfig], Field(default_factory=dict, max_length=32)]
+Rules = Annotated[dict[Name, RuleConfig], Field(max_length=32)]
 
 
 class CameraConfig(SourceConfig):
@@ -78,7 +78,9 @@ class CameraConfig(SourceConfig):
     rule: RuleConfig | None = Field(
         None, description="Settings of all rules of this camera; those that it omits come from the general ones."
     )
-    rules: Rules = Field(description="Rules of this camera, and settings of general rules that differ here, by name.")
+    rules: Rules = Field(
+        default_factory=dict, description="Rules of this camera, and settings of general rules that differ here, by name."
+    )
 
 
 class ModelConfig(BaseModel):
@@ -127,7 +129,7 @@ class EdgeSettings(BaseSettings):
         default_factory=RuleConfig,
         description="What counts as a violation, for every camera. With `rules`, the settings that they omit.",
     )
-    rules: Rules = Field(description="Several rules for every camera, by name.")
+    rules: Rules = Field(default_factory=dict, description="Several rules for every camera, by name.")
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
@@ -152,6 +154,8 @@ class EdgeSettings(BaseSettings):
                 raise ValueError(f"site.time_zone: is missing, the schedule of {scheduled} needs one, such as Europe/Berlin")
         if self.compliance.report == "shift" and not self.site.shifts:
             raise ValueError("site.shifts: is missing, compliance.report: shift needs shifts, such as early: 06:00-14:00")
+        if self.sampler.upload and self.sinks.iothub is None:
+            raise ValueError("sampler.upload: expected also sinks.iothub, which connects the box to IoT Hub")
         return self
 
     @property

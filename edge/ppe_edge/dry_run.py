@@ -1,7 +1,8 @@
 """`--dry-run`: opens the model and every camera once, and prints what would run."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +10,24 @@ import numpy as np
 from ppe_edge.cameras.camera import CameraEvent, CameraReader
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import FOLDER_FPS, Kind, SourceConfig
+from ppe_edge.capacity import CameraLoad, Capacity, describe, measure_detection
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.sinks.jsonl import require_writable
 from ppe_edge.deployment import camera_rules, require_valid
 from ppe_edge.errors import EdgeError
+from ppe_edge.model.cpu import available_cores
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
 from ppe_edge.rules.config import RuleConfig
 from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide
-from ppe_edge.rules.words import describe
+from ppe_edge.rules.words import describe as describe_rule
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
 
 TIMEOUT = 10.0  # seconds for all cameras together
+READING_S, DETECTION_S = 0.5, 0.3  # seconds for which reading and detection are measured
+MEASURED_BATCH = 2  # frames; larger batches take longer to measure, and hardly less time per frame on a processor
+SLOW_S = 3.0  # people may walk through within a longer delay than this
 
 
 def dry_run(settings: EdgeSettings, config: Path) -> int:
@@ -42,7 +48,8 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
     classes = ", ".join(map(contract.display_name, contract.class_names))
     print(f"model          {detector.name}: {width}x{height}, {classes}; {detector.provider}; sha256 {detector.sha256[:12]}")
     require_valid(settings, contract)
-    first, events = first_frames(settings)
+    started = first_frames(settings)
+    first, events = started.frames, started.events
     for name, camera in settings.cameras.items():
         if not camera.enabled:
             result = "not enabled"
@@ -52,8 +59,11 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
             result = f"FAILED, no frame within {TIMEOUT:.0f} s ({events.get(name, 'no answer')})"
         print(f"camera         {name}: {result}")
         for rule_name, rule in settings.rules_of(name).items() if camera.enabled else ():
-            words = describe(rule, contract, settings.site.time_zone)
-            print(f"rule           {name}/{rule_name}: {words}, reported after {describe_delay(camera, rule)}")
+            words = describe_rule(rule, contract, settings.site.time_zone)
+            delay = f"{describe_delay(camera, rule)}{_walk(camera, rule)}"
+            print(f"rule           {name}/{rule_name}: {words}, reported after {delay}")
+    if first:
+        print(f"capacity       {_capacity(settings, detector, started)}")
     missing = settings.live_cameras.keys() - first.keys()
     sinks = [name for name in type(settings.sinks).model_fields if getattr(settings.sinks, name) is not None]
     jsonl, web = settings.sinks.jsonl, settings.web
@@ -83,9 +93,16 @@ def _describe(frame: Frame, detector: EdgeDetector, settings: EdgeSettings, came
     return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds"
 
 
+def _walk(camera: SourceConfig, rule: RuleConfig) -> str:
+    """Returns who is not reported because the rule decides slowly, to be appended to its description."""
+    fps = _usual_rate(camera)
+    seen_s = 0.0 if fps is None else (frames_to_decide(rule, fps) - 1) / fps
+    return f": people who are in view for less than {seen_s:.3g} s are not reported" if seen_s > SLOW_S else ""
+
+
 def describe_delay(camera: SourceConfig, rule: RuleConfig) -> str:
     """Returns what the rule means at the configured frame rate of a camera, such as "3 frames, 3 s"."""
-    fps = camera.fps or (FOLDER_FPS if camera.kind is Kind.folder else None)
+    fps = _usual_rate(camera)
     if fps is not None:
         frames = frames_to_decide(rule, fps)
         return f"{frames} frames, {frames / fps:.3g} s"
@@ -103,12 +120,23 @@ def _failure(check: Callable[[], object]) -> str:
     return ""
 
 
-def first_frames(settings: EdgeSettings) -> tuple[dict[str, Frame], dict[str, str]]:
-    """Reads one frame from each camera that delivers one in time.
+@dataclass(frozen=True, kw_only=True)
+class FirstFrames:
+    """The beginning of every camera.
 
-    Returns:
-        Camera -> its first frame, and camera -> its last event.
+    Attributes:
+        frames: Camera -> its first frame. Cameras that deliver none in time are missing.
+        events: Camera -> its last event.
+        loads: Camera -> what it asks for, as far as a fraction of a second tells.
     """
+
+    frames: Mapping[str, Frame]
+    events: Mapping[str, str]
+    loads: Mapping[str, CameraLoad]
+
+
+def first_frames(settings: EdgeSettings, measure_s: float = READING_S) -> FirstFrames:
+    """Reads one frame from each camera that delivers one in time, then measures for `measure_s` what reading them costs."""
     mailbox = FrameMailbox()
     events: dict[str, str] = {}
 
@@ -117,17 +145,50 @@ def first_frames(settings: EdgeSettings) -> tuple[dict[str, Frame], dict[str, st
 
     readers = {name: CameraReader(name, camera, mailbox, note) for name, camera in settings.live_cameras.items()}
     first: dict[str, Frame] = {}
+    begin: dict[str, tuple[Frame, float]] = {}  # from here on, reading is measured: frame, processor time
+    last: dict[str, tuple[Frame, float]] = {}
     end = time.monotonic() + TIMEOUT
+    is_measuring = False
     try:
         for reader in readers.values():
             reader.start()
-        while len(first) < len(readers) and time.monotonic() < end:
-            for frame in mailbox.take(len(readers), 0.2):
-                if frame.camera not in first:
-                    first[frame.camera] = frame
-                    readers[frame.camera].stop(0.0)
+        while time.monotonic() < end:
+            for frame in mailbox.take(len(readers), 0.1):
+                cpu_seconds = readers[frame.camera].cpu_seconds
+                first.setdefault(frame.camera, frame)
+                begin.setdefault(frame.camera, (frame, cpu_seconds))
+                last[frame.camera] = (frame, cpu_seconds)
+            if len(first) == len(readers) and not is_measuring:
+                is_measuring = True
+                end = min(end, time.monotonic() + measure_s)
     finally:
         mailbox.close()
         for reader in readers.values():
             reader.stop(0.0)
-    return first, events
+    loads = {name: _load(settings.cameras[name], begin[name], last[name]) for name in first}
+    return FirstFrames(frames=first, events=events, loads=loads)
+
+
+def _load(camera: SourceConfig, begin: tuple[Frame, float], end: tuple[Frame, float]) -> CameraLoad:
+    """Returns what a camera asks for, from two of its frames and the processor time until each."""
+    span = end[0].time - begin[0].time
+    count = end[0].number - begin[0].number
+    if not count or span <= 0:
+        return CameraLoad(_usual_rate(camera) or 0.0, 0.0)
+    # decoding of a file is one frame ahead of `number`, at the beginning as at the end
+    return CameraLoad(count / span, (end[1] - begin[1]) / span)
+
+
+def _usual_rate(camera: SourceConfig) -> float | None:
+    """Returns the frame rate that the configuration asks for; None for that of the stream."""
+    return camera.fps or (FOLDER_FPS if camera.kind is Kind.folder else None)
+
+
+def _capacity(settings: EdgeSettings, detector: EdgeDetector, started: FirstFrames) -> str:
+    """Compares what the cameras ask for with what this machine can do."""
+    cores = available_cores()
+    images = [frame.image for frame in started.frames.values()][: min(settings.batch, MEASURED_BATCH)]
+    capacity = Capacity(
+        detect_s=measure_detection(detector, images, DETECTION_S), threads=settings.model.threads or cores, cores=cores
+    )
+    return describe(capacity, list(started.loads.values()))

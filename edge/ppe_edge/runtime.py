@@ -12,7 +12,7 @@ from typing import TypeVar
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.rate import RateMeter, RateWatch, required_rate
-from ppe_edge.clock import is_set
+from ppe_edge.clock import is_set, note_passed
 from ppe_edge.compliance.archive import ComplianceArchive
 from ppe_edge.compliance.recorder import WRITE_INTERVAL, ComplianceRecorder
 from ppe_edge.config import EdgeSettings
@@ -20,6 +20,7 @@ from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
 from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
@@ -72,6 +73,7 @@ class Runtime:
         self.hub = HubConnection() if settings.twin.enabled or settings.sinks.iothub is not None else None
         sinks = build_sinks(settings.sinks, self.hub, self._topology)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
+        note_passed(self.outbox.latest())
         self.telemetry = Telemetry(
             Collected(
                 self.camera_figures,
@@ -94,6 +96,11 @@ class Runtime:
         self._record = None if record is None else make_folder(record)
         self._recorders: dict[str, Recorder] = {}
         self.sampler = self._make_sampler(self.deployment)
+        self._uploader = (
+            None
+            if settings.sinks.iothub is None or self.hub is None
+            else SampleUploader(self.hub, lambda: self.sampler if self.settings.sampler.upload else None)
+        )
         self._actions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
@@ -133,6 +140,8 @@ class Runtime:
         self._thread.start()
         if self.hub is not None:
             self.hub.start()
+        if self._uploader is not None:
+            self._uploader.start()
 
     def request_stop(self) -> None:
         """Asks the processing thread to end; returns at once."""
@@ -156,6 +165,8 @@ class Runtime:
         self._thread.join(GRACE / 2)
         self._alerts.close(0.5)  # again, in case that the processing thread hangs
         stop_all(self._deliveries, max(0.0, end - time.monotonic() - 1.0))
+        if self._uploader is not None:
+            self._uploader.stop(0.2)
         if self.hub is not None:
             self.hub.stop(max(0.1, end - time.monotonic() - 0.5))
         waiting = sum(self.outbox.stats().pending.values())

@@ -10,6 +10,7 @@ from ppe_yolo.options import (
     DeviceOption,
     ModelArgument,
     OutOption,
+    Split,
     TilesOption,
     ValFractionOption,
     out_console,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 benchmark_app = typer.Typer()
 
-Split = Literal["train", "val", "trainval", "test"]
 OnError = Literal["stop", "skip"]
 DataOption = Annotated[
     list[str],

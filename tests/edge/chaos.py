@@ -5,7 +5,9 @@
 
 Everything is real: RTSP servers of GStreamer, mosquitto with TLS as the hub of IoT Edge (port 8883 must be free), and
 `python -m ppe_edge` in a process of its own, killed with -9. Without --clip and --model, the cameras show drawn frames, and a
-model detects their colours, so that there are many alerts. Prints the measurements; exit code 1 if a promise was broken.
+model detects their colours, so that there are many alerts. These cameras differ: H.264, H.265 and motion JPEG, 5 to 25 frames
+per second, of which the box processes 1 to all; one loses every tenth frame, one lies on its side, and one never answers.
+Prints the measurements; exit code 1 if a promise was broken.
 """
 
 import argparse
@@ -28,13 +30,16 @@ from pathlib import Path
 
 from broker import HUB_PORT, Broker, Hub
 from conftest import GREEN, RED, write_clip, write_tiny_model
+from film_server import FilmServer
 from helpers import free_port, wait_until
-from rtsp_server import RtspServer, start_rtsp_server
+from rtsp_server import RtspServer, Show, start_rtsp_server
 
 BACK_WITHIN_S = 15.0  # from the moment that the server of a camera works again, or that the box was started
 STOPPED_WITHIN_S = 5.0
 SETTLED_S = 20.0  # memory and descriptors of a process are compared from this age on
 SERVERS = 4
+RATES = (5, 2, None, 1)  # `fps` of the cameras, in turn
+SIZE = (64, 96)
 _EDGE = Path(__file__).parents[2] / "edge"
 
 
@@ -68,6 +73,8 @@ class Result:
     rss_growth_mb: float = 0.0  # growth of the peak in the second half of any process, after it had settled
     rss_most_mb: float = 0.0
     rss_by_minute_mb: list[int] = field(default_factory=list)  # at the end of each minute of the longest process
+    without_frames: list[str] = field(default_factory=list)  # cameras of which no frame was ever processed
+    turned: list[list[int]] = field(default_factory=list)  # frame sizes in alerts of the camera that lies on its side
     descriptor_growth: int = 0
     descriptors_most: int = 0
     stop_s: float = 0.0
@@ -88,6 +95,8 @@ class Result:
             f"stopping took {self.stop_s:.1f} s, exit code {self.exit_code}": self.stop_s > STOPPED_WITHIN_S
             or self.exit_code != 0,
             "no alerts at all": self.alerts == 0,
+            f"no frames of {self.without_frames}": self.without_frames,
+            f"frames were not turned upright: {self.turned}": any(tuple(size) != SIZE for size in self.turned),
         }
         return [text for text, broken in checks.items() if broken]
 
@@ -114,12 +123,15 @@ class Chaos:
         spare_box: bool = False,
     ) -> None:
         self.folder, self.random, self.result, self.spare_box = folder, random.Random(seed), Result(), spare_box
-        # 2 s with a bare head, 2 s with a helmet, and so on
-        self.clip = clip or write_clip(folder / "clip.mp4", [(RED, 20), (GREEN, 20)] * 5)
         self.model = model or write_tiny_model(folder / "tiny.onnx")
         count = min(SERVERS, cameras)
-        self.servers: list[RtspServer] = [start_rtsp_server(self.clip, cameras) for _ in range(count)]
+        shows = self._draw() if clip is None else [Show(str(clip))]
+        # each server has cameras of different kinds
+        turns = [shows[(n + n // count) % len(shows)] for n in range(cameras)]
+        self.servers: list[RtspServer] = [start_rtsp_server(turns, cameras) for _ in range(count)]
         self.cameras = {f"cam{n}": self.servers[n % count] for n in range(cameras)}
+        self.turned = FilmServer(folder / "turned.mp4", 90) if clip is None else None
+        self.most_frames: Counter[str] = Counter()
         self.broker = Broker(folder / "broker", HUB_PORT)
         self.hub = Hub(self.broker)
         self.port = free_port()
@@ -131,9 +143,28 @@ class Chaos:
         self._configure(drawn=clip is None)
         self.start_box()
 
+    def _draw(self) -> list[Show]:
+        """Draws what the cameras show: 2 s with a bare head, 2 s with a helmet, and so on."""
+
+        def clip(name: str, fps: int, codec: str = "libx264", size: tuple[int, int] = SIZE) -> str:
+            return str(write_clip(self.folder / name, [(RED, 2 * fps), (GREEN, 2 * fps)] * 5, fps=fps, size=size, codec=codec))
+
+        clip("turned.mp4", 10, size=(SIZE[1], SIZE[0]))
+        return [
+            Show(clip("h264.mp4", 10)),
+            Show(clip("h265.mp4", 25, "libx265"), "h265"),
+            Show(clip("mjpeg.mp4", 5, "mjpeg"), "mjpeg"),
+            Show(clip("lossy.mp4", 10), loss=0.1),
+        ]
+
     def _configure(self, drawn: bool) -> None:
         rule = {"frames": 2, "of": 3, "cooldown_s": 0.5} if drawn else {"cooldown_s": 2}
-        cameras = {name: {"source": server.url(n), "fps": 5} for n, (name, server) in enumerate(self.cameras.items())}
+        cameras: dict[str, dict[str, object]] = {
+            name: {"source": server.url(n), "fps": RATES[n % len(RATES)] if drawn else 5}
+            for n, (name, server) in enumerate(self.cameras.items())
+        }
+        if self.turned is not None:
+            cameras |= {"turned": {"source": self.turned.url, "fps": 5}, "dead": {"source": "rtsp://127.0.0.1:9/none"}}
         document = {
             "model": {"path": str(self.model), "threads": 1},
             "state_dir": str(self.folder / "state"),
@@ -226,6 +257,8 @@ class Chaos:
     def watch(self) -> None:
         now = time.monotonic()
         frames = self.frames()
+        for name, value in frames.items():
+            self.most_frames[name] = max(self.most_frames[name], int(value))
         for name, (since, before) in list(self.waiting.items()):
             if before < 0:
                 self.waiting[name] = (since, frames.get(name, 0.0))
@@ -252,7 +285,7 @@ class Chaos:
 
     def run(self, seconds: float) -> Result:
         """Disturbs the site for this long, waits until everything is delivered, and counts."""
-        wait_until(lambda: len(self.frames()) == len(self.cameras), 60, "the first frames")
+        wait_until(lambda: self.cameras.keys() <= self.frames().keys(), 60, "the first answer of the box")
         for server in self.servers:
             self._later(self._between(3, 20), lambda server=server: self.disturb_server(server))  # type: ignore[misc]
         self._later(self._between(3, 10), self.disturb_broker)
@@ -296,6 +329,8 @@ class Chaos:
             self._step()
         for server in self.servers:  # no new alerts, so that the outbox can empty
             server.kill()
+        if self.turned is not None:
+            self.turned.close()
         wait_until(lambda: not self.undelivered(), 90, "delivery of everything")
         started = time.monotonic()
         self.box.send_signal(signal.SIGTERM)
@@ -323,6 +358,9 @@ class Chaos:
         closings = [body for body in bodies if body["kind"] == "alert_closed"]
         closed = Counter(body["alert"] for body in closings)
         result.alerts = len(alerts)
+        extra = ["turned"] if self.turned is not None else []
+        result.without_frames = [name for name in (*self.cameras, *extra) if not self.most_frames[name]]
+        result.turned = [b["frame_size"] for b in bodies if b["kind"] == "alert" and b["camera"] == "turned"]
         result.not_closed_once = sorted(key for key in {*alerts, *closed} if closed[key] != 1 or key not in alerts)
         result.ends = dict(Counter(body["end"] for body in closings))
         result.alerts_logged = (self.folder / "ppe_edge.log").read_text(errors="replace").count(": alert: ")
@@ -350,6 +388,8 @@ class Chaos:
         self.broker.__exit__()
         for server in self.servers:
             server.kill()
+        if self.turned is not None:
+            self.turned.close()
         self.log.close()
 
 
@@ -379,6 +419,8 @@ def main() -> int:
         finally:
             chaos.close()
     for name, value in dataclasses.asdict(result).items():
+        if name == "turned":
+            value = f"{len(value)} alerts"
         if name == "back_after_s":
             value = f"{len(value)} times, at most {max(value, default=0.0):.1f}"
         print(f"{name:20} {round(value, 1) if isinstance(value, float) else value}")

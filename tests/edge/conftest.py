@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -62,15 +63,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_clip(
-    path: Path, scenes: Sequence[tuple[tuple[int, int, int], int]], *, fps: int = 10, size: tuple[int, int] = (64, 96)
+    path: Path,
+    scenes: Sequence[tuple[tuple[int, int, int], int]],
+    *,
+    fps: int = 10,
+    size: tuple[int, int] = (64, 96),
+    codec: str = "libx264",
 ) -> Path:
     """Writes a video of scenes, each (RGB colour, number of frames), with some noise like that of a camera."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
+        stream: Any = container.add_stream(codec, rate=fps)
         stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"preset": "ultrafast", "crf": "18", "bf": "0"}
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if codec != "mjpeg":
+            stream.options = {"preset": "ultrafast", "crf": "18", "bf": "0", "x265-params": "log-level=none:bframes=0"}
         for colour, count in scenes:
             for _ in range(count):
                 image = np.clip(np.array(colour) + rng.integers(-12, 13, (*size, 1)), 0, 255).astype(np.uint8)

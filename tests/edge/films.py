@@ -1,5 +1,6 @@
 """Writes small films with the marks and faults that real recordings have."""
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -59,6 +60,19 @@ def write_film(
                 packet.pts = packet.dts = timestamp
             container.mux(packet)
     return path
+
+
+def set_display_matrix(film: Path, turns: int, mirror: bool) -> Path:
+    """Sets the display matrix of an MP4 film: mirror left to right, then turn by quarters clockwise."""
+    matrix = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turns) @ np.diag([-1 if mirror else 1, 1])
+    (a, c), (b, d) = matrix.tolist()
+    one = 1 << 16
+    data = bytearray(film.read_bytes())
+    box = data.index(b"tkhd")
+    at = box + 8 + (32 if data[box + 4] == 1 else 20) + 16
+    data[at : at + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    film.write_bytes(data)
+    return film
 
 
 def join(path: Path, *parts: Path) -> Path:

@@ -1,19 +1,23 @@
 """A real RTSP server (GStreamer) with any number of cameras that show a clip.
 
 `start_rtsp_server(clip, 8)` starts it as a process of its own, which can be killed and frozen. The clip is an MP4 file with
-H.264; the streams end with it, so `repeat` it for long tests. As a program it needs these Debian packages:
-gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{base,good,bad} and python3-gi.
+H.264, or one `Show` per camera; the streams end with it, so `repeat` it for long tests. As a program it needs these Debian
+packages: gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{base,good,bad} and python3-gi.
 """
 
 import contextlib
+import dataclasses
 import functools
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from helpers import free_port
 
@@ -22,6 +26,26 @@ _CHECK = (
     "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; Gst.init(None); "
     + ("assert all(Gst.ElementFactory.find(e) for e in ('qtdemux', 'h264parse', 'rtph264pay'))")
 )
+_PAYLOADS = {
+    "h264": ("h264parse config-interval=-1", "rtph264pay name=pay0 pt=96"),
+    "h265": ("h265parse config-interval=-1", "rtph265pay name=pay0 pt=96"),
+    "mjpeg": ("jpegparse", "rtpjpegpay name=pay0 pt=26"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """What a camera shows.
+
+    Attributes:
+        clip: An MP4 file.
+        codec: Its codec.
+        loss: Share of its frames that never arrive.
+    """
+
+    clip: str
+    codec: Literal["h264", "h265", "mjpeg"] = "h264"
+    loss: float = 0.0
 
 
 def repeat(video: Path, out: Path, times: int) -> Path:
@@ -59,14 +83,16 @@ def missing() -> str | None:
 class RtspServer:
     """The server process. `url(i)` is the address of camera i."""
 
-    def __init__(self, clip: Path, cameras: int, port: int | None = None) -> None:
-        self.clip, self.cameras, self.port = clip, cameras, port or free_port()
+    def __init__(self, clip: Path | Sequence[Show], cameras: int, port: int | None = None) -> None:
+        self.shows = [Show(str(clip))] * cameras if isinstance(clip, Path) else list(clip)[:cameras]
+        self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 30.0) -> "RtspServer":
         """Starts the process; returns when it accepts connections."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        command = [PYTHON, __file__, str(self.clip), str(self.cameras), str(self.port)]
+        shows = json.dumps([dataclasses.asdict(show) for show in self.shows])
+        command = [PYTHON, __file__, shows, str(self.port)]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + timeout
         while True:
@@ -102,12 +128,12 @@ class RtspServer:
         self.kill()
 
 
-def start_rtsp_server(clip: Path, cameras: int, port: int | None = None) -> RtspServer:
+def start_rtsp_server(clip: Path | Sequence[Show], cameras: int, port: int | None = None) -> RtspServer:
     """Starts a server and waits until it accepts connections."""
     return RtspServer(clip, cameras, port).start()
 
 
-def serve(clip: str, cameras: int, port: int) -> None:
+def serve(shows: Sequence[Show], port: int) -> None:
     """Runs the server in this process."""
     import gi
 
@@ -120,11 +146,12 @@ def serve(clip: str, cameras: int, port: int) -> None:
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(str(port))
-    for i in range(cameras):
+    for i, show in enumerate(shows):
         factory = GstRtspServer.RTSPMediaFactory()
+        parser, payload = _PAYLOADS[show.codec]
+        loss = f"! identity drop-probability={show.loss}" if show.loss else ""
         factory.set_launch(
-            f'( multifilesrc location="{clip}" loop=true caps="video/quicktime" ! qtdemux ! h264parse config-interval=-1 '
-            "! rtph264pay name=pay0 pt=96 )"
+            f'( multifilesrc location="{show.clip}" loop=true caps="video/quicktime" ! qtdemux ! {parser} {loss} ! {payload} )'
         )
         factory.set_shared(True)
         server.get_mount_points().add_factory(f"/cam{i}", factory)
@@ -133,4 +160,4 @@ def serve(clip: str, cameras: int, port: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    serve([Show(**show) for show in json.loads(sys.argv[1])], int(sys.argv[2]))

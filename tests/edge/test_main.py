@@ -22,10 +22,14 @@ import cv2
 import numpy as np
 import pytest
 from mjpeg_server import MjpegServer, noise
+from ppe_edge.__main__ import main
 from ppe_edge.cameras.sources import SourceConfig
 from ppe_edge.dry_run import describe_delay
+from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.rules.config import RuleConfig
 from pydantic import SecretStr
+
+from ppe_yolo.core.detections import Detections
 
 from conftest import GREEN, RED  # isort: skip
 
@@ -164,11 +168,51 @@ def test_dry_run_prints_what_would_run_and_sends_nothing(
     done = run("--config", configure(tmp_path, tiny_model, clip), "--dry-run")
     assert done.returncode == 0, done.stderr
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
-    assert [first for first, _ in lines] == ["configuration", "state", "model", "camera", "rule", "sink", "web", "would"]
+    assert [first for first, _ in lines] == [
+        "configuration", "state", "model", "camera", "rule", "capacity", "sink", "web", "would",
+    ]  # fmt: skip
+    assert re.search(
+        r"capacity +1 cameras ask for 10 frames per second, this machine processes about \d+ \(detection ", done.stdout
+    )
     assert "tiny.onnx: 96x64, helmet, bare head; CPUExecutionProvider" in done.stdout
     assert "gate: ok, first frame 96x64: 1 helmet, 0 bare head above the alarm thresholds" in done.stdout
     assert "token required" in done.stdout
     assert not (tmp_path / "alerts.jsonl").exists() and not list((tmp_path / "state").iterdir())
+
+
+def test_dry_run_warns_when_cameras_exceed_machine(
+    tmp_path: Path,
+    tiny_model: Path,
+    make_clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A model that takes 0.1 s per frame on one of two cores processes at most 8.5 frames per second; asked are 3 x 10."""
+    detect = EdgeDetector.detect
+
+    def slowly(self: EdgeDetector, images: Sequence[np.ndarray]) -> list[Detections]:
+        time.sleep(0.1 * len(images))
+        return detect(self, images)
+
+    monkeypatch.setattr(EdgeDetector, "detect", slowly)
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 100)])
+    cameras = {name: {"source": str(clip)} for name in ("gate", "yard", "door")}
+    config = configure(tmp_path, tiny_model, clip, {"cameras": cameras})
+    assert main(["--config", str(config), "--dry-run"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("capacity")]
+    found = re.search(r"3 cameras ask for 30 frames per second, this machine processes about ([\d.]+) \(", line)
+    assert found is not None and 1 < float(found[1]) <= 8.5, line
+    assert "WARNING, too slow: set fps to at most " in line
+
+
+def test_dry_run_says_who_is_not_reported_at_rare_frames(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    cameras = {"rare": {"source": str(clip), "fps": 0.2}, "gate": {"source": str(clip), "fps": 1}}
+    text = run("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run").stdout
+    assert "after 3 frames, 15 s: people who are in view for less than 10 s are not reported\n" in text
+    assert "after 3 frames, 3 s\n" in text
 
 
 def test_dry_run_counts_detections_above_alarm_threshold(

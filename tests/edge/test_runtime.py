@@ -5,6 +5,7 @@ import hashlib
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +17,15 @@ import numpy as np
 import pytest
 
 from conftest import GREEN, GREY, HEAD_XYXY, RED  # isort: skip
+from example_messages import a_camera_event
 from helpers import wait_until
 from mjpeg_server import MjpegServer
 from ppe_edge import runtime as runtime_module
 from ppe_edge.cameras import rate as rate_module
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.status import RuntimeStatus
@@ -41,6 +45,31 @@ def run_to_the_end(runtime: Runtime) -> str:
     metrics = runtime.telemetry.text().decode()
     runtime.stop()
     return metrics
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "synchronised", "uncertain"), [(3600, False, True), (3600, True, False), (-3600, False, False)]
+)
+def test_alert_before_newest_message_of_earlier_process_has_uncertain_time(
+    tmp_path: Path,
+    tiny_model: Path,
+    make_clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    ahead_s: float,
+    synchronised: bool,
+    uncertain: bool,
+) -> None:
+    """A clock that lost an hour: it shows a possible time, but one that has passed. A time server settles the doubt."""
+    monkeypatch.setattr("ppe_edge.clock._passed", 0.0)
+    monkeypatch.setattr("ppe_edge.clock._is_synchronised", lambda: synchronised)
+    (tmp_path / "state").mkdir()
+    before = Outbox(OutboxConfig(), tmp_path / "state", ["jsonl"], lambda: time.time() + ahead_s)
+    before.put(a_camera_event())
+    before.close()
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 20)])
+    run_to_the_end(Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": clip}))))
+    [alert] = delivered(tmp_path, "alert")
+    assert alert.get("time_uncertain", False) is uncertain
 
 
 def test_alert_starts_when_helmet_comes_off_and_closes_when_it_is_back(

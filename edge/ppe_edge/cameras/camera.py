@@ -81,6 +81,7 @@ class CameraReader:
         errors: Number of parts that could not be decoded.
         failure: Why a file could not be read to its end; empty otherwise, and for cameras, which reconnect.
         last_frame_at: Monotonic time of the last frame; None before the first.
+        cpu_seconds: Processor time that the last connection has taken until its last frame.
     """
 
     def __init__(self, name: str, config: SourceConfig, mailbox: FrameMailbox, on_event: Callable[[CameraEvent], None]) -> None:
@@ -88,6 +89,7 @@ class CameraReader:
         self.state: State = "connecting"
         self.frames = self.dropped = self.reconnects = self.errors = 0
         self.last_frame_at: float | None = None
+        self.cpu_seconds = 0.0
         self.failure = ""
         self._ends = config.ends  # evaluated once: a file that disappears must not become another kind of source
         self._on_event = on_event
@@ -205,6 +207,7 @@ class CameraReader:
                 if connection.abandoned or self._stopping.is_set():
                     return
                 now = time.monotonic()
+                self.cpu_seconds = time.thread_time()
                 position = frame.seconds if self._ends and frame.seconds is not None else now - connection.opened
                 if not self._is_due(position, due):
                     if not self._ends and now - connection.last_check >= CHANGE_CHECK_INTERVAL:

@@ -25,9 +25,28 @@ def upright(frame: VideoFrame, pixel_aspect: float) -> Image:
     if frame.interlaced_frame:
         deinterlace(image)
     image = with_square_pixels(image, pixel_aspect)
-    # `rotation` counts counter-clockwise, and so does rot90
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    turns, is_mirrored = _orientation(frame)
+    if is_mirrored:
+        image = np.fliplr(image)
+    return np.ascontiguousarray(np.rot90(image, turns))
+
+
+def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """Returns by how many quarters to turn a frame counter-clockwise, and whether to mirror it left to right before.
+
+    The display matrix maps stored pixels (x to the right, y down) to shown ones: (a x + c y, b x + d y). `frame.rotation` alone
+    knows no mirror: it reports 180 degrees for one from left to right, and nothing for one from top to bottom.
+    """
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 0, False
+    # a buffer, which the stubs do not say
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].astype(np.float64)  # type: ignore[call-overload]
+    is_mirrored = a * d - b * c < 0
+    if is_mirrored:  # without the mirror, which comes first
+        a, b = -a, -b
+    clockwise = np.degrees(np.arctan2(b, a))
+    return round(-clockwise / 90) % 4, bool(is_mirrored)
 
 
 def usable_aspect(marked: Fraction | None) -> float:

@@ -11,7 +11,7 @@ Messages are delivered in order. A message that a sink never takes does not hold
 - The receiver is not reached: the same message is tried until it is delivered.
 
 A message that is set aside stays in the outbox. It is reported (`Outbox.set_aside`), and is tried again after a minute, then
-ever more rarely, and after a restart.
+ever more rarely, and after a restart, where it does not hold up the others either.
 """
 
 import logging
@@ -73,7 +73,8 @@ class DeliveryThread:
         self.name, self._sink, self._outbox = name, sink, outbox
         self._backoff = backoff or Backoff(0.5, 15.0)
         self._stop = threading.Event()
-        self._doubts: dict[str, Doubt] = {}  # message id -> doubt; not kept over a restart
+        # message id -> doubt; after a restart, a message that was set aside gets one attempt at a time
+        self._doubts = {message: Doubt(refusals=1) for message in outbox.set_aside_messages(name)}
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name=f"delivery-{name}", daemon=True)
         self.delivered = self.failures = 0

@@ -21,6 +21,8 @@ from ppe_edge.delivery.snapshot_folder import SnapshotFolder
 from ppe_edge.delivery.storage_report import StorageReport
 from ppe_edge.errors import EdgeError
 
+# After a restart, messages that were set aside are tried again one at a time, since others wait during a failed attempt.
+_RETRY_AFTER_RESTART_S = 10.0
 _TICK_S = 10.0  # interval at which limits, held messages and reports are checked
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}  # the latter if there is no room for the index of the write-ahead log
 _NOT_DURABLE = (
@@ -60,7 +62,7 @@ class Outbox:
         self._retention = Retention(config, self._snapshots, self._report, self._log_once)
         self._confirmed: set[tuple[str, str]] = set()  # (sink, id) of rows that could not be deleted on a full disk
         self._not_before: dict[tuple[str, str], float] = {}  # (sink, id) -> time; not kept over a restart
-        self._set_aside: set[tuple[str, str]] = set()  # (sink, id); not kept over a restart, after which they are tried again
+        self._set_aside: set[tuple[str, str]] = set()  # (sink, id)
         self._next_tick = 0.0
         self._last_error = ""
         self._file = state_dir / "outbox.db"
@@ -189,8 +191,8 @@ class Outbox:
     def set_aside(self, delivery: Delivery, reason: str, outcome_unknown: bool, delay_s: float) -> None:
         """Notes that the sink does not take this message, so that it does not delay the others.
 
-        The message stays on the disk and counts as waiting. It is tried again after `delay_s`, and after a restart. A storage
-        event reports it to every sink.
+        The message stays on the disk and counts as waiting. It is tried again after `delay_s`, and after a restart, which may
+        have changed the sink's settings. A storage event reports it to every sink.
 
         Args:
             delivery: The result of `claim`.
@@ -203,9 +205,18 @@ class Outbox:
             self.nack(delivery, outcome_unknown, delay_s)
             if key not in self._set_aside:
                 self._set_aside.add(key)
+                try:
+                    self._db.note_set_aside(*key)
+                except sqlite3.Error as error:  # then it is tried once more after a restart
+                    self._log_once(error)
                 self._report.count(
                     "message_set_aside", detail=f"{delivery.sink}: {delivery.message.kind} {delivery.id}: {reason}"
                 )
+
+    def set_aside_messages(self, sink: str) -> set[str]:
+        """Returns the ids of the messages that the sink does not take."""
+        with self._lock:
+            return {message for name, message in self._set_aside if name == sink}
 
     def note_seen(self, violations: Mapping[str, float]) -> None:
         """Stores when open violations were last seen (id -> UTC epoch seconds), for the closing message after a crash."""
@@ -232,6 +243,11 @@ class Outbox:
             held = [entry.message for entry in reversed(list(self._held))]
             stored = [self._parse(body) for body in self._db.recent(count)]
         return [*held, *(message for message in stored if message is not None)][:count]
+
+    def latest(self) -> float:
+        """Returns when the newest message on the disk was created, UTC epoch seconds; 0 if there is none."""
+        with self._lock:
+            return self._db.latest()
 
     def snapshot_path(self, file: str) -> Path | None:
         """Returns the path of a snapshot that an alert refers to; None if it is unknown or was dropped."""
@@ -276,6 +292,9 @@ class Outbox:
         self._db.close()
         self._db, self._is_open = database, True
         self._snapshots.delete_unknown(known | {entry.snapshot_file for entry in self._held})
+        for number, key in enumerate(key for key in database.set_aside() if key[0] in self._sinks):
+            self._set_aside.add(key)
+            self._not_before[key] = self._clock() + (number + 1) * _RETRY_AFTER_RESTART_S
         self._close_open_alerts()
 
     def _close_open_alerts(self) -> None:

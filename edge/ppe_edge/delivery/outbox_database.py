@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS deliveries (
 CREATE INDEX IF NOT EXISTS deliveries_of_message ON deliveries (sequence);
 CREATE TABLE IF NOT EXISTS snapshots (
     file TEXT PRIMARY KEY, created REAL NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS set_aside (
+    sink TEXT, sequence INTEGER REFERENCES messages ON DELETE CASCADE, PRIMARY KEY (sink, sequence)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open_alerts (
     violation TEXT PRIMARY KEY, body TEXT NOT NULL, last_seen REAL NOT NULL) WITHOUT ROWID;
 """
@@ -137,6 +139,16 @@ class OutboxDatabase:
         """Notes whether the last attempt may have succeeded."""
         self._db.execute(f"UPDATE deliveries SET uncertain = ? WHERE {_ONE_DELIVERY}", (uncertain, sink, message_id))
 
+    def note_set_aside(self, sink: str, message_id: str) -> None:
+        """Notes that the sink does not take a message."""
+        insert = "INSERT OR IGNORE INTO set_aside SELECT ?, sequence FROM messages WHERE id = ?"
+        self._db.execute(insert, (sink, message_id))
+
+    def set_aside(self) -> list[tuple[str, str]]:
+        """Returns (sink, message id) of the messages that were set aside and still wait for their sink, oldest first."""
+        query = "SELECT sink, id FROM set_aside JOIN deliveries USING (sink, sequence) JOIN messages USING (sequence)"
+        return self._db.execute(f"{query} ORDER BY sequence").fetchall()
+
     def confirm(self, deliveries: Iterable[tuple[str, str]]) -> None:
         """Deletes deliveries, given as (sink, message id)."""
         with self._transaction():
@@ -159,6 +171,10 @@ class OutboxDatabase:
     def pending(self) -> dict[str, int]:
         """Returns the number of waiting messages per sink."""
         return dict(self._db.execute("SELECT sink, count(*) FROM deliveries GROUP BY sink").fetchall())
+
+    def latest(self) -> float:
+        """Returns when the newest message was created, UTC epoch seconds; 0 without messages."""
+        return float(self._db.execute("SELECT coalesce(max(created), 0) FROM messages").fetchone()[0])
 
     def count_messages(self) -> int:
         """Returns the number of all messages, including delivered ones."""

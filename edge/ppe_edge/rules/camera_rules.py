@@ -1,6 +1,6 @@
 """All rules of one camera: from the detections of a frame to tracks, and from tracks to violations of each rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from zoneinfo import ZoneInfo
@@ -48,6 +48,7 @@ class CameraRules:
         tracker: Settings of the tracker.
         zone: Time zone of the schedules.
         keys: Rule -> where it is set, for errors; by default its name.
+        make_tracker: Makes a tracker from its settings and the source of its ids.
 
     Attributes:
         thresholds: Alarm threshold of each label: the lowest of all rules.
@@ -63,6 +64,7 @@ class CameraRules:
         tracker: TrackerConfig,
         zone: ZoneInfo = UTC,
         keys: Mapping[str, str] | None = None,
+        make_tracker: Callable[[TrackerConfig, Iterator[int]], Tracker] = Tracker,
     ) -> None:
         self._severities = {name: rule.severity for name, rule in rules.items()}
         groups = tracked_classes(rules, contract.class_names, keys)
@@ -81,7 +83,7 @@ class CameraRules:
             group: np.array([name in group for name in contract.class_names]) for group in dict.fromkeys(groups.values())
         }
         self._ids = count(1)
-        self._trackers = {group: Tracker(tracker, self._ids) for group in self._in_group}
+        self._trackers = {group: make_tracker(tracker, self._ids) for group in self._in_group}
         self._tracks: dict[frozenset[str], list[Track]] = {}  # of the latest frame
 
     def continue_from(self, before: "CameraRules") -> None:

@@ -110,7 +110,7 @@ def test_reader_with_frozen_or_killed_server_reconnects_without_disturbing_other
         server.kill()
         gate.until(lambda: gate.kinds[-1] in ("lost", "frozen"))
         other.until_more_frames()
-        server.clip = large  # another camera at the same address
+        server.shows = [rtsp_server.Show(str(large))]  # another camera at the same address
         server.start()
         gate.until(lambda: gate.kinds[-1] == "resumed")
         gate.until_more_frames()

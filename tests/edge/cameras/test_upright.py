@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from films import corner, join, write_film
+from films import corner, join, set_display_matrix, write_film
 from ppe_edge.cameras.sources import SourceConfig, open_source
 from ppe_edge.cameras.upright import deinterlace, usable_aspect
 
@@ -23,6 +23,17 @@ def is_upright(image: np.ndarray) -> bool:
 def test_film_with_rotation_flag_is_upright(tmp_path: Path, turns: int) -> None:
     stored = np.ascontiguousarray(np.rot90(corner(64, 96), -turns))  # turned clockwise, to be turned back
     [image] = read(write_film(tmp_path / "film.mp4", [stored], rotation=90 * turns))
+    assert image.shape == (64, 96, 3) and is_upright(image) and image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_film_with_display_matrix_is_turned_and_mirrored(tmp_path: Path, turns: int, mirror: bool) -> None:
+    """As front cameras of telephones and cameras in a mirror mark their films."""
+    stored = np.rot90(corner(64, 96), turns)  # counter-clockwise, to be turned back
+    stored = np.ascontiguousarray(np.fliplr(stored) if mirror else stored)
+    film = set_display_matrix(write_film(tmp_path / "film.mp4", [stored]), turns, mirror)
+    [image] = read(film)
     assert image.shape == (64, 96, 3) and is_upright(image) and image.flags.c_contiguous
 
 

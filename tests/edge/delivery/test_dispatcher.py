@@ -274,6 +274,27 @@ def test_set_aside_message_is_sent_when_sink_takes_it_later(make: Any, monkeypat
     assert outbox.stats().set_aside == {"mqtt": 0}
 
 
+def test_restart_tries_set_aside_message_once_more(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart may come with other settings of the sink: here it takes one of the two messages."""
+    monkeypatch.setattr("ppe_edge.delivery.outbox._RETRY_AFTER_RESTART_S", 0.1)
+    sink = PickySink(hang_up())
+    outbox, threads = make(mqtt=sink)
+    bad, better, good = (outbox.put(an_alert(n)) for n in range(3))
+    sink.poison = {bad, better}
+    threads[0].start()
+    wait_until(lambda: outbox.stats().set_aside == {"mqtt": 2} and good in sink.taken)
+    stop_all(threads, 5)
+    outbox.close()
+    again = PickySink(hang_up())
+    again.poison = {bad}
+    outbox, (thread,) = make(mqtt=again)
+    new = outbox.put(an_alert(3))
+    thread.start()
+    wait_until(lambda: {better, new} <= set(again.taken) and (bad, True) in again.tried)
+    assert [message for message, _ in again.tried].count(bad) == 1
+    assert outbox.stats().set_aside == {"mqtt": 1}
+
+
 def test_sink_waits_as_long_as_receiver_asks(make: Any) -> None:
     sink = ScriptedSink(SinkFailed("429", outcome_unknown=False, retry_after_s=0.6))
     outbox, (thread,) = make(hook=sink)

@@ -123,6 +123,34 @@ def test_restart_keeps_messages_and_marks_those_in_flight(tmp_path: Path, clock:
     outbox.close()
 
 
+def test_restart_tries_messages_that_were_set_aside_later_and_one_at_a_time(tmp_path: Path, clock: Clock) -> None:
+    """Each of their attempts may fail slowly, and must not hold up a new alert."""
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub", "file"], clock)
+    bad = [outbox.put(an_alert(n)) for n in range(3)]
+    for _ in bad:
+        delivery = outbox.claim("hub")
+        assert delivery is not None
+        outbox.set_aside(delivery, "413", outcome_unknown=False, delay_s=3600)
+    outbox.close()
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub", "file"], clock)
+    assert outbox.stats().set_aside == {"hub": 3, "file": 0} and outbox.set_aside_messages("hub") == set(bad)
+    new = outbox.put(an_alert(9))
+    due = []
+    for _ in range(5):  # now, and after 10, 20, 30 and 40 s
+        while (delivery := outbox.claim("hub")) is not None and delivery.id not in due:
+            if delivery.id in (*bad, new):  # not the messages that close the alerts of the process before
+                due.append(delivery.id)
+            outbox.ack(delivery)
+        due.append("later")
+        clock.now += 10
+    assert due == [new, "later", bad[0], "later", bad[1], "later", bad[2], "later", "later"]
+    assert outbox.stats().set_aside["hub"] == 0
+    outbox.close()
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub", "file"], clock)
+    assert outbox.stats().set_aside == {"hub": 0, "file": 0}
+    outbox.close()
+
+
 def test_restart_keeps_messages_of_removed_sink(tmp_path: Path, clock: Clock) -> None:
     outbox = Outbox(OutboxConfig(), tmp_path, ["hub", "file"], clock)
     message = outbox.put(a_closing())

@@ -277,9 +277,15 @@ def expired_certificate(folder: Path) -> Path:
 class TlsListener:
     """Accepts TLS connections on a free port, and closes them."""
 
-    def __init__(self, certificate: Path) -> None:
+    def __init__(
+        self, certificate: Path, client_ca: Path | None = None, version: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
+    ) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificate)
+        self._context.maximum_version = version
+        if client_ca is not None:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(client_ca)
         self._server = socket.create_server(("127.0.0.1", 0))
 
     def _accept(self) -> None:
@@ -463,6 +469,44 @@ def test_mqtt_expired_certificate_is_named(tmp_path: Path) -> None:
     with TlsListener(certificate) as port:
         sink = MqttSink(MqttSinkConfig(host="localhost", port=port, ca_file=certificate, timeout_s=5))
         with pytest.raises(SinkFailed, match=r"certificate has expired.*renew the broker's certificate, or set the clock"):
+            sink.send(an_alert(), None)
+
+
+def expired_client_certificate(folder: Path) -> tuple[Path, Path]:
+    """Returns a server's certificate, which is its own CA, and a client certificate of this CA that expired; both with keys."""
+    (folder / "index.txt").touch()
+    (folder / "serial").write_text("01\n")
+    (folder / "ca.cnf").write_text(
+        "[ca]\ndefault_ca=here\n[here]\nnew_certs_dir=.\ndatabase=index.txt\nserial=serial\ndefault_md=sha256\npolicy=any\n"
+        "[any]\ncommonName=supplied\n"
+    )
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    for arguments in (
+        f"req -x509 {key} -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout server.key -out server.pem",
+        f"req {key} -subj /CN=box -keyout box.key -out box.csr",
+        "ca -batch -config ca.cnf -cert server.pem -keyfile server.key -in box.csr -out box.pem -notext "
+        "-startdate 200101000000Z -enddate 200201000000Z",
+    ):
+        subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)
+    for name in ("server", "box"):
+        with (folder / f"{name}.pem").open("a") as file:
+            file.write((folder / f"{name}.key").read_text())
+    return folder / "server.pem", folder / "box.pem"
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        (ssl.TLSVersion.TLSv1_2, "does not accept the certificate in sinks.mqtt.cert_file: renew it if it has expired"),
+        # the broker decides after the client's side of the handshake, so that the client only sees a lost connection
+        (ssl.TLSVersion.TLSv1_3, "the client certificate \\(it may have expired"),
+    ],
+)
+def test_mqtt_expired_client_certificate_is_named(tmp_path: Path, version: ssl.TLSVersion, reason: str) -> None:
+    server, box = expired_client_certificate(tmp_path)
+    with TlsListener(server, client_ca=server, version=version) as port:
+        sink = MqttSink(MqttSinkConfig(host="localhost", port=port, ca_file=server, cert_file=box, key_file=box, timeout_s=20))
+        with pytest.raises(SinkFailed, match=reason):
             sink.send(an_alert(), None)
 
 

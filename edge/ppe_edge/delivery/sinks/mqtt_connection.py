@@ -20,6 +20,10 @@ _CONNACK_HINTS = {
     4: "check sinks.mqtt.username and password",
     5: "check sinks.mqtt.username and password, and what the broker allows this client",
 }
+_WHY_DISCONNECTED = (
+    "check sinks.mqtt.client_id, the client certificate (it may have expired, or be unknown to the broker), and whether the "
+    "port expects TLS"
+)
 _KEEP_ALIVE_S = 10  # also bounds the TLS handshake with a frozen broker
 
 
@@ -86,10 +90,7 @@ class MqttConnection:
             return paho.connack_string(self._answer) + (f" {hint}" if hint else "")
         if self.alive:
             return f"no answer within {self._timeout_s:g} s"
-        return (
-            "it disconnected instead of answering: check sinks.mqtt.client_id, the client certificate (it may have expired, or "
-            "be unknown to the broker), and whether the port expects TLS"
-        )
+        return f"it disconnected instead of answering: {_WHY_DISCONNECTED}"
 
     def publish(self, topic: str, data: bytes, retain: bool = False) -> None:
         """Publishes with quality of service 1.
@@ -121,10 +122,10 @@ class MqttConnection:
             last: Topic and payload to publish before, retained; nobody waits for its confirmation.
         """
         self._closing = True
-        if last is not None and self.alive:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # TLS refuses to write on a connection that has failed
+            if last is not None and self.alive:
                 self._client.publish(*last, qos=1, retain=True)
-        self._client.disconnect()
+            self._client.disconnect()
         if self._thread.is_alive():
             self._thread.join(2.0)
         socket = self._client.socket()
@@ -136,11 +137,12 @@ class MqttConnection:
     def _loop(self) -> None:
         """Replaces paho's own loop, which would reconnect."""
         deadline = None
-        while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
-            if self._closing:
-                deadline = deadline or time.monotonic() + 1.0
-                if time.monotonic() > deadline:
-                    break
+        with contextlib.suppress(OSError):  # paho lets some errors of TLS through, such as a rejected certificate
+            while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
+                if self._closing:
+                    deadline = deadline or time.monotonic() + 1.0
+                    if time.monotonic() > deadline:
+                        break
         with self._changed:
             self.alive = False
             self.closed_at = time.monotonic()
@@ -160,6 +162,10 @@ class MqttConnection:
 def _tls_hint(error: OSError) -> str:
     """What to do about an error of TLS; empty for other errors."""
     text = str(error)
+    if "ALERT" in text and "CERTIFICATE" in text:
+        return ": the broker does not accept the certificate in sinks.mqtt.cert_file: renew it if it has expired or was revoked"
+    if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
+        return f": {_WHY_DISCONNECTED}"
     if "certificate has expired" in text or "not yet valid" in text:
         now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
         return f": renew the broker's certificate, or set the clock of the box, which shows {now} UTC"

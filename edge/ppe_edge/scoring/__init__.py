@@ -1,0 +1,1 @@
+"""Scores films against event-level truth: which violations are reported, how soon, and how many alerts are false."""

@@ -1,0 +1,177 @@
+"""The command `ppe-edge score`."""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from ppe_edge.config import CameraConfig, EdgeSettings, load_settings
+from ppe_edge.deployment import Deployment, require_valid
+from ppe_edge.errors import EdgeError
+from ppe_edge.model.detector import EdgeDetector
+from ppe_edge.model.store import ModelStore
+from ppe_edge.rules.config import RuleConfig
+from ppe_edge.scoring.chart import draw
+from ppe_edge.scoring.figures import FilmScore, compare, figures_of
+from ppe_edge.scoring.recording import Recording, Replay, record
+from ppe_edge.scoring.report import Limits, as_json, as_text, sweep_as_text
+from ppe_edge.scoring.sweep import Trial, Value, changed, combinations, parse_grid
+from ppe_edge.scoring.truth import Event, kinds_of, read_truth
+from ppe_yolo.core.files import replacing
+
+LIMITS_MISSED = 1
+_PROGRESS_S = 5.0
+_END_TOLERANCE_S = 1.0  # truth may begin this much after the last frame
+
+
+def run(options: argparse.Namespace) -> int:
+    """Scores films; prints the score.
+
+    Returns:
+        0, or 1 if a limit is missed.
+
+    Raises:
+        EdgeError: The configuration, the truth or a film cannot be used.
+    """
+    films = _films(options.films)
+    settings = _settings(options, films)
+    detector = _detector(options.model, settings)
+    require_valid(settings, detector.contract)
+    rules = {name: _only_rule(settings, name) for name in films}
+    (violation_class,) = {rule.violation_class for rule in rules.values()}
+    truth = read_truth(options.truth, list(films), kinds_of(detector.contract, violation_class))
+    grid = parse_grid(options.sweep)
+    for changes in combinations(grid) if grid else ():  # before the films are read, which may take an hour
+        for name in films:
+            changed(settings.tracker, rules[name], changes)
+    recordings = []
+    for name in films:
+        recording = record(name, settings.cameras[name], detector, _progress(name))
+        _require_within(recording, truth, options.truth)
+        recordings.append(recording)
+    replay = Replay(Deployment(settings, detector).model)
+
+    def score(changes: Mapping[str, Value]) -> list[FilmScore]:
+        scores = []
+        for recording in recordings:
+            tracker, rule = changed(settings.tracker, rules[recording.name], changes)
+            events = [event for event in truth if event.camera == recording.name]
+            alerts = replay.alerts(recording, tracker, rule)
+            scores.append(compare(recording.name, recording.seconds, events, alerts, options.tolerance))
+        return scores
+
+    scores = score({})
+    trials = [Trial(changes=c, figures=figures_of(score(c))) for c in combinations(grid)] if grid else []
+    limits = Limits(
+        min_found=options.min_found,
+        max_false_per_hour=options.max_false_per_hour,
+        max_delay=options.max_delay,
+        max_alerts_per_violation=options.max_alerts_per_violation,
+    )
+    total = figures_of(scores)
+    if options.json is not None and str(options.json) == "-":
+        print(as_json(scores, trials, limits))
+    else:
+        print(as_text(scores))
+        if trials:
+            print(f"\n{sweep_as_text(trials, total)}")
+        if options.json is not None:
+            with replacing(options.json) as file:
+                file.write_text(as_json(scores, trials, limits) + "\n")
+    if options.draw is not None:
+        with replacing(options.draw) as file:
+            file.write_text(draw(scores, trials))
+    failures = limits.failures(total)
+    for failure in failures:
+        print(f"limit missed: {failure}", file=sys.stderr)
+    return LIMITS_MISSED if failures else 0
+
+
+def _films(texts: Sequence[str]) -> dict[str, Path]:
+    films: dict[str, Path] = {}
+    for text in texts:
+        name, separator, path = text.partition("=")
+        if Path(text).exists() or not separator:
+            name, path = Path(text).stem, text
+        if not Path(path).exists():
+            raise EdgeError(file=path, expected="a video or a folder of images", got="no such file")
+        if name in films:
+            raise EdgeError(
+                setting="FILM", item=name, problem="two films have this name", hint="name them: CAMERA=FILM, as the truth does"
+            )
+        films[name] = Path(path)
+    return films
+
+
+def _settings(options: argparse.Namespace, films: Mapping[str, Path]) -> EdgeSettings:
+    """Returns the settings of the box, with the films as its cameras."""
+    if options.config is None and options.model is None:
+        raise EdgeError(setting="--config", expected="the configuration of the box", got="nothing", hint="or give --model FILE")
+    if options.fps is not None and not 0 < options.fps <= 1000:
+        raise EdgeError(setting="--fps", expected="more than 0 and at most 1000", got=f"{options.fps:g}")
+    if not (math.isfinite(options.tolerance) and options.tolerance >= 0):
+        raise EdgeError(setting="--tolerance", expected="0 or more seconds", got=f"{options.tolerance:g}")
+    if options.config is not None:
+        settings = load_settings(options.config)
+    else:
+        unused = CameraConfig(source=SecretStr("unused"))
+        settings = EdgeSettings(model={"path": options.model}, state_dir=Path("unused"), cameras={"unused": unused})
+    cameras = {}
+    for name, path in films.items():
+        camera = settings.cameras.get(name, CameraConfig(source=SecretStr("unused")))
+        changes: dict[str, object] = {"source": SecretStr(str(path)), "enabled": True}
+        if options.fps is not None:
+            changes["fps"] = options.fps
+        cameras[name] = camera.model_copy(update=changes)
+    return settings.model_copy(update={"cameras": cameras})
+
+
+def _only_rule(settings: EdgeSettings, camera: str) -> RuleConfig:
+    rules = settings.rules_of(camera)
+    if len(rules) > 1:
+        raise EdgeError(
+            setting=f"cameras.{camera}.rules",
+            expected="one rule to score",
+            got=", ".join(rules),
+            hint="set enabled: false for the others",
+        )
+    return next(iter(rules.values()))
+
+
+def _detector(model: Path | None, settings: EdgeSettings) -> EdgeDetector:
+    """Opens the model that was asked for, or the one that the box would run: it may come from the twin."""
+    if model is None:
+        return ModelStore(settings.state_dir, settings.model).open()
+    return EdgeDetector(model, settings.model.providers, settings.model.threads)
+
+
+def _progress(name: str) -> Callable[[float], None]:
+    begin = shown = time.monotonic()
+
+    def show(seconds: float) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= _PROGRESS_S:
+            shown = now
+            print(f"{name}: {seconds:.0f} s of the film, {seconds / (now - begin):.1f} x real time", file=sys.stderr)
+
+    return show
+
+
+def _require_within(recording: Recording, truth: Sequence[Event], file: Path) -> None:
+    for event in truth:
+        if event.camera == recording.name and event.start > recording.seconds + _END_TOLERANCE_S:
+            raise EdgeError(
+                file=file,
+                item=f"line {event.line}: start",
+                expected=f"a time within the {recording.seconds:.1f} s of {recording.name}",
+                got=f"{event.start:g} s",
+            )
+    if not recording.has_certain_times:
+        print(f"{recording.name}: its timestamps are unusable, so its times are estimates", file=sys.stderr)
+    if recording.errors:
+        print(f"{recording.name}: {recording.errors} parts cannot be decoded", file=sys.stderr)

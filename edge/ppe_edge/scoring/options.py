@@ -1,0 +1,44 @@
+"""The options of `ppe-edge score`. Imported at every start of the box, so it must stay cheap."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    parser.add_argument(
+        "films",
+        nargs="+",
+        metavar="[CAMERA=]FILM",
+        help="a video or a folder of images, and the camera that it comes from: its name in the truth, and in the "
+        "configuration, whose settings of this camera apply; default: the name of the file without suffix",
+    )
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        required=True,
+        metavar="CSV",
+        help="columns camera, start, end, kind. Times are seconds or [H:]MM:SS from the first frame; no end: until the end of "
+        "the film. kind: violation (or its class, such as `bare head`), another class, or ignore",
+    )
+    parser.add_argument("--model", type=Path, metavar="FILE", help="an .onnx file; default: the one of the configuration")
+    parser.add_argument("--fps", type=float, help="maximum frame rate of all films, instead of that of the configuration")
+    parser.add_argument(
+        "--tolerance", type=float, default=1.0, metavar="S", help="seconds by which an alert may miss a violation (default: 1)"
+    )
+    parser.add_argument(
+        "--sweep",
+        nargs="?",
+        const="",
+        action="append",
+        default=[],
+        metavar="SETTING=V,V",
+        help="also score other settings of the rule, such as alarm_threshold=0.4,0.5 or seconds=1,2, or of the tracker, such "
+        "as tracker.keep_s=1,3. Several give all combinations; without value: usual ones for alarm_threshold and seconds",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the score as JSON; - prints it in place of the table")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw time lines, and the sweep, into an SVG file")
+    parser.add_argument("--min-found", type=float, metavar="SHARE", help="fail if fewer violations are found, 0 to 1")
+    parser.add_argument("--max-false-per-hour", type=float, metavar="N", help="fail if there are more false alerts")
+    parser.add_argument("--max-delay", type=float, metavar="S", help="fail if an alert comes later")
+    parser.add_argument("--max-alerts-per-violation", type=float, metavar="N", help="fail if there are more on average")
