@@ -44,6 +44,7 @@ function showCamera(made, camera) {
   caption.replaceChildren(element("span", camera.name, "name"), state(camera.state));
   if (camera.violations) caption.append(element("span", `${camera.violations} without helmet`, "violation"));
   if (camera.slow) caption.append(element("span", `too slow, ${camera.required_rate.toFixed(1)} frames per s needed`, "violation"));
+  if (camera.view_fault !== null) caption.append(element("span", camera.view_fault, "violation"));
   caption.append(element("span", details.join(", "), "quiet"));
   const image = made.querySelector("img");
   const number = String(camera.number);
