@@ -24,6 +24,7 @@ from ppe_edge.deployment import Deployment
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
+from ppe_edge.model.drift import DriftMeter
 from ppe_edge.model.store import ModelStore
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
@@ -92,6 +93,7 @@ class Runtime:
         self.pipelines: dict[str, Pipeline] = {}
         self._meters: dict[str, RateMeter] = {}
         self._watches: dict[str, RateWatch] = {}
+        self._drifts: dict[str, DriftMeter] = {}  # empty if the model's contract has no score histogram
         self._views: dict[str, ViewWatch] = {}  # of the cameras whose view is watched
         self._dropped: dict[str, int] = {}  # camera -> its dropped frames at the last check of the rates
         self._beat = self.started_at  # when the processing loop made its last turn
@@ -108,6 +110,7 @@ class Runtime:
             self.pipelines[name] = self._make_pipeline(self.deployment, name)
             self._watch_rate(name)
         self._watch_views()
+        self._measure_drift()
 
     @property
     def settings(self) -> EdgeSettings:
@@ -223,6 +226,9 @@ class Runtime:
         self.pipelines.update(made)
         self._views = {name: watch for name, watch in self._views.items() if new.shows_alike(old, name)}
         self._watch_views()
+        if new.detector is not old.detector:
+            self._drifts = {}
+        self._measure_drift()
         self._show_model()
         for name in cameras:
             self._watch_rate(name)
@@ -231,7 +237,7 @@ class Runtime:
 
     def camera_figures(self) -> dict[str, CameraFigures]:
         """Returns the counters of all readers."""
-        now, views = time.monotonic(), self._views
+        now, views, drifts = time.monotonic(), self._views, self._drifts
         return {
             name: CameraFigures(
                 state=reader.state,
@@ -244,6 +250,7 @@ class Runtime:
                 required_rate=self._watches[name].required,
                 is_slow=self._watches[name].is_low,
                 view_fault=views[name].fault if name in views else None,
+                score_drift=drifts[name].index() if name in drifts else None,
             )
             for name, reader in list(self.readers.items())
         }
@@ -261,6 +268,8 @@ class Runtime:
                 continue
             pipeline.process(frame, detections)
             self._meters[frame.camera].add(time.monotonic())
+            if frame.camera in self._drifts:
+                self._drifts[frame.camera].add(detections.scores, frame.time)
             self._check_view(frame)
             self.sampler.offer(frame, detections)
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
@@ -296,6 +305,11 @@ class Runtime:
         self._meters.setdefault(name, RateMeter())
         if name not in self._watches or self._watches[name].required != required:
             self._watches[name] = RateWatch(required)
+
+    def _measure_drift(self) -> None:
+        expected = self.detector.contract.score_histogram
+        if any(expected):
+            self._drifts = {name: self._drifts.get(name) or DriftMeter(expected) for name in self.settings.live_cameras}
 
     def _watch_views(self) -> None:
         """Watches the views of the cameras for which that is on. Not folders: each image may show another scene."""

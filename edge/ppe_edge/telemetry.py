@@ -29,6 +29,7 @@ class CameraFigures:
         required_rate: Frames per second that the rule and the setting need.
         is_slow: Whether the rate has been below the required one for some time.
         view_fault: What is wrong with its view; None if nothing is, or the view is not watched.
+        score_drift: Population stability index of the scores of the last day against the validation images; None if unknown.
     """
 
     state: str
@@ -41,6 +42,7 @@ class CameraFigures:
     required_rate: float | None = None
     is_slow: bool = False
     view_fault: ViewFault | None = None
+    score_drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Collected(Collector):
         view = GaugeMetricFamily(
             "ppe_edge_camera_view_fault", "1 for the current fault of the camera's view", labels=["camera", "fault"]
         )
+        drift = GaugeMetricFamily(
+            "ppe_edge_camera_score_drift",
+            "Population stability index of the last day's scores against the validation images; above 0.25 they differ",
+            labels=["camera"],
+        )
         for name, figures in self.cameras().items():
             for key, family in totals.items():
                 family.add_metric([name], getattr(figures, key))
@@ -93,6 +100,8 @@ class Collected(Collector):
             if figures.required_rate is not None:
                 required.add_metric([name], figures.required_rate)
             slow.add_metric([name], float(figures.is_slow))
+            if figures.score_drift is not None:
+                drift.add_metric([name], figures.score_drift)
             for fault in LABELS:
                 view.add_metric([name, fault], float(figures.view_fault == fault))
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not confirmed", labels=["sink"])
@@ -106,7 +115,7 @@ class Collected(Collector):
             "0 while messages are in memory only: disk full",
             value=float(self.durable()),
         )
-        return [*totals.values(), state, age, rate, required, slow, view, depth, aside, durable]
+        return [*totals.values(), state, age, rate, required, slow, view, drift, depth, aside, durable]
 
 
 class Telemetry:

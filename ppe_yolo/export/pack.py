@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.evaluation.domains import DataSpec
-from ppe_yolo.evaluation.files import read_thresholds
+from ppe_yolo.evaluation.files import read_score_histogram, read_thresholds
 from ppe_yolo.export.onnx import Exported, export_onnx
 from ppe_yolo.export.quantize import Quantized, quantize
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained
@@ -70,6 +70,7 @@ def pack_weights(
     contract = replace(
         contract,
         alarm_thresholds=read_thresholds(alarm_thresholds, contract.class_names, run_hash),
+        score_histogram=read_score_histogram(alarm_thresholds),
         provenance={**contract.provenance, "run_checkpoint_blake2b": run_hash},
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -83,6 +83,7 @@ class RuntimeStatus:
             "rate": figures.rate,
             "required_rate": figures.required_rate,
             "slow": figures.is_slow,
+            "score_drift": figures.score_drift,
             "view_fault": None if figures.view_fault is None else LABELS[figures.view_fault],
             "number": view.frame.number if view else None,
             "violations": len(pipeline.open) if pipeline else 0,
