@@ -58,6 +58,10 @@ TilesOption = Annotated[
         "--tiles", min=1, help="For small, distant heads: also search N x N overlapping tiles; N x N + 1 times the work."
     ),
 ]
+ValFractionOption = Annotated[
+    float | None,
+    typer.Option("--val-fraction", help="As in fit, to find the validation images of a model that does not record them."),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 
 

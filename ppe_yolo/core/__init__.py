@@ -1,1 +1,1 @@
-"""Code shared by the library and the edge device. It imports numpy, OpenCV and onnxruntime, and never torch."""
+"""Code shared by the library and the box. It imports numpy, OpenCV and onnxruntime, and never torch."""

@@ -1,4 +1,4 @@
-"""Decodes images, in the same way in the library and on the edge device."""
+"""Decodes images, in the same way in the library and on the box."""
 
 import cv2
 import numpy as np

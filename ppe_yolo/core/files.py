@@ -82,6 +82,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def blake2b_file(path: str | Path) -> str:
+    """Returns the 128-bit BLAKE2b digest of a file as hex: its name in provenance and in evaluations.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Returns the SHA-256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The letterbox that training, evaluation and the edge device share, and the way back to image coordinates."""
+"""The letterbox that training, evaluation and the box share, and the way back to image coordinates."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -69,7 +69,7 @@ class ClassMap:
                 f"{'; '.join(self.explain_unknown(name) for name in unknown)} (names in the data, with counts: {names})",
                 setting="class_map",
                 file=root,
-                hint=f"choose another class map ({', '.join(packaged_names())}), or write your own YAML file",
+                hint=f"choose another class map ({', '.join(bundled_names())}), or write your own YAML file",
             )
 
     def require_classes(self, class_names: Sequence[str], model: str | Path) -> Self:
@@ -92,7 +92,7 @@ class ClassMap:
         return self
 
 
-def packaged_names() -> list[str]:
+def bundled_names() -> list[str]:
     """Names of the bundled class maps."""
     return sorted(p.name.removesuffix(".yaml") for p in _PACKAGED.iterdir() if p.name.endswith(".yaml"))
 
@@ -110,14 +110,14 @@ def load_class_map(name_or_file: str | Path | None = None) -> ClassMap:
     """
     name = str(name_or_file or DEFAULT)
     try:
-        if name in packaged_names():
+        if name in bundled_names():
             text = (_PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")
         elif Path(name).is_file():
             text = Path(name).read_text(encoding="utf-8")
         else:
             raise UserError(
                 setting="class_map",
-                expected=f"one of {', '.join(packaged_names())}, or a YAML file",
+                expected=f"one of {', '.join(bundled_names())}, or a YAML file",
                 got=f"{name!r} (no such file)",
             )
         values = yaml.load(text, _UniqueKeys)

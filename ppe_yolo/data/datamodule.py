@@ -16,11 +16,11 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import ClassMap, load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
+from ppe_yolo.data.held_out import describe_validation, divide
 from ppe_yolo.data.loading.augment import AugmentConfig
 from ppe_yolo.data.loading.samplers import DomainSampler, TrainingBatchSampler
 from ppe_yolo.data.loading.samples import EvaluationDataset, Sample, TrainingDataset, collate
 from ppe_yolo.data.splits import near_any
-from ppe_yolo.data.validation import describe_validation, divide
 
 
 class DetectionDataModule(pl.LightningDataModule):

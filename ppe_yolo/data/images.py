@@ -112,7 +112,7 @@ def read_image(image: str) -> NDArray[np.uint8]:
     if pixels is None:
         if (mimetypes.guess_type(path)[0] or "").startswith("video/"):
             raise ImageError(
-                file=shown(image), expected="an image", got="a video", hint="only ppe_edge, on the edge device, reads videos"
+                file=shown(image), expected="an image", got="a video", hint="only ppe_edge, on the box, reads videos"
             )
         raise ImageError(
             file=shown(image),

@@ -10,7 +10,9 @@ from ppe_yolo.options import (
     DeviceOption,
     ModelArgument,
     OutOption,
+    Split,
     TilesOption,
+    ValFractionOption,
     out_console,
     require_torch,
 )
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 benchmark_app = typer.Typer()
 
-Split = Literal["train", "val", "trainval", "test"]
 OnError = Literal["stop", "skip"]
 DataOption = Annotated[
     list[str],
@@ -57,26 +58,32 @@ def evaluate(
             "--robustness", help="Also measure under image corruptions (blur, night, rain, fog, ...): eight times the work."
         ),
     ] = False,
-    val_fraction: Annotated[
-        float | None,
-        typer.Option("--val-fraction", help="As in fit; for --split val if the model does not record its validation images."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="As in fit; for --split val if the model does not record its validation images."),
-    ] = None,
+    val_fraction: ValFractionOption = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="As in fit, for the same purpose.")] = None,
 ) -> None:
-    """Measures a model on a split: metrics.json, detections.json, a plot and drawn images, by domain and size of head."""
+    """Measures a model on a split: metrics.json, detections.json, a plot and drawn images, by domain and size of head.
+
+    Instead of a model, it also takes the detections of any other detector: a .json file of COCO results, whose image_id or
+    file_name is the name of the image, and whose category_id counts from 1 in the order of the class map.
+    """
     require_torch()
+    from ppe_yolo.data.class_map import load_class_map
     from ppe_yolo.evaluation.domains import parse_data
     from ppe_yolo.evaluation.evaluate import evaluate as run
+    from ppe_yolo.evaluation.recorded import RecordedDetections
+    from ppe_yolo.inference.detector import Detector
     from ppe_yolo.inference.loading import load_detector
 
-    detector = load_detector(model, device=device, tiles=tiles)
+    specs = parse_data(data, class_map)
+    detector: Detector | RecordedDetections
+    if model.suffix.lower() == ".json":
+        detector = RecordedDetections(model, load_class_map(specs[0].class_map))
+    else:
+        detector = load_detector(model, device=device, tiles=tiles)
     metrics = run(
         detector,
         str(model),
-        parse_data(data, class_map),
+        specs,
         out,
         split=split,
         on_error=on_error,

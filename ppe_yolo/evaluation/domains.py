@@ -11,8 +11,8 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.held_out import VAL
 from ppe_yolo.data.images import shown
-from ppe_yolo.data.validation import VAL
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth, ImageRecord
 from ppe_yolo.evaluation.metrics.domain_figures import DomainFigures, domain_figures
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, TargetTable, target_table
@@ -65,6 +65,19 @@ class Domain:
     images: list[AnnotatedImage]
     sizes: list[tuple[int, int]]
     skipped: int = 0
+
+    @classmethod
+    def of(cls, data_set: DataSet, images: list[AnnotatedImage]) -> "Domain":
+        """Returns the domain of some images of a data set."""
+        dataset = data_set.dataset
+        return cls(
+            name=data_set.domain,
+            root=data_set.root,
+            class_map=dataset.class_map.name,
+            images=images,
+            sizes=[dataset.sizes[image.image] for image in images],
+            skipped=dataset.left_out,
+        )
 
 
 def parse_data(texts: Sequence[str], class_map: str | None = None) -> list[DataSpec]:

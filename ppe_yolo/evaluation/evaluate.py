@@ -1,22 +1,20 @@
 """`ppe-yolo evaluate`: a detector against the annotated images of a split, and the files that record it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.held_out import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.data.images import read_image
-from ppe_yolo.data.validation import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.evaluation.domains import (
     DataSet,
     DataSpec,
@@ -30,6 +28,7 @@ from ppe_yolo.evaluation.files import (
     ROBUSTNESS_FILE,
     ClassMetrics,
     Metrics,
+    number_or_none,
     to_coco_results,
     write_detections,
     write_ground_truth,
@@ -46,8 +45,9 @@ from ppe_yolo.evaluation.metrics.coco_ap import (
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, TargetTable, from_coco_results, target_table
 from ppe_yolo.evaluation.metrics.plots import draw_curves
 from ppe_yolo.evaluation.mistake_images import count_mistakes, draw_mistakes
+from ppe_yolo.evaluation.recorded import RecordedDetections
 from ppe_yolo.evaluation.report.material import Material
-from ppe_yolo.evaluation.report.write import write_report
+from ppe_yolo.evaluation.report.report import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.inference.checkpoint import training_hash
 from ppe_yolo.inference.detector import Detector
@@ -71,7 +71,7 @@ class Evaluation:
 
 
 def evaluate(
-    detector: Detector,
+    detector: Detector | RecordedDetections,
     model: str,
     data: str | Sequence[DataSpec],
     out: Path,
@@ -90,7 +90,7 @@ def evaluate(
     """Runs a detector over a split and writes metrics.json, detections.json, ground_truth.json, a plot and drawn images.
 
     Args:
-        detector: The detector.
+        detector: The detector, or the detections that another one has recorded.
         model: Its name, for the record.
         data: One data set, see `open_source`, or several, each with its class map. Files then hold the images of all.
         out: Folder for the files.
@@ -110,6 +110,10 @@ def evaluate(
     """
     if split != VAL and (val_fraction is not None or seed is not None):
         raise UserError(f"--val-fraction, --seed: they say which images the split {VAL} is, got --split {split}")
+    if robustness and isinstance(detector, RecordedDetections):
+        raise UserError(
+            setting="robustness", expected="a model, which can detect in corrupted images", got=f"detections: {model}"
+        )
     contract = detector.contract
     names = contract.class_names
     data_sets = open_data_sets(
@@ -117,17 +121,14 @@ def evaluate(
     )
     domains = [_domain(one, model, contract, split, val_fraction, seed) for one in data_sets]
     annotated = all_images(domains)
-    detections: list[Detections] = []
-    starts = range(0, len(annotated), batch_size)
-    for start in track(starts, "evaluating", console=console, disable=console is None, transient=True):
-        detections += detector.detect([read_image(a.image) for a in annotated[start : start + batch_size]])
+    detections = _detect(detector, annotated, batch_size, console)
 
     info = EvaluationInfo(
         model=model,
         split=split,
         tiles=detector.tiles if isinstance(detector, TiledDetector) else 1,
         checkpoint_blake2b=training_hash(contract, Path(model)),
-        model_blake2b=_hash_of_file(Path(model)),
+        model_blake2b=blake2b_file(model) if Path(model).is_file() else None,
         input_size=contract.input_size,
         display_names={**data_sets[0].dataset.class_map.display_names, **contract.display_names},
     )
@@ -162,7 +163,7 @@ def evaluate(
     draw_mistakes(out / "pictures", annotated, detections, mistakes, contract, pictures)
     (out / ROBUSTNESS_FILE).unlink(missing_ok=True)  # one of an earlier evaluation must not be taken for this one's
     corruptions = None
-    if robustness:
+    if robustness and not isinstance(detector, RecordedDetections):
         corruptions = measure_robustness(
             detector.detect, annotated, detections, contract, alarms, out, batch_size=batch_size, console=console
         )
@@ -177,8 +178,16 @@ def evaluate(
     return Evaluation(metrics, annotated, detections)
 
 
-def _hash_of_file(path: Path) -> str | None:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
+def _detect(
+    detector: Detector | RecordedDetections, annotated: Sequence[AnnotatedImage], batch_size: int, console: Console | None
+) -> list[Detections]:
+    if isinstance(detector, RecordedDetections):
+        return detector.of(annotated)
+    detections: list[Detections] = []
+    starts = range(0, len(annotated), batch_size)
+    for start in track(starts, "evaluating", console=console, disable=console is None, transient=True):
+        detections += detector.detect([read_image(a.image) for a in annotated[start : start + batch_size]])
+    return detections
 
 
 def _domain(
@@ -189,14 +198,7 @@ def _domain(
         images = validation_images(dataset, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
     else:
         images = dataset.split(split)
-    return Domain(
-        name=data_set.domain,
-        root=data_set.root,
-        class_map=dataset.class_map.name,
-        images=images,
-        sizes=[dataset.sizes[i.image] for i in images],
-        skipped=dataset.left_out,
-    )
+    return Domain.of(data_set, images)
 
 
 class Summary(TypedDict):
@@ -227,9 +229,9 @@ def summarise(
     for label, name in enumerate(class_names):
         own = targets.labels == label
         per_class[name] = {
-            "ap": _or_none(coco.per_class[:, label].mean()),
-            "ap_50": _or_none(coco.per_class[0, label]),
-            "recall_50": _or_none(coco.recall[0, label]),
+            "ap": number_or_none(coco.per_class[:, label].mean()),
+            "ap_50": number_or_none(coco.per_class[0, label]),
+            "recall_50": number_or_none(coco.recall[0, label]),
             "objects": int((own & ~targets.difficult).sum()),
             "difficult": int((own & targets.difficult).sum()),
             "detections": int((detections.labels == label).sum()),
@@ -240,7 +242,3 @@ def summarise(
         "map_75": coco.mean(AT_THREE_QUARTERS),
         "per_class": per_class,
     }
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -1,6 +1,6 @@
-"""The files between commands: metrics.json, detections.json, ground_truth.json and operating_point.json. No torch.
+"""The files between commands: metrics, detections, ground truth, robustness and operating point, as JSON. No torch.
 
-Each file has one reader and one writer here. `evaluate` writes the first three, `report` the last; `report`, `promote` and
+Each file has one reader and one writer here. `evaluate` writes the first four, `report` the last; `report`, `promote` and
 `export` read them.
 """
 
@@ -25,6 +25,11 @@ GROUND_TRUTH_FILE = "ground_truth.json"
 OPERATING_POINT_FILE = "operating_point.json"
 ROBUSTNESS_FILE = "robustness.json"  # only after `evaluate --robustness`
 EVALUATION_FILES = (METRICS_FILE, DETECTIONS_FILE, GROUND_TRUTH_FILE)
+
+
+def number_or_none(value: float) -> float | None:
+    """Returns a figure in JSON's types; None if it is undefined (NaN), for example without objects."""
+    return None if math.isnan(value) else float(value)
 
 
 # --- metrics.json
@@ -116,13 +121,16 @@ def read_detections(path: Path, images: int, class_names: Sequence[str]) -> Dete
     return from_coco_results(rows)
 
 
-def _check_row(row: Any, item: str, path: Path, images: int, class_names: Sequence[str]) -> None:
+def check_box_and_score(row: Any, item: str, path: Path) -> None:
+    """Checks `bbox` and `score` of a row of COCO results.
+
+    Raises:
+        UserError: They are missing, or have impossible values.
+    """
     try:
         numbers = [*row["bbox"], row["score"]]
         good = len(numbers) == 5 and all(math.isfinite(v) for v in numbers) and min(numbers[2:4]) >= 0
         good = good and 0 <= row["score"] <= 1
-        image, category = row["image_id"], row["category_id"]
-        good = good and isinstance(image, int) and isinstance(category, int)
     except (KeyError, TypeError):
         good = False
     if not good:
@@ -132,21 +140,35 @@ def _check_row(row: Any, item: str, path: Path, images: int, class_names: Sequen
             expected="image_id, category_id, bbox [x, y, width, height] and a score from 0 to 1",
             got=json.dumps(row)[:120],
         )
-    if not 1 <= image <= images:
-        raise UserError(
-            file=path,
-            item=item,
-            expected=f"an image_id from 1 to {images}",
-            got=str(image),
-            hint="the detections may belong to other images",
-        )
-    if not 1 <= category <= len(class_names):
+
+
+def check_category(category: Any, item: str, path: Path, class_names: Sequence[str]) -> None:
+    """Checks that `category_id` is k + 1 for one of the classes k.
+
+    Raises:
+        UserError: It is not.
+    """
+    if isinstance(category, bool) or not isinstance(category, int) or not 1 <= category <= len(class_names):
         raise UserError(
             file=path,
             item=item,
             expected=f"a category_id from 1 to {len(class_names)} ({', '.join(class_names)})",
-            got=str(category),
+            got=repr(category),
         )
+
+
+def _check_row(row: Any, item: str, path: Path, images: int, class_names: Sequence[str]) -> None:
+    check_box_and_score(row, item, path)
+    image = row.get("image_id")
+    if isinstance(image, bool) or not isinstance(image, int) or not 1 <= image <= images:
+        raise UserError(
+            file=path,
+            item=item,
+            expected=f"an image_id from 1 to {images}",
+            got=repr(image),
+            hint="the detections may belong to other images",
+        )
+    check_category(row.get("category_id"), item, path, class_names)
 
 
 # --- ground_truth.json
@@ -303,7 +325,15 @@ def read_operating_point(path: Path) -> OperatingPointFile:
     return cast(OperatingPointFile, values)
 
 
-def read_thresholds(path: Path, class_names: Sequence[str], model_hash: str | None = None, tiles: int = 1) -> dict[str, float]:
+def read_thresholds(
+    path: Path,
+    class_names: Sequence[str],
+    *,
+    model_hash: str | None = None,
+    tiles: int = 1,
+    input_size: tuple[int, int] | None = None,
+    unrecorded_size: tuple[int, int] | None = None,
+) -> dict[str, float]:
     """The thresholds of an operating_point.json, checked against the model that will use them.
 
     Args:
@@ -311,9 +341,12 @@ def read_thresholds(path: Path, class_names: Sequence[str], model_hash: str | No
         class_names: The model's classes.
         model_hash: The model's `training_hash`; not compared if None.
         tiles: How the model will process images: at the same score, tiles yield more detections and more false alarms.
+        input_size: (height, width) at which the thresholds will be used; not compared if None.
+        unrecorded_size: The size at which they were chosen if the file does not record it (before 0.2); not compared if None.
 
     Raises:
-        UserError: The file cannot be read, belongs to other classes or another model, or lacks the threshold of a class.
+        UserError: The file cannot be read, belongs to other classes, another model or another input size, or lacks the
+            threshold of a class.
     """
     values = read_operating_point(path)
     classes = values["classes"]
@@ -331,6 +364,14 @@ def read_thresholds(path: Path, class_names: Sequence[str], model_hash: str | No
             expected=f"thresholds chosen with --tiles {tiles}",
             got=f"--tiles {values.get('tiles', 1)}",
             hint=f"evaluate the validation images with --tiles {tiles} and report again",
+        )
+    chosen_at = values.get("input_size") or unrecorded_size
+    if input_size is not None and chosen_at is not None and tuple(chosen_at) != tuple(input_size):
+        raise UserError(
+            file=path,
+            expected=f"thresholds chosen at the input size {input_size[0]} x {input_size[1]}",
+            got=f"those of {chosen_at[0]} x {chosen_at[1]}",
+            hint="evaluate the validation images with a model of that input size, without thresholds, and report again",
         )
     thresholds: dict[str, float] = {}
     for name in class_names:
@@ -355,6 +396,29 @@ def read_score_histogram(path: Path) -> tuple[int, ...]:
     if not isinstance(counts, list) or not all(isinstance(count, int) and count >= 0 for count in counts):
         raise UserError(file=path, item="score_histogram", expected="counts", got=repr(counts)[:60], hint="report again")
     return tuple(counts)
+
+
+# --- robustness.json
+
+
+def write_robustness(folder: Path, values: Mapping[str, Any]) -> None:
+    """Writes robustness.json; see `measure_robustness`."""
+    write_json(folder / ROBUSTNESS_FILE, values)
+
+
+def read_robustness(folder: Path) -> Mapping[str, Any] | None:
+    """Reads robustness.json; None without the file, which only `evaluate --robustness` writes.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    path = folder / ROBUSTNESS_FILE
+    if not path.exists():
+        return None
+    values = read_json(path)
+    if not isinstance(values, Mapping) or set(values) != {"thresholds", "clean", "conditions"}:
+        raise UserError(file=path, expected="a file written by `ppe-yolo evaluate --robustness`", got="JSON of another kind")
+    return values
 
 
 # --- all

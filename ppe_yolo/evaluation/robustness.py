@@ -15,11 +15,11 @@ from rich.progress import track
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
-from ppe_yolo.core.files import atomic_path, write_json
+from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.decisions.operating_point import counts_of, figures_at
-from ppe_yolo.evaluation.files import ROBUSTNESS_FILE, to_coco_results
+from ppe_yolo.evaluation.files import number_or_none, to_coco_results, write_robustness
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision
 from ppe_yolo.evaluation.metrics.matching import Ints, from_coco_results, match, target_table
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold
@@ -92,7 +92,7 @@ def measure_robustness(
         )
     rows.sort(key=lambda row: row["change_map_50"] if row["change_map_50"] is not None else 0.0)
     result = {"thresholds": dict(thresholds), "clean": figures, "conditions": rows}
-    write_json(out / ROBUSTNESS_FILE, result)
+    write_robustness(out, result)
     return result
 
 
@@ -133,7 +133,7 @@ def _measure(
     for label, name in enumerate(class_names):
         at = figures_at(counts_of(detections, targets, outcome, label), thresholds[name], len(annotated))
         per_class[name] = {
-            "ap_50": None if np.isnan(coco.per_class[0, label]) else float(coco.per_class[0, label]),
+            "ap_50": number_or_none(coco.per_class[0, label]),
             "recall": at.recall,
             "false_alarms_per_1000": at.false_alarms_per_1000,
         }

@@ -10,7 +10,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.data.validation import VALIDATION_KEY, training_split, validation_images
+from ppe_yolo.data.held_out import VALIDATION_KEY, training_split, validation_images
 from ppe_yolo.evaluation.domains import DataSpec
 
 

@@ -13,6 +13,7 @@ from ppe_yolo.options import (
     OnnxOutOption,
     OutOption,
     Split,
+    ValFractionOption,
     find_checkpoint,
     out_console,
     require_torch,
@@ -96,12 +97,9 @@ def quantize(
     out: OnnxOutOption,
     class_map: ClassMapOption = "default",
     photos: Annotated[int, typer.Option(min=1, help="Number of training images to find the ranges on.")] = 200,
-    val_fraction: Annotated[
-        float | None, typer.Option("--val-fraction", help="As in fit, for models that do not record it.")
-    ] = None,
+    val_fraction: ValFractionOption = None,
     seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="As in fit, for models that do not record it; also the seed of the choice of images."),
+        int | None, typer.Option(min=0, help="As in fit, for the same purpose; also the seed of the choice of images.")
     ] = None,
     max_drop: Annotated[
         float, typer.Option("--max-drop", min=0, help="Points that may be lost, of mAP@0.5 and of mAP@0.5:0.95.")

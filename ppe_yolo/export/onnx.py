@@ -1,8 +1,6 @@
 """Writes a checkpoint as one ONNX file, if it detects what the checkpoint detects."""
 
-import hashlib
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +10,8 @@ import torch
 
 from ppe_yolo.core.contract import STRIDE, ModelContract
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path
-from ppe_yolo.evaluation.files import read_operating_point, read_score_histogram, read_thresholds
+from ppe_yolo.core.files import atomic_path, blake2b_file
+from ppe_yolo.evaluation.files import read_score_histogram, read_thresholds
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import ParityReport, check_parity
 from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained, training_hash
@@ -70,14 +68,19 @@ def export_onnx(
         raise UserError(setting="out", expected="a name that ends in .onnx", got=str(out))
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
-    checkpoint_hash = hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest()
+    checkpoint_hash = blake2b_file(checkpoint)
     trained_size, has_dropped_thresholds = contract.input_size, False
     if input_size is not None and input_size != trained_size:
         has_dropped_thresholds = bool(contract.alarm_thresholds) and alarm_thresholds is None
         contract = at_input_size(contract, input_size)
     if alarm_thresholds is not None:
-        thresholds = read_thresholds(alarm_thresholds, contract.class_names, training_hash(contract, checkpoint))
-        _require_input_size(alarm_thresholds, contract.input_size, trained_size)
+        thresholds = read_thresholds(
+            alarm_thresholds,
+            contract.class_names,
+            model_hash=training_hash(contract, checkpoint),
+            input_size=contract.input_size,
+            unrecorded_size=trained_size,
+        )
         contract = replace(contract, alarm_thresholds=thresholds, score_histogram=read_score_histogram(alarm_thresholds))
     contract = replace(
         contract,
@@ -115,22 +118,6 @@ def at_input_size(contract: ModelContract, input_size: tuple[int, int]) -> Model
             got=f"{input_size[0]} {input_size[1]}",
         )
     return replace(contract, input_size=input_size, alarm_thresholds={}, score_histogram=())
-
-
-def _require_input_size(operating_point: Path, input_size: tuple[int, int], trained_size: tuple[int, int]) -> None:
-    """Refuses thresholds that were chosen at another input size; files without a size were written for `trained_size`."""
-    measured_at = tuple(read_operating_point(operating_point).get("input_size") or trained_size)
-    if measured_at != input_size:
-        raise UserError(
-            file=operating_point,
-            expected=f"thresholds chosen at the input size {_show(input_size)}",
-            got=f"those of {_show(measured_at)}",
-            hint="export without --alarm-thresholds, evaluate that file on the validation images, report, and export again",
-        )
-
-
-def _show(size: Sequence[int]) -> str:
-    return " x ".join(map(str, size))
 
 
 def build_model(network: YoloV3, contract: ModelContract, *, suppression: bool = True, half: bool = False) -> onnx.ModelProto:

@@ -1,6 +1,5 @@
 """Makes the two files of a bundled model from the checkpoint of a run."""
 
-import hashlib
 import io
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.evaluation.domains import DataSpec
 from ppe_yolo.evaluation.files import read_score_histogram, read_thresholds
 from ppe_yolo.export.onnx import Exported, export_onnx
@@ -66,10 +65,12 @@ def pack_weights(
     """
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
-    run_hash = hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest()
+    run_hash = blake2b_file(checkpoint)
     contract = replace(
         contract,
-        alarm_thresholds=read_thresholds(alarm_thresholds, contract.class_names, run_hash),
+        alarm_thresholds=read_thresholds(
+            alarm_thresholds, contract.class_names, model_hash=run_hash, input_size=contract.input_size
+        ),
         score_histogram=read_score_histogram(alarm_thresholds),
         provenance={**contract.provenance, "run_checkpoint_blake2b": run_hash},
     )

@@ -1,6 +1,5 @@
 """A candidate for promotion: a model file and its evaluation, read and checked."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import blake2b_file
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.decisions.selection import Contender
 from ppe_yolo.evaluation.files import (
@@ -57,7 +57,7 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
     path = evaluation / GROUND_TRUTH_FILE
     truth = read_ground_truth(path)
     info = truth.info
-    model_hash = _hash(model)
+    model_hash = blake2b_file(model)
     if info.model_blake2b != model_hash:
         raise UserError(
             f"holds an evaluation of another file ({info.model}) than {model}",
@@ -67,7 +67,7 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
     if info.split != "test":
         raise UserError(file=path, expected="the split test", got=info.split, hint="evaluate with --split test")
     if info.tiles != 1:
-        raise UserError(file=path, expected="whole images, as on the edge device", got=f"--tiles {info.tiles}")
+        raise UserError(file=path, expected="whole images, as on the box", got=f"--tiles {info.tiles}")
     if truth.class_names != names:
         raise UserError(file=path, expected=f"the model's classes {', '.join(names)}", got=", ".join(truth.class_names))
     targets = truth.targets
@@ -110,7 +110,7 @@ def measure_again(model: Path, entry: Entry, critical_class: str) -> Entry:
         entry,
         detector=detector,
         contender=Contender(table, detector.contract.alarm_thresholds),
-        model_blake2b=_hash(model),
+        model_blake2b=blake2b_file(model),
         checkpoint_blake2b=None,
     )
 
@@ -140,7 +140,3 @@ def _open(model: Path, critical_class: str) -> OnnxDetector:
             hint="export with --alarm-thresholds",
         )
     return detector
-
-
-def _hash(model: Path) -> str:
-    return hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()

@@ -1,6 +1,5 @@
 """Checkpoints: reading them safely, and the network and contract that they hold."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import blake2b_file
 from ppe_yolo.model.yolov3 import YoloV3
 
 CHECKPOINT_KEY = "ppe_yolo"  # where a checkpoint keeps its contract and the arguments to build its network
@@ -103,4 +103,4 @@ def training_hash(contract: ModelContract, path: Path) -> str | None:
     remembered = contract.provenance.get("run_checkpoint_blake2b") or contract.provenance.get("checkpoint_blake2b")
     if remembered is not None:
         return str(remembered)
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
+    return blake2b_file(path) if path.is_file() else None

@@ -42,11 +42,6 @@ _PLANS: dict[Architecture, _Plan] = {
 }
 
 
-def list_architectures() -> list[Architecture]:
-    """Returns the names of all architectures."""
-    return list(_PLANS)
-
-
 def build_body(architecture: Architecture, outputs: int) -> nn.Module:
     """Builds backbone, neck and heads of an architecture; `outputs` is the number of channels of each raw map."""
     return _PLANS[architecture].body(outputs)

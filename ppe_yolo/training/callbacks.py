@@ -156,14 +156,14 @@ class PredictionGrid(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking or wanted <= 0:
             return
         images = batch.images[:wanted]
-        names = pl_module.class_names
+        names = pl_module.contract.label_display_names()  # type: ignore[operator, union-attr]
         for image, detected, target in zip(images, pl_module.detect_batch(images), batch.targets[:wanted], strict=True):  # type: ignore[operator]
             pixels = image.permute(1, 2, 0).cpu().numpy()
             strong = detected["scores"] >= self.score_threshold
             boxes, labels, scores = (detected[k][strong].float().cpu().numpy() for k in ("boxes_xyxy", "labels", "scores"))
             annotated_xyxy, annotated_labels = (target[k].cpu().numpy() for k in ("boxes_xyxy", "labels"))
-            pixels = draw_boxes(pixels, annotated_xyxy, annotated_labels, names, colour=GROUND_TRUTH)  # type: ignore[arg-type]
-            self._drawn.append(draw_boxes(pixels, boxes, labels.astype(int), names, scores))  # type: ignore[arg-type]
+            pixels = draw_boxes(pixels, annotated_xyxy, annotated_labels, names, colour=GROUND_TRUTH)
+            self._drawn.append(draw_boxes(pixels, boxes, labels.astype(int), names, scores))
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

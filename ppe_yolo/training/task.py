@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.held_out import VALIDATION_KEY
 from ppe_yolo.data.loading.samples import Batch
-from ppe_yolo.data.validation import VALIDATION_KEY
 from ppe_yolo.evaluation.metrics.mean_ap import build_metric, summarise, to_metric_predictions, to_metric_targets
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
 from ppe_yolo.inference.torch_detector import detect_batch

@@ -208,7 +208,7 @@ def test_promote_user_errors_register_no_version(
         "q00.jpg: cannot be read": make("other_photos", 18, 12, photos=[f"q{i:02d}" for i in range(COUNT)]),
         "holds an evaluation of another file": make("other_file", 18, 12, info={"model_blake2b": "0" * 32}),
         "expected the split test, got val": make("val", 18, 12, info={"split": "val"}),
-        "expected whole images, as on the edge device, got --tiles 2": make("tiles", 18, 12, info={"tiles": 2}),
+        "expected whole images, as on the box, got --tiles 2": make("tiles", 18, 12, info={"tiles": 2}),
         "expected an alarm threshold of none (the class)": make("no_threshold", 18, 12, thresholds={}),
         "expected one of helmet, none, got 'head'": (*make("no_head", 18, 12), "--critical-class", "head"),
         "expected sqlite:///FILE": (*make("where", 18, 12), "--registry", "registry.db"),

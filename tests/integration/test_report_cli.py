@@ -202,7 +202,7 @@ def test_report_writes_results_and_suspects(on_val: Path, measured: dict[str, Pa
     counts = np.bincount([a["category_id"] for a in truth["annotations"]], minlength=3)
     assert f"# Number of ground-truth objects per class\nhelmet: {counts[1]}\nnone: {counts[2]}\n" in text
     rows = list(csv.DictReader((on_val / "suspects.csv").open()))
-    assert rows and {Path(r["photo"]).parent for r in rows} == {site / "JPEGImages"}
+    assert rows and {Path(r["image"]).parent for r in rows} == {site / "JPEGImages"}
     assert all(float(r["score"]) >= 0.6 and Path(r["annotation"]).is_file() for r in rows)
 
 

@@ -41,11 +41,11 @@ def test_lint_imports_passes_for_the_packages_as_they_are(copied_packages: Path)
 @pytest.mark.parametrize(
     ("module", "planted", "broken"),
     [
-        ("ppe_edge/cameras/sources.py", "from ppe_yolo.data import class_map", "The edge device imports nothing"),
-        ("ppe_edge/rules/tracker.py", "from ppe_yolo.model.boxes import pairwise_iou", "The edge device imports nothing"),
-        ("ppe_edge/runtime.py", "from ppe_yolo.tracking import sqlite_file", "The edge device imports nothing"),
-        ("ppe_edge/runtime.py", "from ppe_yolo import load_detector", "The edge device imports nothing"),
-        ("ppe_edge/runtime.py", "import ppe_yolo.added_later", "The edge device imports nothing"),
+        ("ppe_edge/cameras/sources.py", "from ppe_yolo.data import class_map", "The box imports nothing"),
+        ("ppe_edge/rules/tracker.py", "from ppe_yolo.model.boxes import pairwise_iou", "The box imports nothing"),
+        ("ppe_edge/runtime.py", "from ppe_yolo.tracking import sqlite_file", "The box imports nothing"),
+        ("ppe_edge/runtime.py", "from ppe_yolo import load_detector", "The box imports nothing"),
+        ("ppe_edge/runtime.py", "import ppe_yolo.added_later", "The box imports nothing"),
         ("ppe_yolo/core/boxes.py", "import torch", "The core imports numpy"),
         ("ppe_yolo/core/files.py", "import yaml", "The core imports numpy"),
         ("ppe_yolo/core/letterbox.py", "from ppe_yolo.data import images", "Dependencies point one way"),

@@ -88,14 +88,14 @@ def _check_sizes(values: _Values) -> list[Mistake]:
 
 
 def _check_classes(values: _Values) -> list[Mistake]:
-    from ppe_yolo.data.class_map import load_class_map, packaged_names
+    from ppe_yolo.data.class_map import bundled_names, load_class_map
     from ppe_yolo.evaluation.decisions.rules import parse_rules
 
     name = values.get("ppe_yolo_prepare", "class_map")
     if not isinstance(name, str):
         return []
     try:
-        class_map = load_class_map(name if name in packaged_names() else values.folder("ppe_yolo_prepare") / name)
+        class_map = load_class_map(name if name in bundled_names() else values.folder("ppe_yolo_prepare") / name)
     except UserError as error:
         return [values.mistake("ppe_yolo_prepare", "class_map", str(error))]
     mistakes = []

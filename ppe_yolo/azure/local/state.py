@@ -78,7 +78,7 @@ def digest_of_code(folder: Path) -> str:
         if path.name in ignored or path.name.startswith(".") or not path.is_dir():
             continue
         for file in sorted(path.rglob("*")):
-            if file.suffix in (".py", ".yaml", ".yml", ".html") and file.is_file():
+            if file.suffix in (".py", ".yaml", ".yml", ".j2") and file.is_file():
                 content.append((str(file.relative_to(folder)), hashlib.blake2b(file.read_bytes()).hexdigest()))
     return _digest(content)
 

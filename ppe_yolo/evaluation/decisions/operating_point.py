@@ -1,5 +1,6 @@
 """The score from which a detection is an alarm: chosen for each class by a stated rule, on images held out of training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,23 @@ class Choice:
     met_in_samples: float | None
     nearest: float | None
     needed_images: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """The thresholds of a report.
+
+    Attributes:
+        thresholds: Class name -> score.
+        origin: Where they come from, in words.
+        rules: Class name -> rule; empty if they were not chosen here.
+        choices: Class name -> choice; empty if they were not chosen here.
+    """
+
+    thresholds: dict[str, float]
+    origin: str
+    rules: Mapping[str, Rule]
+    choices: Mapping[str, Choice]
 
 
 def counts_of(detections: DetectionTable, targets: TargetTable, outcome: Outcome, label: int) -> ClassCounts:

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from ppe_yolo.core.score_histogram import score_histogram
-from ppe_yolo.evaluation.decisions.operating_point import Choice, ClassCounts, Figures, choose, counts_of, figures_at
+from ppe_yolo.evaluation.decisions.operating_point import ClassCounts, Figures, OperatingPoint, choose, counts_of, figures_at
 from ppe_yolo.evaluation.decisions.rules import Rule
 from ppe_yolo.evaluation.domains import figures_by_domain
-from ppe_yolo.evaluation.files import ClassPoint, OperatingPointFile
+from ppe_yolo.evaluation.files import ClassPoint, OperatingPointFile, number_or_none
 from ppe_yolo.evaluation.metrics.bootstrap import LEVEL, RESAMPLES, SEED, interval, resample, resampled_map
 from ppe_yolo.evaluation.metrics.coco_ap import (
     AREA_RANGES,
@@ -36,23 +34,6 @@ from ppe_yolo.evaluation.report.material import Material
 
 SUSPECT_SCORE = 0.6  # from this score on, a detection contradicts the annotation with confidence
 Interval = tuple[float, float] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatingPoint:
-    """The thresholds of a report.
-
-    Attributes:
-        thresholds: Class name -> score.
-        origin: Where they come from, in words.
-        rules: Class name -> rule; empty if they were not chosen here.
-        choices: Class name -> choice; empty if they were not chosen here.
-    """
-
-    thresholds: dict[str, float]
-    origin: str
-    rules: Mapping[str, Rule]
-    choices: Mapping[str, Choice]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +147,10 @@ def to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
             "objects": voc.objects,
             "difficult": int(((targets.labels == label) & targets.difficult).sum()),
             "detections": int((material.detections.labels == label).sum()),
-            "coco_ap_50": _or_none(figures.coco.per_class[0, label]),
-            "coco_ap": _or_none(figures.coco.per_class[:, label].mean()),
+            "coco_ap_50": number_or_none(figures.coco.per_class[0, label]),
+            "coco_ap": number_or_none(figures.coco.per_class[:, label].mean()),
             "coco_ap_by_size": {
-                size: _or_none(one.per_class[:, label].mean()) for size, one in figures.by_size.items() if size != "all"
+                size: number_or_none(one.per_class[:, label].mean()) for size, one in figures.by_size.items() if size != "all"
             },
             "voc_ap": voc.average_precision,
             "voc_hits": voc.hits,
@@ -236,7 +217,3 @@ def operating_point_to_plain(material: Material, figures: SplitFigures) -> Opera
         "score_histogram": list(score_histogram(material.detections.scores)),
         "classes": classes,
     }
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

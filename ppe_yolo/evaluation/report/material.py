@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.validation import VAL, training_split
+from ppe_yolo.data.held_out import VAL, training_split
 from ppe_yolo.evaluation.domains import DataSet, DataSpec, Domain, all_images, ground_truth_of, open_data_sets
-from ppe_yolo.evaluation.files import GROUND_TRUTH_FILE, ROBUSTNESS_FILE, read_detections, read_ground_truth, read_json
+from ppe_yolo.evaluation.files import GROUND_TRUTH_FILE, read_detections, read_ground_truth, read_robustness
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth
 from ppe_yolo.evaluation.metrics.matching import DetectionTable
 
@@ -83,7 +83,7 @@ def read_material(
         detections=read_detections(detections, len(truth), class_names),
         domains=domains,
         annotated=all_images(domains),
-        robustness=_read_robustness(detections.with_name(ROBUSTNESS_FILE)),
+        robustness=read_robustness(detections.parent),
         folder=detections.parent,
     )
 
@@ -111,7 +111,7 @@ def _whole_domain(data_set: DataSet, split: str, path: Path, detections: str) ->
             file=path,
             hint="evaluate again",
         )
-    return _as_domain(data_set, data_set.dataset.split(split))
+    return Domain.of(data_set, data_set.dataset.split(split))
 
 
 def _recorded_domains(recorded: GroundTruth, path: Path, data_sets: Sequence[DataSet], split: str) -> list[Domain]:
@@ -141,25 +141,5 @@ def _recorded_domains(recorded: GroundTruth, path: Path, data_sets: Sequence[Dat
                 file=path,
                 hint="evaluate again, or give the data that was evaluated",
             )
-        domains.append(_as_domain(data_set, [images[n] for n in names]))
+        domains.append(Domain.of(data_set, [images[n] for n in names]))
     return domains
-
-
-def _as_domain(data_set: DataSet, images: list[AnnotatedImage]) -> Domain:
-    return Domain(
-        name=data_set.domain,
-        root=data_set.root,
-        class_map=data_set.dataset.class_map.name,
-        images=images,
-        sizes=[data_set.dataset.sizes[i.image] for i in images],
-        skipped=data_set.dataset.left_out,
-    )
-
-
-def _read_robustness(path: Path) -> Mapping[str, Any] | None:
-    if not path.exists():
-        return None
-    values = read_json(path)
-    if not isinstance(values, Mapping) or set(values) != {"thresholds", "clean", "conditions"}:
-        raise UserError(file=path, expected="a file written by `ppe-yolo evaluate --robustness`", got="JSON of another kind")
-    return values

@@ -63,7 +63,7 @@ def suspects_csv(material: Material, suspects: Sequence[FalseAlarm]) -> str:
     """All suspects as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["photo", "annotation", "x1", "y1", "x2", "y2", "found", "score", "annotation_says"])
+    writer.writerow(["image", "annotation", "x1", "y1", "x2", "y2", "detected", "score", "annotation_says"])
     table = material.detections
     for suspect in suspects:
         d = suspect.detection

@@ -1,6 +1,7 @@
 """A detector that returns planted detections, on a small annotated data set."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,9 +13,11 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedObject
+from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table
 from ppe_yolo.evaluation.mistake_images import count_mistakes
+from ppe_yolo.evaluation.recorded import RecordedDetections
 
 SIZE = (48, 64)
 HELMET, BARE, HIDDEN = (4.0, 4.0, 20.0, 20.0), (30.0, 10.0, 46.0, 26.0), (40.0, 30.0, 60.0, 46.0)
@@ -182,3 +185,17 @@ def test_count_mistakes_by_hand():
     assert mistakes([one], [(0, (4, 4, 20, 11.9))]) == 2  # and just below
     assert mistakes([one, hard], [(0, HELMET)]) == 0  # a difficult one is no miss
     assert mistakes([one, hard], [(0, HELMET), (0, BARE)]) == 0  # and no false alarm
+
+
+def test_evaluate_of_recorded_detections_gives_metrics_of_their_detector(data, outcome, tmp_path):
+    folder, expected = outcome
+    rows = json.loads((folder / "detections.json").read_text())
+    names = [image["file_name"] for image in json.loads((folder / "ground_truth.json").read_text())["images"]]
+    theirs = tmp_path / "theirs.json"
+    theirs.write_text(json.dumps([r | {"image_id": Path(names[r["image_id"] - 1]).stem} for r in rows]))
+    recorded = RecordedDetections(theirs, load_class_map("default"))
+    metrics = evaluate(recorded, str(theirs), str(data), tmp_path / "out").metrics
+    for key in ("map", "map_50", "map_75", "per_class", "images"):
+        assert metrics[key] == expected.metrics[key]
+    with pytest.raises(UserError, match=r"robustness: expected a model, .*, got detections: .*theirs\.json"):
+        evaluate(recorded, str(theirs), str(data), tmp_path / "out", robustness=True)

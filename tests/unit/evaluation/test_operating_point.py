@@ -159,19 +159,32 @@ def operating_point(**changes):
     return {"model": "a.ckpt", "checkpoint_blake2b": "aa", "classes": {"helmet": value, "none": {**value, **changes}}}
 
 
+def test_read_thresholds_checks_input_size(tmp_path):
+    path = tmp_path / "point.json"
+    values = {"classes": {name: {"threshold": 0.4} for name in NAMES}}
+    path.write_text(json.dumps(values | {"input_size": [416, 416]}))
+    assert read_thresholds(path, NAMES, input_size=(416, 416)) == dict.fromkeys(NAMES, 0.4)
+    with pytest.raises(UserError, match="expected thresholds chosen at the input size 640 x 640, got those of 416 x 416"):
+        read_thresholds(path, NAMES, input_size=(640, 640))
+    path.write_text(json.dumps(values))  # as written before 0.2
+    assert read_thresholds(path, NAMES, input_size=(640, 640)) == dict.fromkeys(NAMES, 0.4)
+    with pytest.raises(UserError, match="got those of 416 x 416"):
+        read_thresholds(path, NAMES, input_size=(640, 640), unrecorded_size=(416, 416))
+
+
 def test_read_thresholds_checks_model_and_tiles(tmp_path):
     path = tmp_path / "operating_point.json"
     path.write_text(json.dumps(operating_point(threshold=0.25)))
     assert read_thresholds(path, NAMES) == {"helmet": 0.4, "none": 0.25}
-    assert read_thresholds(path, NAMES, "aa") == {"helmet": 0.4, "none": 0.25}
+    assert read_thresholds(path, NAMES, model_hash="aa") == {"helmet": 0.4, "none": 0.25}
     with pytest.raises(UserError, match=r"chosen for another model \(a.ckpt\)"):
-        read_thresholds(path, NAMES, "bb")
+        read_thresholds(path, NAMES, model_hash="bb")
     with pytest.raises(UserError, match="expected thresholds chosen with --tiles 2, got --tiles 1"):
-        read_thresholds(path, NAMES, "aa", tiles=2)
+        read_thresholds(path, NAMES, model_hash="aa", tiles=2)
     path.write_text(json.dumps({"tiles": 2, **operating_point()}))
-    assert read_thresholds(path, NAMES, "aa", tiles=2) == {"helmet": 0.4, "none": 0.4}
+    assert read_thresholds(path, NAMES, model_hash="aa", tiles=2) == {"helmet": 0.4, "none": 0.4}
     with pytest.raises(UserError, match="expected thresholds chosen with --tiles 1, got --tiles 2"):
-        read_thresholds(path, NAMES, "aa")
+        read_thresholds(path, NAMES, model_hash="aa")
     path.write_text(json.dumps(operating_point(threshold=0.25)))
     with pytest.raises(UserError, match="expected thresholds of head, got those of helmet, none"):
         read_thresholds(path, ("head",))
