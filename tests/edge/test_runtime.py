@@ -318,8 +318,8 @@ def test_turned_camera_is_reported_after_reload_like_lost_ones(tmp_path: Path, t
         return configure(tmp_path, tiny_model, {"gate": {"source": "rtsp://127.0.0.1:9/", **camera}})
 
     def show(make: Callable[[DrawnCamera], np.ndarray], seconds: int, start: int) -> None:
-        for time in range(start, start + seconds, 3):
-            frame = Frame(camera="gate", number=time, time=float(time), monotonic=0.0, image=make(drawn))
+        for second in range(start, start + seconds, 3):
+            frame = Frame(camera="gate", number=second, time=float(second), monotonic=0.0, image=make(drawn))
             runtime.between_frames(lambda frame=frame: runtime.process_batch([frame]))  # type: ignore[misc]
 
     def events() -> list[str]:
