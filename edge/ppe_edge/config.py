@@ -71,6 +71,11 @@ class CameraConfig(SourceConfig):
     """A camera: its address, and the settings that differ from the general ones."""
 
     enabled: bool = Field(True, description="Whether the camera is monitored; the twin removes a camera with false.")
+    view_health: bool = Field(
+        True,
+        description="Whether a view that is covered, dark, overexposed, out of focus or turned away is reported. Turn it off "
+        "for cameras that patrol, and off and on again after a camera was moved on purpose.",
+    )
     zones: Annotated[dict[str, Polygon], AfterValidator(_zones)] = Field(
         default_factory=dict,
         description="Zones that rules can name: name -> corners (x, y) as fractions of width and height.",

@@ -113,7 +113,7 @@ class Pipeline:
             frame=frame,
             tracks=tuple(tracks),
             contract=self._model.contract,
-            heads_xyxy=possible_heads(detections),
+            heads_xyxy=possible_heads(detections, self._rules.thresholds),
             thresholds=self._rules.thresholds,
             alarmed=self._alarmed,
         )

@@ -276,7 +276,7 @@ def check_entries(
         entries = [entry for part in bar for entry in part]
     folder = Path(root) if Path(root).is_dir() else Path(root).parent
     images = [entry.image.image for entry in entries if isinstance(entry, Entry)]
-    results = check_images(images, beside={**read_kept(folder / KEPT_FILE), **beside}, progress=progress)
+    results = check_images(images, beside={**read_kept(folder / KEPT_FILE), **(beside or {})}, progress=progress)
     checked = [
         check_entry(key, entry, results[entry.image.image], class_map)
         if isinstance(entry, Entry)

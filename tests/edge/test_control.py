@@ -40,6 +40,7 @@ NEW_VALUES: dict[str, Any] = {
     "cameras.gate.read_timeout_s": 4,
     "cameras.gate.frozen_after_s": 4,
     "cameras.gate.key_frame_timeout_s": 4,
+    "cameras.gate.view_health": False,
     "cameras.gate.enabled": False,
     "cameras.gate.zones": {"door": [[0, 0], [1, 0], [1, 1]]},
     "cameras.gate.rules": {"lane": {"severity": "critical"}},
@@ -166,6 +167,8 @@ def user_of(runtime: Runtime, setting: str) -> object:
             return runtime.settings.site.shifts
         case ["model", *_]:
             return runtime.detector
+        case ["cameras", "gate", "view_health"]:
+            return runtime._views.get("gate")
         case ["cameras", "gate", name, *_] if name not in ("rule", "rules", "zones"):
             return runtime.readers.get("gate")
         case ["site" | "rule" | "rules" | "tracker" | "snapshot" | "cameras", *_]:
