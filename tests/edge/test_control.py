@@ -89,6 +89,7 @@ NEW_VALUES: dict[str, Any] = {
     "sampler.per_hour": 5,
     "sampler.keep": 5,
     "sampler.blur": False,
+    "sampler.upload": True,
     "outbox.max_mb": 5,
     "outbox.max_snapshot_days": 5,
     "outbox.max_message_days": 50,
@@ -134,6 +135,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "cameras.gate.rule.enabled": {"cameras.gate.rules": {"lane": {"enabled": True}}},
     **{f"{place}.schedule": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
     **{f"{place}.exceptions": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
+    "sampler.upload": {"sinks.iothub.timeout_s": 10},
     "cameras.gate.zones": {"cameras.gate.rule": {"zones": ["door"]}},
     "sinks.mqtt.cert_file": {"sinks.mqtt.key_file": "key.pem"},
     "sinks.mqtt.key_file": {"sinks.mqtt.cert_file": "cert.pem"},
@@ -203,7 +205,8 @@ def test_reload_applies_every_setting_or_lists_it(
             part = user_of(runtime, setting) if top in LIVE_FIELDS else None
             config.write_text(json.dumps(document))
             answer = control.reload()
-            assert answer == {"reloaded": True, "needs_restart": [] if top in LIVE_FIELDS else [top]}, setting
+            tops = {name.split(".")[0] for name in (setting, *COMPANIONS.get(setting, {}))}
+            assert answer == {"reloaded": True, "needs_restart": sorted(tops - LIVE_FIELDS)}, setting
             wanted = load_settings(config)
             assert getattr(runtime.settings, top) == getattr(wanted if top in LIVE_FIELDS else before.settings, top), setting
             assert top not in LIVE_FIELDS or user_of(runtime, setting) is not part, setting
