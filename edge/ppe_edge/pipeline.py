@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol, TypedDict
 
-from ppe_edge.cameras.camera import Frame
+from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.clock import STEP
 from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, utc

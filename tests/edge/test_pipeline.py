@@ -8,8 +8,8 @@ from ppe_edge.delivery.messages import Alert, ModelReference, close_unseen
 from ppe_edge.pictures.snapshot import SnapshotConfig, make_snapshot
 from ppe_edge.pipeline import Model, Pipeline
 from ppe_edge.rules.camera_rules import CameraRules
+from ppe_edge.rules.config import RuleConfig
 from ppe_edge.rules.tracker import TrackerConfig
-from ppe_edge.rules.violations import RuleConfig
 from ppe_edge.telemetry import Collected, Telemetry
 
 from ppe_yolo.core.contract import ModelContract

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppe_edge.backoff import Backoff
-from ppe_edge.cameras.mailbox import Frame as Frame
-from ppe_edge.cameras.mailbox import FrameMailbox
+from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import DecodedFrame, Kind, SourceConfig, SourceError, open_source
 from ppe_edge.clock import current_correction, is_set, steady_time
 from ppe_edge.redact import redact_url

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppe_edge.errors import EdgeError
-from ppe_edge.rules.config import DEFAULT_RULE
-from ppe_edge.rules.config import RuleConfig as RuleConfig
+from ppe_edge.rules.config import DEFAULT_RULE, RuleConfig
 from ppe_edge.rules.cooldown import Cooldown
 from ppe_edge.rules.geometry import is_inside
 from ppe_edge.rules.tally import CountedTrack, Tallies

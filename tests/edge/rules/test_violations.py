@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.errors import EdgeError
+from ppe_edge.rules.config import RuleConfig
 from ppe_edge.rules.tracker import Track
-from ppe_edge.rules.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
+from ppe_edge.rules.violations import ViolationEnded, ViolationMonitor, ViolationStarted
 from ppe_edge.rules.votes import frames_to_decide
 from pydantic import ValidationError
 
