@@ -33,10 +33,11 @@ class _Violation:
         track: Id of the head's track.
         rule: Name of the rule.
         zone: Name of the zone; None without zones.
-        box_xyxy: Box of the head, pixels of the frame [4].
-        score: Score of the detection in the frame that completed the vote. It may be below the threshold, since a vote needs
-            most frames, not all.
-        label: Label of that detection.
+        box_xyxy: Box of the head, pixels of the frame [4]: at the start that of the last positive vote, at the end where it was
+            last seen.
+        score: Score of the last positive vote before the start, so not below the threshold. The frame that completes the vote
+            may itself be a negative one: a vote needs most frames, not all.
+        label: Label of the violation class.
         started: Time of the first positive vote, seconds.
     """
 
@@ -82,8 +83,10 @@ class _Head:
     first_xyxy: NDArray[np.float32]
     box_xyxy: NDArray[np.float32]  # where it was last seen
     positive_since: float | None = None  # the first positive vote after a window without any
-    last_positive: float = 0.0
-    zone: str | None = None  # of the last positive vote
+    last_positive: float = 0.0  # the last positive vote ...
+    zone: str | None = None  # ... with its zone, box and score
+    positive_xyxy: NDArray[np.float32]
+    score: float = 0.0
     open: ViolationStarted | None = None
 
 
@@ -202,6 +205,7 @@ class ViolationMonitor:
         factors = np.array([x, y, x, y], dtype=np.float32)
         for head in self._heads.values():
             head.first_xyxy, head.box_xyxy = head.first_xyxy * factors, head.box_xyxy * factors
+            head.positive_xyxy = head.positive_xyxy * factors
         self._cooldown.rescale(factors)
 
     def open_violations(self) -> dict[str, float]:
@@ -244,6 +248,7 @@ class ViolationMonitor:
                 first_seen=track.first_time,
                 first_xyxy=track.box_xyxy,
                 box_xyxy=track.box_xyxy,
+                positive_xyxy=track.box_xyxy,
             )
         threshold = self.threshold * (self._rule.hysteresis if head.open is not None else 1.0)
         is_in_zone, zone = self._zone_of(track.box_xyxy, frame_size)
@@ -255,7 +260,7 @@ class ViolationMonitor:
         head.box_xyxy = track.box_xyxy
         self._cooldown.observe(track.id, track.box_xyxy, now)
         if positive:
-            head.last_positive, head.zone = now, zone
+            head.last_positive, head.zone, head.positive_xyxy, head.score = now, zone, track.box_xyxy, track.score
         if head.open is None:
             if positive and head.positive_since is None:
                 head.positive_since = now
@@ -270,8 +275,8 @@ class ViolationMonitor:
             track=track.id,
             rule=self._name,
             zone=head.zone,
-            box_xyxy=track.box_xyxy,
-            score=track.score,
+            box_xyxy=head.positive_xyxy,
+            score=head.score,
             label=self._label,
             started=now if head.positive_since is None else head.positive_since,
         )

@@ -65,6 +65,18 @@ def test_violation_with_single_uncertain_frame_does_not_change():
     assert kinds_of(changes) == [(2, "started")]
 
 
+def test_violation_that_negative_vote_completes_has_score_and_box_of_last_positive_vote():
+    """At 8 frames per second, the 13th frame completes the 1.5 s; in it, the bare head looks like a helmet."""
+    monitor = ViolationMonitor(RuleConfig(), CONTRACT)
+    assert watch(monitor, [NONE] * 11, step=0.125, score=0.6) == []
+    assert watch(monitor, [NONE], start=11 * 0.125, score=0.9, box=(12, 10, 32, 30)) == []
+    monitor.rescale(0.5, 2.0)
+    [(_, started)] = watch(monitor, [HELMET], start=12 * 0.125, score=0.77, box=(7, 20, 17, 60))
+    assert isinstance(started, ViolationStarted) and (started.label, started.score) == (NONE, 0.9)
+    assert started.box_xyxy.tolist() == [6, 20, 16, 60]
+    assert started.started == 0.0
+
+
 def test_violation_by_time_needs_full_window_of_observation():
     monitor = ViolationMonitor(RuleConfig(seconds=1.0, frames=3, of=4), CONTRACT)
     changes = watch(monitor, [NONE] * 20, step=0.25)
