@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from ppe_edge.model.store import ModelStore
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.status import RuntimeStatus
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import replacing
 
 DESIRED_FILE = "desired.json"  # in the state folder: the twin's latest desired values, for a start without a connection
 
@@ -153,11 +153,5 @@ def read_desired(state_dir: Path) -> dict[str, Any]:
 
 def write_desired(state_dir: Path, desired: Mapping[str, Any]) -> None:
     """Saves the twin's desired values, readable only by the owner: the address of a camera may contain a password."""
-    path = state_dir / DESIRED_FILE
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(desired, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(state_dir / DESIRED_FILE, 0o600) as temporary:
+        temporary.write_text(json.dumps(desired))

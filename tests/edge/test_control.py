@@ -345,13 +345,13 @@ def test_apply_rejects_invalid_request_and_changes_nothing(
 def test_apply_is_rolled_back_if_it_cannot_be_saved(tmp_path: Path, tiny_model: Path, endless: Path) -> None:
     with running(configure(tmp_path, tiny_model, {"gate": endless})) as (runtime, control):
         before = runtime.settings
-        (tmp_path / "state" / "desired.new").mkdir()  # blocks the file that is written
+        (tmp_path / "state" / "desired.json").mkdir()  # in the way of the file
         with pytest.raises(
             EdgeError, match=r"cannot save the desired values of the twin .*, nothing was changed: free disk space"
         ):
             control.apply({"batch": 2})
         assert runtime.settings == before and runtime.settings.batch != 2
-        (tmp_path / "state" / "desired.new").rmdir()
+        (tmp_path / "state" / "desired.json").rmdir()
         control.apply({"batch": 2})
         assert runtime.settings.batch == 2 and read_desired(tmp_path / "state") == {"batch": 2}
 
