@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
@@ -79,18 +78,21 @@ def _run(config: Path, dry_run: bool, record: Path | None) -> int:
 def stop_on_signals(stop: Callable[[], None]) -> None:
     """Calls `stop` on SIGTERM and SIGINT, in a thread of its own.
 
-    A signal handler interrupts the main thread anywhere. If the main thread holds a lock that `stop` needs, a handler that
-    calls `stop` would deadlock; putting into a SimpleQueue is safe.
+    A Python handler runs in the main thread, which it interrupts anywhere: if that holds a lock that `stop` needs, a handler
+    that calls `stop` would deadlock. And it does not run at all while the main thread waits, if the signal arrived just before
+    the wait began. So the interpreter itself writes the signal to a pipe, from which the thread reads.
     """
-    received: queue.SimpleQueue[int] = queue.SimpleQueue()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
 
     def wait() -> None:
-        received.get()
+        os.read(read_end, 1)
         stop()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: received.put(number))
+        signal.signal(number, lambda number, frame: None)
 
 
 def prepare(config: Path, record: Path | None) -> "Application":

@@ -470,7 +470,23 @@ with lock:
     os.kill(os.getpid(), signal.SIGTERM)
 print(stopped.wait(20))
 """
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": f"{root / 'edge'}{os.pathsep}{root}"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_signal_stops_while_main_thread_cannot_be_interrupted() -> None:
+    """As when the signal arrives just before the main thread waits: here the main thread blocks it, so another one gets it."""
+    program = """
+import os, signal, threading
+from ppe_edge.__main__ import stop_on_signals
+stopped = threading.Event()
+stop_on_signals(stopped.set)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+threading.Timer(20, os._exit, [1]).start()
+stopped.wait()
+print("stopped", flush=True)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.stdout == "stopped\n", done.stderr
