@@ -34,7 +34,7 @@ from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
 from ppe_edge.rules.votes import frames_to_decide
-from ppe_edge.telemetry import CameraFigures, Collected, Telemetry
+from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 
 GRACE = 5.0  # seconds from SIGTERM to the end of the process
 HEARTBEAT_TIMEOUT = 10.0  # seconds after which a processing loop or an alert writer that makes no progress counts as dead
@@ -84,14 +84,7 @@ class Runtime:
         sinks = build_sinks(settings.sinks, self.hub, self._topology)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         note_passed(self.outbox.latest())
-        self.telemetry = Telemetry(
-            Collected(
-                self.camera_figures,
-                lambda: self.outbox.stats().pending,
-                lambda: not self.outbox.trouble,
-                lambda: self.outbox.stats().set_aside,
-            )
-        )
+        self.telemetry = Telemetry(Collected(self.camera_figures, self.sink_figures, lambda: not self.outbox.trouble))
         self._show_model()
         self.readers: dict[str, CameraReader] = {}
         self.pipelines: dict[str, Pipeline] = {}
@@ -268,6 +261,14 @@ class Runtime:
                 score_drift=drifts[name].index() if name in drifts else None,
             )
             for name, reader in list(self.readers.items())
+        }
+
+    def sink_figures(self) -> dict[str, SinkFigures]:
+        """Returns how many messages wait for each sink."""
+        stats = self.outbox.stats()
+        return {
+            sink: SinkFigures(waiting=waiting, set_aside=stats.set_aside.get(sink, 0))
+            for sink, waiting in stats.pending.items()
         }
 
     def process_batch(self, frames: Sequence[Frame]) -> None:

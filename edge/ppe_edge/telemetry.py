@@ -45,21 +45,32 @@ class CameraFigures:
     score_drift: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SinkFigures:
+    """Messages of a sink.
+
+    Attributes:
+        waiting: Messages that it has not confirmed.
+        set_aside: Messages that it does not take.
+    """
+
+    waiting: int
+    set_aside: int
+
+
 @dataclass(frozen=True)
 class Collected(Collector):
     """Metrics that are read from their owners at a scrape, at no cost per frame.
 
     Attributes:
         cameras: Returns camera -> counters of its reader.
-        waiting: Returns sink -> number of messages that it has not confirmed.
+        sinks: Returns sink -> numbers of its messages.
         durable: Returns whether messages are on the disk.
-        set_aside: Returns sink -> number of messages that it does not take.
     """
 
     cameras: Callable[[], Mapping[str, CameraFigures]]
-    waiting: Callable[[], Mapping[str, int]]
+    sinks: Callable[[], Mapping[str, SinkFigures]]
     durable: Callable[[], bool]
-    set_aside: Callable[[], Mapping[str, int]] = dict
 
     def collect(self) -> Iterable[Metric]:
         """Builds the metrics; called at each scrape."""
@@ -105,11 +116,10 @@ class Collected(Collector):
             for fault in LABELS:
                 view.add_metric([name, fault], float(figures.view_fault == fault))
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not confirmed", labels=["sink"])
-        for sink, count in self.waiting().items():
-            depth.add_metric([sink], count)
         aside = GaugeMetricFamily("ppe_edge_outbox_set_aside", "Messages that the sink does not take", labels=["sink"])
-        for sink, count in self.set_aside().items():
-            aside.add_metric([sink], count)
+        for sink, messages in self.sinks().items():
+            depth.add_metric([sink], messages.waiting)
+            aside.add_metric([sink], messages.set_aside)
         durable = GaugeMetricFamily(
             "ppe_edge_outbox_durable",
             "0 while messages are in memory only: disk full",

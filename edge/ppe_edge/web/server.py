@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -28,6 +28,7 @@ from ppe_edge.compliance.periods import UNITS, Row, Unit
 from ppe_edge.compliance.report import to_csv
 from ppe_edge.telemetry import CONTENT_TYPE
 from ppe_edge.web.config import WebConfig, is_loopback, listen
+from ppe_edge.web.state import BoxState
 
 IDLE_TIMEOUT = 10.0  # seconds
 MAX_CONNECTIONS = 64
@@ -77,8 +78,8 @@ class Status(Protocol):
         """A problem that needs attention although the box runs; empty if there is none. Reveals nothing about the site."""
         ...
 
-    def state(self) -> dict[str, Any]:
-        """What the page shows, as JSON values without secrets."""
+    def state(self) -> BoxState:
+        """What the page shows."""
         ...
 
     def live(self, camera: str) -> bytes | None:

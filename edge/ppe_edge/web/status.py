@@ -2,7 +2,6 @@
 
 import threading
 import time
-from typing import Any
 
 from ppe_edge.cameras.view_health import LABELS
 from ppe_edge.compliance.periods import Row, Unit
@@ -10,6 +9,7 @@ from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, C
 from ppe_edge.pictures.snapshot import View, make_snapshot
 from ppe_edge.runtime import Runtime
 from ppe_edge.telemetry import CameraFigures
+from ppe_edge.web.state import BoxState, CameraState, MessageRow
 from ppe_yolo.core.contract import ModelContract
 
 ALERTS_SHOWN = 20
@@ -55,20 +55,21 @@ class RuntimeStatus:
         """Returns the metrics in the text format of Prometheus."""
         return self._runtime.telemetry.text()
 
-    def state(self) -> dict[str, Any]:
-        """Returns what the page shows, as JSON values without secrets."""
+    def state(self) -> BoxState:
+        """Returns what the page shows."""
         runtime = self._runtime
         deployment = runtime.deployment
         reference, contract = deployment.model.reference, deployment.model.contract
-        stats = runtime.outbox.stats()
-        aside = stats.set_aside
         return {
             "trouble": self.trouble(),
             "uptime": time.monotonic() - runtime.started_at,
             "model": {"name": reference.name, "sha256": reference.sha256, "provider": deployment.detector.provider},
             "cameras": [self._camera(name, figures) for name, figures in sorted(runtime.camera_figures().items())],
             "alerts": [row(message, contract) for message in runtime.outbox.recent(ALERTS_SHOWN)],
-            "sinks": [{"name": k, "waiting": v, "set_aside": aside.get(k, 0)} for k, v in sorted(stats.pending.items())],
+            "sinks": [
+                {"name": name, "waiting": figures.waiting, "set_aside": figures.set_aside}
+                for name, figures in sorted(runtime.sink_figures().items())
+            ],
         }
 
     def compliance(self, unit: Unit, days: int) -> list[Row]:
@@ -83,7 +84,7 @@ class RuntimeStatus:
         """Returns the compliance of the last days as a page to print; raises `sqlite3.Error` if it cannot be read."""
         return self._runtime.compliance_archive().page(unit, days, time.time())
 
-    def _camera(self, name: str, figures: CameraFigures) -> dict[str, Any]:
+    def _camera(self, name: str, figures: CameraFigures) -> CameraState:
         pipeline = self._runtime.pipelines.get(name)
         view = None if pipeline is None else pipeline.view
         return {
@@ -103,7 +104,7 @@ class RuntimeStatus:
         }
 
 
-def row(message: Message, contract: ModelContract) -> dict[str, Any]:
+def row(message: Message, contract: ModelContract) -> MessageRow:
     """Returns a message as a row of the page's table; class names are shown by the display names of the contract."""
     camera, zone, score, duration = "box", None, None, None
     match message:

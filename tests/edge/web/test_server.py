@@ -16,7 +16,7 @@ from helpers import wait_until
 from ppe_edge.compliance.periods import Row, Unit
 from ppe_edge.compliance.store import Count
 from ppe_edge.errors import EdgeError
-from ppe_edge.telemetry import CameraFigures, Collected, Telemetry
+from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.web import server as web
 from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
@@ -33,7 +33,8 @@ class Box:
         self.is_ready = True
         self.current_trouble = ""
         figures = CameraFigures(state="live", frames=12, dropped=3, reconnects=1, errors=0, age=0.25)
-        self.telemetry = Telemetry(Collected(lambda: {"gate": figures}, lambda: {"mqtt": 7}, lambda: True, lambda: {"mqtt": 2}))
+        messages = SinkFigures(waiting=7, set_aside=2)
+        self.telemetry = Telemetry(Collected(lambda: {"gate": figures}, lambda: {"mqtt": messages}, lambda: True))
 
     def alive(self) -> bool:
         return True

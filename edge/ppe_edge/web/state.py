@@ -1,0 +1,59 @@
+"""What the page and the direct method `health` show, as JSON values without secrets."""
+
+from typing import TypedDict
+
+
+class ModelState(TypedDict):
+    """The active model, and the execution provider that runs it."""
+
+    name: str
+    sha256: str
+    provider: str
+
+
+class CameraState(TypedDict):
+    """A camera; see `ppe_edge.telemetry.CameraFigures`. `number` is that of the latest frame; None before the first."""
+
+    name: str
+    state: str
+    frames: int
+    dropped: int
+    reconnects: int
+    age: float | None
+    rate: float | None
+    required_rate: float | None
+    slow: bool
+    score_drift: float | None
+    view_fault: str | None
+    number: int | None
+    violations: int
+
+
+class MessageRow(TypedDict):
+    """A message of the outbox. `time` is in UTC epoch seconds, `duration` in seconds; `camera` may be the box itself."""
+
+    time: float
+    camera: str
+    zone: str | None
+    what: str
+    score: float | None
+    duration: float | None
+
+
+class SinkState(TypedDict):
+    """A sink, and the numbers of messages that it has not confirmed and that it does not take."""
+
+    name: str
+    waiting: int
+    set_aside: int
+
+
+class BoxState(TypedDict):
+    """The whole box. `trouble` is empty if there is none; `uptime` is in seconds."""
+
+    trouble: str
+    uptime: float
+    model: ModelState
+    cameras: list[CameraState]
+    alerts: list[MessageRow]
+    sinks: list[SinkState]
