@@ -1,11 +1,13 @@
 """A real HTTP server that streams JPEGs as cameras do. The test chooses each frame."""
 
+import contextlib
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import cv2
 import numpy as np
+from helpers import serving
 
 _FPS = 20
 PASSWORD = "hunter2-geheim"
@@ -47,15 +49,13 @@ class MjpegServer:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://admin:{PASSWORD}@127.0.0.1:{self._server.server_port}/video.mjpg?password={PASSWORD}"
+        self._handler, self._stack = Handler, contextlib.ExitStack()
 
     def __enter__(self) -> "MjpegServer":
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        address = self._stack.enter_context(serving(self._handler))
+        self.url = f"http://admin:{PASSWORD}@{address}/video.mjpg?password={PASSWORD}"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self._stack.close()

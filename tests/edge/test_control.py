@@ -4,7 +4,6 @@ import functools
 import hashlib
 import http.server
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +13,7 @@ import pytest
 from onnx import helper
 
 from conftest import CONTRACT, GREY, RED  # isort: skip
-from helpers import wait_until
+from helpers import serving, wait_until
 from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings
 from ppe_edge.control import read_desired
 from ppe_edge.errors import EdgeError
@@ -363,10 +362,8 @@ def shelf(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     folder.mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(handler) as address:
+        yield folder, f"http://{address}"
 
 
 def another_model(tiny_model: Path, path: Path) -> tuple[Path, str]:

@@ -21,6 +21,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from helpers import serving
 from mjpeg_server import MjpegServer, noise
 from ppe_edge.__main__ import main
 from ppe_edge.cameras.sources import SourceConfig
@@ -125,12 +126,9 @@ def camera() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://admin:{PASSWORD}@127.0.0.1:{server.server_port}/video.mjpg"
+    with serving(Handler) as address:
+        yield f"http://admin:{PASSWORD}@{address}/video.mjpg"
         ending.set()
-        server.shutdown()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import rtsp_server
 from conftest import GREEN, RED
 from films import corner, join, write_film
-from helpers import wait_until
+from helpers import serving, wait_until
 from mjpeg_server import PASSWORD, MjpegServer, noise
 from ppe_edge.cameras.camera import CameraEvent, CameraReader
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
@@ -386,18 +386,15 @@ class TransportStream:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/live.ts"
+        self._handler, self._stack = Handler, contextlib.ExitStack()
 
     def __enter__(self) -> "TransportStream":
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self.url = f"http://{self._stack.enter_context(serving(self._handler))}/live.ts"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self._stack.close()
 
 
 def draw_stream(path: Path, codec: str, seconds: int, key_every: int) -> bytes:

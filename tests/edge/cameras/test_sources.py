@@ -1,9 +1,8 @@
 import subprocess
 import sys
-import threading
 import wave
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import GREEN, RED
+from helpers import serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
@@ -184,11 +184,8 @@ def web_server() -> Iterator[tuple[str, list[str]]]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", requested
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as address:
+        yield f"http://{address}", requested
 
 
 def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[str, list[str]]) -> None:
