@@ -93,6 +93,30 @@ def with_accelerator(manifest: Any, accelerator: str) -> Any:
     return manifest
 
 
+def with_second_module(manifest: Any, name: str, port: int) -> Any:
+    """Adds a module with the same image, its own folders /etc/NAME and /var/lib/NAME, and its page at another port.
+
+    It serves another class list, such as persons: the model is named in /etc/NAME/edge.yaml.
+
+    Raises:
+        ManifestError: The name or port is not allowed, or the manifest is no template.
+    """
+    agent = manifest["modulesContent"]["$edgeAgent"]["properties.desired"]
+    if not re.fullmatch(r"[a-z][A-Za-z0-9]{0,31}", name) or name in agent["modules"] or not 1024 <= port <= 65535:
+        raise ManifestError(f"--second {name}:{port}: expected a new name of letters and digits, and a port from 1024 to 65535")
+    module = json.loads(json.dumps(agent["modules"][MODULE]))
+    options = module["settings"]["createOptions"]
+    if isinstance(options, str):
+        raise ManifestError(f"--second {name}: expected a template, got a filled manifest")
+    host = options["HostConfig"]
+    host["Binds"] = [f"/etc/{name}:/etc/ppe_edge:ro", f"/var/lib/{name}:/var/lib/ppe_edge"]
+    host["PortBindings"] = {key: [{**b, "HostPort": str(port)} for b in value] for key, value in host["PortBindings"].items()}
+    agent["modules"][name] = module
+    routes = manifest["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]
+    routes[name] = {**routes["alerts"], "route": routes["alerts"]["route"].replace(MODULE, name)}
+    return manifest
+
+
 def with_options_as_text(node: Any) -> Any:
     """Converts every `createOptions` object to JSON text, the form that a twin requires.
 
@@ -121,9 +145,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest to write")
     parser.add_argument("--keep", action="append", default=[], metavar="NAME", help="leave this placeholder in the manifest")
     parser.add_argument("--accelerator", choices=ACCELERATORS, default="cpu", help="what the image runs the model on")
+    parser.add_argument("--second", metavar="NAME:PORT", help="add a module with the same image, such as ppePerson:8081")
     arguments = parser.parse_args()
     try:
         template = with_accelerator(json.loads(arguments.template.read_text("utf-8")), arguments.accelerator)
+        if arguments.second is not None:
+            name, _, port = arguments.second.partition(":")
+            template = with_second_module(template, name, int(port) if port.isdecimal() else 0)
         manifest = with_options_as_text(fill(template, os.environ, arguments.keep))
         arguments.out.write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
     except (ManifestError, OSError, ValueError) as error:

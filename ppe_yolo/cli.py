@@ -49,7 +49,7 @@ for package in (
     *(ppe_yolo.export, ppe_yolo.gate, ppe_yolo.data),
 ):
     app.add_typer(package.cli.app)
-for package in (ppe_yolo.training, ppe_yolo.evaluation, ppe_yolo.export):
+for package in (ppe_yolo.training, ppe_yolo.evaluation, ppe_yolo.export, ppe_yolo.data):
     benchmark_app.add_typer(package.cli.benchmark_app)
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(azureml_app, name="azureml")

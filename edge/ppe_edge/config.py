@@ -61,6 +61,11 @@ class CameraConfig(SourceConfig):
     """A camera: its address, and the settings that differ from the general ones."""
 
     enabled: bool = Field(True, description="Whether the camera is monitored; the twin removes a camera with false.")
+    view_health: bool = Field(
+        True,
+        description="Whether a view that is covered, dark, overexposed, out of focus or turned away is reported. Turn it off "
+        "for cameras that patrol, and off and on again after a camera was moved on purpose.",
+    )
     rule: RuleConfig | None = Field(None, description="Rule of this camera; settings that it omits come from the general rule.")
 
 
@@ -123,6 +128,8 @@ class EdgeSettings(BaseSettings):
             raise ValueError("cameras: every camera has enabled: false, so there is nothing to monitor")
         for name in self.live_cameras:
             self.rule_of(name)
+        if self.sampler.upload and self.sinks.iothub is None:
+            raise ValueError("sampler.upload: expected also sinks.iothub, which connects the box to IoT Hub")
         return self
 
     @property

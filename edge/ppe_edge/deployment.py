@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.messages import ModelReference
@@ -65,11 +66,19 @@ class Deployment:
         return self.detector is other.detector and mine == theirs
 
     def reads_alike(self, other: "Deployment", camera: str) -> bool:
-        """Whether a camera's reader is the same in both deployments: all its settings but its rule are equal."""
+        """Whether a camera's reader is the same in both deployments: all settings that concern reading are equal."""
         mine, theirs = (d.settings.live_cameras.get(camera) for d in (self, other))
         if mine is None or theirs is None:
             return False
-        return mine.model_copy(update={"rule": None}) == theirs.model_copy(update={"rule": None})
+        same: dict[str, Any] = {"rule": None, "view_health": True}
+        return mine.model_copy(update=same) == theirs.model_copy(update=same)
+
+    def shows_alike(self, other: "Deployment", camera: str) -> bool:
+        """Whether a camera shows the same scene in both deployments, as far as settings tell."""
+        mine, theirs = (d.settings.live_cameras.get(camera) for d in (self, other))
+        if mine is None or theirs is None:
+            return False
+        return (mine.source, mine.pixel_aspect) == (theirs.source, theirs.pixel_aspect)
 
 
 def require_valid(settings: EdgeSettings, contract: ModelContract) -> None:

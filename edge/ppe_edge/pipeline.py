@@ -105,7 +105,7 @@ class Pipeline:
             frame=frame,
             tracks=tuple(tracks),
             contract=self._model.contract,
-            heads_xyxy=possible_heads(detections),
+            heads_xyxy=possible_heads(detections, self._monitor.thresholds),
             thresholds=self._monitor.thresholds,
             alarmed=self._alarmed,
         )

@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
@@ -12,17 +12,21 @@ from typing import TypeVar
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.rate import RateMeter, RateWatch, required_rate
+from ppe_edge.cameras.sources import Kind
+from ppe_edge.cameras.view_health import ViewFault, ViewWatch
 from ppe_edge.clock import note_passed
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
 from ppe_edge.deployment import Deployment
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
+from ppe_edge.model.drift import DriftMeter
 from ppe_edge.model.store import ModelStore
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
@@ -36,6 +40,13 @@ HEARTBEAT_TIMEOUT = 10.0  # seconds after which a processing loop or an alert wr
 NOTE_INTERVAL = 10.0  # seconds between updates on the disk of when open violations were last seen
 RATE_INTERVAL = 1.0  # seconds between checks of the cameras' rates
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
+EVENT_OF: Mapping[ViewFault, EventKind] = {
+    "covered": "view_covered",
+    "overexposed": "view_overexposed",
+    "out_of_focus": "view_out_of_focus",
+    "turned": "view_turned",
+}
+WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", *EVENT_OF.values()})
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -85,6 +96,8 @@ class Runtime:
         self.pipelines: dict[str, Pipeline] = {}
         self._meters: dict[str, RateMeter] = {}
         self._watches: dict[str, RateWatch] = {}
+        self._drifts: dict[str, DriftMeter] = {}  # empty if the model's contract has no score histogram
+        self._views: dict[str, ViewWatch] = {}  # of the cameras whose view is watched
         self._dropped: dict[str, int] = {}  # camera -> its dropped frames at the last check of the rates
         self._beat = self.started_at  # when the processing loop made its last turn
         self._alerts = AlertWriter(self.outbox, self.telemetry)
@@ -93,12 +106,19 @@ class Runtime:
         self._record = None if record is None else make_folder(record)
         self._recorders: dict[str, Recorder] = {}
         self.sampler = self._make_sampler(self.deployment)
+        self._uploader = (
+            None
+            if settings.sinks.iothub is None or self.hub is None
+            else SampleUploader(self.hub, lambda: self.sampler if self.settings.sampler.upload else None)
+        )
         self._actions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
         for name in settings.live_cameras:
             self.pipelines[name] = self._make_pipeline(self.deployment, name)
             self._watch_rate(name)
+        self._watch_views()
+        self._measure_drift()
 
     @property
     def settings(self) -> EdgeSettings:
@@ -131,6 +151,8 @@ class Runtime:
         self._thread.start()
         if self.hub is not None:
             self.hub.start()
+        if self._uploader is not None:
+            self._uploader.start()
 
     def request_stop(self) -> None:
         """Asks the processing thread to end; returns at once."""
@@ -154,6 +176,8 @@ class Runtime:
         self._thread.join(GRACE / 2)
         self._alerts.close(0.5)  # again, in case that the processing thread hangs
         stop_all(self._deliveries, max(0.0, end - time.monotonic() - 1.0))
+        if self._uploader is not None:
+            self._uploader.stop(0.2)
         if self.hub is not None:
             self.hub.stop(max(0.1, end - time.monotonic() - 0.5))
         waiting = sum(self.outbox.stats().pending.values())
@@ -212,6 +236,11 @@ class Runtime:
             self.sampler = self._make_sampler(new)
         self.deployment = new
         self.pipelines.update(made)
+        self._views = {name: watch for name, watch in self._views.items() if new.shows_alike(old, name)}
+        self._watch_views()
+        if new.detector is not old.detector:
+            self._drifts = {}
+        self._measure_drift()
         self._show_model()
         for name in cameras:
             self._watch_rate(name)
@@ -220,7 +249,7 @@ class Runtime:
 
     def camera_figures(self) -> dict[str, CameraFigures]:
         """Returns the counters of all readers."""
-        now = time.monotonic()
+        now, views, drifts = time.monotonic(), self._views, self._drifts
         return {
             name: CameraFigures(
                 state=reader.state,
@@ -232,6 +261,8 @@ class Runtime:
                 rate=self._meters[name].rate(now),
                 required_rate=self._watches[name].required,
                 is_slow=self._watches[name].is_low,
+                view_fault=views[name].fault if name in views else None,
+                score_drift=drifts[name].index() if name in drifts else None,
             )
             for name, reader in list(self.readers.items())
         }
@@ -249,6 +280,9 @@ class Runtime:
                 continue
             pipeline.process(frame, detections)
             self._meters[frame.camera].add(time.monotonic())
+            if frame.camera in self._drifts:
+                self._drifts[frame.camera].add(detections.scores, frame.time)
+            self._check_view(frame)
             self.sampler.offer(frame, detections)
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
             if self._record is not None and pipeline.view is not None:
@@ -284,6 +318,28 @@ class Runtime:
         if name not in self._watches or self._watches[name].required != required:
             self._watches[name] = RateWatch(required)
 
+    def _measure_drift(self) -> None:
+        expected = self.detector.contract.score_histogram
+        if any(expected):
+            self._drifts = {name: self._drifts.get(name) or DriftMeter(expected) for name in self.settings.live_cameras}
+
+    def _watch_views(self) -> None:
+        """Watches the views of the cameras for which that is on. Not folders: each image may show another scene."""
+        cameras = self.settings.live_cameras
+        on = [name for name, camera in cameras.items() if camera.view_health and camera.kind is not Kind.folder]
+        self._views = {name: self._views.get(name) or ViewWatch() for name in on}
+
+    def _check_view(self, frame: Frame) -> None:
+        watch = self._views.get(frame.camera)
+        if watch is None:
+            return
+        start = time.perf_counter()
+        change = watch.update(frame.image, frame.time)
+        self.telemetry.observe("view", time.perf_counter() - start)
+        if change is not None:
+            kind: EventKind = "view_restored" if change.fault is None else EVENT_OF[change.fault]
+            self._on_event(CameraEvent(camera=frame.camera, time=frame.wall_time, kind=kind, detail=change.detail))
+
     def _check_rates(self) -> None:
         """Reports cameras whose frames are processed too slowly, or in time again. Files are processed at any speed."""
         now = time.monotonic()
@@ -312,7 +368,7 @@ class Runtime:
         self.readers[name].start()
 
     def _on_event(self, event: CameraEvent) -> None:
-        level = logging.WARNING if event.kind in ("lost", "frozen", "slow") else logging.INFO
+        level = logging.WARNING if event.kind in WARNED else logging.INFO
         _log.log(level, "%s: %s", event.camera, f"{event.kind} {event.detail}".rstrip())
         message = CameraEventMessage(camera=event.camera, time=utc(event.time), event=event.kind, detail=event.detail)
         self.outbox.put(message)

@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ppe_edge.cameras.view_health import LABELS, ViewFault
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 STATES = ("connecting", "live", "frozen", "lost", "ended")
@@ -26,6 +28,8 @@ class CameraFigures:
         rate: Frames per second that are really processed; None if unknown.
         required_rate: Frames per second that the rule and the setting need.
         is_slow: Whether the rate has been below the required one for some time.
+        view_fault: What is wrong with its view; None if nothing is, or the view is not watched.
+        score_drift: Population stability index of the scores of the last day against the validation images; None if unknown.
     """
 
     state: str
@@ -37,6 +41,8 @@ class CameraFigures:
     rate: float | None = None
     required_rate: float | None = None
     is_slow: bool = False
+    view_fault: ViewFault | None = None
+    score_drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,14 @@ class Collected(Collector):
         slow = GaugeMetricFamily(
             "ppe_edge_camera_slow", "1 while the processed rate is below the required one", labels=["camera"]
         )
+        view = GaugeMetricFamily(
+            "ppe_edge_camera_view_fault", "1 for the current fault of the camera's view", labels=["camera", "fault"]
+        )
+        drift = GaugeMetricFamily(
+            "ppe_edge_camera_score_drift",
+            "Population stability index of the last day's scores against the validation images; above 0.25 they differ",
+            labels=["camera"],
+        )
         for name, figures in self.cameras().items():
             for key, family in totals.items():
                 family.add_metric([name], getattr(figures, key))
@@ -86,6 +100,10 @@ class Collected(Collector):
             if figures.required_rate is not None:
                 required.add_metric([name], figures.required_rate)
             slow.add_metric([name], float(figures.is_slow))
+            if figures.score_drift is not None:
+                drift.add_metric([name], figures.score_drift)
+            for fault in LABELS:
+                view.add_metric([name, fault], float(figures.view_fault == fault))
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not confirmed", labels=["sink"])
         for sink, count in self.waiting().items():
             depth.add_metric([sink], count)
@@ -97,7 +115,7 @@ class Collected(Collector):
             "0 while messages are in memory only: disk full",
             value=float(self.durable()),
         )
-        return [*totals.values(), state, age, rate, required, slow, depth, aside, durable]
+        return [*totals.values(), state, age, rate, required, slow, view, drift, depth, aside, durable]
 
 
 class Telemetry:
@@ -122,7 +140,7 @@ class Telemetry:
         self._model = Gauge("ppe_edge_model", "The active model", ["name", "sha256"], registry=self.registry)
         stage = Histogram("ppe_edge_stage_seconds", "Duration of a stage", ["stage"], buckets=SECONDS, registry=self.registry)
         # labels() takes a lock and a look-up: once, not for every frame
-        self._stages = {name: stage.labels(name) for name in ("detect", "track", "rules", "alert", "record")}
+        self._stages = {name: stage.labels(name) for name in ("detect", "track", "rules", "view", "alert", "record")}
         self.latency = Histogram(
             "ppe_edge_latency_seconds",
             "From decoding a frame to the rules",

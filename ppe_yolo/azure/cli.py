@@ -50,12 +50,13 @@ def run(
 
 @azureml_app.command()
 def lint(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder to check completely.")] = Path("azureml"),
 ) -> None:
     """Check Azure ML YAML offline, also with azure-ai-ml if it is installed. Exit code 1 if there are mistakes."""
     from ppe_yolo.azure.lint.linter import lint as run_lint
 
-    report = run_lint(path)
+    report = run_lint(path, context.find_root().command)
     if not report.azure_validated:
         _console.print("azure-ai-ml is not installed: Azure's own validation was not run (pip install 'ppe-yolo[azureml]')")
     for mistake in report.mistakes:
@@ -83,9 +84,19 @@ def submit(
     only_new_data: Annotated[
         bool, typer.Option("--only-new-data", help="Submit only if the data has a version that no job has used yet.")
     ] = False,
+    only_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only-if",
+            metavar="FILE:KEY>LIMIT",
+            help="Submit only if a figure in a JSON file is above (or with < below) a limit, and only once per version of the "
+            "data. Repeatable: any of them suffices.",
+        ),
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Submit a pipeline to Azure ML, follow it and download its outputs. Exit code 1 if it fails."""
+    from ppe_yolo.azure.condition import Condition
     from ppe_yolo.azure.lint.linter import load_checked_pipeline
     from ppe_yolo.azure.submit import connect, find_workspace, follow
     from ppe_yolo.azure.submit import submit as run_submit
@@ -97,8 +108,15 @@ def submit(
     read, changed = load_checked_pipeline(pipeline, settings or ())
     if unknown := set(output or ()) - set(read.outputs):
         raise UserError(item="--output", expected=f"one of {', '.join(read.outputs)}", got=", ".join(sorted(unknown)))
+    conditions = [Condition.parse(text) for text in only_if or ()]
+    for condition in conditions:
+        _console.print(f"{condition.name}: {condition.value():g}")
+    met = [condition.name for condition in conditions if condition.holds()]
+    if conditions and not met:
+        _console.print("not submitted: no figure is beyond its limit")
+        return
     client = connect(find_workspace(workspace, os.environ))
-    submission = run_submit(read, changed, client, only_new_data=only_new_data)
+    submission = run_submit(read, changed, client, only_new_data=only_new_data, trigger=met[0] if met else None)
     if not submission.is_new and submission.failed_attempts:
         raise UserError(
             f"not submitted: {submission.failed_attempts} jobs with {dict(submission.data_versions)} failed",

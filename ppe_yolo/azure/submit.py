@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,9 @@ WORKSPACE_VARIABLES = {
     "workspace_name": "AZUREML_WORKSPACE_NAME",
 }
 DATA_TAG = "data_versions"
+TRIGGER_TAG = "trigger"
 COMPLETED = "Completed"
+RECENT_JOBS = 1000  # the newest jobs of the workspace, among which earlier jobs with the same data are searched
 MAX_FAILED_ATTEMPTS = 3  # with --only-new-data: a schedule must not repeat a training that always fails
 
 
@@ -135,7 +138,9 @@ def connect(workspace: Workspace) -> Client:
     return client
 
 
-def submit(pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, only_new_data: bool = False) -> Submission:
+def submit(
+    pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, only_new_data: bool = False, trigger: str | None = None
+) -> Submission:
     """Submits a pipeline.
 
     Args:
@@ -144,6 +149,8 @@ def submit(pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, o
         client: The client.
         only_new_data: Use the latest version of all data, and submit only if no job of this experiment has used it yet.
             Failed jobs are repeated until there are MAX_FAILED_ATTEMPTS of them; cancelled jobs are not repeated.
+        trigger: The condition that started this, see `Condition`. It starts one training per version of the data: repeated
+            ones on the same data would not change the figures.
 
     Raises:
         UserError: Azure rejects the request.
@@ -151,12 +158,16 @@ def submit(pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, o
     with _azure_errors():
         from azure.ai.ml import load_job
 
-        versions = _data_versions(pipeline, client, latest=only_new_data)
+        is_automatic = only_new_data or trigger is not None
+        versions = _data_versions(pipeline, client, latest=is_automatic)
         experiment = str(pipeline.value.get("experiment_name") or pipeline.path.stem)
         tag = json.dumps(versions, sort_keys=True)
         failed = 0
-        if only_new_data:
-            earlier = [j for j in client.jobs.list() if _has_data(j, experiment, tag)]
+        if is_automatic:
+            recent = islice(client.jobs.list(), RECENT_JOBS)
+            earlier = [j for j in recent if _has_data(j, experiment, tag)]
+            if trigger is not None:
+                earlier = [j for j in earlier if j.tags.get(TRIGGER_TAG) == trigger]
             failed = len(earlier) if all(j.status == "Failed" for j in earlier) else 0
             if earlier and (failed == 0 or failed >= MAX_FAILED_ATTEMPTS):
                 return Submission(
@@ -164,7 +175,7 @@ def submit(pipeline: Pipeline, settings: Mapping[str, Any], client: Client, *, o
                 )
         paths = {f"inputs.{name}.path": reference for name, reference in versions.items()}
         job = load_job(pipeline.path, params_override=[{k: v} for k, v in {**paths, **settings}.items()])
-        job.tags = {**(job.tags or {}), DATA_TAG: tag}
+        job.tags = {**(job.tags or {}), DATA_TAG: tag, **({} if trigger is None else {TRIGGER_TAG: trigger})}
         submitted = client.jobs.create_or_update(job)
         return Submission(
             job=submitted.name,

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.score_histogram import BINS
 
 SCHEMA_VERSION = 1
 ONNX_METADATA_KEY = "ppe_yolo.contract"  # metadata key of an ONNX file
@@ -36,6 +37,8 @@ class ModelContract:
         schema_version: Version of this set of fields.
         display_names: Class name -> name shown to people, such as `none` -> bare head. Files written before 0.2 have none;
             a class without one is shown by its class name.
+        score_histogram: How many detections in the validation images have which score, see `ppe_yolo.core.score_histogram`;
+            empty until alarm thresholds are chosen, and in files written before 0.2.
 
     Raises:
         ContractError: A field has an impossible value.
@@ -53,6 +56,7 @@ class ModelContract:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     display_names: Mapping[str, str] = field(default_factory=dict)
+    score_histogram: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Validates the fields."""
@@ -78,6 +82,10 @@ class ModelContract:
             if name not in names:
                 raise _error(f"alarm_thresholds names {name!r}, which is not one of {list(names)!r}")
             _check_fraction(f"alarm_thresholds[{name}]", threshold)
+
+        histogram = self.score_histogram
+        if histogram and (len(histogram) != BINS or not all(_is_int(count) and count >= 0 for count in histogram)):
+            raise _error(f"score_histogram must be {BINS} counts, got {list(histogram)!r}")
 
     def display_name(self, class_name: str) -> str:
         """Returns the name of a class that is shown to people."""
@@ -108,6 +116,7 @@ class ModelContract:
             raise _unknown_version(values.get("schema_version"))
         expected = {f.name for f in dataclasses.fields(cls)}
         values.setdefault("display_names", {})  # added in 0.2
+        values.setdefault("score_histogram", [])  # added in 0.2
         if set(values) != expected:
             raise _error(f"missing keys {sorted(expected - set(values))}, unknown keys {sorted(set(values) - expected)}")
         for key, kind in (
@@ -116,11 +125,13 @@ class ModelContract:
             ("alarm_thresholds", dict),
             ("provenance", dict),
             ("display_names", dict),
+            ("score_histogram", list),
         ):
             if not isinstance(values[key], kind):
                 raise _error(f"{key} must be a {kind.__name__}, got {values[key]!r}")
         values["class_names"] = tuple(values["class_names"])
         values["input_size"] = tuple(values["input_size"])
+        values["score_histogram"] = tuple(values["score_histogram"])
         return cls(**values)
 
 

@@ -9,6 +9,13 @@ from ppe_yolo.core.boxes import iou_of_sizes
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 
+# the default anchors of each architecture, in pixels at 416, for charts; the networks have their own copy
+DEFAULT_ANCHORS_WH: Mapping[str, tuple[tuple[int, int], ...]] = {
+    "yolov3": ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326)),
+    "yolov3-small": ((8, 10), (11, 14), (15, 19), (20, 25), (28, 34), (38, 46), (54, 65), (90, 108), (180, 216)),
+    "yolov3-tiny": ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319)),
+}
+
 
 def letterboxed_sizes(
     images: Iterable[AnnotatedImage], sizes: Mapping[str, tuple[int, int]], input_size: tuple[int, int]

@@ -10,8 +10,9 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.options import ClassMapOption, DataArgument, OutOption, out_console
 
 app = typer.Typer()
+benchmark_app = typer.Typer()
 
-data_app = typer.Typer(help="Immutable versions of data sets in a blob store.", no_args_is_help=True)
+data_app = typer.Typer(help="Versions of data sets in a blob store, and samples of edge devices.", no_args_is_help=True)
 
 UrlArgument = Annotated[
     str, typer.Argument(metavar="URL", help="az://CONTAINER/PATH, a folder, or any other URL that fsspec supports.")
@@ -58,6 +59,22 @@ def list_versions(url: UrlArgument) -> None:
     out_console.print(table)
 
 
+@data_app.command()
+def samples(
+    messages: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the messages that IoT Hub wrote.")],
+    out: OutOption,
+) -> None:
+    """Collects the samples that edge devices uploaded, as a Pascal VOC folder whose draft annotations must be corrected."""
+    from ppe_yolo.data.samples import collect
+
+    found = collect(messages, out)
+    out_console.print(
+        f"{found.samples} samples of {found.devices} devices; the models were unsure of {found.unsure_frames} of "
+        f"{found.frames} frames ({found.unsure_share:.1%}); {found.unreadable} unreadable lines",
+        soft_wrap=True,
+    )
+
+
 def _print_transfer(version: str, files: int, moved: int, moved_bytes: int, verb: str) -> None:
     out_console.print(
         f"version {version}: {files:,} files; {moved:,} {verb} ({moved_bytes / 1e6:.1f} MB), {files - moved:,} already present",
@@ -72,21 +89,48 @@ def audit(
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all problems and statistics to this file.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page that shows the problems on the images.")
+    ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write a corrected copy to --out, and list the changes, instead of a report.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="With --fix: the folder to write.")] = None,
 ) -> None:
-    """Checks every image and annotation of a data set. The exit code is 1 if there are errors."""
-    from ppe_yolo.data.audit.print_report import print_report
+    """Checks every image and annotation of a data set. The exit code is 1 if there are errors.
+
+    With --fix it corrects what is certain in a copy. The exit code is 1 if images are left out, since only a person can correct
+    them.
+    """
+    from ppe_yolo.data.audit.print_report import print_changes, print_report
     from ppe_yolo.data.dataset import AnnotatedDataset
 
+    if fix != (out is not None):
+        raise UserError(setting="out", expected="--fix and --out together", got="--fix alone" if fix else "--out alone")
+    if out is not None:
+        if json is not None or html is not None:
+            raise UserError(setting="fix", expected="no --json and no --html with it", got="one of them")
+        from ppe_yolo.data.audit.fix import CHANGES_FILE
+        from ppe_yolo.data.audit.fix import fix as run
+
+        result = run(data, out, class_map)
+        print_changes(result, out / CHANGES_FILE, out_console)
+        raise typer.Exit(1 if result.left_out else 0)
     dataset = AnnotatedDataset.open(data, class_map, on_error="skip")
     out_console.print(dataset.describe(), markup=False, soft_wrap=True)
-    print_report(dataset, out_console)
+    print_report(dataset, out_console, json)
     try:
         dataset.check_names()
     except UserError as error:  # no reason to hide the other problems
         out_console.print(error.describe("--class-map"), markup=False, soft_wrap=True)
     if json is not None:
         dataset.save_audit(json)
-        out_console.print(f"all problems: {json}", soft_wrap=True)
+        out_console.print(f"all problems: {json}", soft_wrap=True, markup=False)
+    if html is not None:
+        from ppe_yolo.data.audit.page import write_page
+
+        write_page(dataset, html)
+        out_console.print(f"page: {html}", soft_wrap=True, markup=False)
     if dataset.errors:
         raise typer.Exit(1)
 
@@ -122,12 +166,33 @@ def prepare(
     format: Annotated[
         Literal["voc", "yolo", "coco"], typer.Option("--format", help="Format to write: Pascal VOC, YOLO or COCO JSON.")
     ] = "voc",
+    checks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Output of scripts/check_images.py for the same images, from a job on several machines."
+        ),
+    ] = None,
 ) -> None:
     """Writes a data set ready for training: audited, with the classes of the model, explicit splits and annotation lists."""
     from ppe_yolo.data.prepare import prepare as run
 
-    dataset = run(data, out, class_map=class_map, on_error=on_error, format=format)
+    dataset = run(data, out, class_map=class_map, on_error=on_error, format=format, checks=checks)
     for split, images in dataset.splits.items():
         out_console.print(f"{split}: {len(images)} images, {sum(len(i.objects) for i in images)} objects")
     skipped = f", {dataset.left_out} images skipped" if dataset.left_out else ""
     out_console.print(f"{len(dataset.errors)} errors{skipped}; files: {out}", soft_wrap=True)
+
+
+@benchmark_app.command(name="audit")
+def benchmark_audit(
+    images: Annotated[int, typer.Option(min=1, help="Number of images to draw.")] = 100_000,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder with room for them, 35 kB each; by default a temporary one."),
+    ] = None,
+) -> None:
+    """Times a first audit, the same again from the cache, and the search for images that look alike."""
+    from ppe_yolo.data.audit.benchmark import benchmark_audit as run
+    from ppe_yolo.data.audit.benchmark import print_benchmark
+
+    print_benchmark(run(images, folder), out_console)

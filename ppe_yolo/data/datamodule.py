@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -14,10 +15,12 @@ from torch.utils.data import DataLoader
 from ppe_yolo.core.contract import STRIDE
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.class_map import ClassMap, load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.held_out import describe_validation, divide
 from ppe_yolo.data.loading.augment import AugmentConfig
+from ppe_yolo.data.loading.reader import OVERSAMPLING, ImageReader
 from ppe_yolo.data.loading.samplers import DomainSampler, TrainingBatchSampler
 from ppe_yolo.data.loading.samples import EvaluationDataset, Sample, TrainingDataset, collate
 from ppe_yolo.data.splits import near_any
@@ -44,6 +47,8 @@ class DetectionDataModule(pl.LightningDataModule):
             once; 0.5: small data sets count more; 0: all data sets count the same. The length of an epoch does not change.
         difficult: Whether objects marked difficult are trained on; validation always ignores them.
         on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images and log how many.
+        image_cache: Folder for small copies of training images whose longer side is more than twice that of the network's input
+            (with `multi_scale`, of its largest), for large images that limit the loader; no copies by default.
         augment: Augmentation of the training images.
         seed: Seed of the order, the augmentation and the validation part.
 
@@ -69,6 +74,7 @@ class DetectionDataModule(pl.LightningDataModule):
         sampling_power: float = 1.0,
         difficult: Literal["keep", "drop"] = "keep",
         on_error: OnError = "stop",
+        image_cache: str | None = None,
         augment: AugmentConfig = AugmentConfig(),  # noqa: B008 - frozen
         seed: int = 0,
     ) -> None:
@@ -95,7 +101,9 @@ class DetectionDataModule(pl.LightningDataModule):
         self.val_fraction, self.multi_scale = val_fraction, multi_scale
         self.sampling_power = sampling_power
         self.difficult, self.on_error = difficult, on_error
+        self.image_cache = image_cache
         self.augment, self.seed = augment, seed
+        self._checks: dict[str, ImageCheck] = {}
         self.train_images: list[AnnotatedImage] = []
         self.val_images: list[AnnotatedImage] = []
         self.train_counts: list[int] = []
@@ -139,6 +147,7 @@ class DetectionDataModule(pl.LightningDataModule):
                 rank_zero_warn(f"{root}: {alike.sum()} images are left out because they look like validation or test images")
             training = [image for image, is_alike in zip(training, alike, strict=True) if not is_alike]
             self.train_images += training
+            self._checks |= {image.image: dataset.checks[image.image] for image in training}
             self.train_counts.append(len(training))
             self.val_images += validation
             self.validation.append(describe_validation(validation, self.val_fraction, self.seed))
@@ -178,6 +187,7 @@ class DetectionDataModule(pl.LightningDataModule):
             self.augment,
             seed=self.seed,
             keep_difficult=self.difficult == "keep",
+            reader=self._reader(),
         )
         sampler = DomainSampler(
             dataset, self.train_counts, self.sampling_power, trainer.world_size, trainer.global_rank, seed=self.seed
@@ -187,6 +197,17 @@ class DetectionDataModule(pl.LightningDataModule):
         if not epochs:  # the length of the training is given in steps
             batches.epochs = math.ceil(max(trainer.max_steps, 1) * trainer.accumulate_grad_batches / len(batches))
         return DataLoader(dataset, batch_sampler=batches, **self._loader_options())
+
+    def _reader(self) -> ImageReader:
+        folder = None if self.image_cache is None else Path(self.image_cache)
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                problem = f"cannot be created ({error.strerror})"
+                raise UserError(problem, setting="data.image_cache", file=folder) from error
+        longest = max(self.input_size) if self.multi_scale is None else self.multi_scale[1]
+        return ImageReader(OVERSAMPLING * longest, self._checks, folder)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Letterboxed batches of the validation images."""

@@ -1,6 +1,6 @@
 """A data set of annotated images: opened, checked, and divided into splits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,19 +13,24 @@ from rich.progress import track
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.audit.check_cache import KEPT_FILE, read_kept
+from ppe_yolo.data.audit.engine import check_images
 from ppe_yolo.data.audit.habits import check_habits
+from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.audit.images import CheckedImage, check_entry
 from ppe_yolo.data.audit.splits import check_classes, check_duplicates, check_lists
 from ppe_yolo.data.audit.statistics import Statistics, measure
 from ppe_yolo.data.class_map import ClassMap, load_class_map
 from ppe_yolo.data.sources.annotation_list import AnnotationLists
-from ppe_yolo.data.sources.base import ALL, Problem, Source
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem, Source
 from ppe_yolo.data.sources.open_source import open_source
-from ppe_yolo.data.splits import groups_of, hold_out, near_pairs
+from ppe_yolo.data.splits import group_alike, hold_out
 
 TEST_FRACTION = 0.2  # of a source without splits
 SPLIT_SEED = 0  # fixed, so that every command holds out the same images
 ERRORS_SHOWN = 5
+_READERS = 4  # threads: files on a network take long to open
+_AT_ONCE = 64  # annotations that a thread reads at a time
 
 OnError = Literal["stop", "skip"]
 
@@ -70,7 +75,8 @@ class AnnotatedDataset:
         left_out: Number of images that are left out because of errors.
         sizes: Image -> (height, width), pixels.
         groups: Image -> number of its group of images that look alike.
-        hashes: Image -> perceptual hash, see `near_pairs`.
+        hashes: Image -> perceptual hash, see `group_alike`.
+        checks: Image -> result of the check of its file.
         statistics: Counts and distributions.
     """
 
@@ -83,6 +89,7 @@ class AnnotatedDataset:
     sizes: dict[str, tuple[int, int]]
     groups: dict[str, int]
     hashes: dict[str, int]
+    checks: dict[str, ImageCheck]
     statistics: Statistics
 
     @classmethod
@@ -94,6 +101,7 @@ class AnnotatedDataset:
         splits: Iterable[str] | None = None,
         on_error: OnError | None = None,
         progress: bool = True,
+        beside: Mapping[str, ImageCheck] | None = None,
     ) -> Self:
         """Opens a data set and checks every annotation and image.
 
@@ -106,6 +114,7 @@ class AnnotatedDataset:
             on_error: `skip` leaves out the images with errors. `stop` raises; the message refers to the parameter `on_error` of
                 the caller. None raises as well, for callers without such a parameter.
             progress: Whether to show a progress bar on standard error.
+            beside: Results of image checks, see `check_images`, in addition to those that came with the data set.
 
         Raises:
             UserError: There is no such data set, split or class map.
@@ -114,29 +123,38 @@ class AnnotatedDataset:
         if not isinstance(class_map, ClassMap):
             class_map = load_class_map(class_map)
         source = open_source(root)
-        dataset = cls._check(str(root), source, _choose(source, root, splits), class_map, splits is None, progress)
+        dataset = cls._check(
+            str(root), source, _choose(source, root, splits), class_map, splits is None, progress, beside or {}
+        )
         if on_error != "skip":
             dataset.raise_on_errors(can_skip=on_error == "stop")
         return dataset
 
     @classmethod
     def _check(
-        cls, root: str, source: Source, keys: dict[str, list[str]], class_map: ClassMap, is_whole: bool, progress: bool
+        cls,
+        root: str,
+        source: Source,
+        keys: dict[str, list[str]],
+        class_map: ClassMap,
+        is_whole: bool,
+        progress: bool,
+        beside: Mapping[str, ImageCheck],
     ) -> Self:
-        checked = _check_images(source, list(dict.fromkeys(k for part in keys.values() for k in part)), class_map, progress)
-        habits = check_habits(root, checked)
+        distinct = list(dict.fromkeys(key for part in keys.values() for key in part))
+        checked, checks = check_entries(root, source, distinct, class_map, progress, beside)
+        habits = check_habits(root, checked, source.class_names)
         problems = [*habits, *(p for c in checked for p in c.problems)]
         if is_whole:
             used = {c.raw.image for c in checked if c.raw}
             problems += [p for p in source.problems if p.file not in used]
         usable = [(c, c.image) for c in checked if c.image is not None]
-        pairs = near_pairs(np.array([c.perceptual_hash for c, _ in usable], dtype=np.uint64))
+        groups = group_alike(np.array([c.perceptual_hash for c, _ in usable], dtype=np.uint64))
         listed_twice, leaks = check_lists(root, keys)
-        duplicates, more_leaks = check_duplicates([(c.key, image, c.content_hash) for c, image in usable], pairs, keys)
+        duplicates, more_leaks = check_duplicates([(c.key, image, c.content_hash) for c, image in usable], groups, keys)
         leaks |= more_leaks
         problems += listed_twice + duplicates + check_classes(root, class_map, [image for _, image in usable])
         problems.sort(key=lambda p: (p.severity, p.code, p.file))
-        groups = groups_of(len(usable), pairs)
         if set(keys) == {ALL}:
             larger, held_out = hold_out(_ids(source, usable), groups, TEST_FRACTION, SPLIT_SEED)
             keys = {split: [usable[i][0].key for i in part] for split, part in (("trainval", larger), ("test", held_out))}
@@ -157,6 +175,7 @@ class AnnotatedDataset:
             sizes=sizes,
             groups={image.image: int(group) for (_, image), group in zip(usable, groups, strict=True)},
             hashes={image.image: c.perceptual_hash for c, image in usable},
+            checks={image.image: checks[image.image] for _, image in usable},
             statistics=measure(
                 class_map,
                 [raw for raw in raw_of.values() if raw is not None],
@@ -240,8 +259,35 @@ def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> d
     return {split: source.splits[split] for split in wanted}
 
 
-def _check_images(source: Source, keys: list[str], class_map: ClassMap, progress: bool) -> list[CheckedImage]:
-    with ThreadPoolExecutor(4) as pool:  # the decoders release the GIL
-        results = pool.map(lambda key: check_entry(source, key, class_map), keys)
+def check_entries(
+    root: str,
+    source: Source,
+    keys: Sequence[str],
+    class_map: ClassMap,
+    progress: bool,
+    beside: Mapping[str, ImageCheck] | None = None,
+) -> tuple[list[CheckedImage], dict[str, ImageCheck]]:
+    """The images in the order of the keys, and the checks of the image files that can be decoded."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        parts = [keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE)]
+        reads = pool.map(lambda part: [_read(source, key) for key in part], parts)
         console = Console(stderr=True)
-        return list(track(results, "checking images", len(keys), console=console, transient=True, disable=not progress))
+        bar = track(reads, "reading annotations", len(parts), console=console, transient=True, disable=not progress)
+        entries = [entry for part in bar for entry in part]
+    folder = Path(root) if Path(root).is_dir() else Path(root).parent
+    images = [entry.image.image for entry in entries if isinstance(entry, Entry)]
+    results = check_images(images, beside={**read_kept(folder / KEPT_FILE), **(beside or {})}, progress=progress)
+    checked = [
+        check_entry(key, entry, results[entry.image.image], class_map)
+        if isinstance(entry, Entry)
+        else CheckedImage(key=key, problems=[Problem.from_error(entry, entry.code)])
+        for key, entry in zip(keys, entries, strict=True)
+    ]
+    return checked, {image: check for image, check in results.items() if isinstance(check, ImageCheck)}
+
+
+def _read(source: Source, key: str) -> Entry | AnnotationError:
+    try:
+        return source.read(key)
+    except AnnotationError as error:
+        return error

@@ -4,13 +4,10 @@ import hashlib
 import mimetypes
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.errors import UserError
@@ -18,29 +15,10 @@ from ppe_yolo.core.files import atomic_path
 
 MAX_PIXELS = 100_000_000  # more than any site camera has; larger files are decompression bombs
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
-_ORIENTATION = 0x0112  # EXIF tag
-_SIDEWAYS = (5, 6, 7, 8)  # orientations with height and width swapped
 
 
 class ImageError(UserError):
     """An image that cannot be used. Its fields name the file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageCheck:
-    """Result of `check_image`.
-
-    Attributes:
-        size: (height, width) of the upright image, pixels.
-        stored_size: (height, width) before the EXIF rotation, pixels.
-        unusual: Messages about properties that are supported but worth a look.
-        thumbnail: Small grey copy, uint8 [h, w].
-    """
-
-    size: tuple[int, int]
-    stored_size: tuple[int, int]
-    unusual: list[str]
-    thumbnail: NDArray[np.uint8]
 
 
 def is_url(image: str) -> bool:
@@ -65,14 +43,11 @@ def local_path(image: str) -> Path:
     """
     if not is_url(image):
         return Path(image)
-    import fsspec
-    import platformdirs
-
-    cache = os.environ.get("PPE_YOLO_CACHE") or Path(platformdirs.user_cache_dir("ppe_yolo")) / "images"
-    # not fsspec's filecache: it expires after a week, stores the secrets of URLs on disk, and loses entries between threads
-    cached = Path(cache) / hashlib.sha256(image.encode()).hexdigest()
+    cached = cached_path(image)
     if cached.is_file():
         return cached
+    import fsspec
+
     try:
         fsspec.get_filesystem_class(image.partition("://")[0])
     except (ImportError, ValueError) as error:
@@ -93,8 +68,28 @@ def local_path(image: str) -> Path:
     return cached
 
 
-def read_image(image: str) -> NDArray[np.uint8]:
+def cached_path(image: str) -> Path:
+    """Where an image on this machine, or the copy of one behind a URL, is or will be."""
+    if not is_url(image):
+        return Path(image)
+    cache = os.environ.get("PPE_YOLO_CACHE") or cache_folder() / "images"
+    # not fsspec's filecache: it expires after a week, stores the secrets of URLs on disk, and loses entries between threads
+    return Path(cache) / hashlib.sha256(image.encode()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """The folder in the variable PPE_YOLO_CACHE, or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("PPE_YOLO_CACHE") or platformdirs.user_cache_dir("ppe_yolo"))
+
+
+def read_image(image: str, reduce: int = 1) -> NDArray[np.uint8]:
     """Decodes an image and rotates it upright as its EXIF tag says.
+
+    Args:
+        image: Path or URL.
+        reduce: See `decode_image`.
 
     Returns:
         uint8 [H, W, 3], RGB, whatever the file contains (grey, CMYK, 16 bits, alpha).
@@ -107,10 +102,24 @@ def read_image(image: str) -> NDArray[np.uint8]:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})", file=shown(image)) from error
+    return decode(image, data, reduce)
+
+
+def decode(image: str, data: NDArray[np.uint8], reduce: int = 1) -> NDArray[np.uint8]:
+    """Decodes the content of an image file, see `read_image`.
+
+    Args:
+        image: Path or URL, for messages.
+        data: Content of the file [N].
+        reduce: See `decode_image`.
+
+    Raises:
+        ImageError: It is not an image.
+    """
     # OpenCV decodes twice as fast as Pillow, and converts grey and CMYK to colour
-    pixels = decode_image(data)
+    pixels = decode_image(data, reduce)
     if pixels is None:
-        if (mimetypes.guess_type(path)[0] or "").startswith("video/"):
+        if (mimetypes.guess_type(shown(image))[0] or "").startswith("video/"):
             raise ImageError(
                 file=shown(image), expected="an image", got="a video", hint="only ppe_edge, on the box, reads videos"
             )
@@ -121,59 +130,3 @@ def read_image(image: str) -> NDArray[np.uint8]:
             hint="replace the file",
         )
     return pixels
-
-
-def check_image(image: str) -> ImageCheck:
-    """Decodes an image with two decoders, so that training cannot fail on it later.
-
-    Pillow is strict; OpenCV, which training uses, fills the missing part of a truncated file with grey.
-
-    Raises:
-        ImageError: Not an image, truncated, or too large.
-    """
-    path = local_path(image)
-    unusual = []
-    try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise ImageError(
-                    file=shown(image),
-                    expected=f"at most {MAX_PIXELS} pixels",
-                    got=f"{opened.width}x{opened.height}",
-                    hint="make the image smaller",
-                )
-            orientation = opened.getexif().get(_ORIENTATION, 1)
-            if opened.mode != "RGB":
-                unusual.append(f"{opened.mode} instead of RGB: converted")
-            opened.load()
-            size = (opened.height, opened.width)
-            # Pillow rotates a TIFF upright itself and removes the tag
-            size = size[::-1] if opened.getexif().get(_ORIENTATION, 1) in _SIDEWAYS else size
-    except ImageError:
-        raise
-    except FileNotFoundError as error:
-        raise ImageError("no such image", file=shown(image)) from error
-    except Exception as error:  # decoders raise all kinds of errors for broken files
-        reason = " ".join(str(error).split())[:100]
-        raise ImageError(
-            f"cannot be decoded ({reason})", file=shown(image), hint="replace the image, or remove its annotation"
-        ) from error
-    if orientation in range(2, 9):
-        unusual.append(
-            f"EXIF orientation {orientation}: rotated upright; check that the boxes were annotated on the upright image"
-        )
-    pixels = read_image(image)
-    if pixels.shape[:2] != size:
-        raise ImageError(
-            f"two decoders disagree on its size ({size} and {pixels.shape[:2]})",
-            file=shown(image),
-            hint="save the image again without EXIF",
-        )
-    step = max(1, min(size) // 64)
-    small = cv2.resize(pixels, (max(1, size[1] // step), max(1, size[0] // step)), interpolation=cv2.INTER_AREA)
-    return ImageCheck(
-        size=size,
-        stored_size=size[::-1] if orientation in _SIDEWAYS else size,
-        unusual=unusual,
-        thumbnail=cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False),
-    )

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import yaml
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
+from ppe_yolo.data.audit.check_cache import KEPT_FILE, write_kept
+from ppe_yolo.data.audit.shards import read_lines
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.images import is_url, local_path, shown
@@ -30,13 +33,20 @@ class WrittenList:
 
 
 def prepare(
-    root: Path, out: Path, *, class_map: str | None = None, on_error: OnError = "stop", format: Format = "voc"
+    root: Path,
+    out: Path,
+    *,
+    class_map: str | None = None,
+    on_error: OnError = "stop",
+    format: Format = "voc",
+    checks: Path | None = None,
 ) -> AnnotatedDataset:
     """Audits a data set, applies the class map and writes the result to a new folder. The data set itself is not changed.
 
     The folder holds a data set with the classes of the model and explicit splits, `class_map.yaml` for later steps, and
-    `audit.json`. Images are copied, so the folder can be moved and mounted anywhere. Pascal VOC comes with annotation lists
-    (`voc_<split>.txt`, with paths relative to the folder).
+    `audit.json`. Images are copied, so the folder can be moved and mounted anywhere; `image_checks.json` saves whoever opens it
+    decoding them again for the audit. Pascal VOC comes with annotation lists (`voc_<split>.txt`, with paths relative to the
+    folder).
 
     Args:
         root: See `open_source`.
@@ -44,6 +54,7 @@ def prepare(
         class_map: Name or file.
         on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images.
         format: The format to write. YOLO cannot say that an object is difficult.
+        checks: Lines of `check_files` for the same images: they are read, but not decoded.
 
     Returns:
         The data set that was read.
@@ -51,19 +62,20 @@ def prepare(
     Raises:
         UserError: The data has errors, or two images would get the same name.
     """
-    dataset = AnnotatedDataset.open(root, class_map, on_error="skip")
+    dataset = AnnotatedDataset.open(root, class_map, on_error="skip", beside={} if checks is None else read_lines(checks))
     dataset.save_audit(out / AUDIT_FILE)
     if on_error == "stop":
         dataset.raise_on_errors(can_skip=True)
-    names = _names(dataset, root)
+    names = file_names((image for part in dataset.splits.values() for image in part), root)
     for image, name in names.items():
-        _copy(local_path(image), out / IMAGE_FOLDER[format] / name)
+        copy_image(local_path(image), out / IMAGE_FOLDER[format] / name)
     splits = {
         split: [NamedImage(image, names[image.image], dataset.sizes[image.image]) for image in images]
         for split, images in dataset.splits.items()
     }
     WRITERS[format](out, splits, dataset.class_map.class_names)
     write_text(out / CLASS_MAP_FILE, _identity_map(dataset.class_map))
+    write_kept(out / KEPT_FILE, [dataset.checks[image] for image in names])
     return dataset
 
 
@@ -95,9 +107,13 @@ def _identity_map(class_map: ClassMap) -> str:
     return yaml.safe_dump(values, allow_unicode=True)
 
 
-def _names(dataset: AnnotatedDataset, root: Path) -> dict[str, str]:
-    """Image -> file name of its copy. No two names differ only in their suffix."""
-    images = {image.image: image for part in dataset.splits.values() for image in part}
+def file_names(used: Iterable[AnnotatedImage], root: Path) -> dict[str, str]:
+    """Image -> file name of its copy. No two names differ only in their suffix.
+
+    Raises:
+        UserError: Two images would get the same name.
+    """
+    images = {image.image: image for image in used}
     counts = Counter(_stem(image) for image in images.values())
     names: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -125,7 +141,7 @@ def _stem(image: AnnotatedImage) -> str:
     return Path(image.image_id).name
 
 
-def _copy(image: Path, target: Path) -> None:
+def copy_image(image: Path, target: Path) -> None:
     """Copies an image, unless an interrupted run did so before."""
     if target.is_file() and target.stat().st_size == image.stat().st_size:
         return

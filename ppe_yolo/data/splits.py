@@ -1,7 +1,8 @@
 """Splits that keep images that look alike together, so that no validation image was seen in training."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,38 +10,85 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 MAX_DISTANCE = 4  # of 64 bits: the same scene a moment later
-_BLOCK = 256  # rows compared at once; N x N would not fit into memory for many images
+_BITS = 64
+_SMALL_BUCKET = 16  # hashes; larger buckets are searched one hash after another, without storing pairs
 
 
-def near_pairs(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> NDArray[np.int64]:
-    """Finds pairs of images that look alike.
+def group_alike(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> NDArray[np.int64]:
+    """Groups images that look alike, directly or through others in between.
+
+    The bits are cut into `max_distance` + 2 bands. Two hashes that differ in at most `max_distance` bits agree in at least two
+    whole bands (pigeonhole principle), so only hashes that agree in two bands are compared: the result is exact, and the time
+    grows almost linearly with N. Memory is proportional to N, however many images look alike.
 
     Args:
         hashes: Perceptual hashes [N].
-        max_distance: Largest number of differing bits.
+        max_distance: Largest number of differing bits of two images that look alike, at most 62.
 
     Returns:
-        Indices [P, 2], the first below the second.
+        Group of each image [N], numbered in the order of their first images.
     """
-    pairs = [np.zeros((0, 2), dtype=np.int64)]
-    for start in range(0, len(hashes), _BLOCK):
-        distance = np.bitwise_count(hashes[start : start + _BLOCK, None] ^ hashes[None, :])
-        first, second = np.nonzero(distance <= max_distance)
-        first += start
-        pairs.append(np.stack((first, second), axis=1)[first < second])
-    return np.concatenate(pairs)
+    distinct, index = np.unique(hashes, return_inverse=True)
+    labels = np.arange(len(distinct))
+    for mask in _masks(max_distance + 2):
+        order = np.argsort(distinct & mask, kind="stable")
+        first, second = _links(distinct[order], (distinct & mask)[order], labels[order], max_distance)
+        links = (np.ones(len(first), dtype=bool), (first, second))
+        labels = connected_components(coo_array(links, shape=(len(labels), len(labels))), directed=False)[1][labels]
+    first_image, group = np.unique(labels[index], return_index=True, return_inverse=True)[1:]
+    return np.argsort(np.argsort(first_image))[group]
+
+
+def _masks(bands: int) -> Iterator[np.uint64]:
+    """The bits of each pair of bands."""
+    edges = [band * _BITS // bands for band in range(bands + 1)]
+    masks = [(1 << end) - (1 << start) for start, end in pairwise(edges)]
+    for one, other in combinations(masks, 2):
+        yield np.uint64(one | other)
+
+
+def _links(
+    hashes: NDArray[np.uint64], keys: NDArray[np.uint64], labels: NDArray[np.int64], max_distance: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Labels that belong together, as far as hashes of one key tell: first and second of each link.
+
+    Args:
+        hashes: Distinct hashes [N], in the order of their keys.
+        keys: The part of each hash that must be equal for a comparison [N].
+        labels: The groups known so far [N].
+        max_distance: See `group_alike`.
+    """
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, dtype=np.int64)
+    sizes = np.diff(np.r_[starts, len(keys)])
+    left = np.repeat(starts + sizes, sizes) - np.arange(len(keys))  # from each hash to the end of its bucket
+    left[np.repeat(sizes > _SMALL_BUCKET, sizes)] = 0
+    firsts, seconds = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for step in range(1, _SMALL_BUCKET):
+        at = np.flatnonzero(left > step)
+        at = at[np.bitwise_count(hashes[at] ^ hashes[at + step]) <= max_distance]
+        firsts.append(labels[at])
+        seconds.append(labels[at + step])
+    for start, size in zip(starts[sizes > _SMALL_BUCKET], sizes[sizes > _SMALL_BUCKET], strict=True):
+        rest = np.arange(start, start + size)
+        if (labels[rest] == labels[start]).all():
+            continue
+        while len(rest):  # a search through one component; what is reached is never compared again
+            reached = rest[:1].tolist()
+            rest = rest[1:]
+            while reached and len(rest):
+                at = reached.pop()
+                is_near = np.bitwise_count(hashes[rest] ^ hashes[at]) <= max_distance
+                near, rest = rest[is_near], rest[~is_near]
+                firsts.append(np.full(len(near), labels[at]))
+                seconds.append(labels[near])
+                reached += near.tolist()
+    return np.concatenate(firsts), np.concatenate(seconds)
 
 
 def near_any(hashes: Sequence[int], others: Sequence[int], max_distance: int = MAX_DISTANCE) -> NDArray[np.bool_]:
     """Whether each image looks like any of some others: perceptual hashes [N], [M] -> [N]."""
     theirs = np.array(others, dtype=np.uint64)
     return np.array([(np.bitwise_count(theirs ^ np.uint64(h)) <= max_distance).any() for h in hashes], dtype=bool)
-
-
-def groups_of(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Group of each of `count` images, if the images of each pair [P, 2] belong together: [count]."""
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
 def hold_out(

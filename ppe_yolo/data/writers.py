@@ -11,6 +11,7 @@ from ppe_yolo.core.files import write_json, write_text
 from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.sources.annotation_list import write_annotation_list
+from ppe_yolo.data.sources.base import ALL
 
 Format = Literal["voc", "yolo", "coco"]
 IMAGE_FOLDER: Mapping[Format, str] = {"voc": "JPEGImages", "yolo": "images", "coco": "images"}
@@ -49,7 +50,10 @@ def write_voc(out: Path, splits: Splits, class_names: Sequence[str]) -> None:
 
 
 def write_yolo(out: Path, splits: Splits, class_names: Sequence[str]) -> None:
-    """Writes labels, a list of images per split, and data.yaml. The format cannot say that an object is difficult."""
+    """Writes labels, a list of images per split, and data.yaml; classes.txt without splits.
+
+    The format cannot say that an object is difficult.
+    """
     for split, images in splits.items():
         for named in images:
             height, width = named.size
@@ -59,7 +63,11 @@ def write_yolo(out: Path, splits: Splits, class_names: Sequence[str]) -> None:
                 values = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
                 lines.append(" ".join([str(class_names.index(item.class_name)), *(f"{v:.14g}" for v in values)]) + "\n")
             write_text(out / "labels" / f"{named.stem}.txt", "".join(lines))
-        write_text(out / f"{split}.txt", "".join(f"./images/{named.name}\n" for named in images))
+        if split != ALL:
+            write_text(out / f"{split}.txt", "".join(f"./images/{named.name}\n" for named in images))
+    if set(splits) == {ALL}:
+        write_text(out / "classes.txt", "".join(f"{name}\n" for name in class_names))
+        return
     config = {**{split: f"{split}.txt" for split in splits}, "names": dict(enumerate(class_names))}
     write_text(out / "data.yaml", yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
 

@@ -299,6 +299,7 @@ class OperatingPointFile(TypedDict, total=False):
     input_size: list[int] | None
     images: int
     bootstrap: dict[str, float]
+    score_histogram: list[int]
     classes: dict[str, ClassPoint]
 
 
@@ -383,6 +384,18 @@ def read_thresholds(
             raise UserError(file=path, item=name, expected="a threshold from 0 to 1", got=repr(threshold))
         thresholds[name] = float(threshold)
     return thresholds
+
+
+def read_score_histogram(path: Path) -> tuple[int, ...]:
+    """The score histogram of an operating_point.json, for the model contract; empty in files written before 0.2.
+
+    Raises:
+        UserError: The file cannot be read, or `report` did not write it.
+    """
+    counts = read_operating_point(path).get("score_histogram", [])
+    if not isinstance(counts, list) or not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise UserError(file=path, item="score_histogram", expected="counts", got=repr(counts)[:60], hint="report again")
+    return tuple(counts)
 
 
 # --- robustness.json

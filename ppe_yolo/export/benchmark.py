@@ -1,6 +1,5 @@
 """Times a frame on this machine, and the share of it that the network takes."""
 
-import os
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.core.timing import time_interleaved
@@ -61,7 +61,7 @@ def benchmark_onnx(model: Path, int8: Path | None, rounds: int) -> OnnxBenchmark
     Raises:
         UserError: Not such a model.
     """
-    threads = available_threads()
+    threads = available_cores()
     detectors = {"model": load_onnx_detector(model, device="cpu", threads=threads)}
     if int8 is not None:
         detectors["int8"] = load_onnx_detector(int8, device="cpu", threads=threads)
@@ -108,11 +108,6 @@ def print_benchmark(result: OnnxBenchmark, console: Console) -> None:
         f"{GEMM_SIDE}x{GEMM_SIDE} matrices, {result.peak_flops / 1e9:.0f} GFLOP/s"
     )
     console.print(f"onnxruntime {ort.__version__}, {result.provider}, {result.threads} threads, {len(alone)} rounds")
-
-
-def available_threads() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ratio(a: list[float], b: list[float]) -> float:

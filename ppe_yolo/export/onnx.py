@@ -11,7 +11,7 @@ import torch
 from ppe_yolo.core.contract import STRIDE, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, blake2b_file
-from ppe_yolo.evaluation.files import read_thresholds
+from ppe_yolo.evaluation.files import read_score_histogram, read_thresholds
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import ParityReport, check_parity
 from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained, training_hash
@@ -55,7 +55,7 @@ def export_onnx(
         suppression: Put the suppression into the graph; without it, the outputs are decoded_xyxy [B, N, 4] and decoded_scores
             [B, N, C].
         half: Convolutions in float16.
-        alarm_thresholds: An operating_point.json for the contract; None keeps the thresholds of the checkpoint.
+        alarm_thresholds: An operating_point.json for the contract; None keeps thresholds and score histogram of the checkpoint.
         input_size: (height, width) in multiples of 32; None: that of the training. The network is fully convolutional and
             its anchors are in pixels, so the same weights work at any size. Alarm thresholds hold for one size only: at
             another one, those of the checkpoint are dropped.
@@ -81,7 +81,7 @@ def export_onnx(
             input_size=contract.input_size,
             unrecorded_size=trained_size,
         )
-        contract = replace(contract, alarm_thresholds=thresholds)
+        contract = replace(contract, alarm_thresholds=thresholds, score_histogram=read_score_histogram(alarm_thresholds))
     contract = replace(
         contract,
         provenance={
@@ -117,7 +117,7 @@ def at_input_size(contract: ModelContract, input_size: tuple[int, int]) -> Model
             expected=f"a height and a width in multiples of {STRIDE}",
             got=f"{input_size[0]} {input_size[1]}",
         )
-    return replace(contract, input_size=input_size, alarm_thresholds={})
+    return replace(contract, input_size=input_size, alarm_thresholds={}, score_histogram=())
 
 
 def build_model(network: YoloV3, contract: ModelContract, *, suppression: bool = True, half: bool = False) -> onnx.ModelProto:

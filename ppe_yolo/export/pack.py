@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.evaluation.domains import DataSpec
-from ppe_yolo.evaluation.files import read_thresholds
+from ppe_yolo.evaluation.files import read_score_histogram, read_thresholds
 from ppe_yolo.export.onnx import Exported, export_onnx
 from ppe_yolo.export.quantize import Quantized, quantize
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained
@@ -71,6 +71,7 @@ def pack_weights(
         alarm_thresholds=read_thresholds(
             alarm_thresholds, contract.class_names, model_hash=run_hash, input_size=contract.input_size
         ),
+        score_histogram=read_score_histogram(alarm_thresholds),
         provenance={**contract.provenance, "run_checkpoint_blake2b": run_hash},
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import blake2b_file
 from ppe_yolo.data.images import read_image
@@ -20,7 +21,6 @@ from ppe_yolo.evaluation.files import (
 )
 from ppe_yolo.evaluation.ground_truth import GroundTruth, ImageRecord
 from ppe_yolo.evaluation.metrics.matching import from_coco_results
-from ppe_yolo.export.benchmark import available_threads
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector
 
 BATCH = 8  # images
@@ -128,7 +128,7 @@ def _read(image: ImageRecord) -> NDArray[np.uint8]:
 
 
 def _open(model: Path, critical_class: str) -> OnnxDetector:
-    detector = load_onnx_detector(model, device="cpu", threads=available_threads())
+    detector = load_onnx_detector(model, device="cpu", threads=available_cores())
     names = detector.contract.class_names
     if critical_class not in names:
         raise UserError(setting="critical_class", expected=f"one of {', '.join(names)}", got=repr(critical_class))

@@ -7,7 +7,7 @@ from ppe_yolo.inference.tiled import TiledDetector
 from ppe_yolo.weights import find_model
 
 
-def load_detector(path: str | Path, *, device: str = "auto", tiles: int = 1) -> Detector:
+def load_detector(path: str | Path, *, device: str = "auto", tiles: int = 1, threads: int | None = None) -> Detector:
     """Loads a detector from a checkpoint or an ONNX model.
 
     An ONNX model needs no torch, which takes seconds to import.
@@ -17,6 +17,7 @@ def load_detector(path: str | Path, *, device: str = "auto", tiles: int = 1) -> 
         device: auto, cpu, cuda or cuda:1; see `choose_device` for checkpoints and `OnnxDetector` for ONNX models.
         tiles: Rows and columns of tiles that are searched in addition to the whole image, for small heads; 1 searches the
             whole image only. See `TiledDetector`.
+        threads: Threads per operator of an ONNX model; None leaves the choice to onnxruntime.
 
     Raises:
         UserError: The file is no model written by ppe-yolo, or not a trained one, or the device is not available.
@@ -26,7 +27,7 @@ def load_detector(path: str | Path, *, device: str = "auto", tiles: int = 1) -> 
     if is_onnx(path):
         from ppe_yolo.inference.onnx_detector import load_onnx_detector
 
-        detector = load_onnx_detector(path, device=device)
+        detector = load_onnx_detector(path, device=device, threads=threads)
     else:
         detector = _load_torch_detector(path, device)
     return TiledDetector(detector, tiles) if tiles > 1 else detector

@@ -178,6 +178,16 @@ def option_of(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
+def option_names() -> set[str]:
+    """Names of all options, without what follows the second dot: `run_dir`, `data.root`, `trainer.max_epochs`."""
+    groups = {
+        "data": DetectionDataModule, "model": DetectorTask, "trainer": pl.Trainer, "ema": EmaWeights,
+        "early_stopping": EarlyStopping,
+    }  # fmt: skip
+    names = {f"{group}.{name}" for group, kind in groups.items() for name in inspect.signature(kind).parameters}
+    return names | {*groups, "config", "help", "print_config", "run_dir", "ckpt_path", "seed_everything"}
+
+
 def _show_option(error: UserError) -> None:
     if error.setting is not None:
         error.setting = option_of(error.setting)

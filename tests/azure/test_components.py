@@ -72,7 +72,7 @@ def test_promote_uses_the_identity_of_the_cluster(tmp_path: Path) -> None:
 
 
 def test_command_jobs_have_a_timeout() -> None:
-    for file in ("pipeline.yml", "schedules/new-data-job.yml", "schedules/weekly-job.yml"):
+    for file in ("pipeline.yml", "schedules/new-data-job.yml", "schedules/weekly-job.yml", "schedules/samples-job.yml"):
         pipeline, _ = load_checked_pipeline(ROOT / "azureml" / file, ())
         assert all(job.setting("limits", "timeout") for job in pipeline.jobs.values()), file
 

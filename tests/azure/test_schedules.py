@@ -56,6 +56,6 @@ def test_weekly_schedule_trains_on_the_latest_data_with_a_new_seed(tmp_path: Pat
     assert changed["inputs.data.path"] == "azureml:site-photos@latest" and changed["inputs.seed"] == int(f"{year}{week:02}")
 
 
-@pytest.mark.parametrize("name", ["new-data-job.yml", "weekly-job.yml"])
+@pytest.mark.parametrize("name", ["new-data-job.yml", "weekly-job.yml", "samples-job.yml"])
 def test_scheduled_jobs_always_run_again(name: str) -> None:
     assert json.dumps(read_document(SCHEDULES / name).value["settings"]["force_rerun"]) == "true"

@@ -1,5 +1,6 @@
 """Submission of pipelines. The MLClient is a stand-in; azure-ai-ml is real where it is installed."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -129,6 +130,31 @@ def test_submit_only_new_data_does_not_repeat_cancelled_jobs() -> None:
 def test_submit_only_new_data_skips_jobs_that_the_client_cannot_parse() -> None:
     client = Client(earlier=[None, earlier_job("Completed")], data_version="4")
     assert not run(client, only_new_data=True).is_new
+
+
+@needs_azure
+def test_submit_trigger_starts_one_training_per_version_of_the_data() -> None:
+    """`--only-new-data` jobs do not count: they were not started by the figure."""
+
+    def retrain(client: Client) -> Submission:
+        pipeline, changed = load_checked_pipeline(PIPELINE, ())
+        return submit(pipeline, changed, client, trigger="unsure_share>0.2")
+
+    first = Client(earlier=[earlier_job("Completed")], data_version="4")
+    assert retrain(first).is_new and first.submitted[0].tags["trigger"] == "unsure_share>0.2"
+    done = earlier_job("Completed")
+    done.tags["trigger"] = "unsure_share>0.2"
+    assert not retrain(Client(earlier=[done], data_version="4")).is_new
+    assert retrain(Client(earlier=[done], data_version="5")).is_new
+
+
+@needs_azure
+def test_submit_looks_at_recent_jobs_only() -> None:
+    class Endless(Client):
+        def list(self) -> Any:
+            return itertools.repeat(earlier_job("Failed", "other") if self.submitted else None)
+
+    assert run(Endless(data_version="4"), only_new_data=True).is_new
 
 
 @needs_azure

@@ -399,6 +399,31 @@ def test_manifest_gives_module_its_accelerator(fill: Fill) -> None:
     assert openvino["Devices"][0]["PathInContainer"] == "/dev/dri" and openvino["GroupAdd"] == ["993"]
 
 
+def test_second_module_has_its_own_folders_port_and_route(tmp_path: Path) -> None:
+    out = tmp_path / "deployment.json"
+
+    def run(second: str, template: Path = TEMPLATE) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(EDGE / "fill_manifest.py"), str(template), "--second", second, "--out", str(out)]
+        environment = {"PATH": os.environ["PATH"]} | SECRETS | VALUES
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    done = run("ppePerson:8081")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(out.read_text())["modulesContent"]
+    modules = content["$edgeAgent"]["properties.desired"]["modules"]
+    assert modules["ppePerson"]["settings"]["image"] == modules["ppeEdge"]["settings"]["image"]
+    hosts = {n: json.loads(m["settings"]["createOptions"])["HostConfig"] for n, m in modules.items()}
+    assert hosts["ppePerson"]["Binds"] == ["/etc/ppePerson:/etc/ppe_edge:ro", "/var/lib/ppePerson:/var/lib/ppe_edge"]
+    assert [h["PortBindings"]["8080/tcp"][0]["HostPort"] for h in hosts.values()] == ["8080", "8081"]
+    routes = content["$edgeHub"]["properties.desired"]["routes"]
+    assert {r["route"] for r in routes.values()} == {
+        f"FROM /messages/modules/{name}/outputs/* INTO $upstream" for name in ("ppeEdge", "ppePerson")
+    }
+    for second in ("ppeEdge:8081", "ppe person:8081", "ppePerson:80", "ppePerson"):
+        done = run(second)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+
+
 def test_manifest_accelerator_needs_the_template(fill: Fill) -> None:
     _, _, out = fill(TEMPLATE, **SECRETS, **VALUES)
     filled = out.rename(out.with_name("filled.json"))

@@ -40,6 +40,7 @@ NEW_VALUES: dict[str, Any] = {
     "cameras.gate.read_timeout_s": 4,
     "cameras.gate.frozen_after_s": 4,
     "cameras.gate.key_frame_timeout_s": 4,
+    "cameras.gate.view_health": False,
     "cameras.gate.enabled": False,
     **{
         f"{place}.{name}": value
@@ -142,6 +143,8 @@ def user_of(runtime: Runtime, setting: str) -> object:
     match setting.split("."):
         case ["model", *_]:
             return runtime.detector
+        case ["cameras", "gate", "view_health"]:
+            return runtime._views.get("gate")
         case ["cameras", "gate", name, *_] if name != "rule":
             return runtime.readers.get("gate")
         case ["rule" | "tracker" | "snapshot" | "cameras", *_]:

@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 
 from conftest import GREEN, GREY, HEAD_XYXY, RED  # isort: skip
+from drawn_view import DrawnCamera, draw_scene
 from example_messages import a_camera_event
 from helpers import wait_until
 from mjpeg_server import MjpegServer
 from ppe_edge import runtime as runtime_module
 from ppe_edge.cameras import rate as rate_module
+from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.config import load_settings
-from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.messages import CameraEventMessage, Message
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.errors import EdgeError
@@ -307,3 +309,35 @@ def test_between_frames_runs_no_action_after_its_timeout(tmp_path: Path, tiny_mo
         release.set()
         assert runtime.between_frames(lambda: "in time") == "in time"  # actions run in order
         assert late == []
+
+
+def test_turned_camera_is_reported_after_reload_like_lost_ones(tmp_path: Path, tiny_model: Path) -> None:
+    """A reload keeps what is usual for the view, unless the watch is turned off. The camera itself never connects."""
+
+    def write(**camera: Any) -> Path:
+        return configure(tmp_path, tiny_model, {"gate": {"source": "rtsp://127.0.0.1:9/", **camera}})
+
+    def show(make: Callable[[DrawnCamera], np.ndarray], seconds: int, start: int) -> None:
+        for second in range(start, start + seconds, 3):
+            frame = Frame(camera="gate", number=second, time=float(second), monotonic=0.0, image=make(drawn))
+            runtime.between_frames(lambda frame=frame: runtime.process_batch([frame]))  # type: ignore[misc]
+
+    def events() -> list[str]:
+        return [m.event for m in reversed(runtime.outbox.recent(50)) if isinstance(m, CameraEventMessage) and "view" in m.event]
+
+    drawn = DrawnCamera(draw_scene(3))
+    with running(write()) as (runtime, control):
+        show(DrawnCamera.day, 90, 0)
+        write(frozen_after_s=5.0)
+        assert control.reload() == {"reloaded": True, "needs_restart": []}
+        show(DrawnCamera.turned_away, 60, 90)
+        assert events() == ["view_turned"]
+        assert 'ppe_edge_camera_view_fault{camera="gate",fault="turned"} 1.0' in runtime.telemetry.text().decode()
+        assert [camera["view_fault"] for camera in RuntimeStatus(runtime).state()["cameras"]] == ["turned away"]
+        show(DrawnCamera.day, 60, 150)
+        assert events() == ["view_turned", "view_restored"]
+        write(view_health=False)
+        assert control.reload()["reloaded"]
+        show(lambda c: c.plain(0), 60, 210)
+        assert events() == ["view_turned", "view_restored"]
+        assert [figures.view_fault for figures in runtime.camera_figures().values()] == [None]

@@ -16,6 +16,8 @@ import fsspec
 import numpy as np
 import pytest
 
+from ppe_yolo.data.audit import engine
+
 RunCli = Callable[..., int]
 PPE_YOLO = [sys.executable, "-m", "ppe_yolo.cli"]
 # the documented account and key of every Azurite
@@ -188,3 +190,26 @@ def test_output_contains_no_key(azurite: int, tmp_path: Path, many: Path, monkey
         assert done.returncode == 2, done.stderr
         assert done.stderr.startswith("ppe-yolo: error: az://c/d: ") and done.stderr.count("\n") == 1, done.stderr
         assert wrong not in done.stdout + done.stderr and "aHVudGVyMg" not in done.stdout + done.stderr
+
+
+def test_benchmark_audit_prints_all_stages(run_cli, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run_cli("benchmark", "audit", "--images", 30, "--folder", tmp_path) == 0
+    printed = capsys.readouterr().out
+    for text in ("30 images", "first audit", "second audit", "look alike", "peak memory", "first / second audit:"):
+        assert text in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_prepared_data_set_is_audited_without_decoding(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_voc(tmp_path / "data", ["a", "b", "c"], {"trainval": ["a", "b"], "test": ["c"]})
+    assert run_cli("prepare", root, "--out", tmp_path / "ready") == 0
+    monkeypatch.setenv("PPE_YOLO_CACHE", str(tmp_path / "other machine"))
+    monkeypatch.setattr(engine, "check_image", None)
+    for data in (tmp_path / "ready", tmp_path / "ready" / "voc_test.txt"):
+        assert run_cli("audit", data, "--class-map", tmp_path / "ready" / "class_map.yaml") == 0
+    (tmp_path / "ready" / "image_checks.json").write_text("damaged")
+    monkeypatch.undo()
+    monkeypatch.setenv("PPE_YOLO_CACHE", str(tmp_path / "third machine"))
+    assert run_cli("audit", tmp_path / "ready", "--class-map", tmp_path / "ready" / "class_map.yaml") == 0

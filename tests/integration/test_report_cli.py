@@ -167,6 +167,8 @@ def test_thresholds_are_exported_into_model_file(
     assert run_cli("export", run_dir / "checkpoints/last.ckpt", "--out", model, "--alarm-thresholds", thresholds) == 0
     contract: ModelContract = load_detector(model, device="cpu").contract
     assert contract.alarm_thresholds == {n: c["threshold"] for n, c in point["classes"].items()}
+    scores = np.array([d["score"] for d in json.loads((measured["val"] / "detections.json").read_text())])
+    assert sum(contract.score_histogram) == (scores >= 0.1).sum() > 0
     # on the test split the thresholds are those of the file, and none is chosen
     assert run_cli("evaluate", model, "--data", site, "--out", tmp_path / "test", "--pictures", 0, "--report") == 0
     figures = json.loads((tmp_path / "test/report.json").read_text())

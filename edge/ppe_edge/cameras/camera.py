@@ -24,7 +24,20 @@ from ppe_edge.redact import redact_url
 
 State = Literal["connecting", "live", "frozen", "lost", "ended"]
 EventKind = Literal[
-    "connected", "lost", "frozen", "resumed", "resolution_changed", "ended", "decode_errors", "slow", "rate_restored"
+    "connected",
+    "lost",
+    "frozen",
+    "resumed",
+    "resolution_changed",
+    "ended",
+    "decode_errors",
+    "slow",
+    "rate_restored",
+    "view_covered",
+    "view_overexposed",
+    "view_out_of_focus",
+    "view_turned",
+    "view_restored",
 ]
 
 FIRST_WAIT, MAX_WAIT = 0.5, 5.0  # seconds between attempts

@@ -106,7 +106,10 @@ class CameraEventMessage(_Message):
 
     kind: Literal["camera_event"] = "camera_event"
     camera: str
-    event: str = Field(description="connected, lost, frozen, resumed, resolution_changed, ended, decode_errors, ...")
+    event: str = Field(
+        description="connected, lost, frozen, resumed, resolution_changed, ended, decode_errors, slow, rate_restored, "
+        "view_covered, view_overexposed, view_out_of_focus, view_turned, view_restored, ..."
+    )
     detail: str = ""
 
 

@@ -1,6 +1,7 @@
 """Samples for the next training: frames that the model was unsure of, with draft annotations."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,11 @@ class SamplerConfig(BaseModel):
     draft_from: float = Field(0.2, ge=0, le=1, description="Minimum score of detections in the draft annotation.")
     per_hour: float = Field(10.0, gt=0, le=3600, description="Maximum number of frames per camera and hour, evenly spaced.")
     keep: int = Field(500, ge=1, le=100_000, description="Maximum number of frames in total; the oldest are deleted.")
+    upload: bool = Field(
+        False,
+        description="Whether frames are sent to IoT Hub (output `samples`), and deleted here once the hub has confirmed them. "
+        "Requires sinks.iothub.",
+    )
     blur: bool = Field(True, description="Whether all heads are pixelated.")
 
     @model_validator(mode="after")
@@ -57,18 +63,32 @@ class Sampler:
     def __init__(self, config: SamplerConfig, state_dir: Path, contract: ModelContract) -> None:
         self._config = config
         self._folder = state_dir / "samples"
+        self._counts = (0, 0)
+        self._counting = threading.Lock()
         self._class_names = contract.class_names
         self._last: dict[str, float] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Pascal VOC folder with the samples."""
+        return self._folder
+
+    def take_counts(self) -> tuple[int, int]:
+        """Returns the numbers of frames and of unsure frames since the last call. Thread-safe."""
+        with self._counting:
+            counts, self._counts = self._counts, (0, 0)
+        return counts
 
     def offer(self, frame: Frame, detections: Detections) -> Path | None:
         """Keeps a frame if the model was unsure of it and the last one was long enough ago; returns the image file."""
         config = self._config
         if not config.enabled:
             return None
-        if 0 <= frame.time - self._last.get(frame.camera, -float("inf")) < 3600.0 / config.per_hour:
-            return None
         scores = detections.scores
-        if not ((scores >= config.unsure_from) & (scores <= config.unsure_to)).any():
+        is_unsure = bool(((scores >= config.unsure_from) & (scores <= config.unsure_to)).any())
+        with self._counting:
+            self._counts = (self._counts[0] + 1, self._counts[1] + is_unsure)
+        if not is_unsure or 0 <= frame.time - self._last.get(frame.camera, -float("inf")) < 3600.0 / config.per_hour:
             return None
         self._last[frame.camera] = frame.time
         try:
@@ -113,6 +133,9 @@ class Sampler:
 
     def _forget_oldest(self) -> None:
         images = sorted((self._folder / "JPEGImages").glob("*.jpg"), key=lambda p: p.stat().st_mtime_ns)
-        for image_file in images[: max(0, len(images) - self._config.keep)]:
+        old = images[: max(0, len(images) - self._config.keep)]
+        if old and self._config.upload:
+            _log.warning("%d samples are deleted before they were uploaded: raise sampler.keep", len(old))
+        for image_file in old:
             image_file.unlink(missing_ok=True)
             (self._folder / "Annotations" / f"{image_file.stem}.xml").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The alert snapshot: all heads pixelated, boxes drawn, encoded as JPEG."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.rules.tracker import Track
+from ppe_edge.rules.tracker import Track, suppress_duplicates
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import BARE_HEAD, colour_of
@@ -18,8 +18,10 @@ from ppe_yolo.core.drawing import BARE_HEAD, colour_of
 Image = NDArray[np.uint8]
 
 CELLS = 4  # squares per side of a pixelated head: its colours remain visible, its face does not
-MARGIN = 0.15  # pixelated beyond each side of the box, as a fraction of its size
-HIDDEN_FROM = 0.1  # detections from this score on are pixelated, though they need not be tracks yet
+MARGIN = 0.05  # pixelated beyond each side of the box, as a fraction of its size
+# Detections from this fraction of their alarm threshold on are pixelated, though they need not be tracks yet.
+NEAR_THRESHOLD = 0.5
+STEADY_HITS = 3  # a track that was detected this often is pixelated where it is expected while it is not detected
 MIN_QUALITY = 30
 NO_BOXES = np.empty((0, 4), dtype=np.float32)
 _ALARMED = BARE_HEAD  # whatever the class of the violation
@@ -44,7 +46,7 @@ class View:
         frame: The frame.
         tracks: All tracks, those that were not detected in this frame included.
         contract: Contract of the model.
-        heads_xyxy: Boxes of everything that may be a head, [N, 4], pixels of the frame.
+        heads_xyxy: Boxes of everything else that may be a head, [N, 4], pixels of the frame; see `possible_heads`.
         thresholds: Alarm threshold of each label.
         alarmed: Ids of the tracks with open violations.
     """
@@ -88,7 +90,8 @@ def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
     canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image.copy(), dtype=np.uint8)
     boxes = np.stack([t.box_xyxy for t in view.tracks]) * np.float32(scale) if view.tracks else NO_BOXES
     if config.blur:
-        hide_heads(canvas, np.concatenate((boxes, view.heads_xyxy * np.float32(scale))))
+        hidden = np.array([track.seen or track.hits >= STEADY_HITS for track in view.tracks], dtype=bool)
+        hide_heads(canvas, np.concatenate((boxes[hidden], view.heads_xyxy * np.float32(scale))))
     thin = max(1, round(max(size) / 640))
     # alarmed heads last, so that nothing covers them
     for track, box in sorted(zip(view.tracks, boxes, strict=True), key=lambda pair: pair[0].id in alarmed):
@@ -136,6 +139,14 @@ def make_snapshot(view: View, config: SnapshotConfig, alarmed: Collection[int]) 
     return encode(draw(view, config, alarmed), config)
 
 
-def possible_heads(detections: Detections) -> NDArray[np.float32]:
-    """Returns the boxes [N, 4] of all detections that may be heads, whether they are tracked or not."""
-    return detections.boxes_xyxy[detections.scores >= HIDDEN_FROM]
+def possible_heads(detections: Detections, thresholds: Sequence[float]) -> NDArray[np.float32]:
+    """Returns the boxes [N, 4] of the detections near their alarm threshold, one per head, whether they are tracked or not.
+
+    Weaker detections are mostly no heads: pixelated, they would hide whole workers and what the snapshot is to show.
+
+    Args:
+        detections: Detections in the frame.
+        thresholds: Alarm threshold of each label.
+    """
+    boxes, scores, labels = suppress_duplicates(detections, NEAR_THRESHOLD * min(thresholds))
+    return boxes[scores >= NEAR_THRESHOLD * np.asarray(thresholds)[labels]]

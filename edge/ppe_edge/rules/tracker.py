@@ -109,7 +109,7 @@ class Tracker:
             ValueError: A box is not finite.
         """
         config = self._config
-        boxes, scores, labels = _suppress_duplicates(detections, config.low_score)
+        boxes, scores, labels = suppress_duplicates(detections, config.low_score)
         elapsed = 0.0 if self._time is None else max(0.0, now - self._time)
         if self._time is not None and now < self._time - config.keep_s:
             # the clock was set back: tracks with times in the future would never end, nor be observed for long enough
@@ -214,7 +214,7 @@ class Tracker:
         self._velocities[rows] = inertia * self._velocities[rows] + (1 - inertia) * step
 
 
-def _suppress_duplicates(
+def suppress_duplicates(
     detections: Detections, low_score: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """Keeps the strongest detection of each head, whatever its class; returns boxes, scores, labels by descending score."""

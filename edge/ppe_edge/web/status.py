@@ -4,6 +4,7 @@ import threading
 import time
 from typing import Any
 
+from ppe_edge.cameras.view_health import LABELS
 from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, Message, StorageEvent
 from ppe_edge.pictures.snapshot import View, make_snapshot
 from ppe_edge.runtime import Runtime
@@ -82,6 +83,8 @@ class RuntimeStatus:
             "rate": figures.rate,
             "required_rate": figures.required_rate,
             "slow": figures.is_slow,
+            "score_drift": figures.score_drift,
+            "view_fault": None if figures.view_fault is None else LABELS[figures.view_fault],
             "number": view.frame.number if view else None,
             "violations": len(pipeline.open) if pipeline else 0,
         }

@@ -1,7 +1,9 @@
 """Checks of environments, clusters, data assets and schedules."""
 
+import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ppe_yolo.azure.lint.settings import check_requirements, check_time_zone
@@ -43,12 +45,24 @@ def check_environment(document: Document) -> list[Mistake]:
         if not isinstance(content, Mapping) or not isinstance(content.get("dependencies"), list):
             mistakes.append(document.mistake("missing-file", f"conda_file: {conda} has no dependencies", "conda_file"))
         else:
-            mistakes += check_requirements(conda_document)
+            mistakes += check_requirements(conda_document) + _check_content_version(document, path)
     if isinstance(build, Mapping) and build.get("path") is not None:
         dockerfile = document.path.parent / str(build["path"]) / str(build.get("dockerfile_path", "Dockerfile"))
         if not dockerfile.is_file():
             mistakes.append(document.mistake("missing-file", f"build: no such file {dockerfile}", "build", "path"))
     return mistakes
+
+
+def _check_content_version(document: Document, conda: Path) -> list[Mistake]:
+    """Checks a version that is named after the content: Azure does not build an existing version again."""
+    version = str(document.value.get("version"))
+    if not re.fullmatch(r"[0-9a-f]{12}", version):
+        return []
+    expected = hashlib.sha256(f"{document.value.get('image')}\n".encode() + conda.read_bytes()).hexdigest()[:12]
+    if version == expected:
+        return []
+    what = f"version: expected {expected}, the hash of image and {conda.name}, here and in the components, got {version}"
+    return [document.mistake("outdated-version", what, "version")]
 
 
 def check_compute(document: Document) -> list[Mistake]:
@@ -61,6 +75,12 @@ def check_compute(document: Document) -> list[Mistake]:
     if not mistakes and least > most:
         what = f"min_instances: expected at most max_instances, {most}, got {least}"
         mistakes.append(document.mistake("wrong-count", what, "min_instances"))
+    if not mistakes and most == 0:
+        mistakes.append(document.mistake("wrong-count", "max_instances: expected 1 or more, got 0", "max_instances"))
+    idle = value.get("idle_time_before_scale_down")
+    if idle is not None and (isinstance(idle, bool) or not isinstance(idle, int) or idle < 0):
+        what = f"idle_time_before_scale_down: expected seconds, 0 or more, got {idle!r}"
+        mistakes.append(document.mistake("wrong-value", what, "idle_time_before_scale_down"))
     size = value.get("size")
     if size is not None and not supports_vm_size(str(size)):
         what = f"size: expected a VM size of a series that Azure ML supports, such as Standard_D4ds_v4, got {size}"

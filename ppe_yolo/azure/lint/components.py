@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ppe_yolo.azure.lint.settings import check_shell, check_values
+from ppe_yolo.azure.lint.settings import ASSET_NAME, check_shell, check_values
 from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.bindings import expressions, optional_parts, without_optional_parts
 from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
@@ -179,6 +179,8 @@ def check_reference(document: Document, given: Any, kind: str, assets: Sequence[
     name, _, version = rest.partition(":")
     if kind != "compute" and not version:
         return [document.mistake("missing-version", f"{given}: expected {ASSET}{name}:VERSION or {ASSET}{name}@latest", *keys)]
+    if not ASSET_NAME.fullmatch(name):
+        return [document.mistake("illegal-name", f"{given}: expected a name of letters, digits, - and _, got {name!r}", *keys)]
     names = sorted({a.name for a in assets if a.kind == kind})
     near = difflib.get_close_matches(name, names, n=1)
     if name not in names and names and (kind == "compute" or near):

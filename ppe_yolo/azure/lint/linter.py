@@ -9,9 +9,10 @@ from ppe_yolo.azure.lint.assets import check_compute, check_data, check_environm
 from ppe_yolo.azure.lint.components import check_component
 from ppe_yolo.azure.lint.keys import SHAPES, check_keys
 from ppe_yolo.azure.lint.official import validate
+from ppe_yolo.azure.lint.own_commands import check_own_commands
 from ppe_yolo.azure.lint.parameters import check_parameters
 from ppe_yolo.azure.lint.pipelines import check_pipeline
-from ppe_yolo.azure.lint.settings import check_asset_name, check_pipeline_values
+from ppe_yolo.azure.lint.settings import check_asset_name, check_pipeline_values, check_values
 from ppe_yolo.azure.yaml.assets import Asset, declared, kind_of, yaml_files
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.pipeline import Pipeline, apply_settings, read_component, read_pipeline
@@ -42,8 +43,12 @@ class LintReport:
     azure_validated: bool
 
 
-def lint(path: Path) -> LintReport:
+def lint(path: Path, commands: Any = None) -> LintReport:
     """Checks a file, or every YAML file below a folder. Files of other tools are skipped.
+
+    Args:
+        path: The file or folder.
+        commands: The command line `ppe-yolo`, to check the options of its calls in components; None checks none.
 
     Raises:
         UserError: There is no such YAML file, or the folder holds none.
@@ -67,6 +72,8 @@ def lint(path: Path) -> LintReport:
         elif kind is not None:
             checked.append((file, kind))
             mistakes |= set(check_document(document, kind, assets))
+            if kind == "component" and commands is not None and isinstance(document.value, Mapping):
+                mistakes |= set(check_own_commands(read_component(file, []), commands))
     azure_mistakes = validate(checked)
     folders = {f.parent for f in files} - {f.parent for f, _ in checked} if path.is_dir() else set()
     return LintReport(
@@ -98,7 +105,7 @@ def check_document(document: Document, kind: str, assets: Sequence[Asset]) -> li
         component = read_component(document.path, mistakes)
         mistakes += check_component(component, assets)
     else:
-        mistakes += check_asset_name(document) + _ASSET_CHECKS[kind](document)
+        mistakes += check_asset_name(document) + check_values(document, document.value, ()) + _ASSET_CHECKS[kind](document)
     return mistakes
 
 

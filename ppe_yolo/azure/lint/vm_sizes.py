@@ -24,9 +24,23 @@ _SERIES = (
     r"NC\d+adi?s_H100_v5",
     r"ND96isr_H100_v5",
 )
+_GPUS = {  # https://learn.microsoft.com/azure/virtual-machines/sizes/overview
+    **{f"nc{cores}as_t4_v3": gpus for cores, gpus in ((4, 1), (8, 1), (16, 1), (64, 4))},
+    **{f"nc{cores}ads_a100_v4": gpus for cores, gpus in ((24, 1), (48, 2), (96, 4))},
+    **{f"nc{cores}ads_h100_v5": gpus for cores, gpus in ((40, 1), (80, 2))},
+    **dict.fromkeys(("nd96asr_v4", "nd96amsr_a100_v4", "nd96isr_h100_v5"), 8),
+}
 _SIZE = re.compile(rf"standard_({'|'.join(_SERIES)})", re.IGNORECASE)
 
 
 def supports_vm_size(size: str) -> bool:
     """Whether a compute cluster can have nodes of this size, such as `Standard_DS3_v2`."""
     return _SIZE.fullmatch(size) is not None
+
+
+def gpu_count(size: str) -> int | None:
+    """Number of GPUs of a VM size of the T4, A100 and H100 series; 0 for series without; None for others."""
+    name = size.lower().removeprefix("standard_")
+    if not name.startswith("n"):
+        return 0 if supports_vm_size(size) else None
+    return _GPUS.get(name)

@@ -1,38 +1,156 @@
-"""Faults that a tool makes in every annotation of a data set. They are named once, with their cause."""
+"""Faults that a tool makes in a whole data set. They are reported once, with their cause."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ppe_yolo.data.audit.images import CheckedImage
+from ppe_yolo.data.audit.positions import check_positions, drop_box_problems
 from ppe_yolo.data.sources.base import Problem
 
 LEAST_OBJECTS = 3  # fewer may agree by chance
 LEAST_IMAGES = 3
-_BOX_CODES = ("empty-box", "box-outside", "box-beyond", "zero-based", "tiny-box", "duplicate-box", "whole-image")
+# problems of the same cause wherever they occur. {count} images; a message that is the same everywhere is kept
+_ONCE = {
+    "duplicate-box": "{count} images have boxes that are annotated twice, as after a merge: each is counted once",
+    "two-classes": "{count} images have one box in two classes, as after a merge: remove the wrong ones",
+    "size-swapped": "{count} images are annotated with swapped sides, as Label Studio does for rotated photos, but the boxes "
+    "fit the upright images: the boxes are used",
+    "exif-rotated": "{count} images are annotated without their EXIF rotation: rotate the images or the boxes; "
+    "`ppe-yolo audit --fix` rotates the boxes where these tell that they need it",
+    "filename-differs": "<filename> is not the name of the image in {count} files, as after renaming: the image with the name "
+    "of the XML file is used, so no action is needed",
+    "size-missing": "<size> is missing or zero in {count} files: the sizes of the images are used, so no action is needed",
+    "depth": "<depth> is not 3 in {count} files: the images are used as they are, so no action is needed",
+    "unusual-image": None,
+    "pixel-values": "{count} label files hold pixels, but coordinates go from 0 to 1: divide x and width by the width "
+    "of the image, y and height by its height; `ppe-yolo audit --fix` does so",
+}
 
 
-def check_habits(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
-    """Finds the faults of tools. The problems of single boxes give way to one for all.
+def check_habits(root: str, checked: Sequence[CheckedImage], class_names: Sequence[str] = ()) -> list[Problem]:
+    """Finds the faults of tools. The problems of single boxes and images give way to one for all.
 
     VoTT 1 writes xmin into ymax, in every object; such images are left out. Many tools count pixels from 0.
 
     Args:
         root: The data set.
         checked: Its images; those with such a fault are changed.
+        class_names: The names that the source declares, in their order.
     """
-    return _check_ymax(root, checked) or _check_zero_based(root, checked)
+    found = _check_ymax(root, checked) or check_positions(root, checked) or _check_zero_based(root, checked)
+    found += _check_class_numbers(root, checked, class_names) + _check_sizes(root, checked)
+    for code, message in _ONCE.items():
+        found += _merge(root, checked, code, lambda p: p.message if message is None else "", message)  # noqa: B023 (used at once)
+    return found
+
+
+def _merge(
+    root: str,
+    checked: Sequence[CheckedImage],
+    code: str,
+    cause: Callable[[Problem], str],
+    message: str | None = None,
+    note: str = "",
+) -> list[Problem]:
+    """Replaces the problems of one kind and cause by one, if there are as many images with them.
+
+    Args:
+        root: The data set.
+        checked: Its images.
+        code: The kind of problem.
+        cause: Problems with the same result have one cause.
+        message: The message, with {count} for the number of images; None for that of the problem.
+        note: What to add to the message.
+    """
+    images: dict[str, list[CheckedImage]] = defaultdict(list)
+    examples: dict[str, Problem] = {}
+    for image in checked:
+        for same in {cause(p): p for p in image.problems if p.code == code}.items():
+            images[same[0]].append(image)
+            examples.setdefault(*same)
+    found = []
+    for same_cause, affected in images.items():
+        if len(affected) < LEAST_IMAGES:
+            continue
+        files: list[str] = []
+        for image in affected:
+            files += [p.file for p in image.problems if p.code == code and cause(p) == same_cause][:1]
+            image.problems = [p for p in image.problems if p.code != code or cause(p) != same_cause]
+        count = f"{len(affected):,}"
+        text = f"{count} images: {examples[same_cause].message}" if message is None else message.format(count=count)
+        found.append(replace(examples[same_cause], file=root, item="", message=text + note, files=tuple(dict.fromkeys(files))))
+    return found
+
+
+def _check_sizes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
+    """Boxes for images of another size, by the same factor everywhere."""
+    factors: dict[str, str] = {}
+    for image in checked:
+        for problem in image.problems:
+            if problem.code == "size-differs" and image.annotated_size is not None:
+                height, width = (old / new for old, new in zip(image.annotated_size, image.size, strict=True))
+                even = abs(height / width - 1) < 0.02
+                factors[problem.file] = f"{width:.2g}" if even else f"{width:.2g} x {height:.2g}"
+    found = []
+    for factor in sorted(set(factors.values())):
+        message = (
+            f"{{count}} images are annotated for images {factor} times as large: they were resized after the annotation; use "
+            "the original images, or scale the boxes; `ppe-yolo audit --fix` scales them where they prove the factor"
+        )
+
+        def is_factor(problem: Problem, factor: str = factor) -> str:
+            return factor if factors.get(problem.file) == factor else f"other {problem.file}"
+
+        found += _merge(root, checked, "size-differs", is_factor, message)
+    return found
+
+
+def _check_class_numbers(root: str, checked: Sequence[CheckedImage], class_names: Sequence[str]) -> list[Problem]:
+    """Class numbers without a name, and numbers that count from 1."""
+    unknown = {p.item for c in checked for p in c.problems if p.code == "class-number"}
+    used = {o.class_name for c in checked if c.raw is not None for o in c.raw.objects}
+    if unknown == {f"class {len(class_names)}"} and used and class_names[0] not in used:
+        if used == set(class_names[1:]):
+            for image in checked:
+                image.image = None  # every label has the wrong class
+        message = (
+            f"{{count}} images have the class {len(class_names)}, but the {len(class_names)} classes count from 0, and no "
+            "label has the class 0: the labels probably count from 1; subtract 1 from the class numbers, or add a name in front"
+        )
+    else:
+        message = (
+            f"{{count}} images have a class number without a name (names: {', '.join(class_names)[:90]}): the names are those "
+            "of another version of the data set; complete or correct them"
+        )
+    return _merge(root, checked, "class-number", lambda problem: "", message)
 
 
 def _check_zero_based(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     affected = [c for c in checked if any(p.code == "zero-based" for p in c.problems)]
-    if len(affected) < LEAST_IMAGES:
+    if len(affected) >= LEAST_IMAGES:
+        message = (
+            "xmin or ymin is 0 in {count} images, but Pascal VOC counts pixels from 1: the annotation tool probably counts "
+            "from 0; boxes are used as they are, so no action is needed"
+        )
+        return _merge(root, checked, "zero-based", lambda problem: "", message)
+    starts = [
+        (min(min(o.box_xyxy[:2]) for o in c.raw.objects), c.raw)
+        for c in checked
+        if c.raw is not None and c.raw.objects and not c.is_one_based and not any(p.code == "pixel-values" for p in c.problems)
+    ]
+    at_one = [image for start, image in starts if abs(start - 1) < 0.01]  # YOLO's values are rounded
+    if len(at_one) < LEAST_IMAGES or min(start for start, _ in starts) < 0.99:
         return []
-    for image in affected:
-        image.problems = [p for p in image.problems if p.code != "zero-based"]
     message = (
-        f"xmin or ymin is 0 in {len(affected):,} images, but Pascal VOC counts pixels from 1: the annotation tool probably "
-        "counts from 0; boxes are used as they are, so no action is needed"
+        f"{len(at_one):,} images have boxes that start at exactly 1 pixel, and no box starts at 0: they probably come from "
+        "Pascal VOC, which counts from 1; boxes are used as they are and are off by one pixel at most, so no action is needed"
     )
-    return [Problem(severity="warning", code="zero-based", file=root, message=message)]
+    boxes, files = tuple(o.box_xyxy for o in at_one[0].objects), tuple(dict.fromkeys(str(image.source) for image in at_one))
+    example = at_one[0].image
+    return [
+        Problem(severity="warning", code="one-based", file=root, message=message, files=files, image=example, boxes_xyxy=boxes)
+    ]
 
 
 def _check_ymax(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
@@ -40,9 +158,7 @@ def _check_ymax(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     boxes = [o.box_xyxy for c in with_objects if c.raw is not None for o in c.raw.objects]
     if len(boxes) < LEAST_OBJECTS or not all(y2 == x1 for x1, _, _, y2 in boxes):
         return []
-    for image in with_objects:
-        image.image = None
-        image.problems = [p for p in image.problems if p.code not in _BOX_CODES]
+    drop_box_problems(with_objects)
     message = (
         f"ymax equals xmin in all {len(boxes)} objects, as a fault of VoTT writes them, so the height of the boxes is lost: "
         "export the annotations again, from VoTT as JSON or CSV"

@@ -1,17 +1,14 @@
 """Checks of one image and its annotation."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import imagehash
-from PIL import Image
-
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.class_map import ClassMap
-from ppe_yolo.data.images import ImageCheck, ImageError, check_image, local_path, shown
-from ppe_yolo.data.sources.base import AnnotationError, Entry, Problem, Source
+from ppe_yolo.data.images import ImageError, shown
+from ppe_yolo.data.sources.base import Box, Entry, Problem
 
 TINY_SIDE = 3.0  # pixels
 WHOLE_IMAGE = 0.95  # fraction of its area
@@ -27,7 +24,10 @@ class CheckedImage:
         raw: The image as annotated; None if the annotation or the image cannot be read.
         image: The image for training: classes of the model, boxes clipped to the image. None if it must not be used.
         size: (height, width), pixels.
-        perceptual_hash: 64 bits, see `near_pairs`.
+        stored_size: (height, width) before the EXIF rotation, pixels.
+        annotated_size: (height, width) according to the annotation; None if it does not say.
+        is_one_based: Whether the format counts pixels from 1.
+        perceptual_hash: 64 bits, see `group_alike`.
         content_hash: Hash of the file; equal for identical files.
     """
 
@@ -36,22 +36,29 @@ class CheckedImage:
     raw: AnnotatedImage | None = None
     image: AnnotatedImage | None = None
     size: tuple[int, int] = (0, 0)
+    stored_size: tuple[int, int] = (0, 0)
+    annotated_size: tuple[int, int] | None = None
+    is_one_based: bool = True
     perceptual_hash: int = 0
     content_hash: str = ""
 
 
-def check_entry(source: Source, key: str, class_map: ClassMap) -> CheckedImage:
-    """Reads one annotation, decodes its image and checks both."""
-    try:
-        entry = source.read(key)
-        check = check_image(entry.image.image)
-    except AnnotationError as error:
-        return CheckedImage(key=key, problems=[Problem.from_error(error, "annotation")])
-    except ImageError as error:
-        return CheckedImage(key=key, problems=[Problem.from_error(error, "image")])
+def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_map: ClassMap) -> CheckedImage:
+    """Checks one annotation against its image.
+
+    Args:
+        key: Key of the image in its source.
+        entry: The annotation.
+        check: The result of the image, or why it cannot be used.
+        class_map: Meaning of the names.
+    """
+    if isinstance(check, ImageError):
+        return CheckedImage(key=key, problems=[Problem.from_error(check, "image")])
     file = shown(entry.image.image)
     problems = list(entry.problems)
-    problems += [Problem(severity="warning", code="unusual-image", file=file, message=text) for text in check.unusual]
+    problems += [
+        Problem(severity="warning", code="unusual-image", file=file, message=text, image=file) for text in check.unusual
+    ]
     problems += _check_size(entry, check)
     kept = _Objects(entry, check.size, class_map, problems).check()
     # an image with an error is left out as a whole: training would treat a missing object as background
@@ -62,8 +69,11 @@ def check_entry(source: Source, key: str, class_map: ClassMap) -> CheckedImage:
         raw=entry.image,
         image=class_map.apply(replace(entry.image, objects=tuple(kept))) if usable else None,
         size=check.size,
-        perceptual_hash=int(str(imagehash.phash(Image.fromarray(check.thumbnail))), 16),
-        content_hash=hashlib.blake2b(local_path(entry.image.image).read_bytes(), digest_size=16).hexdigest(),
+        stored_size=check.stored_size,
+        annotated_size=entry.annotated_size,
+        is_one_based=entry.is_one_based,
+        perceptual_hash=check.perceptual_hash,
+        content_hash=check.content_hash,
     )
 
 
@@ -71,12 +81,16 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
     if entry.annotated_size is None or entry.annotated_size == check.size:
         return
     annotated, actual = (f"{width}x{height}" for height, width in (entry.annotated_size, check.size))
-    if entry.annotated_size == check.size[::-1] and _fits(entry, check.size) and not _fits(entry, entry.annotated_size):
+    boxes = tuple(o.box_xyxy for o in entry.image.objects)
+    image = shown(entry.image.image)
+    if entry.annotated_size == check.size[::-1] and fits(boxes, check.size) and not fits(boxes, entry.annotated_size):
         # Label Studio and others swap the sides of rotated images; only the boxes tell which frame they belong to
         message = (
             f"annotated as {annotated}, but the boxes fit only the {actual} image: the sides are swapped; the boxes are used"
         )
-        yield Problem(severity="warning", code="size-swapped", file=entry.location, message=message)
+        yield Problem(
+            severity="warning", code="size-swapped", file=entry.location, message=message, image=image, boxes_xyxy=boxes
+        )
         return
     if entry.annotated_size == check.stored_size:
         code = "exif-rotated"
@@ -89,12 +103,11 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
             f"annotated as {annotated}, but the image is {actual}: the boxes belong to another version of the image; "
             "annotate it again, or correct the annotated size"
         )
-    yield Problem(severity="error", code=code, file=entry.location, message=message)
+    yield Problem(severity="error", code=code, file=entry.location, message=message, image=image, boxes_xyxy=boxes)
 
 
-def _fits(entry: Entry, size: tuple[int, int]) -> bool:
+def fits(boxes: Sequence[Box], size: tuple[int, int]) -> bool:
     """Whether all boxes lie in an image of this size (height, width), except for a pixel of rounding."""
-    boxes = [o.box_xyxy for o in entry.image.objects]
     return all(x1 >= -1 and y1 >= -1 and x2 <= size[1] + 1 and y2 <= size[0] + 1 for x1, y1, x2, y2 in boxes)
 
 
@@ -111,52 +124,78 @@ class _Objects:
         objects = self.entry.image.objects
         if not objects:
             self._report("warning", "no-object", "", "no object: used as a background image")
-        kept, seen = [], set()
+        kept: list[AnnotatedObject] = []
+        seen: dict[Box, list[str]] = {}  # box -> its names
         for number, item in enumerate(objects, start=1):
             name = f"object {number} ({item.class_name})"
             if not self.class_map.knows(item.class_name):
-                self._report("error", "unknown-name", name, self.class_map.explain_unknown(item.class_name))
+                self._report("error", "unknown-name", name, self.class_map.explain_unknown(item.class_name), item)
             if not self._check_position(item, name):
                 continue
-            if (item.class_name, item.box_xyxy) in seen:
-                self._report("warning", "duplicate-box", name, f"{_box(item)} is annotated twice: counted once")
+            names = seen.setdefault(item.box_xyxy, [])
+            if item.class_name in names:
+                self._report("warning", "duplicate-box", name, f"{_box(item)} is annotated twice: counted once", item)
                 continue
-            seen.add((item.class_name, item.box_xyxy))
+            others = {self.class_map.mapping.get(other) for other in names} - {None}
+            if others and self.class_map.mapping.get(item.class_name) not in (None, *others):
+                message = f"{_box(item)} is annotated as {' and as '.join((*names, item.class_name))}: remove the wrong one"
+                self._report("warning", "two-classes", name, message, item)
+            names.append(item.class_name)
             kept.append(self._clip(item, name))
         return kept
 
-    def _report(self, severity: Literal["error", "warning"], code: str, item: str, message: str) -> None:
-        problem = Problem(severity=severity, code=code, file=self.entry.location, item=item, message=message)
-        self.problems.append(problem)
+    def _report(
+        self,
+        severity: Literal["error", "warning"],
+        code: str,
+        item: str,
+        message: str,
+        subject: AnnotatedObject | None = None,
+    ) -> None:
+        self.problems.append(
+            Problem(
+                severity=severity,
+                code=code,
+                file=self.entry.location,
+                item=item,
+                message=message,
+                image=shown(self.entry.image.image),
+                boxes_xyxy=() if subject is None else (subject.box_xyxy,),
+            )
+        )
 
     def _check_position(self, item: AnnotatedObject, name: str) -> bool:
         """Whether any of the box is in the image."""
         x1, y1, x2, y2 = item.box_xyxy
         # an object that the class map ignores does no harm
         severity: Literal["error", "warning"] = "warning" if item.class_name in self.class_map.ignored else "error"
-        if x2 <= x1 or y2 <= y1:
+        if x2 == x1 or y2 == y1:
             message = f"expected x1 < x2 and y1 < y2, got {_box(item)}: fix or remove the box"
-            self._report(severity, "empty-box", name, message)
+            self._report(severity, "empty-box", name, message, item)
+            return False
+        if x2 < x1 or y2 < y1:
+            message = f"expected x1 < x2 and y1 < y2, got {_box(item)}: swapped corners; `ppe-yolo audit --fix` corrects them"
+            self._report(severity, "swapped-corners", name, message, item)
             return False
         if x1 >= self.width or y1 >= self.height or x2 <= 0 or y2 <= 0:
             message = f"{_box(item)} lies outside {self.image}: fix or remove the box"
-            self._report(severity, "box-outside", name, message)
+            self._report(severity, "box-outside", name, message, item)
             return False
         if x1 < 0 or y1 < 0 or x2 > self.width or y2 > self.height:
-            self._report("warning", "box-beyond", name, f"{_box(item)} extends beyond {self.image}: clipped")
+            self._report("warning", "box-beyond", name, f"{_box(item)} extends beyond {self.image}: clipped", item)
         elif self.entry.is_one_based and (x1 == 0 or y1 == 0):
             message = "xmin or ymin is 0, but Pascal VOC counts pixels from 1: the annotation tool probably counts from 0"
-            self._report("warning", "zero-based", name, message)
+            self._report("warning", "zero-based", name, message, item)
         if min(x2 - x1, y2 - y1) < TINY_SIDE:
             message = f"{_box(item)} is less than {TINY_SIDE:g} pixels wide or high"
-            self._report("warning", "tiny-box", name, message)
+            self._report("warning", "tiny-box", name, message, item)
         return True
 
     def _clip(self, item: AnnotatedObject, name: str) -> AnnotatedObject:
         x1, y1, x2, y2 = item.box_xyxy
         clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height)))
         if (clipped[2] - clipped[0]) * (clipped[3] - clipped[1]) > WHOLE_IMAGE * self.width * self.height:
-            self._report("warning", "whole-image", name, f"{_box(item)} covers all of {self.image}")
+            self._report("warning", "whole-image", name, f"{_box(item)} covers all of {self.image}", item)
         return replace(item, box_xyxy=clipped)
 
 

@@ -1,7 +1,7 @@
 """Checks across the images of a data set: splits that share images, duplicates, missing and rare classes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.base import Problem
 
 IMBALANCE = 10.0
+EXAMPLES = 3  # of a group of images that look alike
 # pairs of splits that must share no image; an image in both stays in the first one
 DISJOINT = (("test", "trainval"), ("test", "train"), ("test", "val"), ("val", "train"))
 
@@ -42,44 +43,99 @@ def check_lists(root: str, splits: Mapping[str, Sequence[str]]) -> tuple[list[Pr
 
 
 def check_duplicates(
-    images: Sequence[tuple[str, AnnotatedImage, str]], pairs: NDArray[np.int64], splits: Mapping[str, Sequence[str]]
+    images: Sequence[tuple[str, AnnotatedImage, str]], groups: NDArray[np.int64], splits: Mapping[str, Sequence[str]]
 ) -> tuple[list[Problem], Leaks]:
-    """Reports images that are identical or look alike: one problem per image and kind, not one per pair.
+    """Reports images that are identical or look alike: one problem per group, with some examples.
+
+    An image that is also in a split that must not share it is an error of its own, since one of the two must go.
 
     Args:
         images: (key, image, hash of the file) of each usable image.
-        pairs: Indices of images that look alike [P, 2], see `near_pairs`.
+        groups: Group of each image of those that look alike [N], see `group_alike`.
         splits: Split -> keys of its images.
 
     Returns:
         The problems, and the identical images that must be left out of a split.
     """
-    contents = np.unique([content for _, _, content in images], return_inverse=True)[1]
-    subject, other = pairs[:, 0].copy(), pairs[:, 1].copy()
-    across = np.full(len(pairs), -1)  # index into DISJOINT
-    for number, names in enumerate(DISJOINT):
-        members = [set(splits.get(name, ())) for name in names]
-        in_kept, in_other = (np.array([key in m for key, _, _ in images], dtype=bool) for m in members)
-        for a, b in ((pairs[:, 0], pairs[:, 1]), (pairs[:, 1], pairs[:, 0])):
-            hit = in_kept[b] & in_other[a] & (across < 0)
-            subject[hit], other[hit], across[hit] = a[hit], b[hit], number
-    kinds = np.stack((subject, across, contents[subject] == contents[other]), axis=1)
-    rows, first, counts = np.unique(kinds, axis=0, return_index=True, return_counts=True)
-    problems: list[Problem] = []
-    leaks: Leaks = set()
-    for (i, number, same), at, count in zip(rows.tolist(), first.tolist(), counts.tolist(), strict=True):
-        key, image, _ = images[i]
-        code, message = ("same-image", "identical to") if same else ("near-duplicate", "looks like")
-        message += f" {shown(images[other[at]][1].image)}" + (f" and {count - 1} more" if count > 1 else "")
-        severity: Literal["error", "warning"] = "warning"
-        if number >= 0:
-            kept, dropped = DISJOINT[number]
-            code, message = f"{code}-across-splits", f"{message}: this one is in {dropped}, the other in {kept}"
-            if same:
-                severity = "error"
-                leaks.update((b, key) for a, b in DISJOINT if a == kept and key in splits.get(b, ()))
-        problems.append(Problem(severity=severity, code=code, file=shown(image.image), message=message))
-    return problems, leaks
+    search = _DuplicateSearch(images, splits)
+    for members in _members(groups):
+        same: dict[str, list[int]] = {}
+        for i in members:
+            same.setdefault(images[i][2], []).append(i)
+        for identical in same.values():
+            search.check_identical(identical)
+        if len(same) > 1:
+            search.check_alike(members, [identical[0] for identical in same.values()])
+    return search.problems, search.leaks
+
+
+def _members(groups: NDArray[np.int64]) -> Iterator[list[int]]:
+    """The indices of each group with more than one image."""
+    order = np.argsort(groups, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        if len(part) > 1:
+            yield part.tolist()
+
+
+class _DuplicateSearch:
+    """Collects problems and leaks, see `check_duplicates`."""
+
+    def __init__(self, images: Sequence[tuple[str, AnnotatedImage, str]], splits: Mapping[str, Sequence[str]]) -> None:
+        self.images, self.splits = images, splits
+        self.keys = {name: set(keys) for name, keys in splits.items()}
+        self.problems: list[Problem] = []
+        self.leaks: Leaks = set()
+
+    def check_identical(self, members: list[int]) -> None:
+        """Reports images with the same content."""
+        part_of = {split: self._of(members, split) for split in self.keys}
+        sets = {split: set(part) for split, part in part_of.items()}
+        inside = []
+        for i in members:
+            key = self.images[i][0]
+            for kept, dropped in DISJOINT:
+                count = len(part_of.get(kept, ())) - (i in sets.get(kept, ())) if i in sets.get(dropped, ()) else 0
+                if count:
+                    other = next(j for j in part_of[kept] if j != i)
+                    message = f"identical to {self._name([other], count)}: this one is in {dropped}, the other in {kept}"
+                    self._report("error", "same-image-across-splits", i, message)
+                    self.leaks.update((b, key) for a, b in DISJOINT if a == kept and key in self.keys.get(b, ()))
+                    break
+            else:
+                inside.append(i)
+        if len(inside) > 1:
+            others = inside[1:]
+            self._report("warning", "same-image", inside[0], f"identical to {self._name(others[:EXAMPLES], len(others))}")
+
+    def check_alike(self, members: list[int], distinct: list[int]) -> None:
+        """Reports a group that looks alike; `distinct` has one image of each content."""
+        for kept, dropped in DISJOINT:
+            ours, theirs = self._of(members, dropped), self._of(members, kept)
+            pair = next(((i, j) for i in ours[:1] for j in theirs if self.images[i][2] != self.images[j][2]), None)
+            pair = pair or next(((i, j) for i in ours for j in theirs[:1] if self.images[i][2] != self.images[j][2]), None)
+            if pair is None:
+                continue
+            other = self._name([pair[1]], 1)
+            if len(ours) == len(theirs) == 1:
+                message = f"looks like {other}: this one is in {dropped}, the other in {kept}"
+            else:
+                message = f"looks like {other}: {len(ours)} of {dropped} and {len(theirs)} of {kept} look alike"
+            self._report("warning", "near-duplicate-across-splits", pair[0], message)
+            return
+        others = distinct[1:]
+        self._report("warning", "near-duplicate", distinct[0], f"looks like {self._name(others[:EXAMPLES], len(others))}")
+
+    def _of(self, members: Sequence[int], split: str) -> list[int]:
+        keys = self.keys.get(split, ())
+        return [i for i in members if self.images[i][0] in keys]
+
+    def _name(self, examples: Sequence[int], count: int) -> str:
+        names = ", ".join(shown(self.images[i][1].image) for i in examples)
+        return names + (f" and {count - len(examples)} more" if count > len(examples) else "")
+
+    def _report(self, severity: Literal["error", "warning"], code: str, at: int, message: str) -> None:
+        file = shown(self.images[at][1].image)
+        self.problems.append(Problem(severity=severity, code=code, file=file, message=message))
 
 
 def check_classes(root: str, class_map: ClassMap, images: Sequence[AnnotatedImage]) -> list[Problem]:

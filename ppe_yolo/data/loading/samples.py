@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.images import read_image
 from ppe_yolo.data.loading.augment import AugmentConfig, LabeledImage, augment, fit
+from ppe_yolo.data.loading.reader import ImageReader
 from ppe_yolo.data.loading.samplers import SampleKey
 
 
@@ -36,7 +36,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
 class _LabeledImages:
     """Reads images with their objects as arrays."""
 
-    def __init__(self, images: Sequence[AnnotatedImage], class_names: Sequence[str], keep_difficult: bool) -> None:
+    def __init__(
+        self, images: Sequence[AnnotatedImage], class_names: Sequence[str], keep_difficult: bool, reader: ImageReader
+    ) -> None:
+        self._reader = reader
         self.images = list(images)
         label_of = {name: label for label, name in enumerate(class_names)}
         self.boxes_xyxy, self.labels, self.difficult = [], [], []
@@ -47,7 +50,8 @@ class _LabeledImages:
             self.difficult.append(np.array([o.difficult for o in objects], dtype=bool))
 
     def read(self, index: int) -> LabeledImage:
-        return read_image(self.images[index].image), self.boxes_xyxy[index], self.labels[index]
+        pixels, factors = self._reader.read(self.images[index].image)
+        return pixels, self.boxes_xyxy[index] * factors, self.labels[index]
 
 
 def _to_sample(labeled: LabeledImage, difficult: np.ndarray) -> Sample:
@@ -71,6 +75,7 @@ class TrainingDataset(Dataset[Sample]):
         config: The augmentation.
         seed: Seed of the augmentation.
         keep_difficult: Whether objects marked difficult are in the targets.
+        reader: Reads the images; by default as they are.
     """
 
     def __init__(
@@ -81,8 +86,9 @@ class TrainingDataset(Dataset[Sample]):
         *,
         seed: int,
         keep_difficult: bool,
+        reader: ImageReader | None = None,
     ) -> None:
-        self._source = _LabeledImages(images, class_names, keep_difficult)
+        self._source = _LabeledImages(images, class_names, keep_difficult, reader or ImageReader())
         self.config = config
         self.seed = seed
 
@@ -109,7 +115,7 @@ class EvaluationDataset(Dataset[Sample]):
     """
 
     def __init__(self, images: Sequence[AnnotatedImage], class_names: Sequence[str], input_size: tuple[int, int]) -> None:
-        self._source = _LabeledImages(images, class_names, keep_difficult=True)
+        self._source = _LabeledImages(images, class_names, True, ImageReader())
         self.input_size = input_size
 
     def __len__(self) -> int:

@@ -33,6 +33,7 @@ class AnnotationLists:
     format = "annotation lists"
 
     def __init__(self, lists: dict[str, Path]) -> None:
+        self.class_names: list[str] = []
         self.splits: dict[str, list[str]] = {}
         self.problems: list[Problem] = []
         self._lines: dict[str, tuple[Path, int, str]] = {}

@@ -6,11 +6,25 @@ from typing import Literal, Protocol, Self
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 
+Box = tuple[float, float, float, float]
+
 ALL = "all"  # the only split of a source that names none
 
 
 class AnnotationError(UserError):
-    """An annotation that cannot be used. Its fields name the file and the object."""
+    """An annotation that cannot be used. Its fields name the file and the object.
+
+    Attributes:
+        code: Kind of problem, for the audit.
+    """
+
+    code = "annotation"
+
+
+class ClassNumberError(AnnotationError):
+    """A class number without a name. Its item is `class N`."""
+
+    code = "class-number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +37,9 @@ class Problem:
         file: The file to look at.
         item: The part of the file, such as an object; empty for the whole file.
         message: What is wrong and what to do, without file and item.
+        files: All files with the problem, if it is about several.
+        image: The image to show with the problem; empty if there is none.
+        boxes_xyxy: The boxes to draw on it, pixels.
     """
 
     severity: Literal["error", "warning"]
@@ -30,6 +47,9 @@ class Problem:
     file: str
     item: str = ""
     message: str
+    files: tuple[str, ...] = ()
+    image: str = ""
+    boxes_xyxy: tuple[Box, ...] = ()
 
     @classmethod
     def from_error(cls, error: UserError, code: str) -> Self:
@@ -37,14 +57,16 @@ class Problem:
         message = UserError(error.problem, expected=error.expected, got=error.got, hint=error.hint).describe()
         return cls(severity="error", code=code, file=error.file or "", item=error.item or "", message=message)
 
-    def to_dict(self) -> dict[str, str]:
-        """The problem as audit.json holds it."""
+    def to_dict(self) -> dict[str, str | list[str]]:
+        """The problem as audit.json holds it. `files` is there only if it is about several."""
+        files: dict[str, str | list[str]] = {"files": list(self.files)} if self.files else {}
         return {
             "severity": self.severity,
             "code": self.code,
             "file": self.file,
             "object": self.item,
             "message": self.message,
+            **files,
         }
 
     def __str__(self) -> str:
@@ -76,11 +98,13 @@ class Source(Protocol):
     Attributes:
         format: The format, for people: `Pascal VOC`.
         splits: Split -> keys of its images, in the order of the source.
+        class_names: The names that the source declares, in their order; empty if it declares none.
         problems: Problems of the source as a whole, such as images without annotation.
     """
 
     format: str
     splits: dict[str, list[str]]
+    class_names: list[str]
     problems: list[Problem]
 
     def read(self, key: str) -> Entry:

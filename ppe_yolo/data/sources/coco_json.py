@@ -4,12 +4,13 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, Entry, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
     canonical_split,
@@ -20,12 +21,16 @@ from ppe_yolo.data.sources.files import (
     short_names,
     split_folders,
     subfolder,
+    upright_size,
 )
 
 MAX_BYTES = 1024 * 1024 * 1024
 _HEAD = 4096
 _START = re.compile(rb'"(images|annotations|categories|licenses)"\s*:\s*\[|"info"\s*:\s*\{')
 _KEYS = {"images", "annotations", "categories"}
+# all other values are dropped while the file is read, since polygons and addresses take most of the memory
+_USED = _KEYS | {"id", "file_name", "height", "width", "image_id", "category_id", "bbox", "segmentation", "iscrowd", "name"}
+_USED |= {"size", "counts"}
 
 
 def find_coco_files(root: Path) -> dict[str, Path]:
@@ -75,7 +80,10 @@ def split_of(path: Path) -> str:
 class CocoFiles:
     """COCO files. Keys are `split:image id`.
 
-    An annotation without `bbox` has the box around its polygons or its run lengths. `iscrowd` means difficult.
+    An annotation without `bbox` has the box around its polygons or its run lengths. `iscrowd` means difficult. If no value of
+    any bbox exceeds 1, the boxes are fractions of the image, as Azure Machine Learning's labelling exports them. Identifiers
+    are numbers or text. A file may have 1 GiB; reading it takes
+    about three times as much memory.
 
     Args:
         root: The folder that all images lie in.
@@ -90,10 +98,12 @@ class CocoFiles:
     def __init__(self, root: Path, files: dict[str, Path]) -> None:
         self.root = root
         self.splits: dict[str, list[str]] = {}
+        self.class_names: list[str] = []
         self.problems: list[Problem] = []
         self._images: dict[str, tuple[Path, dict[str, Any]]] = {}
         self._annotations: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-        self._names: dict[Path, dict[int, str]] = {}
+        self._names: dict[Path, dict[str, str]] = {}
+        self._normalised: set[Path] = set()
         for split, path in files.items():
             self._read_file(split, path)
         self._short_names = short_names(image["file_name"] for _, image in self._images.values())
@@ -103,11 +113,16 @@ class CocoFiles:
     def _read_file(self, split: str, path: Path) -> None:
         values = _read_json(path)
         self._names[path] = _category_names(values["categories"], path)
+        self.class_names += [name for name in self._names[path].values() if name not in self.class_names]
         keys: list[str] = []
         for number, image in enumerate(values["images"], start=1):
             if not isinstance(image, dict) or not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
                 raise UserError(file=path, item=f"image {number}", expected="an id and a file_name", got=str(image)[:80])
             key = f"{split}:{image['id']}"
+            if key in self._images and self._images[key][1]["file_name"] == image["file_name"]:
+                message = f"image {image['id']} is there twice: counted once"
+                self.problems.append(Problem(severity="warning", code="listed-twice", file=str(path), message=message))
+                continue
             if key in self._images:
                 raise UserError(file=path, item=f"image {number}", expected="each id once", got=f"{image['id']} twice")
             self._images[key] = (path, image)
@@ -116,11 +131,24 @@ class CocoFiles:
             message = "no image: the split is ignored"
             self.problems.append(Problem(severity="warning", code="empty-split", file=str(path), message=message))
             return
+        without_image = []
         for number, annotation in enumerate(values["annotations"], start=1):
-            if not isinstance(annotation, dict) or f"{split}:{annotation.get('image_id')}" not in self._images:
+            if not isinstance(annotation, dict) or not _is_id(annotation.get("image_id")):
                 got = str(annotation.get("image_id") if isinstance(annotation, dict) else annotation)[:80]
                 raise UserError(file=path, item=f"annotation {number}", expected="the image_id of an image", got=got)
+            if f"{split}:{annotation['image_id']}" not in self._images:
+                without_image.append(annotation["image_id"])
+                continue
             self._annotations.setdefault(f"{split}:{annotation['image_id']}", []).append((number, annotation))
+        if without_image:
+            message = (
+                f"{len(without_image):,} annotations belong to no image of the file, such as image {without_image[0]}: not "
+                "used; export the file again, or remove them"
+            )
+            self.problems.append(Problem(severity="warning", code="annotation-without-image", file=str(path), message=message))
+        boxes = [annotation["bbox"] for annotation in values["annotations"] if annotation.get("bbox")]
+        if boxes and all(_are_numbers(box) and max(box) <= 1 for box in boxes):
+            self._normalised.add(path)
         self.splits[split] = keys
 
     def read(self, key: str) -> Entry:
@@ -130,12 +158,15 @@ class CocoFiles:
         location = f"{path}: image {name}"
         found = self._find_image(path, name)
         objects = tuple(self._read_object(a, number, path) for number, a in self._annotations.get(key, ()))
-        height, width = image.get("height"), image.get("width")
-        known = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
+        height, width = _as_side(image.get("height")), _as_side(image.get("width"))
+        annotated_size = (height, width) if height and width else None
+        if path in self._normalised and objects:
+            rows, columns = annotated_size or upright_size(found)
+            objects = tuple(replace(o, box_xyxy=_scaled(o.box_xyxy, columns, rows)) for o in objects)
         return Entry(
             image=AnnotatedImage(image=str(found), objects=objects, source=path, image_id=self._short_names[name]),
             location=location,
-            annotated_size=(height, width) if known else None,  # type: ignore[arg-type]
+            annotated_size=annotated_size,
             is_one_based=False,
         )
 
@@ -157,21 +188,27 @@ class CocoFiles:
     def _read_object(self, annotation: dict[str, Any], number: int, path: Path) -> AnnotatedObject:
         names = self._names[path]
         category = annotation.get("category_id")
-        if not _is_id(category) or category not in names:
+        if not _is_id(category) or str(category) not in names:
             known = ", ".join(f"{i} ({name})" for i, name in names.items())
             item = f"annotation {number}"
             raise AnnotationError(file=path, item=item, expected=f"a category_id of {known}", got=repr(category)[:80])
-        name = names[category]
+        name = names[str(category)]
         item = f"annotation {number} ({name})"
         box = annotation.get("bbox")
         if box:
             if not _are_numbers(box) or len(box) != 4:
                 raise AnnotationError(file=path, item=item, expected="a bbox [x, y, width, height]", got=repr(box)[:80])
             x, y, w, h = map(float, box)
-            xyxy = (x, y, round(x + w, 6), round(y + h, 6))
+            digits = 12 if path in self._normalised else 6
+            xyxy = (x, y, round(x + w, digits), round(y + h, digits))
         else:
             xyxy = _box_around(annotation.get("segmentation"), path, item)
         return AnnotatedObject(name, xyxy, bool(annotation.get("iscrowd")))
+
+
+def _scaled(box: Box, width: int, height: int) -> Box:
+    x1, y1, x2, y2 = (round(v * side, 6) for v, side in zip(box, (width, height) * 2, strict=True))
+    return x1, y1, x2, y2
 
 
 def _box_around(segmentation: object, path: Path, item: str) -> tuple[float, float, float, float]:
@@ -189,8 +226,8 @@ def _box_of_run_lengths(mask: dict[str, Any], path: Path, item: str) -> tuple[fl
     """The box around a mask: runs of background and object in turn, column by column."""
     size, counts = mask.get("size"), mask.get("counts")
     runs = _decode_counts(counts) if isinstance(counts, str) else counts
-    is_size = isinstance(size, list) and len(size) == 2 and all(_is_id(v) and 0 < v <= 100_000 for v in size)
-    is_mask = isinstance(runs, list) and all(_is_id(v) and v >= 0 for v in runs)
+    is_size = isinstance(size, list) and len(size) == 2 and all(_is_count(v) and 0 < v <= 100_000 for v in size)
+    is_mask = isinstance(runs, list) and all(_is_count(v) and v >= 0 for v in runs)
     if not is_size or not is_mask or sum(runs) != size[0] * size[1]:  # type: ignore[arg-type, index]
         raise AnnotationError(file=path, item=item, expected="run lengths that fill their size", got=repr(mask)[:80])
     height, at = size[0], 0  # type: ignore[index]
@@ -231,7 +268,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of JSON", got=str(size))
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_keep_used)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot be read as JSON ({' '.join(str(error).split())[:100]})", file=path) from error
     if not isinstance(values, dict) or not values.keys() >= _KEYS:
@@ -243,19 +280,38 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _category_names(categories: list[Any], path: Path) -> dict[int, str]:
+def _keep_used(values: dict[str, Any]) -> dict[str, Any]:
+    """An object without the values that nobody reads; a box makes its polygon superfluous."""
+    dropped = values.keys() - _USED
+    if values.get("bbox"):
+        dropped |= values.keys() & {"segmentation"}
+    return {key: value for key, value in values.items() if key not in dropped} if dropped else values
+
+
+def _category_names(categories: list[Any], path: Path) -> dict[str, str]:
     for number, category in enumerate(categories, start=1):
         is_named = isinstance(category, dict) and isinstance(category.get("name"), str) and category["name"].strip()
         if not is_named or not _is_id(category.get("id")):
             raise UserError(file=path, item=f"category {number}", expected="an id and a name", got=str(category)[:80])
-    twice = [i for i, count in Counter(category["id"] for category in categories).items() if count > 1]
+    twice = [i for i, count in Counter(str(category["id"]) for category in categories).items() if count > 1]
     if twice:
         raise UserError(file=path, item="categories", expected="each id once", got=f"{twice[0]} twice")
-    return {category["id"]: category["name"].strip() for category in categories}
+    return {str(category["id"]): category["name"].strip() for category in categories}
+
+
+def _as_side(value: object) -> int:
+    """A height or width in pixels, which some tools write as 640.0; 0 if it is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < 1e9 and value == int(value):
+        return int(value)
+    return 0
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
 
 
 def _are_numbers(values: object) -> bool:

@@ -44,6 +44,7 @@ class CvatFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.root = path, path.parent
+        self.class_names: list[str] = []
         self.problems: list[Problem] = []
         self.splits: dict[str, list[str]] = {}
         self._images: dict[str, Element] = {}

@@ -6,10 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from PIL import Image
+
 from ppe_yolo.core.files import is_system_file
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
+from ppe_yolo.data.sources.base import AnnotationError, Problem
 
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
+UNSUPPORTED = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".nef", ".cr2")
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -76,6 +80,19 @@ def images_in(folder: Path) -> list[Path]:
     return files_with(folder, IMAGE_SUFFIXES)
 
 
+def unsupported_images(folder: Path) -> list[Problem]:
+    """One problem about the images in a folder that no decoder reads. Empty if there are none."""
+    paths = files_with(folder, UNSUPPORTED)
+    if not paths:
+        return []
+    message = (
+        f"{len(paths):,} images are not used, such as {paths[0].name}: {paths[0].suffix[1:].upper()} is not supported; "
+        "convert them to JPEG"
+    )
+    files = tuple(map(str, paths))
+    return [Problem(severity="warning", code="unsupported-image", file=str(folder), message=message, files=files)]
+
+
 def find_file(path: Path) -> Path | None:
     """The file of this name, in whatever Unicode form the disk holds it. None if there is none."""
     try:
@@ -100,3 +117,14 @@ def is_inside(path: Path, root: Path) -> bool:
     """Whether a path lies in a folder once `..` is resolved. Links are the user's own and are not followed."""
     absolute, folder = Path(os.path.abspath(path)), Path(os.path.abspath(root))  # noqa: PTH100 (resolve follows links)
     return absolute.is_relative_to(folder)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) in pixels, without decoding the image."""
+    try:
+        with Image.open(path) as opened:
+            width, height = opened.size
+            return (width, height) if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
+    except Exception as error:  # decoders raise all kinds of errors for broken files
+        reason = " ".join(str(error).split())[:100]
+        raise AnnotationError(f"its size cannot be read ({reason})", file=path, hint="replace the image") from error

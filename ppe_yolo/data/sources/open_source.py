@@ -7,8 +7,11 @@ from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
 from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
 from ppe_yolo.data.sources.cvat_xml import CvatFile, is_cvat_file
+from ppe_yolo.data.sources.files import children
 from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
 from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
+
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def open_source(root: str | Path) -> Source:
@@ -20,11 +23,15 @@ def open_source(root: str | Path) -> Source:
     - CVAT for images 1.1: a folder with annotations.xml, or the file.
     - Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
 
+    A folder that holds nothing but one folder stands for that one, as after unpacking an archive.
+
     Raises:
         UserError: None of these.
     """
     root = Path(root)
     if root.is_file():
+        if root.suffix.lower() in _ARCHIVES:
+            raise UserError(file=root, expected="a folder", got="an archive", hint="unpack it, and give the folder")
         if root.suffix.lower() in (".yaml", ".yml"):
             return YoloFolder(root.parent, root)
         if root.suffix.lower() == ".json":
@@ -45,8 +52,14 @@ def open_source(root: str | Path) -> Source:
     lists = find_lists(root)
     if lists:
         return AnnotationLists(lists)
+    inside = children(root)
+    folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+    if len(folders) == 1 and not folders[0].is_symlink():
+        return open_source(folders[0])
+    archives = [path.name for path in inside if path.suffix.lower() in _ARCHIVES]
     raise UserError(
         file=root,
         expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
         got="a folder with none of these" if root.is_dir() else "no such folder",
+        hint=f"unpack {archives[0]}" if archives else None,
     )

@@ -9,6 +9,7 @@ from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
+    UNSUPPORTED,
     by_stem,
     canonical_split,
     files_with,
@@ -72,6 +73,7 @@ class VocFolder:
     format = "Pascal VOC"
 
     def __init__(self, root: Path) -> None:
+        self.class_names: list[str] = []
         self.root = root
         parts = _find_parts(root)
         if not parts:
@@ -107,7 +109,6 @@ class VocFolder:
     def _read_lists(self) -> dict[str, list[str]]:
         sets = subfolder(self.root, "imagesets")
         self._lists = folder = (sets and subfolder(sets, "main")) or sets or self.root / "ImageSets" / "Main"
-        # VOC also has a list per class (cat_train.txt); those are no splits
         files = [path for path in files_with(folder, (".txt",)) if "_" not in path.stem]
         lists: dict[str, list[str]] = {}
         for path in files:
@@ -117,6 +118,13 @@ class VocFolder:
                     file=folder, expected=f"one list for the split {split}", got=f"{path.name} as well", hint="merge them"
                 )
             lists[split] = _read_image_set(path, set(self._xmls))
+        if not files:
+            # a list per class (cat_train.txt) names all images of its split; VoTT writes no others
+            for path in files_with(folder, (".txt",)):
+                split = canonical_split(path.stem.rpartition("_")[2])
+                if split in ("train", "val", "trainval", "test"):
+                    names = _read_image_set(path, set(self._xmls))
+                    lists[split] = list(dict.fromkeys([*lists.get(split, ()), *names]))
         if files_with(folder, (".txt",)) and not any(lists.values()):
             raise UserError(
                 file=folder,
@@ -198,6 +206,14 @@ class VocFolder:
         # <path> is never used: it refers to the annotator's machine
         name = nfc(annotation.filename.replace("\\", "/").rpartition("/")[2])
         if name not in self._image_by_name[folder]:
+            other = by_stem(files_with(folder, UNSUPPORTED)).get(nfc(annotation.path.stem))
+            if other:
+                raise AnnotationError(
+                    file=annotation.path,
+                    expected="an image as JPEG, PNG, BMP, WebP or TIFF",
+                    got=other[0].name,
+                    hint="convert it to JPEG",
+                )
             raise AnnotationError(
                 f"no image {annotation.path.stem}.* and no {name or '<filename>'} in {folder}",
                 file=annotation.path,

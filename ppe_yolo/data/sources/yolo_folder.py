@@ -3,15 +3,15 @@
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.base import ALL, AnnotationError, ClassNumberError, Entry, Problem
 from ppe_yolo.data.sources.files import (
     canonical_split,
     children,
@@ -24,10 +24,20 @@ from ppe_yolo.data.sources.files import (
     short_names,
     split_folders,
     subfolder,
+    unsupported_images,
+    upright_size,
 )
 from ppe_yolo.data.sources.text import read_lines
 
 MAX_BYTES = 4 * 1024 * 1024
+PIXEL_VALUES = Problem(
+    severity="error",
+    code="pixel-values",
+    file="",
+    message="expected coordinates from 0 to 1, got pixels: divide x and width by the width of the image, y and height by its "
+    "height; `ppe-yolo audit --fix` does so",
+)
+_LABEL = re.compile(r"\s*-?\d+(\s+[-+.\deE]+){4,}\s*$")
 _SPLIT_KEYS = ("train", "val", "valid", "test", "trainval")
 _YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -100,8 +110,28 @@ class YoloFolder:
                     Problem(severity="warning", code="empty-split", file=str(root), item=split, message=message)
                 )
         self._names = short_names(self._images)
+        self.problems += [
+            p for folder in sorted({path.parent for path in self._images.values()}) for p in self._find_unused(folder)
+        ]
         if not self.splits:
             raise UserError(file=root, expected="images of at least one split", got="none", hint="check the paths in data.yaml")
+
+    def _find_unused(self, folder: Path) -> list[Problem]:
+        """Images in a folder that no decoder reads, and labels without an image."""
+        problems = unsupported_images(folder)
+        labels = self._label_folder(folder)
+        stems = {nfc(path.stem) for path in images_in(folder)}
+        gone = [] if labels is None else [p for p in files_with(labels, (".txt",)) if nfc(p.stem) not in stems]
+        gone = [path for path in gone if _LABEL.match(_first_line(path))]  # classes.txt and the like are no labels
+        if gone:
+            message = (
+                f"{len(gone):,} label files have no image, such as {gone[0].name}: not used; add the images, or remove them"
+            )
+            files = tuple(map(str, gone))
+            problems.append(
+                Problem(severity="warning", code="label-without-image", file=str(labels), message=message, files=files)
+            )
+        return problems
 
     def _compare_with_classes(self, config: Path) -> None:
         """Labels hold numbers only, so a second list of names in another order is a sign of swapped classes."""
@@ -181,44 +211,62 @@ class YoloFolder:
         path = self._images[key]
         label = self._label_file(path)
         objects: tuple[AnnotatedObject, ...] = ()
+        problems: tuple[Problem, ...] = ()
         if label is not None:
             lines = [(n, line) for n, line in enumerate(_read_label_lines(label), start=1) if line.strip()]
             if lines:
-                height, width = _upright_size(path)
-                objects = tuple(self._read_line(line, label, number, width, height) for number, line in lines)
+                height, width = upright_size(path)
+                rows = [(number, *self._parse_line(line, label, number)) for number, line in lines]
+                are_pixels = {max(map(abs, row[2])) > 2 for row in rows}
+                if are_pixels == {True}:  # the boxes are kept, in pixels, for the audit
+                    objects = tuple(self._to_object(index, values, 1, 1) for _, index, values in rows)
+                    boxes = tuple(o.box_xyxy for o in objects)
+                    problems = (replace(PIXEL_VALUES, file=str(label), image=str(path), boxes_xyxy=boxes),)
+                elif True in are_pixels:
+                    number, _, values = next(row for row in rows if max(map(abs, row[2])) > 2)
+                    raise AnnotationError(
+                        file=f"{label}:{number}",
+                        expected="coordinates from 0 to 1",
+                        got=" ".join(f"{v:g}" for v in values[:4]),
+                        hint="these look like pixels, but other lines of the file do not; correct the line",
+                    )
+                else:
+                    objects = tuple(self._to_object(index, values, width, height) for _, index, values in rows)
         source = label or path
         return Entry(
             image=AnnotatedImage(image=str(path), objects=objects, source=source, image_id=self._names[key]),
             location=str(source),
             is_one_based=False,
+            problems=problems,
         )
 
     def _label_file(self, image: Path) -> Path | None:
-        """The label file: in labels where the image is in images, else beside the image."""
-        parts = list(image.relative_to(self.root).parts)
-        folders = [i for i, part in enumerate(parts[:-1]) if part.lower() == "images"]
-        if folders:
-            at = folders[-1]
-            labels = subfolder(self.root.joinpath(*parts[:at]), "labels")
-            if labels is None:
-                return None
-            return find_file(labels.joinpath(*parts[at + 1 :]).with_suffix(".txt"))
-        return find_file(image.with_suffix(".txt"))
+        folder = self._label_folder(image.parent)
+        return None if folder is None else find_file(folder / f"{image.stem}.txt")
 
-    def _read_line(self, line: str, label: Path, number: int, width: int, height: int) -> AnnotatedObject:
+    def _label_folder(self, images: Path) -> Path | None:
+        """The folder of the label files: in labels where the images are in images, else beside the images."""
+        parts = list(images.relative_to(self.root).parts)
+        folders = [i for i, part in enumerate(parts) if part.lower() == "images"]
+        if not folders:
+            return images
+        labels = subfolder(self.root.joinpath(*parts[: folders[-1]]), "labels")
+        return None if labels is None else labels.joinpath(*parts[folders[-1] + 1 :])
+
+    def _parse_line(self, line: str, label: Path, number: int) -> tuple[int, list[float]]:
+        """Class number and coordinates of one line."""
         location = f"{label}:{number}"
         fields = line.split()
         try:
             values = [float(field) for field in fields]
         except ValueError:
             values = [math.nan]
-        if not all(map(math.isfinite, values)):
+        if not all(math.isfinite(v) and abs(v) < 1e9 for v in values):
             raise AnnotationError(
                 file=location, expected="a class number and normalised coordinates", got=repr(line.strip()[:80])
             )
         index, coordinates = values[0], values[1:]
-        is_box, is_segment = len(coordinates) == 4, len(coordinates) >= 6 and len(coordinates) % 2 == 0
-        if not (is_box or is_segment):
+        if len(coordinates) < 4 or len(coordinates) == 5 or len(coordinates) % 2:
             raise AnnotationError(
                 file=location,
                 expected="class x y width height, or class x1 y1 x2 y2 x3 y3 ...",
@@ -226,37 +274,24 @@ class YoloFolder:
                 hint="scores are no part of a label" if len(coordinates) == 5 else None,
             )
         if index != int(index) or not 0 <= index < len(self.class_names):
-            raise AnnotationError(
+            raise ClassNumberError(
                 file=location,
+                item=f"class {fields[0][:20]}",
                 expected=f"a class from 0 to {len(self.class_names) - 1} ({', '.join(self.class_names)})",
                 got=fields[0],
                 hint="correct the label, or the names",
             )
-        if max(map(abs, coordinates)) > 2:
-            raise AnnotationError(
-                file=location,
-                expected="coordinates from 0 to 1",
-                got=" ".join(fields[1:5]),
-                hint="these look like pixels; divide x by the width and y by the height of the image",
-            )
-        if is_box:
+        return int(index), coordinates
+
+    def _to_object(self, index: int, coordinates: list[float], width: int, height: int) -> AnnotatedObject:
+        """The object of one line; a segment becomes the box around it."""
+        if len(coordinates) == 4:
             x, y, w, h = coordinates
             box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         else:
             box = (min(coordinates[::2]), min(coordinates[1::2]), max(coordinates[::2]), max(coordinates[1::2]))
         x1, y1, x2, y2 = (round(v * side, 6) for v, side in zip(box, (width, height) * 2, strict=True))
-        return AnnotatedObject(self.class_names[int(index)], (x1, y1, x2, y2))
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels, without decoding the image."""
-    try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-            return (width, height) if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
-    except Exception as error:  # decoders raise all kinds of errors for broken files
-        reason = " ".join(str(error).split())[:100]
-        raise AnnotationError(f"its size cannot be read ({reason})", file=path, hint="replace the image") from error
+        return AnnotatedObject(self.class_names[index], (x1, y1, x2, y2))
 
 
 def _images_below(folder: Path) -> list[Path]:
@@ -265,6 +300,11 @@ def _images_below(folder: Path) -> list[Path]:
         if child.is_dir() and not child.is_symlink():
             found += _images_below(child)
     return found
+
+
+def _first_line(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.readline(1000).decode("utf-8-sig", "replace")
 
 
 def _read_label_lines(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ppe_yolo.core.score_histogram import score_histogram
 from ppe_yolo.evaluation.decisions.operating_point import ClassCounts, Figures, OperatingPoint, choose, counts_of, figures_at
 from ppe_yolo.evaluation.decisions.rules import Rule
 from ppe_yolo.evaluation.domains import figures_by_domain
@@ -213,5 +214,6 @@ def operating_point_to_plain(material: Material, figures: SplitFigures) -> Opera
         "input_size": None if info.input_size is None else list(info.input_size),
         "images": len(material.truth),
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
+        "score_histogram": list(score_histogram(material.detections.scores)),
         "classes": classes,
     }

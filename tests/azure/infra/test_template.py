@@ -97,6 +97,7 @@ class Deployment:
     _guid = staticmethod(lambda *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "-".join(parts))))
     _uniqueString = staticmethod(lambda *parts: uuid.uuid5(uuid.NAMESPACE_URL, "-".join(parts)).hex[:13])  # noqa: N815
     _resourceGroup = staticmethod(lambda: {"id": GROUP, "location": "westeurope"})  # noqa: N815
+    _utcNow = staticmethod(lambda form: "2026-11-01")  # noqa: N815
     _subscription = staticmethod(lambda: {"tenantId": str(uuid.UUID(int=0))})
     _environment = staticmethod(lambda: {"suffixes": {"storage": "core.windows.net"}})
 
@@ -255,22 +256,57 @@ def test_template_disables_keys_and_public_access(deploy: Callable[..., Any]) ->
     assert hub["properties"]["authorizationPolicies"] == [
         {"keyName": "provisioning", "rights": "RegistryWrite, ServiceConnect"}
     ]
-    (endpoint,) = hub["properties"]["routing"]["endpoints"]["storageContainers"]
-    assert endpoint["authenticationType"] == "identityBased"
-    assert endpoint["endpointUri"] == f"https://{storage['name']}.blob.core.windows.net/"
-    containers = of_type(resources, "Microsoft.Storage/storageAccounts/blobServices/containers")
-    assert f"{storage['name']}/default/{endpoint['containerName']}" in [c["name"] for c in containers]
+    containers = [c["name"] for c in of_type(resources, "Microsoft.Storage/storageAccounts/blobServices/containers")]
+    for endpoint in hub["properties"]["routing"]["endpoints"]["storageContainers"]:
+        assert endpoint["authenticationType"] == "identityBased"
+        assert endpoint["endpointUri"] == f"https://{storage['name']}.blob.core.windows.net/"
+        assert f"{storage['name']}/default/{endpoint['containerName']}" in containers
 
 
-def test_alerts_are_deleted_after_the_retention_time(deploy: Callable[..., Any]) -> None:
-    _, resources = deploy(alertRetentionDays=30)
-    (hub,) = of_type(resources, "Microsoft.Devices/IotHubs")
-    (endpoint,) = hub["properties"]["routing"]["endpoints"]["storageContainers"]
+def test_personal_data_is_deleted_after_its_retention_time(deploy: Callable[..., Any]) -> None:
+    _, resources = deploy(alertRetentionDays=30, sampleRetentionDays=40, runRetentionDays=50)
     (policy,) = of_type(resources, "Microsoft.Storage/storageAccounts/managementPolicies")
-    (rule,) = policy["properties"]["policy"]["rules"]
-    assert rule["enabled"] and rule["type"] == "Lifecycle"
-    assert rule["definition"]["filters"]["prefixMatch"] == [f"{endpoint['containerName']}/"]
-    assert rule["definition"]["actions"] == {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": 30}}}
+    rules = policy["properties"]["policy"]["rules"]
+    assert all(rule["enabled"] and rule["type"] == "Lifecycle" for rule in rules)
+    days = {r["definition"]["filters"]["prefixMatch"][0]: r["definition"]["actions"]["baseBlob"]["delete"] for r in rules}
+    assert days == {
+        f"{container}/": {"daysAfterModificationGreaterThan": number}
+        for container, number in (("alerts", 30), ("samples", 40), ("runs", 50))
+    }
+    (hub,) = of_type(resources, "Microsoft.Devices/IotHubs")
+    written = {e["containerName"] for e in hub["properties"]["routing"]["endpoints"]["storageContainers"]}
+    datastores = {
+        d["name"].split("/")[1]: d["properties"]["containerName"]
+        for d in of_type(resources, "Microsoft.MachineLearningServices/workspaces/datastores")
+    }
+    pipeline = yaml.safe_load((ROOT / "azureml/pipeline.yml").read_text())
+    outputs = datastores[pipeline["settings"]["default_datastore"].removeprefix("azureml:")]
+    assert {f"{name}/" for name in (*written, outputs)} == set(days)
+
+
+def test_hub_routes_samples_and_alerts_to_different_containers(deploy: Callable[..., Any]) -> None:
+    _, resources = deploy()
+    (hub,) = of_type(resources, "Microsoft.Devices/IotHubs")
+    routes = {r["name"]: (r["condition"], r["endpointNames"]) for r in hub["properties"]["routing"]["routes"]}
+    assert routes["sampled"] == ("kind = 'sample'", ["samples"])
+    assert routes["kept"] == ("NOT IS_DEFINED(kind) OR kind <> 'sample'", ["alerts"])
+
+
+def test_mails_and_budget_need_an_address(deploy: Callable[..., Any]) -> None:
+    kinds = ("Microsoft.Insights/actionGroups", "Microsoft.Insights/metricAlerts", "Microsoft.Consumption/budgets")
+    _, silent = deploy()
+    assert not [r for r in silent if r["type"] in kinds]
+    _, resources = deploy(notifyEmail="site@example.org", monthlyBudget=700)
+    (group,), (alert,), (budget,) = (of_type(resources, kind) for kind in kinds)
+    assert group["properties"]["emailReceivers"][0]["emailAddress"] == "site@example.org"
+    assert len(group["properties"]["groupShortName"]) <= 12
+    (criterion,) = alert["properties"]["criteria"]["allOf"]
+    dimensions = {d["name"]: d["values"] for d in criterion["dimensions"]}
+    assert dimensions["EndpointName"] == ["alerts"]
+    assert budget["properties"]["amount"] == 700
+    assert re.fullmatch(r"\d{4}-\d\d-01", budget["properties"]["timePeriod"]["startDate"])  # the first of a month
+    mails = [n["contactEmails"] for n in budget["properties"]["notifications"].values()]
+    assert mails == [["site@example.org"]] * 2
 
 
 def test_clusters_match_the_compute_files_and_scale_to_zero(deploy: Callable[..., Any]) -> None:
@@ -285,10 +321,11 @@ def test_clusters_match_the_compute_files_and_scale_to_zero(deploy: Callable[...
     # a parallel job on storage without shared keys needs a user-assigned identity; it also survives a recreated cluster
     identities = [list(c["identity"]["userAssignedIdentities"]) for c in computes]
     assert identities == [[f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/ppe-cluster-identity"]] * 2
+    tiers = {"LowPriority": "low_priority", "Dedicated": "dedicated"}
+    assert {f["name"]: f["tier"] for f in files} == {n: tiers[c["properties"]["vmPriority"]] for n, c in clusters.items()}
     for cluster in clusters.values():
         assert supports_vm_size(cluster["properties"]["vmSize"])
         assert cluster["properties"]["scaleSettings"]["minNodeCount"] == 0
-        assert cluster["properties"]["vmPriority"] == "LowPriority"
         assert cluster["disableLocalAuth"] is True
 
 

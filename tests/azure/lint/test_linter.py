@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 PIPELINE, TRAIN, EXPORT = "pipeline.yml", "components/train.yml", "components/export.yml"
@@ -15,6 +16,8 @@ ENVIRONMENT, GPU, WEEKLY, SCORE = (
     "schedules/weekly.yml",
     "components/score.yml",
 )
+CONDA = "environments/conda.yml"
+VERSION = str(yaml.safe_load((ROOT / "azureml" / ENVIRONMENT).read_text())["version"])
 RunCli = Callable[..., int]
 
 # name: file, text, replacement, part of the reported line, kind, part of the message
@@ -174,7 +177,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     ),
     "environment without a version": (
         EXPORT,
-        "azureml:ppe-yolo:1",
+        "azureml:ppe-yolo:HASH",
         "azureml:ppe-yolo",
         "environment:",
         "missing-version",
@@ -182,15 +185,15 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     ),
     "undeclared environment version": (
         EXPORT,
-        "azureml:ppe-yolo:1",
+        "azureml:ppe-yolo:HASH",
         "azureml:ppe-yolo:7",
         "environment:",
         "unknown-reference",
-        "declare version 1",
+        "declare version HASH",
     ),
     "misspelled environment name": (
         EXPORT,
-        "azureml:ppe-yolo:1",
+        "azureml:ppe-yolo:HASH",
         "azureml:ppe-yola:1",
         "environment:",
         "unknown-reference",
@@ -567,16 +570,48 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "got 'ppe.yolo'",
     ),
     "missing type": (EXPORT, "type: command\n", "", "", "missing-key", "expected type"),
-}
+    # options of our own commands
+    "misspelt option": ("components/evaluate.yml", "--split val", "--splt val", "--splt", "unknown-option", "--splt"),
+    "misspelt option of fit": (
+        TRAIN, "--trainer.max_epochs", "--trainer.max_epoch", "--trainer.max_epoch", "unknown-option", "--trainer.max_epoch",
+    ),
+    "misspelt argument of the entry script": (SCORE, "--model ${{", "--modle ${{", "--modle", "unknown-option", "--modle"),
+    "missing option": (EXPORT, "--out ${{outputs.model}}/model.onnx", "", "", "unknown-option", "expected --out, got none"),
+    # single values
+    "timeout of a step in days": (PIPELINE, "{timeout: 604800}", "{timeout: 7d}", "7d", "wrong-value", "limits.timeout"),
+    "setting that is no boolean": (
+        PIPELINE, "_failure: false", "_failure: never", "_failure: never", "wrong-value", "continue_on_step_failure",
+    ),
+    "datastore with a space": (PIPELINE, "azureml:runs", "azureml:my runs", "my runs", "wrong-value", "default_datastore"),
+    "more processes than GPUs": (
+        PIPELINE, "instance: 1", "instance: 4", "instance: 4", "wrong-count", "at most the 1 GPUs of a node, got 4",
+    ),
+    "unknown identity": (PIPELINE, "type: managed", "type: managd", "managd", "wrong-value", "identity.type"),
+    "unknown logging level": (SCORE, "level: INFO", "level: LOUD", "LOUD", "wrong-value", "logging_level"),
+    "negative threshold": (SCORE, "threshold: 0", "threshold: -2", "-2", "wrong-value", "mini_batch_error_threshold"),
+    "no deterministic": ("components/promote.yml", ": false #", ": no way #", "no way", "wrong-value", "is_deterministic"),
+    "version with a space": (EXPORT, "version: 1", "version: v 1", "v 1", "wrong-value", "version: expected letters"),
+    "cluster without nodes": (GPU, "max_instances: 4", "max_instances: 0", ": 0", "wrong-count", "max_instances"),
+    "negative idle time": (GPU, "down: 300", "down: -1", "-1", "wrong-value", "idle_time_before_scale_down"),
+    "model name with a dot": ("batch-scoring.yml", "azureml:helmet:1", "azureml:hel.met:1", "hel.met", "illegal-name", ""),
+    # the environment
+    "changed environment with the old version": (CONDA, "numpy>=2.0", "numpy>=2.1", "", "outdated-version", "the hash of"),
+    "Python that is too old": (CONDA, "python=3.11", "python=3.9", "3.9", "invalid-requirement", "requires >=3.11, got 3.9"),
+    "package listed twice": (
+        CONDA, '- "jinja2', '- "Jinja2>=3"\n      - "jinja2', "jinja2>=3.1", "invalid-requirement", "jinja2 is listed twice",
+    ),
+    "index that hides PyPI": (
+        CONDA, "--extra-index-url", "--index-url", "--index-url", "invalid-requirement", "use --extra-index-url",
+    ),
+    "unknown option of pip": (CONDA, "--extra-index-url", "--extra-index", "index ", "invalid-requirement", "got --ex"),
+}  # fmt: skip
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the repository's YAML with empty scripts. azure-ai-ml is off, since test_official covers it."""
+    """A copy of the repository's YAML and scripts. azure-ai-ml is off, since test_official covers it."""
     shutil.copytree(ROOT / "azureml", tmp_path / "azureml", ignore=shutil.ignore_patterns("devops", "infra"))
-    (tmp_path / "scripts").mkdir()
-    for script in (ROOT / "scripts").glob("*.py"):
-        (tmp_path / "scripts" / script.name).touch()
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ppe_yolo.azure.lint.linter.validate", lambda files: None)
     return tmp_path
@@ -586,7 +621,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_lint_planted_mistake_is_reported_with_file_and_line(
     name: str, checkout: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, text, becomes, where, kind, message = PLANTED[name]
+    file, text, becomes, where, kind, message = (part.replace("HASH", VERSION) for part in PLANTED[name])
     path = checkout / "azureml" / file
     before = path.read_text()
     assert before.count(text) >= 1

@@ -1,6 +1,7 @@
 """Local parallel jobs: rows in order, resuming, retries and failures; and the entry script of batch scoring."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -93,13 +94,13 @@ def test_run_parallel_empty_folder_raises(script: Path, tmp_path: Path) -> None:
         run_parallel(script, tmp_path / "empty", tmp_path / "rows", tmp_path / "journal", mini_batch_size=1)
 
 
-def test_score_batch_reads_archives_and_reports_unreadable_files(tiny_site: Path, tmp_path: Path) -> None:
+def test_score_items_reads_archives_and_reports_unreadable_files(tiny_site: Path, tmp_path: Path) -> None:
     """With a detector that detects one helmet in the upper left quarter of each image."""
     import numpy as np
 
     from ppe_yolo.core.contract import ModelContract
     from ppe_yolo.core.detections import Detections
-    from ppe_yolo.inference.score_batch import score_batch
+    from ppe_yolo.inference.score_batch import score_items, write_items
 
     class Stub:
         contract = ModelContract(class_names=("helmet", "none"), input_size=(96, 128))
@@ -112,21 +113,48 @@ def test_score_batch_reads_archives_and_reports_unreadable_files(tiny_site: Path
                 for i in images
             ]
 
+    data = tmp_path / "data"
+    data.mkdir()
     photo = sorted((tiny_site / "JPEGImages").iterdir())[0]
-    with zipfile.ZipFile(tmp_path / "shift.zip", "w") as archive:
+    shutil.copy(photo, data / "a.jpg")
+    with zipfile.ZipFile(data / "shift.zip", "w") as archive:
         archive.write(photo, "gate/one.jpg")
         archive.writestr("gate/two.jpg", b"no photo")
         archive.writestr("notes.txt", b"not looked at")
-    (tmp_path / "broken.zip").write_bytes(b"no archive")
-    (tmp_path / "notes.txt").touch()
-    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.write(photo, "gate/three.jpg")
+    (data / "broken.zip").write_bytes(b"no archive")
+    (data / "notes.txt").touch()
+    with zipfile.ZipFile(data / "empty.zip", "w") as archive:
         archive.writestr("notes.txt", b"not looked at")
-    files = [photo, *(tmp_path / name for name in ("shift.zip", "broken.zip", "notes.txt", "empty.zip"))]
-    lines = score_batch(Stub(), files, tmp_path)  # type: ignore[arg-type]
-    rows = [json.loads(line) for line in lines]
-    names = [str(photo), "shift.zip/gate/one.jpg", "shift.zip/gate/two.jpg", "broken.zip", "notes.txt", "empty.zip"]
+    done = write_items(data, tmp_path / "items", images_per_item=2)
+    assert (done.items, done.images, done.skipped) == (3, 6, 1)
+    items = sorted((tmp_path / "items").iterdir())
+    rows = [json.loads(line) for line in score_items(Stub(), items, data)]  # type: ignore[arg-type]
+    names = ["a.jpg", "broken.zip", "empty.zip", *(f"shift.zip/gate/{n}.jpg" for n in ("one", "two", "three"))]
     assert [r["image"] for r in rows] == names
-    assert [r.get("skipped") for r in rows] == [None] * 4 + ["not an image", "no images in the zip file"]
+    assert [r["image"] for r in rows if "detections" in r] == ["a.jpg", "shift.zip/gate/one.jpg", "shift.zip/gate/three.jpg"]
     expected = [{"class_name": "helmet", "score": 0.9, "box_xyxy": [0.0, 0.0, 64.0, 48.0]}]
-    assert rows[0]["detections"] == rows[1]["detections"] == expected
-    assert "cannot be decoded" in rows[2]["error"] and "cannot be read" in rows[3]["error"]
+    assert rows[0]["detections"] == rows[3]["detections"] == rows[5]["detections"] == expected
+    assert "cannot be read" in rows[1]["error"] and "cannot be decoded" in rows[4]["error"]
+    assert rows[2]["skipped"] == "no images in the zip file"
+
+
+def test_write_items_splits_a_large_zip_file(tmp_path: Path) -> None:
+    """A zip file of one site's day must not be one unit of work, which would exceed the timeout of a mini-batch."""
+    from ppe_yolo.inference.score_batch import write_items
+
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data/day.zip", "w") as archive:
+        for number in range(1201):
+            archive.writestr(f"{number:04}.jpg", b"")
+    assert write_items(tmp_path / "data", tmp_path / "items", images_per_item=500).items == 3
+    counts = [len(json.loads(f.read_text())["entries"]) for f in sorted((tmp_path / "items").iterdir())]
+    assert counts == [500, 500, 201]
+
+
+def test_write_items_without_images_raises(tmp_path: Path) -> None:
+    from ppe_yolo.inference.score_batch import write_items
+
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match="expected images or zip files, got 1 other files"):
+        write_items(tmp_path, tmp_path / "items", images_per_item=500)

@@ -3,22 +3,33 @@
 import gc
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from broker import HUB_PORT, Broker, Hub, needs_mosquitto
 from example_messages import a_camera_event, an_alert
 from helpers import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from ppe_edge.cameras.mailbox import Frame
+from ppe_edge.delivery import sample_upload
 from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
 from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
 from ppe_edge.errors import EdgeError
-from ppe_edge.iot.hub import HubConnection
+from ppe_edge.iot.hub import HubConnection, HubUnavailable
 from ppe_edge.iot.twin import TwinClient, merge_patch
+from ppe_edge.pictures.sampler import Sampler, SamplerConfig
+
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.data.samples import collect
 
 THRESHOLDS = {"rule": {"alarm_threshold": 0.4}}
 
@@ -109,6 +120,48 @@ def test_iothub_sink_chooses_output_and_sets_properties(site: Site) -> None:
 def test_iothub_sink_refuses_oversized_message(site: Site) -> None:
     with pytest.raises(SinkRefused, match="exceed the 262144"):
         site.send(a_camera_event(1, detail="x" * 262_144))
+
+
+@needs_mosquitto
+def test_samples_stay_until_the_hub_has_confirmed_them(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_upload, "_POLL_S", 0.05)
+    sampler = Sampler(
+        SamplerConfig(enabled=True, upload=True, per_hour=3600), tmp_path, ModelContract(("helmet", "none"), (64, 64))
+    )
+    for number, score in enumerate((0.9, 0.3, 0.9, 0.3)):  # sure and unsure
+        image = np.random.default_rng(number).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+        frame = Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image)
+        boxes_xyxy = np.array([[50, 20, 90, 80]], np.float32)
+        sampler.offer(frame, Detections(boxes_xyxy, np.array([score], np.float32), np.array([1])))
+    names = sorted(p.name for p in (sampler.folder / "JPEGImages").iterdir())
+    assert len(names) == 2
+    before = len(site.hub.telemetry)
+    is_online, attempts = threading.Event(), []
+
+    def call(action: Any, timeout_s: float) -> None:
+        attempts.append(timeout_s)
+        if not is_online.is_set():
+            raise HubUnavailable("not connected to the hub", outcome_unknown=False)
+        site.connection.call(action, timeout_s)
+
+    uploader = SampleUploader(SimpleNamespace(call=call), lambda: sampler)  # type: ignore[arg-type]
+    uploader.start()
+    wait_until(lambda: len(attempts) >= 2, what="attempts without a connection")
+    assert sorted(p.name for p in (sampler.folder / "JPEGImages").iterdir()) == names
+    is_online.set()
+    wait_until(lambda: not list(sampler.folder.rglob("*.jpg")), what="uploads")
+    uploader.stop(2)
+    wait_until(lambda: len(site.hub.telemetry) >= before + 2, what="samples at the hub")
+    outputs, bodies = zip(*site.hub.telemetry[before:], strict=True)
+    assert set(outputs) == {"samples"}
+    assert [b["file"] for b in bodies] == names  # oldest first
+    assert sum(b["frames"] for b in bodies) == 4 and sum(b["unsure_frames"] for b in bodies) == 2
+    assert list((sampler.folder / "Annotations").iterdir()) == []
+    (tmp_path / "storage").mkdir()  # what the hub writes to storage becomes a data set
+    lines = [json.dumps({"Body": b, "SystemProperties": {"connectionDeviceId": "box"}}) for b in bodies]
+    (tmp_path / "storage/00.json").write_text("\n".join(lines))
+    found = collect(tmp_path / "storage", tmp_path / "out")
+    assert (found.samples, found.unsure_share, found.unreadable) == (2, 0.5, 0)
 
 
 @needs_mosquitto

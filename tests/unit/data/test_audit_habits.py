@@ -1,11 +1,14 @@
 """Faults that a tool makes in every annotation."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import cv2
 import pytest
 
 from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.sources.base import Problem
 
 
 def test_audit_names_ymax_of_vott_once(make_voc: Callable[..., Path], tmp_path: Path) -> None:
@@ -70,3 +73,125 @@ def test_audit_expects_boxes_from_one_only_in_pascal_voc(
     dataset = AnnotatedDataset.open(root, progress=False)
     assert [o.box_xyxy for part in dataset.splits.values() for i in part for o in i.objects] == [(0, 0, 32, 24)]
     assert [p.code for p in dataset.problems].count("zero-based") == count
+
+
+@pytest.fixture
+def make_yolo(picture: Callable, tmp_path: Path) -> Callable[..., Path]:
+    """Draws 48x64 images with the given label files, and classes.txt with helmet and none."""
+
+    def make(labels: Mapping[str, str], names: str = "helmet\nnone\n") -> Path:
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir()
+        for stem, text in labels.items():
+            cv2.imwrite(str(tmp_path / "images" / f"{stem}.jpg"), picture(stem))
+            (tmp_path / "labels" / f"{stem}.txt").write_text(text)
+        (tmp_path / "classes.txt").write_text(names)
+        return tmp_path
+
+    return make
+
+
+def opened(root: Path) -> AnnotatedDataset:
+    return AnnotatedDataset.open(root, on_error="skip", progress=False)
+
+
+def only(problems: list[Problem], code: str) -> Problem:
+    (problem,) = [p for p in problems if p.code == code]
+    return problem
+
+
+def test_audit_names_pixels_in_yolo_labels_once(make_yolo: Callable[..., Path]) -> None:
+    root = make_yolo(dict.fromkeys("abcd", "0 20 20 10 12\n1 40 20 10 10\n") | {"e": "0 .5 .5 .1 .1"})
+    dataset = opened(root)
+    problem = only(dataset.errors, "pixel-values")
+    assert (problem.file, problem.files) == (str(root), tuple(str(root / "labels" / f"{n}.txt") for n in "abcd"))
+    assert problem.message.startswith("4 label files hold pixels")
+    assert dataset.left_out == 4
+
+
+def test_audit_names_labels_that_count_classes_from_one(make_yolo: Callable[..., Path]) -> None:
+    dataset = opened(make_yolo({"a": "1 .5 .5 .1 .1", "b": "2 .5 .5 .1 .1", "c": "2 .2 .5 .1 .1", "d": "2 .2 .2 .3 .3"}))
+    problem = only(dataset.errors, "class-number")
+    assert "3 images have the class 2, but the 2 classes count from 0" in problem.message
+    assert "the labels probably count from 1" in problem.message
+    assert dataset.left_out == 4  # the class of a is wrong as well
+
+
+def test_audit_names_missing_class_names_once(make_yolo: Callable[..., Path]) -> None:
+    dataset = opened(make_yolo({name: f"0 .5 .5 .1 .1\n{2 + i} .5 .5 .2 .2" for i, name in enumerate("abc")}))
+    problem = only(dataset.errors, "class-number")
+    assert "3 images have a class number without a name (names: helmet, none)" in problem.message
+
+
+def test_audit_names_one_based_boxes_outside_of_voc_once(make_yolo: Callable[..., Path]) -> None:
+    # from (1, 1) to (21, 25) of 64x48
+    label = f"0 {11 / 64:.6f} {13 / 48:.6f} {20 / 64:.6f} {24 / 48:.6f}\n"
+    dataset = opened(make_yolo(dict.fromkeys("abcd", label)))
+    problem = only(dataset.problems, "one-based")
+    assert (problem.severity, problem.message[:8]) == ("warning", "4 images")
+
+
+def test_audit_finds_no_one_based_boxes_if_one_starts_at_zero(make_yolo: Callable[..., Path]) -> None:
+    label = f"0 {11 / 64:.6f} {13 / 48:.6f} {20 / 64:.6f} {24 / 48:.6f}\n"
+    dataset = opened(make_yolo(dict.fromkeys("abcd", label) | {"e": "0 .25 .25 .5 .5"}))
+    assert "one-based" not in {p.code for p in dataset.problems}
+
+
+def test_audit_names_resized_images_once(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_voc(tmp_path, {name: [("helmet", (70, 8, 90, 30))] for name in "abcd"}, size=(96, 128))
+    for path in (root / "JPEGImages").iterdir():
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (64, 48)))
+    problem = only(opened(root).errors, "size-differs")
+    assert problem.message.startswith("4 images are annotated for images 2 times as large")
+
+
+def coco(root: Path, boxes: Mapping[str, list[float]]) -> Path:
+    """A COCO file without sizes, for the images of `make_voc`."""
+    content = {
+        "images": [{"id": i, "file_name": f"{name}.jpg"} for i, name in enumerate(boxes)],
+        "annotations": [{"id": i, "image_id": i, "category_id": 1, "bbox": box} for i, box in enumerate(boxes.values())],
+        "categories": [{"id": 1, "name": "helmet"}],
+    }
+    (root / "train.json").write_text(json.dumps(content))
+    return root / "train.json"
+
+
+def test_audit_names_boxes_for_larger_images_once(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_voc(tmp_path, list("abcdef"))
+    file = coco(root, {name: [100, 20, 20, 20] if name in "abc" else [10, 10, 20, 20] for name in "abcdef"})
+    dataset = opened(file)
+    problem = only(dataset.errors, "other-size")
+    assert "3 of 6 images have boxes outside of them, up to 1.9 times their side" in problem.message
+    assert dataset.left_out == 6
+
+
+def test_audit_keeps_single_boxes_outside_apart(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_voc(tmp_path, list("abcdef"))
+    file = coco(root, {name: [100, 20, 20, 20] if name == "a" else [10, 10, 20, 20] for name in "abcdef"})
+    assert [p.code for p in opened(file).errors] == ["box-outside"]
+
+
+def test_audit_suspects_boxes_that_all_lie_in_the_upper_left(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    names = [f"i{i}" for i in range(20)]
+    objects = [("helmet", (2, 2, 20, 20)), ("none", (20, 5, 30, 20)), ("none", (2, 20, 30, 34))]
+    assert only(opened(make_voc(tmp_path / "a", dict.fromkeys(names, objects))).problems, "other-size").severity == "warning"
+    objects[0] = ("helmet", (45, 2, 60, 20))
+    assert "other-size" not in {p.code for p in opened(make_voc(tmp_path / "b", dict.fromkeys(names, objects))).problems}
+
+
+def test_audit_names_duplicated_annotations_once(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_voc(tmp_path, dict.fromkeys("abc", [("helmet", (5, 5, 20, 20))] * 2 + [("none", (5, 5, 20, 20))]))
+    dataset = opened(root)
+    assert only(dataset.problems, "duplicate-box").message.startswith("3 images have boxes that are annotated twice")
+    assert only(dataset.problems, "two-classes").message.startswith("3 images have one box in two classes")
+    assert not dataset.errors
+    dataset.save_audit(tmp_path / "audit.json")
+    rows = json.loads((tmp_path / "audit.json").read_text())["problems"]
+    assert next(row for row in rows if row["code"] == "duplicate-box")["files"] == [
+        str(root / "Annotations" / f"{name}.xml") for name in "abc"
+    ]
+
+
+def test_audit_names_swapped_corners(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    problem = only(opened(make_voc(tmp_path, {"a": [("helmet", (30, 5, 20, 20))]})).errors, "swapped-corners")
+    assert problem.boxes_xyxy == ((30, 5, 20, 20),)

@@ -1,36 +1,75 @@
 """Splits that keep images that look alike together."""
 
+import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.data.splits import groups_of, hold_out, near_any, near_pairs
+from ppe_yolo.data.splits import group_alike, hold_out, near_any
 
 
-def test_near_pairs_by_hand() -> None:
-    hashes = np.array([0, 0b1111, 0b11111, 2**64 - 1, 2**63], dtype=np.uint64)
-    assert near_pairs(hashes).tolist() == [[0, 1], [0, 4], [1, 2]]
-    assert near_pairs(hashes, 5).tolist() == [[0, 1], [0, 2], [0, 4], [1, 2], [1, 4]]
-    assert near_pairs(hashes[:0]).shape == (0, 2)
+def brute_force(hashes: list[int], max_distance: int) -> list[int]:
+    """The first image of each image's group, by comparing all pairs."""
+    group = list(range(len(hashes)))
+    for i, a in enumerate(hashes):
+        for j, b in enumerate(hashes[:i]):
+            if (a ^ b).bit_count() <= max_distance and group[i] != group[j]:
+                first, other = sorted((group[i], group[j]))
+                group = [first if g == other else g for g in group]
+    return group
+
+
+def first_of_group(groups: Sequence[int]) -> list[int]:
+    return [list(groups).index(g) for g in groups]
+
+
+def test_group_alike_by_hand() -> None:
+    hashes = np.array([0, 0b11110000, 2**64 - 1, 0b1111_1111, 2**63, 0b11110000], dtype=np.uint64)
+    assert group_alike(hashes).tolist() == [0, 0, 1, 0, 0, 0]  # 0 and 0b1111_1111 through 0b11110000
+    assert group_alike(hashes, 3).tolist() == [0, 1, 2, 3, 0, 1]
+    assert group_alike(hashes[:0]).tolist() == []
+    assert group_alike(hashes[:1]).tolist() == [0]
+
+
+@given(
+    scenes=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=6),
+    flips=st.lists(st.tuples(st.integers(0, 5), st.sets(st.integers(0, 63), max_size=9)), max_size=60),
+    max_distance=st.integers(0, 6),
+)
+def test_group_alike_agrees_with_brute_force(scenes: list[int], flips: list[tuple[int, set[int]]], max_distance: int) -> None:
+    hashes = [scenes[scene % len(scenes)] ^ sum(1 << bit for bit in bits) for scene, bits in flips]
+    groups = group_alike(np.array(hashes, dtype=np.uint64), max_distance).tolist()
+    assert first_of_group(groups) == brute_force(hashes, max_distance)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24])
+def test_group_alike_agrees_with_brute_force_in_large_buckets(bits: int) -> None:
+    # the upper bits are all equal, so hundreds of hashes are compared with each other
+    rng = np.random.default_rng(bits)
+    hashes = rng.integers(2**bits, size=500, dtype=np.uint64) << np.uint64(20)
+    groups = group_alike(hashes).tolist()
+    assert first_of_group(groups) == brute_force(hashes.tolist(), 4)
+
+
+def test_group_alike_stores_no_pairs() -> None:
+    frames = np.random.default_rng(0).integers(2**14, size=20_000, dtype=np.uint64)  # 200 million pairs, most of them alike
+    tracemalloc.start()
+    groups = group_alike(frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(groups.tolist()) == {0}
+    assert peak < 64e6
+
+
+def test_near_any_by_hand() -> None:
     assert near_any([0b11111, 0], [0b1, 2**64 - 1]).tolist() == [True, True]
     assert near_any([0b11111, 0], [2**64 - 1]).tolist() == [False, False]
     assert near_any([7], []).tolist() == [False]
-
-
-def test_near_pairs_across_blocks() -> None:
-    hashes = np.random.default_rng(0).integers(2**63, size=600, dtype=np.uint64)
-    hashes[599] = hashes[300] = hashes[3]
-    assert near_pairs(hashes).tolist() == [[3, 300], [3, 599], [300, 599]]
-
-
-def test_groups_of_is_transitive() -> None:
-    groups = groups_of(5, np.array([[0, 3], [3, 4]]))
-    assert groups[0] == groups[3] == groups[4]
-    assert len(set(groups.tolist())) == 3
-    assert groups_of(0, np.zeros((0, 2), dtype=np.int64)).tolist() == []
 
 
 @given(

@@ -95,7 +95,7 @@ def test_yolo_image_without_label_is_background(make_yolo: Callable[..., Path], 
     [
         ("2 .5 .5 .1 .1", "expected a class from 0 to 1 (helmet, none), got 2"),
         ("0.5 .5 .5 .1 .1", "expected a class from 0 to 1"),
-        ("0 320 240 50 60", "these look like pixels"),
+        ("0 320 240 50 60", "these look like pixels, but other lines of the file do not"),
         ("0 .5 .5 .1", "expected class x y width height, or class x1 y1 x2 y2 x3 y3 ..., got 4 numbers"),
         ("0 .5 .5 .1 .1 .9", "scores are no part of a label"),
         ("helmet .5 .5 .1 .1", "expected a class number and normalised coordinates"),

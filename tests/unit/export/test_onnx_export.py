@@ -285,9 +285,10 @@ def test_export_onnx_other_input_size_keeps_weights_and_parity(tmp_path: Path, n
     image = np.random.default_rng(3).integers(0, 256, (96, 160, 3), dtype=np.uint8)
     difference = compare(reference.detect([image]), detector.detect([image]), Tolerance(boxes=0.01, scores=1e-4))
     assert difference.unmatched == 0 and difference.detections > 10
-    point = write_operating_point(tmp_path / "operating_point.json", input_size=[96, 160])
+    point = write_operating_point(tmp_path / "operating_point.json", input_size=[96, 160], score_histogram=list(range(9)))
     again = export_onnx(path, out, input_size=(96, 160), alarm_thresholds=point)
     assert again.contract.alarm_thresholds == {"helmet": 0.25, "none": 0.25} and not again.has_dropped_thresholds
+    assert again.contract.score_histogram == tuple(range(9))
 
 
 @pytest.mark.parametrize(

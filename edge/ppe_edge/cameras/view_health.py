@@ -1,0 +1,243 @@
+"""Whether a camera still sees its scene: not covered, overexposed, out of focus or turned away.
+
+A look at the view every few seconds (`ppe_edge.cameras.look`) is compared with the camera's own history. The history forgets
+slowly, learns nothing while the view is faulty, and needs no more memory after a year than after a minute.
+"""
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppe_edge.cameras.look import GRID, Floats, Look, look_at, reduce, similarities
+
+ViewFault = Literal["covered", "overexposed", "out_of_focus", "turned"]
+LABELS: Mapping[ViewFault, str] = {
+    "covered": "covered or dark",
+    "overexposed": "overexposed",
+    "out_of_focus": "out of focus",
+    "turned": "turned away",
+}
+
+CHECK_S = 3.0  # seconds between two looks
+FADE_S = 8.0  # seconds over which frames are averaged, so that noise, rain and people who walk by fade
+HISTORY_S = 600.0  # seconds over which the history forgets ...
+STEADY_S = 180.0  # ... and over which it is known whether the camera holds still
+LEARN_LOOKS, LEARN_S = 8, 60.0  # the history counts from this many looks and seconds on
+CONFIRM_S, CONFIRM_LOOKS = 20.0, 5  # a fault is reported after it has lasted this long in this many looks ...
+CLEAR_S, CLEAR_LOOKS = 9.0, 3  # ... and its end likewise
+ACCEPT_S = 24 * 3600.0  # a view that stays turned for a day, and so through day and night, is the new view
+NOISE_LOOKS = 7  # the noise is the median of that between so many frames
+MAX_GAP_S = 60.0  # after a longer pause, the average starts again
+
+BLANK = 1.5  # grey levels of contrast; a cell with less shows nothing
+MIN_SHOWN = 0.05  # a view with a smaller share of cells that show anything sees nothing, whatever its history
+STRUCTURED = 4.0  # grey levels of contrast; only such cells are compared
+MIN_CELLS = 8  # with fewer of them, nothing is compared
+# A cover keeps the light and takes the contrast, or leaves a cell blank; night takes light and contrast alike.
+LOST_CONTRAST, KEPT_LEVEL, MAX_LOST = 0.3, 0.6, 0.7
+BRIGHT = 245.0  # grey levels
+MAX_BRIGHT = 0.5  # share of saturated cells
+MIN_SHARPNESS = 0.45  # of the usual one
+# The similarity of each cell's edges with the usual ones, less that with the edges of all other cells, which is chance: about 0
+# for another view, 0.3 and more at night, under other lamps or in infrared. Below `MIN_LEARNT`, a look teaches nothing. A
+# camera that is carried or patrols has no usual view to turn away from.
+MIN_ALIGNED, MIN_LEARNT, MIN_STEADINESS = 0.12, 0.25, 0.4
+ALIKE = 0.5  # similarity of a cell in which the same things are visible; only such cells tell about the focus
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewChange:
+    """A view that has become faulty, or has recovered.
+
+    Attributes:
+        fault: The fault; None if the view is well again.
+        detail: The reason, in words.
+    """
+
+    fault: ViewFault | None
+    detail: str
+
+
+@dataclass(eq=False)
+class _History:
+    """What is usual for a view.
+
+    Attributes:
+        look: Mean look over about `HISTORY_S`.
+        looks: Number of looks in it.
+        steadiness: Mean of how well the looks were aligned with it over about `STEADY_S`, whether it learnt from them or not.
+        seen: Number of looks while the view was well.
+        seconds: Time of these.
+    """
+
+    look: Look
+    looks: int = 1
+    steadiness: float = 1.0
+    seen: int = 0
+    seconds: float = 0.0
+
+    def note(self, aligned: float, elapsed: float) -> None:
+        """Takes notice of a look."""
+        self.seen += 1
+        self.seconds += elapsed
+        self.steadiness += max(1 / self.seen, 1 - math.exp(-elapsed / STEADY_S)) * (aligned - self.steadiness)
+
+    def learn(self, look: Look, elapsed: float) -> None:
+        """Moves towards a look. Cells without contrast teach nothing: they say nothing about sharpness and edges."""
+        self.looks += 1
+        weight = max(1 / self.looks, 1 - math.exp(-elapsed / HISTORY_S))
+        shown = np.where(look.contrast >= BLANK, np.float32(weight), np.float32(0))
+        fine = np.kron(shown, np.ones((5, 5), dtype=np.float32))[..., None]
+        before = self.look
+        self.look = Look(
+            level=before.level + shown * (look.level - before.level),
+            contrast=before.contrast + shown * (look.contrast - before.contrast),
+            sharpness=before.sharpness + shown * (look.sharpness - before.sharpness),
+            edges=before.edges + fine * (look.edges - before.edges),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """How a look compares with the usual one.
+
+    Attributes:
+        structured: Which cells usually have structure [9, 16].
+        alike: Similarity of each cell with itself [9, 16].
+        aligned: Mean of these over cells with structure, less the mean similarity with other cells; 1 if there are too few.
+    """
+
+    structured: NDArray[np.bool_]
+    alike: Floats
+    aligned: float
+
+
+def _compare(look: Look, usual: Look) -> _Comparison:
+    structured = usual.contrast >= STRUCTURED
+    all_pairs = similarities(look.edges, usual.edges)
+    alike = np.diagonal(all_pairs)
+    cells = structured.ravel()
+    count = int(np.count_nonzero(cells))
+    if count < MIN_CELLS:
+        return _Comparison(structured, alike.reshape(GRID), 1.0)
+    chance = (float(all_pairs[np.ix_(cells, cells)].sum()) - float(alike[cells].sum())) / (count * (count - 1))
+    return _Comparison(structured, alike.reshape(GRID), float(alike[cells].mean()) - chance)
+
+
+class ViewWatch:
+    """Watches the view of one camera. Used by one thread; any may read `fault`.
+
+    Attributes:
+        fault: The reported fault; None while the view is well.
+    """
+
+    def __init__(self) -> None:
+        self.fault: ViewFault | None = None
+        self._mean: Floats | None = None  # of the last frames
+        self._previous: Floats | None = None
+        self._noise: deque[float] = deque(maxlen=NOISE_LOOKS)  # variance of the noise of the last frames
+        self._frames = 0  # in the mean
+        self._size: tuple[int, int] | None = None
+        self._last = -math.inf
+        self._history: _History | None = None
+        self._changing: tuple[float, int] | None = None  # since when the view differs from `fault`, and in how many looks
+        self._fault_since = 0.0
+
+    def update(self, image: NDArray[np.uint8], now: float) -> ViewChange | None:
+        """Looks at a frame, uint8 [H, W, 3], if the last look was long enough ago; returns a change that is now certain.
+
+        Args:
+            image: The frame.
+            now: Its time, seconds, steady.
+        """
+        elapsed = now - self._last
+        if 0 <= elapsed < CHECK_S:
+            return None
+        self._last = now
+        size = (image.shape[0], image.shape[1])
+        if self._size is not None and abs(size[1] / size[0] * self._size[0] / self._size[1] - 1) > 0.02:
+            self._history = self._mean = None  # another shape shows another part of the scene
+        self._size = size
+        look, newest = self._average(reduce(image), elapsed)
+        seconds = min(max(elapsed, 0.0), MAX_GAP_S) if math.isfinite(elapsed) else 0.0
+        comparison = None if self._history is None else _compare(look, self._history.look)
+        found = self._judge(look, newest, comparison)
+        if self.fault is None:
+            self._learn(look, newest, seconds, found is None)
+        return self._confirm(found, now)
+
+    def _average(self, grey: Floats, elapsed: float) -> tuple[Look, Look]:
+        """Adds a frame to the mean; returns the looks of the mean and of the frame."""
+        if self._mean is None or not 0 <= elapsed <= MAX_GAP_S:
+            self._mean, self._previous, self._frames = grey, None, 0
+            self._noise.clear()
+        self._frames += 1
+        weight = max(1 / self._frames, 1 - math.exp(-elapsed / FADE_S)) if math.isfinite(elapsed) else 1.0
+        if self._previous is not None:
+            # the first median leaves out what moves in the frame, the second one a change of the whole frame
+            deviation = float(np.median(np.abs(grey[::3, ::3] - self._previous[::3, ::3]))) / 0.6745
+            self._noise.append(deviation * deviation / 2)
+        self._previous = grey
+        self._mean = self._mean + np.float32(weight) * (grey - self._mean)
+        noise = statistics.median(self._noise) if self._noise else 0.0
+        return look_at(self._mean, noise * max(1 / self._frames, weight / (2 - weight))), look_at(grey)
+
+    def _judge(self, look: Look, newest: Look, comparison: _Comparison | None) -> ViewFault | None:
+        bright = float((newest.level >= BRIGHT).mean())
+        if float((newest.contrast >= BLANK).mean()) < MIN_SHOWN:
+            return "overexposed" if bright >= MAX_BRIGHT else "covered"
+        if comparison is None or self._history is None or self._history.seen < LEARN_LOOKS or self._history.seconds < LEARN_S:
+            return None
+        usual, structured = self._history.look, comparison.structured
+        if np.count_nonzero(structured) < MIN_CELLS:
+            return None
+        lost = newest.contrast < LOST_CONTRAST * usual.contrast
+        lost &= (newest.level > KEPT_LEVEL * usual.level) | (newest.contrast < BLANK)
+        if float(lost[structured].mean()) >= MAX_LOST:
+            return "overexposed" if bright >= MAX_BRIGHT else "covered"
+        if self._history.steadiness < MIN_STEADINESS:
+            return None
+        if comparison.aligned < MIN_ALIGNED:
+            return "turned"
+        both = structured & (look.contrast >= STRUCTURED / 2) & (comparison.alike >= ALIKE)
+        if np.count_nonzero(both) >= MIN_CELLS:
+            sharpness = float(np.median(look.sharpness[both] / np.maximum(usual.sharpness[both], 1e-6)))
+            if sharpness < MIN_SHARPNESS:
+                return "out_of_focus"
+        return None
+
+    def _learn(self, look: Look, newest: Look, seconds: float, is_well: bool) -> None:
+        if self._history is None:
+            if not is_well:
+                return
+            self._history = _History(look)
+        aligned = _compare(newest, self._history.look).aligned
+        self._history.note(aligned, seconds)
+        if is_well and aligned >= MIN_LEARNT:
+            self._history.learn(look, seconds)
+
+    def _confirm(self, found: ViewFault | None, now: float) -> ViewChange | None:
+        if found == self.fault:
+            self._changing = None
+            if self.fault == "turned" and now - self._fault_since >= ACCEPT_S:
+                self._history = None
+                return self._report(None, now, "the changed view has lasted for a day and is taken as the new one")
+            return None
+        since, looks = self._changing or (now, 0)
+        self._changing = since, looks + 1
+        seconds, needed = (CLEAR_S, CLEAR_LOOKS) if found is None else (CONFIRM_S, CONFIRM_LOOKS)
+        if now - since < seconds or looks + 1 < needed:
+            return None
+        if found is None:
+            return self._report(None, now, f"the view is no longer {LABELS[self.fault] if self.fault else 'faulty'}")
+        return self._report(found, now, f"the view is {LABELS[found]}")
+
+    def _report(self, fault: ViewFault | None, now: float, detail: str) -> ViewChange:
+        self.fault, self._changing, self._fault_since = fault, None, now
+        return ViewChange(fault=fault, detail=detail)

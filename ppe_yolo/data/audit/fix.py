@@ -1,0 +1,165 @@
+"""`ppe-yolo audit --fix`: a corrected copy of a data set."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import write_json
+from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.audit.corrections import Change, Evidence, correct
+from ppe_yolo.data.audit.habits import check_habits
+from ppe_yolo.data.audit.images import CheckedImage
+from ppe_yolo.data.audit.splits import DISJOINT
+from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.dataset import check_entries
+from ppe_yolo.data.images import local_path, shown
+from ppe_yolo.data.prepare import copy_image, file_names
+from ppe_yolo.data.sources.open_source import open_source
+from ppe_yolo.data.writers import IMAGE_FOLDER, WRITERS, Format, NamedImage
+
+CHANGES_FILE = "changes.json"
+_FORMATS: Mapping[str, Format] = {"YOLO": "yolo", "COCO": "coco"}  # all others become Pascal VOC, which holds every split
+Splits = dict[str, list[str]]  # split -> keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixResult:
+    """The result of `fix`.
+
+    Attributes:
+        changes: All changes, in the order of the data set.
+        images: Split -> number of its images in the copy.
+        left_out: Number of images that are left out, since only a person can correct them.
+    """
+
+    changes: list[Change]
+    images: dict[str, int]
+    left_out: int
+
+
+def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress: bool = True) -> FixResult:
+    """Writes a corrected copy of a data set to a new folder. The data set itself is never changed.
+
+    It corrects what is certain: swapped corners, boxes beyond the image, duplicated boxes, images in two splits, and faults of
+    tools that the boxes prove. Images with other errors are left out and listed. YOLO stays YOLO and COCO stays COCO; the other
+    formats become Pascal VOC. Class names stay as they are; shapes become boxes.
+
+    Raises:
+        UserError: The folder exists or lies in the data set, or no image can be used.
+    """
+    if out.exists() or out.is_symlink():
+        raise UserError(setting="out", file=out, expected="a new folder", got="one that exists")
+    folder = root if root.is_dir() else root.parent
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UserError(setting="out", file=out, expected="a folder outside of the data set", got=f"one inside {folder}")
+    source = open_source(root)
+    names = load_class_map(class_map)
+    keys = list(dict.fromkeys(key for part in source.splits.values() for key in part))
+    checked, _ = check_entries(str(root), source, keys, names, progress)
+    evidence = Evidence.collect(checked)
+    corrected, changes, left_out = {}, [], 0
+    blocked = _blocked_by_habits(str(root), checked, source.class_names)
+    for item in checked:
+        image, found = correct(item, evidence, names)
+        if item.key in blocked:
+            image, found = None, []
+        if image is not None:
+            corrected[item.key] = image
+        left_out += image is None
+        changes += found
+    changes += {change.message: change for change in blocked.values()}.values()
+    hashes = {c.key: c.content_hash for c in checked}
+    splits, moved = _without_duplicates(str(root), source.splits, corrected, hashes)
+    used = {key: corrected[key] for part in splits.values() for key in part}
+    if not used:
+        raise UserError(
+            "no image can be corrected",
+            file=root,
+            hint=f"see `ppe-yolo audit {root}`, for the class names as well (--class-map)",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        sizes = {c.key: c.size for c in checked}
+        _write(temporary, root, _FORMATS.get(source.format, "voc"), splits, used, sizes, source.class_names)
+        rows = [asdict(change) for change in (*changes, *moved)]
+        write_json(temporary / CHANGES_FILE, {"source": str(root), "changes": rows})
+        temporary.chmod(0o755)
+        temporary.rename(out)
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror or error})", file=out) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return FixResult(changes=[*changes, *moved], images={split: len(keys) for split, keys in splits.items()}, left_out=left_out)
+
+
+def _blocked_by_habits(root: str, checked: list[CheckedImage], class_names: list[str]) -> dict[str, Change]:
+    """Images that a fault of the whole data set spoils: key -> why."""
+    usable = [c.key for c in checked if c.image is not None]
+    copies = [CheckedImage(**{**vars(c), "problems": list(c.problems)}) for c in checked]
+    spoiled = [p for p in check_habits(root, copies, class_names) if p.code in ("ymax-is-xmin", "other-size", "class-number")]
+    errors = [p for p in spoiled if p.severity == "error"]
+    if not errors:
+        return {}
+    reason = Change(code=errors[0].code, file=root, message=errors[0].message, left_out=True)
+    lost = {c.key for c in copies if c.image is None}
+    if errors[0].code == "ymax-is-xmin":
+        usable += [c.key for c in checked if c.raw is not None and c.raw.objects]
+    return {key: reason for key in usable if key in lost}
+
+
+def _without_duplicates(
+    root: str, listed: Splits, corrected: Mapping[str, AnnotatedImage], hashes: Mapping[str, str]
+) -> tuple[Splits, list[Change]]:
+    """The splits with each image once, and in one of two splits that must not share it."""
+    changes = []
+    splits: Splits = {}
+    for split, keys in listed.items():
+        splits[split] = [key for key in dict.fromkeys(keys) if key in corrected]
+        for key in sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else ():
+            changes.append(Change(code="listed-twice", file=root, item=key, message=f"listed once in {split}"))
+    for kept, dropped in DISJOINT:
+        first = {hashes[key]: key for key in splits.get(kept, ())}
+        for key in [key for key in splits.get(dropped, ()) if hashes[key] in first]:
+            splits[dropped].remove(key)
+            other = shown(corrected[first[hashes[key]]].image)
+            message = f"removed from {dropped}: identical to {other} in {kept}"
+            changes.append(Change(code="same-image-across-splits", file=shown(corrected[key].image), item=key, message=message))
+    annotated: dict[str, AnnotatedImage] = {}
+    for split, keys in splits.items():
+        present: set[str] = set()
+        for key in list(keys):
+            image = corrected[key]
+            other_image = annotated.setdefault(image.image, image)
+            if other_image.objects != image.objects or image.image in present:
+                keys.remove(key)
+                message = f"removed from {split}: the same image is there already"
+                if other_image.objects != image.objects:
+                    message += ", with other boxes; see which ones are right"
+                changes.append(Change(code="same-image", file=shown(image.image), item=key, message=message))
+            present.add(image.image)
+    return {split: keys for split, keys in splits.items() if keys}, changes
+
+
+def _write(
+    out: Path,
+    root: Path,
+    format: Format,
+    splits: Splits,
+    images: Mapping[str, AnnotatedImage],
+    sizes: Mapping[str, tuple[int, int]],
+    class_names: Iterable[str],
+) -> None:
+    files = file_names(images.values(), root)
+    for image, name in files.items():
+        copy_image(local_path(image), out / IMAGE_FOLDER[format] / name)
+    found = {o.class_name for image in images.values() for o in image.objects}
+    named = {
+        split.replace("_", "-"): [NamedImage(images[key], files[images[key].image], sizes[key]) for key in keys]
+        for split, keys in splits.items()
+    }
+    declared = list(class_names)
+    WRITERS[format](out, named, [*declared, *sorted(found - set(declared))])

@@ -1,0 +1,166 @@
+"""Inputs that users really have, in every format: read, or refused with the right advice."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.sources.open_source import open_source
+
+MakeVoc = Callable[..., Path]
+HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(1000)
+
+
+def opened(root: Path) -> AnnotatedDataset:
+    return AnnotatedDataset.open(root, on_error="skip", progress=False)
+
+
+@pytest.fixture
+def make_yolo(make_voc: MakeVoc, tmp_path: Path) -> Callable[[], Path]:
+    """48x64 images a and b with one helmet each, labels and classes.txt."""
+
+    def make() -> Path:
+        root = make_voc(tmp_path / "yolo", ["a", "b"])
+        (root / "JPEGImages").rename(root / "images")
+        (root / "labels").mkdir()
+        for stem in "ab":
+            (root / "labels" / f"{stem}.txt").write_text("0 .5 .5 .25 .25\n")
+        (root / "classes.txt").write_text("helmet\nnone\n")
+        for folder in ("Annotations", "ImageSets"):
+            shutil.rmtree(root / folder)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def make_coco(make_voc: MakeVoc, tmp_path: Path) -> Callable[..., Path]:
+    def make(images: list[dict[str, Any]], annotations: list[dict[str, Any]], category: object = 1) -> Path:
+        root = make_voc(tmp_path / "coco", ["a", "b"])
+        categories = [{"id": category, "name": "helmet"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / "train.json").write_text(json.dumps(content))
+        return root / "train.json"
+
+    return make
+
+
+def boxes_of(root: Path) -> dict[str, list[tuple[float, ...]]]:
+    source = open_source(root)
+    images = [source.read(key).image for keys in source.splits.values() for key in keys]
+    return {Path(image.image).stem: [o.box_xyxy for o in image.objects] for image in images}
+
+
+@pytest.mark.parametrize("name", ["data.zip", "data.tar.gz"])
+def test_open_source_asks_to_unpack_an_archive(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.xml", "<annotation/>")
+    with pytest.raises(UserError, match="expected a folder, got an archive: unpack it"):
+        open_source(path)
+    with pytest.raises(UserError, match=f"unpack {name}"):
+        open_source(path.parent)
+
+
+def test_open_source_enters_folders_that_hold_nothing_else(make_voc: MakeVoc, tmp_path: Path) -> None:
+    make_voc(tmp_path / "outer" / "VOCdevkit" / "VOC2028", ["a", "b"])
+    (tmp_path / "outer" / "__MACOSX").mkdir()
+    assert open_source(tmp_path / "outer").splits == {"all": ["a", "b"]}
+    (tmp_path / "outer" / "VOCdevkit" / "other").mkdir()
+    with pytest.raises(UserError, match="a folder with none of these"):
+        open_source(tmp_path / "outer")
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".jpg"])
+def test_audit_names_heic(make_voc: MakeVoc, tmp_path: Path, suffix: str) -> None:
+    root = make_voc(tmp_path, ["a", "b"])
+    (root / "JPEGImages" / "a.jpg").unlink()
+    (root / "JPEGImages" / f"a{suffix}").write_bytes(HEIC)
+    (problem,) = opened(root).errors
+    assert "expected an image as JPEG, PNG, BMP, WebP or TIFF, got " in problem.message
+    assert problem.message.endswith("convert it to JPEG")
+
+
+def test_yolo_warns_of_heic_and_of_labels_without_an_image(make_yolo: Callable[[], Path]) -> None:
+    root = make_yolo()
+    (root / "images" / "c.HEIC").write_bytes(HEIC)
+    (root / "labels" / "gone.txt").write_text("0 .5 .5 .2 .2\n")
+    (root / "labels" / "classes.txt").write_text("helmet\nnone\n")
+    problems = {p.code: p for p in open_source(root).problems}
+    assert set(problems) == {"unsupported-image", "label-without-image"}
+    assert problems["unsupported-image"].message == (
+        "1 images are not used, such as c.HEIC: HEIC is not supported; convert them to JPEG"
+    )
+    assert problems["label-without-image"].files == (str(root / "labels" / "gone.txt"),)
+
+
+def test_yolo_reads_windows_files(make_yolo: Callable[[], Path]) -> None:
+    root = make_yolo()
+    (root / "classes.txt").unlink()
+    (root / "labels" / "a.txt").write_bytes(b"\xef\xbb\xbf0 .5 .5 .25 .25\r\n\r\n")
+    (root / "train.txt").write_bytes(b"\xef\xbb\xbfD:\\me\\images\\a.jpg\r\n")
+    (root / "val.txt").write_bytes(b"yolo\\images\\b.jpg\r\n")
+    (root / "data.yaml").write_bytes(b"train: train.txt\r\nval: val.txt\r\ntest:\r\nnames: [helmet, none]\r\n")
+    assert open_source(root).splits == {"train": ["images/a.jpg"], "val": ["images/b.jpg"]}
+    assert boxes_of(root) == {"a": [(24, 18, 40, 30)], "b": [(24, 18, 40, 30)]}
+
+
+def test_yolo_follows_links_of_the_user(make_yolo: Callable[[], Path], tmp_path: Path) -> None:
+    root = make_yolo()
+    (root / "images").rename(tmp_path / "store")
+    (root / "images").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "a.jpg").rename(tmp_path / "elsewhere.jpg")
+    (tmp_path / "store" / "a.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    assert boxes_of(root) == {"a": [(24, 18, 40, 30)], "b": [(24, 18, 40, 30)]}
+
+
+def test_voc_reads_utf_16_and_names_that_look_quoted(make_voc: MakeVoc, tmp_path: Path) -> None:
+    root = make_voc(tmp_path, ["a%20b", "c d"], {"train": ["a%20b"], "val": ["c d"]})
+    xml = root / "Annotations" / "a%20b.xml"
+    text = xml.read_text().partition("?>")[2] or xml.read_text()
+    xml.write_text('<?xml version="1.0" encoding="utf-16"?>\n' + text, encoding="utf-16")
+    (root / "ImageSets" / "Main" / "val.txt").write_bytes(b"\xef\xbb\xbfE:\\JPEGImages\\c d.jpg\r\n")
+    dataset = opened(root)
+    assert {split: [i.image_id for i in part] for split, part in dataset.splits.items()} == {"train": ["a%20b"], "val": ["c d"]}
+    assert not dataset.errors
+
+
+def test_voc_takes_splits_from_the_lists_of_classes_if_there_are_no_others(make_voc: MakeVoc, tmp_path: Path) -> None:
+    root = make_voc(tmp_path, ["a", "b"], {"helmet_train": ["a.jpg 1"], "none_train": ["a.jpg -1"], "none_val": ["b.jpg 1"]})
+    assert open_source(root).splits == {"train": ["a"], "val": ["b"]}
+
+
+def test_coco_reads_ids_as_text_in_any_mix(make_coco: Callable[..., Path]) -> None:
+    images = [{"id": "0001", "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    annotations = [
+        {"image_id": "0001", "category_id": "1", "bbox": [4, 5, 6, 7]},
+        {"image_id": "2", "category_id": 1, "bbox": [1, 2, 3, 4]},
+    ]
+    assert boxes_of(make_coco(images, annotations)) == {"a": [(4, 5, 10, 12)], "b": [(1, 2, 4, 6)]}
+
+
+def test_coco_scales_fractions_of_the_image(make_coco: Callable[..., Path]) -> None:
+    images = [
+        {"id": 1, "file_name": "AmlDatastore://x/a.jpg", "width": 64.0, "height": 48.0},
+        {"id": 2, "file_name": "b.jpg"},  # its size is read from the image
+    ]
+    annotations = [{"image_id": i, "category_id": 1, "bbox": [0.25, 0.5, 0.5, 0.25]} for i in (1, 2)]
+    assert boxes_of(make_coco(images, annotations)) == {"a": [(16, 24, 48, 36)], "b": [(16, 24, 48, 36)]}
+
+
+def test_coco_warns_once_of_annotations_without_image_and_images_listed_twice(make_coco: Callable[..., Path]) -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "a.jpg"}]
+    annotations = [{"image_id": i, "category_id": 1, "bbox": [4, 5, 6, 7]} for i in (1, 8, 9)]
+    source = open_source(make_coco(images, annotations))
+    assert source.splits == {"train": ["train:1"]}
+    assert [(p.code, p.message.partition(":")[0]) for p in source.problems] == [
+        ("listed-twice", "image 1 is there twice"),
+        ("annotation-without-image", "2 annotations belong to no image of the file, such as image 8"),
+    ]
