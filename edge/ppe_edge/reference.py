@@ -74,8 +74,9 @@ def _reference(field: _Schema) -> str | None:
 def _setting_tables() -> Iterator[str]:
     """Yields a table per model. Settings that occur in several places share the table of the shortest name."""
     definitions = EdgeSettings.model_json_schema()["$defs"]
+    settings = list(_settings())
     places: dict[str, list[str]] = {"": [""]}  # model -> prefixes of its settings
-    for name, field, model in _settings():
+    for name, field, model in settings:
         if model:
             places.setdefault(model, []).append(f"{name}.NAME" if "additionalProperties" in field else name)
     for model, prefixes in places.items():
@@ -85,7 +86,7 @@ def _setting_tables() -> Iterator[str]:
         if others:
             yield f"The same settings exist in {', '.join(f'`{place}`' for place in others)}.\n"
         yield "| setting | values | default | meaning | live |\n|---|---|---|---|---|"
-        for name, field, inner in _settings():
+        for name, field, inner in settings:
             if name.rpartition(".")[0] == prefix:
                 live = "yes" if name.partition(".")[0] in LIVE_FIELDS else "no"
                 meaning = _cell(field.get("description") or definitions[inner]["description"])
@@ -147,7 +148,7 @@ def _messages() -> str:
 
 def _metrics() -> str:
     example = CameraFigures(
-        state="live", frames=0, dropped=0, reconnects=0, errors=0, age=0.0, rate=0.0, required_rate=0.0, is_slow=False
+        state="live", frames=0, dropped=0, reconnects=0, errors=0, age=0.0, rate=0.0, required_rate=0.0, score_drift=0.0
     )
     telemetry = Telemetry(Collected(lambda: {"": example}, lambda: {"": 0}, lambda: True, lambda: {"": 0}))
     telemetry.set_model("", "")
