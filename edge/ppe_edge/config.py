@@ -22,25 +22,27 @@ from pydantic_settings import (
 )
 
 from ppe_edge.cameras.sources import SourceConfig
+from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
 from ppe_edge.pictures.sampler import SamplerConfig
 from ppe_edge.pictures.snapshot import SnapshotConfig
+from ppe_edge.rules.config import DEFAULT_RULE, Polygon, RuleConfig, check_polygons
 from ppe_edge.rules.tracker import TrackerConfig
-from ppe_edge.rules.violations import RuleConfig
+from ppe_edge.site import SiteConfig
 from ppe_edge.web.config import WebConfig
 
 MAX_BYTES = 1024**2  # of edge.yaml
 # `reload` and the twin apply these while the box runs. The others need a restart: they name files, ports and secrets of this
 # machine, or concern threads that are created once.
-LIVE_FIELDS = frozenset({"cameras", "rule", "tracker", "snapshot", "sampler", "batch", "model"})
+LIVE_FIELDS = frozenset({"cameras", "site", "rule", "rules", "tracker", "snapshot", "sampler", "batch", "model"})
 # errors that show the wrong value, because it cannot be a password: expected a number, a boolean or one of a few words
 _SHOWN = {"int_parsing", "float_parsing", "bool_parsing", "literal_error", "enum", "int_from_float"}
 
 
-def _camera_name(name: str) -> str:
+def _name(name: str) -> str:
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,31}", name):
         raise ValueError(
             "expected a name of lower-case letters a-z, digits, - and _ that starts with a letter or a digit and has at most "
@@ -49,12 +51,20 @@ def _camera_name(name: str) -> str:
     if "__" in name or name.endswith("_"):
         raise ValueError(
             "expected a name without __ and without _ at its end: environment variables such as "
-            "PPE_EDGE__CAMERAS__GATE__SOURCE could not address the camera"
+            "PPE_EDGE__CAMERAS__GATE__SOURCE could not address it"
         )
     return name
 
 
-CameraName = Annotated[str, AfterValidator(_camera_name)]
+Name = Annotated[str, AfterValidator(_name)]  # of a camera or a rule
+
+
+def _zones(zones: dict[str, Polygon]) -> dict[str, Polygon]:
+    check_polygons(zones)
+    return zones
+
+
+Rules = Annotated[dict[Name, RuleConfig], Field(max_length=32)]
 
 
 class CameraConfig(SourceConfig):
@@ -66,7 +76,16 @@ class CameraConfig(SourceConfig):
         description="Whether a view that is covered, dark, overexposed, out of focus or turned away is reported. Turn it off "
         "for cameras that patrol, and off and on again after a camera was moved on purpose.",
     )
-    rule: RuleConfig | None = Field(None, description="Rule of this camera; settings that it omits come from the general rule.")
+    zones: Annotated[dict[str, Polygon], AfterValidator(_zones)] = Field(
+        default_factory=dict,
+        description="Zones that rules can name: name -> corners (x, y) as fractions of width and height.",
+    )
+    rule: RuleConfig | None = Field(
+        None, description="Settings of all rules of this camera; those that it omits come from the general ones."
+    )
+    rules: Rules = Field(
+        default_factory=dict, description="Rules of this camera, and settings of general rules that differ here, by name."
+    )
 
 
 class ModelConfig(BaseModel):
@@ -108,12 +127,18 @@ class EdgeSettings(BaseSettings):
 
     model: ModelConfig
     state_dir: Path = Field(description="Folder for data that must survive a restart: the outbox, downloaded models, samples.")
-    cameras: dict[CameraName, CameraConfig] = Field(min_length=1, max_length=64, description="The cameras, by name.")
+    cameras: dict[Name, CameraConfig] = Field(min_length=1, max_length=64, description="The cameras, by name.")
     batch: int = Field(8, ge=1, le=64, description="Maximum number of frames, from different cameras, per run of the model.")
     tracker: TrackerConfig = Field(default_factory=TrackerConfig, description="How heads are tracked.")
-    rule: RuleConfig = Field(default_factory=RuleConfig, description="What counts as a violation, for every camera.")
+    rule: RuleConfig = Field(
+        default_factory=RuleConfig,
+        description="What counts as a violation, for every camera. With `rules`, the settings that they omit.",
+    )
+    rules: Rules = Field(default_factory=dict, description="Several rules for every camera, by name.")
+    site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
+    compliance: ComplianceConfig = Field(default_factory=ComplianceConfig, description="Compliance over time.")
     outbox: OutboxConfig = Field(default_factory=OutboxConfig, description="Storage of messages until they are delivered.")
     sinks: SinksConfig = Field(default_factory=SinksConfig, description="Destinations of alerts.")
     twin: TwinConfig = Field(default_factory=TwinConfig, description="Remote control through IoT Hub.")
@@ -127,7 +152,13 @@ class EdgeSettings(BaseSettings):
         if not self.live_cameras:
             raise ValueError("cameras: every camera has enabled: false, so there is nothing to monitor")
         for name in self.live_cameras:
-            self.rule_of(name)
+            if not (rules := self.rules_of(name)):
+                raise ValueError(f"cameras.{name}.rules: every rule has enabled: false: disable the camera instead")
+            scheduled = next((self.key_of(name, rule) for rule, config in rules.items() if config.has_schedule), None)
+            if scheduled is not None and self.site.time_zone is None:
+                raise ValueError(f"site.time_zone: is missing, the schedule of {scheduled} needs one, such as Europe/Berlin")
+        if self.compliance.report == "shift" and not self.site.shifts:
+            raise ValueError("site.shifts: is missing, compliance.report: shift needs shifts, such as early: 06:00-14:00")
         if self.sampler.upload and self.sinks.iothub is None:
             raise ValueError("sampler.upload: expected also sinks.iothub, which connects the box to IoT Hub")
         return self
@@ -137,12 +168,37 @@ class EdgeSettings(BaseSettings):
         """The enabled cameras."""
         return {name: camera for name, camera in self.cameras.items() if camera.enabled}
 
-    def rule_of(self, camera: str) -> RuleConfig:
-        """Returns the rule of a camera: its own settings over the general ones."""
-        own = self.cameras[camera].rule
-        if own is None:
-            return self.rule
-        return RuleConfig.model_validate({**self.rule.model_dump(), **{k: getattr(own, k) for k in own.model_fields_set}})
+    def rules_of(self, camera: str) -> dict[str, RuleConfig]:
+        """Returns the enabled rules of a camera by name, with the outlines of their zones.
+
+        A setting comes from the first of these that has it: the camera's rule of this name, the camera's `rule`, the general
+        rule of this name, the general `rule`. Without `rules`, there is one rule, `DEFAULT_RULE`.
+
+        Raises:
+            ValueError: The settings of a rule contradict each other, or it names a zone that the camera does not have.
+        """
+        config, rules = self.cameras[camera], {}
+        for name in dict.fromkeys((*self.rules, *config.rules)) or (DEFAULT_RULE,):
+            layers = (self.rules.get(name), config.rule, config.rules.get(name))
+            try:
+                rule = self.rule
+                for layer in layers:
+                    rule = rule if layer is None else layer.over(rule)
+                rules[name] = rule.with_zones_of(config.zones)
+            except ValidationError as error:
+                raise ValueError(f"{self.key_of(camera, name)}: {first_error(error)[1]}") from None
+            except ValueError as error:
+                raise ValueError(f"{self.key_of(camera, name)}.{error}") from None
+        return {name: rule for name, rule in rules.items() if rule.enabled}
+
+    def key_of(self, camera: str, rule: str) -> str:
+        """Returns where a rule of a camera is set, such as `rules.no_vest`."""
+        config = self.cameras[camera]
+        if rule in config.rules:
+            return f"cameras.{camera}.rules.{rule}"
+        if rule in self.rules:
+            return f"rules.{rule}"
+        return "rule" if config.rule is None else f"cameras.{camera}.rule"
 
     def with_live_fields_of(self, other: "EdgeSettings") -> "EdgeSettings":
         """Returns these settings with the `LIVE_FIELDS` of others."""

@@ -11,7 +11,7 @@ from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
 from ppe_edge.pipeline import Model
-from ppe_edge.rules.violations import ViolationMonitor
+from ppe_edge.rules.camera_rules import CameraRules
 from ppe_yolo.core.contract import ModelContract
 
 
@@ -60,7 +60,9 @@ class Deployment:
     def looks_alike(self, other: "Deployment", camera: str) -> bool:
         """Whether a camera's pipeline is the same in both deployments."""
         mine, theirs = (
-            (d.settings.rule_of(camera), d.settings.tracker, d.settings.snapshot) if camera in d.settings.cameras else None
+            (d.settings.rules_of(camera), d.settings.site.zone, d.settings.tracker, d.settings.snapshot)
+            if camera in d.settings.cameras
+            else None
             for d in (self, other)
         )
         return self.detector is other.detector and mine == theirs
@@ -70,7 +72,7 @@ class Deployment:
         mine, theirs = (d.settings.live_cameras.get(camera) for d in (self, other))
         if mine is None or theirs is None:
             return False
-        same: dict[str, Any] = {"rule": None, "view_health": True}
+        same: dict[str, Any] = {"rule": None, "rules": {}, "zones": {}, "view_health": True}
         return mine.model_copy(update=same) == theirs.model_copy(update=same)
 
     def shows_alike(self, other: "Deployment", camera: str) -> bool:
@@ -81,6 +83,17 @@ class Deployment:
         return (mine.source, mine.pixel_aspect) == (theirs.source, theirs.pixel_aspect)
 
 
+def camera_rules(settings: EdgeSettings, contract: ModelContract, camera: str) -> CameraRules:
+    """Returns the rules of a camera for a model.
+
+    Raises:
+        EdgeError: A rule contradicts the model.
+    """
+    rules = settings.rules_of(camera)
+    keys = {name: settings.key_of(camera, name) for name in rules}
+    return CameraRules(rules, contract, settings.tracker, settings.site.zone, keys)
+
+
 def require_valid(settings: EdgeSettings, contract: ModelContract) -> None:
     """Checks that settings fit a model and this machine.
 
@@ -88,7 +101,7 @@ def require_valid(settings: EdgeSettings, contract: ModelContract) -> None:
         EdgeError: A rule contradicts the model, or the file or folder of a camera does not exist.
     """
     for name, camera in settings.live_cameras.items():
-        ViolationMonitor(settings.rule_of(name), contract)
+        camera_rules(settings, contract, name)
         # a stream may come back later; a missing file is a configuration error
         if camera.ends and not Path(camera.address).exists():
             raise EdgeError(

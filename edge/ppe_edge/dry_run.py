@@ -13,13 +13,14 @@ from ppe_edge.cameras.sources import FOLDER_FPS, Kind, SourceConfig
 from ppe_edge.capacity import CameraLoad, Capacity, describe, measure_detection
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.sinks.jsonl import require_writable
-from ppe_edge.deployment import require_valid
+from ppe_edge.deployment import camera_rules, require_valid
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.cpu import available_cores
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
-from ppe_edge.rules.violations import RuleConfig, ViolationMonitor
+from ppe_edge.rules.config import RuleConfig
 from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide
+from ppe_edge.rules.words import describe as describe_rule
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
 
@@ -57,6 +58,10 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
         else:
             result = f"FAILED, no frame within {TIMEOUT:.0f} s ({events.get(name, 'no answer')})"
         print(f"camera         {name}: {result}")
+        for rule_name, rule in settings.rules_of(name).items() if camera.enabled else ():
+            words = describe_rule(rule, contract, settings.site.time_zone)
+            delay = f"{describe_delay(camera, rule)}{_walk(camera, rule)}"
+            print(f"rule           {name}/{rule_name}: {words}, reported after {delay}")
     if first:
         print(f"capacity       {_capacity(settings, detector, started)}")
     missing = settings.live_cameras.keys() - first.keys()
@@ -81,15 +86,18 @@ def _describe(frame: Frame, detector: EdgeDetector, settings: EdgeSettings, came
     contract = detector.contract
     height, width = frame.image.shape[:2]
     detections = detector.detect([frame.image])[0]
-    thresholds = np.array(ViolationMonitor(settings.rule_of(camera), contract).thresholds)
+    thresholds = np.array(camera_rules(settings, contract, camera).thresholds)
     labels = detections.labels[detections.scores >= thresholds[detections.labels]]
     counts = zip(np.bincount(labels, minlength=len(thresholds)), contract.class_names, strict=True)
     heads = ", ".join(f"{count} {contract.display_name(name)}" for count, name in counts)
-    delay = describe_delay(settings.cameras[camera], settings.rule_of(camera))
-    fps = _usual_rate(settings.cameras[camera])
-    seen_s = 0.0 if fps is None else (frames_to_decide(settings.rule_of(camera), fps) - 1) / fps
-    walk = f": people who are in view for less than {seen_s:.3g} s are not reported" if seen_s > SLOW_S else ""
-    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds; a violation is reported after {delay}{walk}"
+    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds"
+
+
+def _walk(camera: SourceConfig, rule: RuleConfig) -> str:
+    """Returns who is not reported because the rule decides slowly, to be appended to its description."""
+    fps = _usual_rate(camera)
+    seen_s = 0.0 if fps is None else (frames_to_decide(rule, fps) - 1) / fps
+    return f": people who are in view for less than {seen_s:.3g} s are not reported" if seen_s > SLOW_S else ""
 
 
 def describe_delay(camera: SourceConfig, rule: RuleConfig) -> str:

@@ -1,18 +1,20 @@
 """The processing of one camera's frames after the model: tracks, violations, alerts."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol, TypedDict
 
 from ppe_edge.cameras.camera import Frame
 from ppe_edge.clock import STEP
 from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, utc
 from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, possible_heads
-from ppe_edge.rules.tracker import Tracker
-from ppe_edge.rules.violations import RuleConfig, ViolationEnded, ViolationMonitor, ViolationStarted
+from ppe_edge.rules.camera_rules import CameraRules
+from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY, Severity
+from ppe_edge.rules.tally import CountedTrack
+from ppe_edge.rules.violations import ViolationEnded, ViolationStarted
 from ppe_edge.telemetry import Telemetry
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
@@ -24,6 +26,15 @@ class Model:
 
     contract: ModelContract
     reference: ModelReference
+
+
+Count = Callable[[str, Sequence[CountedTrack], float], None]
+
+
+class _Version2(TypedDict, total=False):
+    schema_version: Literal[2]
+    rule: str
+    severity: Severity
 
 
 class SubmitAlert(Protocol):
@@ -38,41 +49,38 @@ class Pipeline:
 
     Args:
         camera: Name of the camera.
-        tracker: Tracks the heads of this camera.
-        rule: What counts as a violation.
+        rules: Tracks the heads of this camera, and decides what is a violation.
         snapshot: How snapshots are rendered.
         model: The model that produces the detections.
         submit: Takes alerts and the messages that close them, in order.
         telemetry: Counts frames, and times the stages.
+        count: Takes the camera, the tracks that have ended, and the correction of their times.
 
     Attributes:
         view: The latest frame with its tracks; None before the first.
         open: Violation id -> id of its alert, for violations that have not ended.
-
-    Raises:
-        EdgeError: The rule contradicts the model contract.
     """
 
     def __init__(
         self,
         *,
         camera: str,
-        tracker: Tracker,
-        rule: RuleConfig,
+        rules: CameraRules,
         snapshot: SnapshotConfig,
         model: Model,
         submit: SubmitAlert,
         telemetry: Telemetry,
+        count: Count = lambda camera, counted, correction: None,
     ) -> None:
         self.camera = camera
         self.view: View | None = None
         self.open: dict[str, str] = {}
-        self.tracker = tracker
-        self._monitor = ViolationMonitor(rule, model.contract)
+        self._rules = rules
         self._snapshot = snapshot
         self._model = model
         self._submit = submit
         self._telemetry = telemetry
+        self._count = count
         self._clocks: dict[str, tuple[float, bool]] = {}  # violation -> correction and certainty of its alert's time
         self._alarmed: frozenset[int] = frozenset()  # rebuilt only when a violation starts or ends
         self._processed = telemetry.processed.labels(camera)  # looked up once, not for every frame
@@ -83,9 +91,9 @@ class Pipeline:
         The old pipeline can be closed afterwards.
         """
         self.view = before.view
-        self._monitor.take_over(before._monitor, same_tracks=self.tracker is before.tracker)
-        self._alarmed = self._monitor.alarmed_tracks()
-        for violation in self._monitor.open_violations():
+        self._rules.continue_from(before._rules)
+        self._alarmed = self._rules.alarmed_tracks()
+        for violation in self._rules.open_violations():
             if violation in before.open:
                 self.open[violation] = before.open.pop(violation)
                 self._clocks[violation] = before._clocks.pop(violation)
@@ -94,22 +102,23 @@ class Pipeline:
         """Updates the tracks with a frame's detections, and submits alerts for violations that start or end."""
         start = time.perf_counter()
         self._follow_resolution(frame)
-        tracks = self.tracker.update(detections, frame.time)
+        tracks = self._rules.track(detections, frame.time)
         tracked = time.perf_counter()
-        changes = self._monitor.update(tracks, frame.image.shape[:2], frame.time)
+        changes = self._rules.judge(detections, frame.image.shape[:2], frame.time, frame.wall_time)
         self._telemetry.observe("track", tracked - start)
         self._telemetry.observe("rules", time.perf_counter() - tracked)
         if changes:
-            self._alarmed = self._monitor.alarmed_tracks()
+            self._alarmed = self._rules.alarmed_tracks()
         self.view = View(
             frame=frame,
             tracks=tuple(tracks),
             contract=self._model.contract,
-            heads_xyxy=possible_heads(detections, self._monitor.thresholds),
-            thresholds=self._monitor.thresholds,
+            heads_xyxy=possible_heads(detections, self._rules.thresholds),
+            thresholds=self._rules.thresholds,
             alarmed=self._alarmed,
         )
         self._report(changes, self.view)
+        self._report_counted(frame.correction)
         self._processed.inc()
 
     def _follow_resolution(self, frame: Frame) -> None:
@@ -117,8 +126,7 @@ class Pipeline:
         if self.view is None or self.view.frame.image.shape == frame.image.shape:
             return
         before, after = self.view.frame.image.shape, frame.image.shape
-        self.tracker.rescale(after[1] / before[1], after[0] / before[0])
-        self._monitor.rescale(after[1] / before[1], after[0] / before[0])
+        self._rules.rescale(after[1] / before[1], after[0] / before[0])
 
     def annotated(self, view: View) -> Image:
         """Returns a copy of the frame with the detections drawn."""
@@ -127,11 +135,20 @@ class Pipeline:
     def close(self) -> None:
         """Closes all open alerts: the camera is no longer monitored."""
         if self.view is not None:
-            self._report(self._monitor.close(), self.view, "stopped")
+            self._report(self._rules.close(), self.view)
+            self._report_counted(self.view.frame.correction)
+
+    def counted_now(self) -> tuple[str, list[CountedTrack], float]:
+        """Returns the camera, the tracks that have not ended as they would count now, and the correction of their times."""
+        return self.camera, self._rules.counted_now(), 0.0 if self.view is None else self.view.frame.correction
+
+    def _report_counted(self, correction: float) -> None:
+        if counted := self._rules.take_counted():
+            self._count(self.camera, counted, correction)
 
     def open_violations(self) -> dict[str, float]:
         """Returns when each open violation was last seen, in UTC epoch seconds."""
-        return {v: last + self._correction_of(v)[0] for v, last in self._monitor.open_violations().items()}
+        return {v: last + self._correction_of(v)[0] for v, last in self._rules.open_violations().items()}
 
     def _correction_of(self, violation: str) -> tuple[float, bool]:
         """Returns the correction for the end of a violation, and whether its times are certain.
@@ -144,10 +161,10 @@ class Pipeline:
         certain = certain and now.is_time_certain and abs(now.correction - correction) < STEP
         return max(correction, now.correction), certain
 
-    def _report(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View, end: End = "seen") -> None:
+    def _report(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View) -> None:
         for change in changes:
             if isinstance(change, ViolationEnded):
-                self._close_alert(change, end)
+                self._close_alert(change, "stopped" if change.stopped else "seen")
             else:
                 self._raise_alert(change, view)
 
@@ -156,6 +173,7 @@ class Pipeline:
         class_name = contract.class_names[change.label]
         left, top, right, bottom = (float(v) for v in change.box_xyxy)
         alert = Alert(
+            **self._version_2(change.rule),
             camera=self.camera,
             time=utc(view.frame.wall_time),
             time_uncertain=not view.frame.is_time_certain,
@@ -176,6 +194,7 @@ class Pipeline:
         correction, certain = self._correction_of(change.violation)
         del self._clocks[change.violation]
         closed = AlertClosed(
+            **self._version_2(change.rule),
             camera=self.camera,
             time=utc(change.ended + correction),
             time_uncertain=not certain,
@@ -190,3 +209,10 @@ class Pipeline:
             model=self._model.reference,
         )
         self._submit(closed)
+
+    def _version_2(self, rule: str) -> "_Version2":
+        """Returns the fields that version 2 of the messages adds; none if they would say nothing that version 1 does not."""
+        severity = self._rules.severity_of(rule)
+        if (rule, severity) == (DEFAULT_RULE, DEFAULT_SEVERITY):
+            return {}
+        return {"schema_version": 2, "rule": rule, "severity": severity}

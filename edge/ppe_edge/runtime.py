@@ -14,7 +14,9 @@ from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.rate import RateMeter, RateWatch, required_rate
 from ppe_edge.cameras.sources import Kind
 from ppe_edge.cameras.view_health import ViewFault, ViewWatch
-from ppe_edge.clock import note_passed
+from ppe_edge.clock import is_set, note_passed
+from ppe_edge.compliance.archive import ComplianceArchive
+from ppe_edge.compliance.recorder import WRITE_INTERVAL, ComplianceRecorder
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
@@ -22,7 +24,7 @@ from ppe_edge.delivery.messages import CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
-from ppe_edge.deployment import Deployment
+from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
@@ -31,7 +33,6 @@ from ppe_edge.model.store import ModelStore
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
-from ppe_edge.rules.tracker import Tracker
 from ppe_edge.rules.votes import frames_to_decide
 from ppe_edge.telemetry import CameraFigures, Collected, Telemetry
 
@@ -80,7 +81,7 @@ class Runtime:
         self.deployment = Deployment(settings, detector)
         self.deployment.require_valid()
         self.hub = HubConnection() if settings.twin.enabled or settings.sinks.iothub is not None else None
-        sinks = build_sinks(settings.sinks, self.hub)
+        sinks = build_sinks(settings.sinks, self.hub, self._topology)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         note_passed(self.outbox.latest())
         self.telemetry = Telemetry(
@@ -102,6 +103,7 @@ class Runtime:
         self._beat = self.started_at  # when the processing loop made its last turn
         self._alerts = AlertWriter(self.outbox, self.telemetry)
         self._deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in sinks.items()]
+        self.compliance = ComplianceRecorder(settings.compliance, settings.state_dir, self._send_compliance_report)
         self._mailbox = FrameMailbox()
         self._record = None if record is None else make_folder(record)
         self._recorders: dict[str, Recorder] = {}
@@ -144,6 +146,7 @@ class Runtime:
     def start(self) -> None:
         """Starts the threads; returns at once."""
         self._alerts.start()
+        self.compliance.start()
         for delivery in self._deliveries:
             delivery.start()
         for name in self.pipelines:
@@ -292,17 +295,36 @@ class Runtime:
                 self.telemetry.observe("record", time.perf_counter() - start)
 
     def _make_pipeline(self, deployment: Deployment, name: str) -> Pipeline:
-        settings, before = deployment.settings, self.pipelines.get(name)
-        keeps_tracks = before is not None and settings.tracker == self.settings.tracker  # then heads keep their ids
+        settings = deployment.settings
         return Pipeline(
             camera=name,
-            tracker=before.tracker if before is not None and keeps_tracks else Tracker(settings.tracker),
-            rule=settings.rule_of(name),
+            rules=camera_rules(settings, deployment.model.contract, name),
             snapshot=settings.snapshot,
             model=deployment.model,
             submit=self._alerts.submit,
             telemetry=self.telemetry,
+            count=self.compliance.add,
         )
+
+    def _topology(self) -> dict[str, list[str]]:
+        """Returns the cameras and their rules."""
+        settings = self.settings
+        return {name: list(settings.rules_of(name)) for name in settings.live_cameras}
+
+    def compliance_archive(self) -> ComplianceArchive:
+        """Returns the figures of compliance in the periods of the running configuration."""
+        return ComplianceArchive(self.compliance.store, self.settings.site.zone, self.settings.site.shifts)
+
+    def _send_compliance_report(self) -> None:
+        """Sends the report of the latest period if that is due; runs in the recorder's thread."""
+        unit, now = self.settings.compliance.report, time.time()
+        if unit is None or not is_set(now):
+            return
+        archive = self.compliance_archive()
+        report = archive.due_report(unit, now)
+        if report is not None:
+            self.outbox.put(report)
+            archive.note_reported(report)
 
     def _make_sampler(self, deployment: Deployment) -> Sampler:
         settings = deployment.settings
@@ -313,7 +335,7 @@ class Runtime:
         self.telemetry.set_model(reference.name, reference.sha256)
 
     def _watch_rate(self, name: str) -> None:
-        required = required_rate(self.settings.cameras[name], self.settings.rule_of(name))
+        required = max(required_rate(self.settings.cameras[name], rule) for rule in self.settings.rules_of(name).values())
         self._meters.setdefault(name, RateMeter())
         if name not in self._watches or self._watches[name].required != required:
             self._watches[name] = RateWatch(required)
@@ -356,7 +378,7 @@ class Runtime:
                 continue
             detail = f"{rate:.2g} frames per second are processed, at least {watch.required:.2g} needed"
             if watch.is_low:
-                frames = frames_to_decide(self.settings.rule_of(name), rate)
+                frames = max(frames_to_decide(rule, rate) for rule in self.settings.rules_of(name).values())
                 cause = "the box is too slow for its cameras" if drops else "the camera delivers no more"
                 detail += f" ({cause}); a violation is reported after {frames} frames, {frames / rate:.2g} s"
             kind: EventKind = "slow" if watch.is_low else "rate_restored"
@@ -382,6 +404,7 @@ class Runtime:
         faults = 0
         next_note = self.started_at + NOTE_INTERVAL
         next_check = self.started_at + RATE_INTERVAL
+        next_count = self.started_at + WRITE_INTERVAL
         try:
             while not self._stopping.is_set():
                 self._beat = time.monotonic()
@@ -391,6 +414,9 @@ class Runtime:
                 if self._beat >= next_check:
                     next_check = self._beat + RATE_INTERVAL
                     self._check_rates()
+                if self._beat >= next_count:
+                    next_count = self._beat + WRITE_INTERVAL
+                    self.compliance.write_soon([pipeline.counted_now() for pipeline in self.pipelines.values()])
                 while not self._actions.empty():
                     self._actions.get()()
                 frames = self._mailbox.take(self.settings.batch, 0.1)
@@ -429,6 +455,7 @@ class Runtime:
         try:
             for pipeline in self.pipelines.values():
                 pipeline.close()
+            self.compliance.stop(GRACE / 5)
             for recorder in self._recorders.values():
                 recorder.close()
         except Exception:

@@ -1,5 +1,6 @@
 """Loading of edge.yaml: precedence of the sources, and errors in one line without passwords."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,50 @@ def test_twin_overrides_environment_which_overrides_file(tmp_path: Path, monkeyp
 def test_camera_rule_overrides_general_rule(tmp_path: Path) -> None:
     cameras = {"gate": {"source": ADDRESS, "rule": {"alarm_threshold": 0.7}}, "yard": {"source": "yard.mp4"}}
     settings = load_settings(write(tmp_path, cameras=cameras, rule={"cooldown_s": 9, "alarm_threshold": 0.4}))
-    assert (settings.rule_of("gate").alarm_threshold, settings.rule_of("gate").cooldown_s) == (0.7, 9)
-    assert settings.rule_of("yard") == settings.rule
+    [gate] = settings.rules_of("gate").values()
+    assert (gate.alarm_threshold, gate.cooldown_s) == (0.7, 9)
+    assert settings.rules_of("yard") == {"default": settings.rule}
+
+
+GATE = [[0, 0], [1, 0], [1, 1]]
+
+
+def test_named_rules_take_settings_from_most_specific_place(tmp_path: Path) -> None:
+    cameras = {
+        "gate": {
+            "source": ADDRESS,
+            "zones": {"lane": GATE},
+            "rule": {"zones": ["lane"]},
+            "rules": {"night": {"cooldown_s": 4}},
+        },
+        "yard": {"source": "y.mp4", "rules": {"night": {"enabled": False}, "own": {"severity": "critical"}}},
+    }
+    rules = {"day": {"cooldown_s": 3}, "night": {"cooldown_s": 3, "alarm_threshold": 0.9}}
+    settings = load_settings(write(tmp_path, cameras=cameras, rule={"cooldown_s": 2, "frames": 7}, rules=rules))
+    gate, yard = settings.rules_of("gate"), settings.rules_of("yard")
+    assert {name: (rule.cooldown_s, rule.frames, rule.alarm_threshold) for name, rule in gate.items()} == {
+        "day": (3, 7, None), "night": (4, 7, 0.9),
+    }  # fmt: skip
+    assert gate["day"].zones == gate["night"].zones == {"lane": ((0, 0), (1, 0), (1, 1))}
+    assert {name: (rule.cooldown_s, rule.severity) for name, rule in yard.items()} == {
+        "day": (3, "warning"), "own": (2, "critical"),
+    }  # fmt: skip
+    names = [settings.key_of("gate", "day"), settings.key_of("gate", "night")]
+    assert names == ["rules.day", "cameras.gate.rules.night"]
+
+
+def test_schedule_as_people_write_it_in_yaml(tmp_path: Path) -> None:
+    """YAML reads off as false, and a date as a date."""
+    path = write(tmp_path)
+    schedule = "schedule: [Mon-Fri 06:00-18:00, Sat 07:00-12:00]"
+    exceptions = "exceptions: {2026-12-24: off, 2026-12-27: 08:00-12:00}"
+    path.write_text(f"{path.read_text()}site: {{time_zone: Europe/Berlin}}\nrules:\n  gate: {{{schedule}, {exceptions}}}\n")
+    [rule] = load_settings(path).rules_of("gate").values()
+    assert rule.schedule == ("Mon-Fri 06:00-18:00", "Sat 07:00-12:00")
+    assert rule.exceptions == {date(2026, 12, 24): (), date(2026, 12, 27): ("08:00-12:00",)}
+    desired = {"rules": {"gate": {"schedule": "daily 22:00-06:00", "exceptions": {"2026-12-24": "07:00-08:00"}}}}
+    [changed] = load_settings(path, desired).rules_of("gate").values()
+    assert changed.schedule == ("daily 22:00-06:00",) and changed.exceptions[date(2026, 12, 24)] == ("07:00-08:00",)
 
 
 def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
@@ -99,6 +142,19 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"web": {"token": PASSWORD[:10]}}, "web.token: Value should have at least 16 items"),
         ({"model": {"path": "m.onnx", "url": f"http://x:{PASSWORD}@y/"}}, "model: url and sha256 must be set together"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 1]]}}}, "rule.zones"),
+        ({"cameras": {"gate": {"source": "a", "zones": {"door": [[0, 0], [1, 1]]}}}}, "gate.zones: zone 'door': expected"),
+        ({"rules": {"a": {"zones": ["dor"]}}}, "rules.a.zones: no such zone 'dor', expected an outline, since the camera"),
+        ({"rules": {"a": {"inside": "none"}}}, "rules.a: inside and without name another class than violation_class"),
+        ({"rules": {"a": {"colour": 1}}}, "rules.a.colour: no such setting, expected one of enabled, violation_class, "),
+        ({"rules": {"A b": {}}}, "rules.A b: expected a name of lower-case letters"),
+        ({"rules": {"a": {"enabled": False}}}, "cameras.gate.rules: every rule has enabled: false: disable the camera instead"),
+        ({"rules": {"a": {"schedule": "Mon 06:00-18:00"}}}, "site.time_zone: is missing, the schedule of rules.a needs one"),
+        ({"rules": {"a": {"schedule": []}}}, "rules.a.schedule: without an entry the rule is never on"),
+        ({"rules": {"a": {"schedule": ["Mon 06:00-18:00", "daily 17:00-19:00"]}}}, "'daily 17:00-19:00' overlap on Mon: write"),
+        ({"rules": {"a": {"exceptions": {"2027-12-24": "8-12"}}}}, "exceptions: 2027-12-24: expected times such as"),
+        ({"site": {"time_zone": "Europe/Berlni"}}, "no such time zone 'Europe/Berlni', did you mean Europe/Berlin?"),
+        ({"site": {"time_zone": "europe/berlin"}}, "did you mean Europe/Berlin?"),
+        ({"site": {"time_zone": "../../etc/passwd"}}, "site.time_zone: no such time zone '../../etc/passwd', expected"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 1], [1, 0], [0, 1]]}}}, "zone 'door': its outline crosses itself"),
     ],
 )  # fmt: skip

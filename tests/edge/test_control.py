@@ -42,11 +42,27 @@ NEW_VALUES: dict[str, Any] = {
     "cameras.gate.key_frame_timeout_s": 4,
     "cameras.gate.view_health": False,
     "cameras.gate.enabled": False,
+    "cameras.gate.zones": {"door": [[0, 0], [1, 0], [1, 1]]},
+    "cameras.gate.rules": {"lane": {"severity": "critical"}},
+    "rules": {"lane": {"severity": "critical"}},
+    "site.time_zone": "Asia/Tokyo",
+    "site.shifts": {"early": "06:00-14:00"},
+    "compliance.enabled": False,
+    "compliance.keep_days": 5,
+    "compliance.report": "day",
     **{
         f"{place}.{name}": value
         for place in ("rule", "cameras.gate.rule")
         for name, value in {
+            "enabled": False,
             "violation_class": "helmet",
+            "compliant_classes": ["helmet"],
+            "inside": "helmet",
+            "without": "helmet",
+            "worn_at": "head",
+            "severity": "critical",
+            "schedule": ["Mon-Fri 06:00-18:00"],
+            "exceptions": {"2027-12-24": []},
             "alarm_threshold": 0.9,
             "seconds": 2.5,
             "frames": 5,
@@ -73,6 +89,7 @@ NEW_VALUES: dict[str, Any] = {
     "sampler.per_hour": 5,
     "sampler.keep": 5,
     "sampler.blur": False,
+    "sampler.upload": True,
     "outbox.max_mb": 5,
     "outbox.max_snapshot_days": 5,
     "outbox.max_message_days": 50,
@@ -94,6 +111,7 @@ NEW_VALUES: dict[str, Any] = {
     "sinks.mqtt.timeout_s": 5,
     "sinks.mqtt.attach_snapshot": True,
     "sinks.mqtt.max_bytes": 5000,
+    "sinks.mqtt.home_assistant": "homeassistant",
     "sinks.webhook.url": "http://127.0.0.1:9/x",
     "sinks.webhook.headers": {"a": "b"},
     "sinks.webhook.timeout_s": 5,
@@ -113,6 +131,12 @@ NEW_VALUES: dict[str, Any] = {
 COMPANIONS: dict[str, dict[str, Any]] = {
     "model.url": {"model.sha256": NEW_VALUES["model.sha256"]},
     "model.sha256": {"model.url": NEW_VALUES["model.url"]},
+    "rule.enabled": {"rules": {"lane": {"enabled": True}}},
+    "cameras.gate.rule.enabled": {"cameras.gate.rules": {"lane": {"enabled": True}}},
+    **{f"{place}.schedule": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
+    **{f"{place}.exceptions": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
+    "sampler.upload": {"sinks.iothub.timeout_s": 10},
+    "cameras.gate.zones": {"cameras.gate.rule": {"zones": ["door"]}},
     "sinks.mqtt.cert_file": {"sinks.mqtt.key_file": "key.pem"},
     "sinks.mqtt.key_file": {"sinks.mqtt.cert_file": "cert.pem"},
     "sinks.mqtt.password": {"sinks.mqtt.username": "u"},
@@ -125,7 +149,7 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         kinds = (field.annotation, *get_args(field.annotation))
         inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if inner is None:
+        if inner is None or name == "rules":  # rules have the settings of `rule`
             yield f"{prefix}{name}"
         else:
             yield from settings_of(inner, f"{prefix}{name}.gate." if name == "cameras" else f"{prefix}{name}.")
@@ -141,13 +165,15 @@ def set_in(document: dict[str, Any], setting: str, value: Any) -> None:
 def user_of(runtime: Runtime, setting: str) -> object:
     """The part of the running box that uses a setting, which must be replaced or show the new value."""
     match setting.split("."):
+        case ["site", "shifts"]:
+            return runtime.settings.site.shifts
         case ["model", *_]:
             return runtime.detector
         case ["cameras", "gate", "view_health"]:
             return runtime._views.get("gate")
-        case ["cameras", "gate", name, *_] if name != "rule":
+        case ["cameras", "gate", name, *_] if name not in ("rule", "rules", "zones"):
             return runtime.readers.get("gate")
-        case ["rule" | "tracker" | "snapshot" | "cameras", *_]:
+        case ["site" | "rule" | "rules" | "tracker" | "snapshot" | "cameras", *_]:
             return runtime.pipelines["gate"]
         case ["sampler", *_]:
             return runtime.sampler
@@ -179,7 +205,8 @@ def test_reload_applies_every_setting_or_lists_it(
             part = user_of(runtime, setting) if top in LIVE_FIELDS else None
             config.write_text(json.dumps(document))
             answer = control.reload()
-            assert answer == {"reloaded": True, "needs_restart": [] if top in LIVE_FIELDS else [top]}, setting
+            tops = {name.split(".")[0] for name in (setting, *COMPANIONS.get(setting, {}))}
+            assert answer == {"reloaded": True, "needs_restart": sorted(tops - LIVE_FIELDS)}, setting
             wanted = load_settings(config)
             assert getattr(runtime.settings, top) == getattr(wanted if top in LIVE_FIELDS else before.settings, top), setting
             assert top not in LIVE_FIELDS or user_of(runtime, setting) is not part, setting
@@ -220,7 +247,7 @@ def test_apply_changes_rules_and_cameras_live(tmp_path: Path, tiny_model: Path, 
         reader = runtime.readers["gate"]
         control.apply({"rule": {"alarm_threshold": 0.99, "hysteresis": 1.0}, "cameras": {"yard": {"source": str(red)}}})
         assert runtime.readers["gate"] is reader  # the source is the same
-        assert runtime.settings.rule_of("yard").alarm_threshold == 0.99
+        assert runtime.settings.rules_of("yard")["default"].alarm_threshold == 0.99
         wait_until(lambda: delivered(tmp_path, "alert_closed"))  # by the new rule, under which nothing is a violation
         wait_until(lambda: (view := runtime.pipelines["yard"].view) is not None and view.frame.number > 10)
         assert len(delivered(tmp_path, "alert")) == 1
@@ -231,6 +258,34 @@ def test_apply_changes_rules_and_cameras_live(tmp_path: Path, tiny_model: Path, 
         )  # the rule of the file applies again
         assert read_desired(tmp_path / "state")["cameras"]["gate"] == {"enabled": False}
         assert (tmp_path / "state" / "desired.json").stat().st_mode & 0o077 == 0
+
+
+def test_apply_adds_and_removes_rules_without_disturbing_others(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+) -> None:
+    """The rule that stays keeps its violation; the added one raises its own alert, which its removal closes."""
+    red = make_clip(tmp_path / "red.mp4", [(RED, 1500)])
+    config = configure(tmp_path, tiny_model, {"gate": red}, rules={"first": {"cooldown_s": 0}})
+    with running(config) as (runtime, control):
+        wait_until(lambda: delivered(tmp_path, "alert"))
+        never, site = "Mon 00:00-00:01", {"time_zone": "UTC"}
+        control.apply({"rules": {"second": {"severity": "critical"}, "never": {"schedule": never}}, "site": site})
+        wait_until(lambda: len(delivered(tmp_path, "alert")) == 2)
+        assert len(runtime.pipelines["gate"].open) == 2
+        with pytest.raises(EdgeError, match=r"twin: rules.second.schedule: expected days and times"):
+            control.apply({"rules": {"second": {"schedule": "now"}}})
+        with pytest.raises(EdgeError, match=r"^rules.second.violation_class: expected one of .* got 'glove'"):
+            control.apply({"rules": {"second": {"violation_class": "glove"}}})
+        assert len(runtime.pipelines["gate"].open) == 2
+        control.apply({})
+        wait_until(lambda: delivered(tmp_path, "alert_closed"))
+        [open_violation] = runtime.pipelines["gate"].open
+    alerts, [closed, last] = delivered(tmp_path, "alert"), delivered(tmp_path, "alert_closed")
+    assert [(a["rule"], a["severity"], a["schema_version"]) for a in alerts] == [
+        ("first", "warning", 2), ("second", "critical", 2),
+    ]  # fmt: skip
+    assert (closed["rule"], closed["end"], closed["severity"]) == ("second", "stopped", "critical")
+    assert last["violation"] == alerts[0]["violation"] == open_violation
 
 
 @pytest.mark.parametrize("change", ["rule", "model", "tracker"])

@@ -168,7 +168,9 @@ def test_dry_run_prints_what_would_run_and_sends_nothing(
     done = run("--config", configure(tmp_path, tiny_model, clip), "--dry-run")
     assert done.returncode == 0, done.stderr
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
-    assert [first for first, _ in lines] == ["configuration", "state", "model", "camera", "capacity", "sink", "web", "would"]
+    assert [first for first, _ in lines] == [
+        "configuration", "state", "model", "camera", "rule", "capacity", "sink", "web", "would",
+    ]  # fmt: skip
     assert re.search(
         r"capacity +1 cameras ask for 10 frames per second, this machine processes about \d+ \(detection ", done.stdout
     )
@@ -224,6 +226,28 @@ def test_dry_run_counts_detections_above_alarm_threshold(
     assert "yard: ok, first frame 96x64: 0 helmet, 0 bare head above the alarm thresholds" in done.stdout
 
 
+def test_dry_run_states_each_rule_in_words(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
+    zones = {"gate": [[0, 0], [1, 0], [1, 1]]}
+    exceptions = {"2027-12-24": "off"}
+    rules = {
+        "shift": {"zones": ["gate"], "schedule": "Mon-Fri 06:00-18:00", "exceptions": exceptions, "severity": "critical"},
+        "always": {"seconds": None, "frames": 2, "of": 3},
+    }
+    changes = {
+        "cameras": {"gate": {"source": str(clip), "fps": 2, "zones": zones}},
+        "site": {"time_zone": "Europe/Berlin"},
+        "rules": rules,
+    }
+    done = run("--config", configure(tmp_path, tiny_model, clip, changes), "--dry-run")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("rule")]
+    assert lines == [
+        "rule           gate/shift: bare head in zone gate, Mon-Fri 06:00-18:00 Europe/Berlin, on 2027-12-24 off, critical, "
+        "reported after 4 frames, 2 s",
+        "rule           gate/always: bare head anywhere, reported after 2 frames, 1 s",
+    ]
+
+
 @pytest.mark.parametrize(
     ("fps", "rule", "says"),
     [
@@ -244,7 +268,7 @@ def test_folder_of_images_without_fps_raises_alert(tmp_path: Path, tiny_model: P
     for n in range(5):
         cv2.imwrite(str(images / f"{n}.png"), np.full((64, 96, 3), RED[::-1], np.uint8))
     config = configure(tmp_path, tiny_model, images)
-    assert "a violation is reported after 3 frames, 3 s" in run("--config", config, "--dry-run").stdout
+    assert "gate/default: bare head anywhere, reported after 3 frames, 3 s" in run("--config", config, "--dry-run").stdout
     assert run("--config", config).returncode == 0
     assert len(messages(tmp_path, "alert")) == 1
 

@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.delivery.messages import Alert, ModelReference
+from ppe_edge.delivery.messages import Alert, ModelReference, close_unseen
 from ppe_edge.pictures.snapshot import SnapshotConfig, make_snapshot
 from ppe_edge.pipeline import Model, Pipeline
-from ppe_edge.rules.tracker import Tracker, TrackerConfig
+from ppe_edge.rules.camera_rules import CameraRules
+from ppe_edge.rules.tracker import TrackerConfig
 from ppe_edge.rules.violations import RuleConfig
 from ppe_edge.telemetry import Collected, Telemetry
 
@@ -38,8 +39,7 @@ def test_snapshot_marks_alarmed_head_and_live_view_all_alarmed_heads():
     model = Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64))
     pipeline = Pipeline(
         camera="gate",
-        tracker=Tracker(TrackerConfig()),
-        rule=rule,
+        rules=CameraRules({"default": rule}, CONTRACT, TrackerConfig()),
         snapshot=config,
         model=model,
         submit=submit,
@@ -65,8 +65,7 @@ def messages_with_clock(corrections, certain=()):
     submitted = []
     pipeline = Pipeline(
         camera="gate",
-        tracker=Tracker(TrackerConfig()),
-        rule=RuleConfig(seconds=None, frames=2, of=2),
+        rules=CameraRules({"default": RuleConfig(seconds=None, frames=2, of=2)}, CONTRACT, TrackerConfig()),
         snapshot=SnapshotConfig(),
         model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
         submit=lambda message, render=None, label="": submitted.append(message),
@@ -112,8 +111,7 @@ def test_violation_continues_when_resolution_changes():
     submitted = []
     pipeline = Pipeline(
         camera="gate",
-        tracker=Tracker(TrackerConfig()),
-        rule=RuleConfig(seconds=None, frames=2, of=2, cooldown_s=0),
+        rules=CameraRules({"default": RuleConfig(seconds=None, frames=2, of=2, cooldown_s=0)}, CONTRACT, TrackerConfig()),
         snapshot=SnapshotConfig(),
         model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
         submit=lambda message, render=None, label="": submitted.append(message),
@@ -126,3 +124,33 @@ def test_violation_continues_when_resolution_changes():
         image = np.full((200 * factor, 300 * factor, 3), 90, np.uint8)
         pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=image), found)
     assert [type(message) for message in submitted] == [Alert] and len(pipeline.open) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "expected"),
+    [
+        ("default", "warning", (1, None, None)),
+        ("default", "critical", (2, "default", "critical")),
+        ("lane", "warning", (2, "lane", "warning")),
+    ],
+)
+def test_messages_are_of_version_2_only_where_it_says_more(name, severity, expected):
+    """Consumers of version 1 get what they always got until somebody names rules."""
+    submitted = []
+    rule = RuleConfig(seconds=None, frames=2, of=2, severity=severity)
+    pipeline = Pipeline(
+        camera="gate",
+        rules=CameraRules({name: rule}, CONTRACT, TrackerConfig()),
+        snapshot=SnapshotConfig(),
+        model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
+        submit=lambda message, render=None, label="": submitted.append(message),
+        telemetry=Telemetry(Collected(dict, dict, lambda: True)),
+    )
+    found = Detections(np.array([LEFT], np.float32), np.full(1, 0.9, np.float32), np.ones(1, np.int64))
+    for number in range(2):
+        pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=GREY), found)
+    pipeline.close()
+    alert, closed = submitted
+    unseen = close_unseen(alert, 0.0)  # after a crash
+    assert [(m.schema_version, m.rule, m.severity) for m in (alert, closed, unseen)] == [expected] * 3
+    assert ('"rule"' in alert.to_json(), '"severity"' in closed.to_json()) == (expected[0] == 2,) * 2

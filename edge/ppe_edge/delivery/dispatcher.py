@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from ppe_edge.backoff import Backoff
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.records import Delivery
-from ppe_edge.delivery.sinks.base import Sink, SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.base import IdleSink, Sink, SinkFailed, SinkRefused
 
 _IDLE_S = 1.0  # how often an idle thread checks for messages whose next attempt is due
 _SET_ASIDE_RETRY_S = (60.0, 21600.0)  # delay after a message is set aside, doubled each time up to the second value
@@ -120,9 +120,17 @@ class DeliveryThread:
         if delivery is None:
             if self._stop.is_set():
                 return False
+            self._idle()
             self._outbox.wait(version, _IDLE_S)
             return True
         return self._send(delivery)
+
+    def _idle(self) -> None:
+        if isinstance(self._sink, IdleSink):
+            try:
+                self._sink.idle()
+            except SinkFailed as error:
+                self._failed(str(error))
 
     def _send(self, delivery: Delivery) -> bool:
         doubt = self._doubts.get(delivery.id)

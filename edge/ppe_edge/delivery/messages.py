@@ -9,6 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
+COMPATIBILITY = (
+    "A later version adds fields and kinds of messages; it never changes or removes one. A message has the lowest version that "
+    "has all its fields. A box without `rules`, `severity` and `compliance.report` in its settings sends version 1 only: a "
+    "consumer of version 1 needs no change. Before you set one of them, let the consumer accept `schema_version` 2, and let it "
+    "ignore fields and kinds that it does not know or read `rule` and `severity`. A message without them is of the rule "
+    "`default` and of severity `warning`."
+)
 SCHEMA_FILE = Path(__file__).with_name("alert.schema.json")
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
@@ -42,7 +49,9 @@ class SnapshotReference(_Strict):
 
 
 class _Message(_Strict):
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = Field(
+        default=1, description="2 if the message has fields of version 2, which name the version that added them; else 1."
+    )
     id: str = Field(default_factory=lambda: str(uuid.uuid4()), description="Unique; every copy of a message has the same id.")
     time: UtcTime = Field(description="When it happened, in UTC.")
     redelivered: bool = Field(default=False, description="Whether a message with this id may have been delivered before.")
@@ -62,6 +71,22 @@ TimeUncertain = Annotated[
 ]
 
 
+RuleName = Annotated[
+    str | None,
+    Field(
+        exclude_if=lambda name: name is None,  # consumers of the first version never see it while a box has one rule
+        description="Version 2: name of the rule. Absent if the camera has one rule, without a name and of severity warning.",
+    ),
+]
+MessageSeverity = Annotated[
+    Literal["info", "warning", "critical"] | None,
+    Field(
+        exclude_if=lambda severity: severity is None,
+        description="Version 2: severity of the rule. Absent if `rule` is; it is then warning.",
+    ),
+]
+
+
 class Alert(_Message):
     """A violation has started."""
 
@@ -77,6 +102,8 @@ class Alert(_Message):
     model: ModelReference
     snapshot: SnapshotReference | None = Field(default=None, description="Null if there is no snapshot, or no longer one.")
     time_uncertain: TimeUncertain = False
+    rule: RuleName = None
+    severity: MessageSeverity = None
 
 
 class AlertClosed(_Message):
@@ -94,11 +121,14 @@ class AlertClosed(_Message):
     end: End = Field(
         default="seen",
         description="seen: the helmet is on, or the head is gone. stopped: monitoring stopped, because the box, the camera or "
-        "the rule was stopped or changed. unknown: the box was killed or lost power; sent at the next start, and `time` is "
+        "the rule was stopped or changed, or the schedule of the rule ended. "
+        "unknown: the box was killed or lost power; sent at the next start, and `time` is "
         "when the violation was last known to be open.",
     )
     model: ModelReference
     time_uncertain: TimeUncertain = False
+    rule: RuleName = None
+    severity: MessageSeverity = None
 
 
 class CameraEventMessage(_Message):
@@ -122,7 +152,30 @@ class StorageEvent(_Message):
     detail: str = ""
 
 
-Message = Alert | AlertClosed | CameraEventMessage | StorageEvent
+class ComplianceFigure(_Strict):
+    """Tracked objects of one camera, rule and zone; each counts once, by most of its frames."""
+
+    camera: str
+    rule: str
+    zone: str | None = None
+    compliant: int = Field(ge=0, description="Tracked objects without violation, such as heads with helmet.")
+    violations: int = Field(ge=0, description="Tracked objects with violation, such as bare heads.")
+
+
+class ComplianceReport(_Message):
+    """The figures of a day or a shift. Sent only if `compliance.report` is set. Kind of version 2."""
+
+    kind: Literal["compliance_report"] = "compliance_report"
+    schema_version: Literal[1, 2] = 2
+    period: Literal["day", "shift"]
+    shift: str | None = Field(default=None, description="Name of the shift; null for a day.")
+    started: UtcTime = Field(description="Start of the period.")
+    ended: UtcTime = Field(description="End of the period.")
+    figures: tuple[ComplianceFigure, ...]
+    html: str = Field(description="The report as one HTML page, to be read or printed.")
+
+
+Message = Alert | AlertClosed | CameraEventMessage | StorageEvent | ComplianceReport
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 
@@ -145,6 +198,9 @@ def close_unseen(alert: Alert, last_seen: float) -> AlertClosed:
         last_seen: When its violation was last known to be open, UTC epoch seconds.
     """
     return AlertClosed(
+        schema_version=alert.schema_version,
+        rule=alert.rule,
+        severity=alert.severity,
         id=str(uuid.uuid5(uuid.UUID(alert.id), "alert_closed")),
         time=utc(last_seen),
         camera=alert.camera,
@@ -164,7 +220,12 @@ def close_unseen(alert: Alert, last_seen: float) -> AlertClosed:
 def json_schema() -> dict[str, Any]:
     """Builds the JSON schema of all messages that leave the box."""
     schema = _ADAPTER.json_schema(mode="serialization", by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ppe_edge messages", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ppe_edge messages",
+        "description": COMPATIBILITY,
+        **schema,
+    }
 
 
 def schema_text() -> str:

@@ -1,10 +1,53 @@
-"""Settings of the violation rule."""
+"""Settings of the rules."""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ppe_edge.rules.geometry import crosses_itself
+from ppe_edge.rules.schedule import check_date, check_week
 
 Point = tuple[float, float]
+Polygon = tuple[Point, ...]
+Severity = Literal["info", "warning", "critical"]
+
+DEFAULT_RULE = "default"  # name of the one rule of a camera without `rules`
+DEFAULT_SEVERITY: Severity = "warning"
+
+
+def check_polygons(zones: Mapping[str, Polygon | None]) -> None:
+    """Checks the outlines of zones.
+
+    Raises:
+        ValueError: One has too few corners, lies outside of the frame or crosses itself.
+    """
+    for name, corners in zones.items():
+        if corners is None:
+            continue
+        if len(corners) < 3:
+            raise ValueError(f"zone {name!r}: expected three corners or more, got {len(corners)}")
+        if any(not 0.0 <= v <= 1.0 for corner in corners for v in corner):
+            raise ValueError(f"zone {name!r}: expected corners as fractions of width and height, 0 to 1, got {list(corners)}")
+        if crosses_itself(corners):
+            raise ValueError(f"zone {name!r}: its outline crosses itself: list the corners in the order around the zone")
+
+
+def _names_to_zones(zones: Any) -> Any:
+    """A list of names stands for zones of the camera."""
+    return dict.fromkeys(zones) if isinstance(zones, list | tuple) and all(isinstance(z, str) for z in zones) else zones
+
+
+def _one_or_more(texts: Any) -> Any:
+    return (texts,) if isinstance(texts, str) else texts
+
+
+def _off_or_times(dates: Any) -> Any:
+    """YAML reads `off` as false."""
+    if not isinstance(dates, Mapping):
+        return dates
+    return {day: () if times is False or times == "off" else _one_or_more(times) for day, times in dates.items()}
 
 
 class RuleConfig(BaseModel):
@@ -12,7 +55,36 @@ class RuleConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    enabled: bool = Field(True, description="Whether the rule applies; a camera switches off a general rule with false.")
     violation_class: str = Field("none", description="Class that must not appear.")
+    compliant_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_one_or_more)] = Field(
+        None,
+        description="Classes of the same object without the violation, such as helmet. The tracker follows an object from one "
+        "to the other. Default: the classes that no rule of the camera uses otherwise.",
+    )
+    inside: str | None = Field(
+        None, description="Only objects inside or near an object of this class count, such as a bare head inside a person."
+    )
+    without: str | None = Field(
+        None,
+        description="Only objects without an object of this class count, such as a person without a vest. It must lie inside "
+        "the object; one that lies inside several belongs to the one that it overlaps most.",
+    )
+    worn_at: Literal["body", "head"] = Field(
+        "body",
+        description="Where the object of `without` must lie to count as worn: anywhere inside, or in the upper third, so that "
+        "a helmet in a hand does not count.",
+    )
+    severity: Severity = Field(DEFAULT_SEVERITY, description="Severity of the alerts.")
+    schedule: Annotated[tuple[str, ...] | None, BeforeValidator(_one_or_more)] = Field(
+        None,
+        description="When the rule applies, in the site's time zone: 'Mon-Fri 06:00-18:00', 'Sat,Sun 08:00-12:00', 'daily "
+        "22:00-06:00'; default: always. Also always while the clock of the box is not set.",
+    )
+    exceptions: Annotated[dict[date, tuple[str, ...]], BeforeValidator(_off_or_times)] = Field(
+        default_factory=dict,
+        description="Date -> off, or times such as 08:00-12:00 that replace those of the schedule that start on this date.",
+    )
     alarm_threshold: float | None = Field(
         None, ge=0, le=1, description="Minimum score of a violation; default: the threshold of the model."
     )
@@ -37,27 +109,69 @@ class RuleConfig(BaseModel):
     cooldown_s: float = Field(
         10.0, ge=0, le=86400, description="Minimum number of seconds between two alerts for the same head."
     )
-    zones: dict[str, tuple[Point, ...]] = Field(
+    zones: Annotated[dict[str, Polygon | None], BeforeValidator(_names_to_zones)] = Field(
         default_factory=dict,
-        description="Name -> corners (x, y) as fractions of width and height. Without zones, the whole frame counts.",
+        description="Names of zones of the camera, or name -> corners (x, y) as fractions of width and height. Without zones, "
+        "the whole frame counts.",
     )
 
     @field_validator("zones")
     @classmethod
-    def _polygons(cls, zones: dict[str, tuple[Point, ...]]) -> dict[str, tuple[Point, ...]]:
-        for name, corners in zones.items():
-            if len(corners) < 3:
-                raise ValueError(f"zone {name!r}: expected three corners or more, got {len(corners)}")
-            if any(not 0.0 <= v <= 1.0 for corner in corners for v in corner):
-                raise ValueError(
-                    f"zone {name!r}: expected corners as fractions of width and height, 0 to 1, got {list(corners)}"
-                )
-            if crosses_itself(corners):
-                raise ValueError(f"zone {name!r}: its outline crosses itself: list the corners in the order around the zone")
+    def _polygons(cls, zones: dict[str, Polygon | None]) -> dict[str, Polygon | None]:
+        check_polygons(zones)
         return zones
 
+    @field_validator("schedule")
+    @classmethod
+    def _readable(cls, schedule: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if schedule is not None:
+            check_week(schedule)
+        return schedule
+
+    @field_validator("exceptions")
+    @classmethod
+    def _readable_dates(cls, exceptions: dict[date, tuple[str, ...]]) -> dict[date, tuple[str, ...]]:
+        for day, times in exceptions.items():
+            try:
+                check_date(times)
+            except ValueError as error:
+                raise ValueError(f"{day}: {error}") from None
+        return exceptions
+
     @model_validator(mode="after")
-    def _more_than_half(self) -> "RuleConfig":
+    def _consistent(self) -> "RuleConfig":
         if not self.of / 2 < self.frames <= self.of:
             raise ValueError(f"frames must be more than half of `of` and at most `of`, got {self.frames} of {self.of}")
+        if self.violation_class in (self.inside, self.without):
+            raise ValueError("inside and without name another class than violation_class")
+        if self.without is not None and self.compliant_classes:
+            raise ValueError("compliant_classes and without exclude each other: `without` names what a compliant object has")
+        if self.violation_class in (self.compliant_classes or ()):
+            raise ValueError(f"{self.violation_class} cannot be both violation_class and one of compliant_classes")
         return self
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the rule does not always apply."""
+        return self.schedule is not None or bool(self.exceptions)
+
+    def over(self, general: "RuleConfig") -> "RuleConfig":
+        """Returns the rule whose settings are those that this one sets, and otherwise those of a general one.
+
+        Raises:
+            ValueError: They contradict each other.
+        """
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        return RuleConfig.model_validate({**{name: getattr(general, name) for name in general.model_fields_set}, **own})
+
+    def with_zones_of(self, zones: Mapping[str, Polygon]) -> "RuleConfig":
+        """Returns the rule with the outlines of the zones that it names.
+
+        Raises:
+            ValueError: A zone does not exist.
+        """
+        for name, corners in self.zones.items():
+            if corners is None and name not in zones:
+                expected = f"one of {', '.join(zones)}" if zones else "an outline, since the camera has no `zones`"
+                raise ValueError(f"zones: no such zone {name!r}, expected {expected}")
+        return self.model_copy(update={"zones": {n: zones[n] if c is None else c for n, c in self.zones.items()}})

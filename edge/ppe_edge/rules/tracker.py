@@ -6,7 +6,9 @@ moved by the velocity of the track. Classes play no part: a person who takes off
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
 import lap
 import numpy as np
@@ -85,13 +87,14 @@ class Tracker:
 
     Args:
         config: The settings.
+        ids: Yields the ids of new tracks; trackers of one camera share it.
     """
 
-    def __init__(self, config: TrackerConfig) -> None:
+    def __init__(self, config: TrackerConfig, ids: Iterator[int] | None = None) -> None:
         self._config = config
+        self._ids = count(1) if ids is None else ids
         self._tracks: list[Track] = []
         self._velocities = NO_VELOCITIES  # per track, pixels per second [N, 2]
-        self._next_id = 1
         self._time: float | None = None
         self._intervals: deque[float] = deque(maxlen=5)  # seconds between the last frames
 
@@ -152,7 +155,7 @@ class Tracker:
         for box, score, label in new:
             tracks.append(
                 Track(
-                    id=self._next_id,
+                    id=next(self._ids),
                     box_xyxy=box,
                     score=score,
                     label=label,
@@ -162,7 +165,6 @@ class Tracker:
                     last_time=now,
                 )
             )
-            self._next_id += 1
         self._tracks = tracks
         self._velocities = np.concatenate((self._velocities[kept], np.zeros((len(new), 2), dtype=np.float32)))
         return list(tracks)

@@ -8,16 +8,18 @@ The rule holds at any frame rate from 0.2 to 30 frames per second, see `VoteWind
 import math
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ppe_edge.errors import EdgeError
+from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.rules.config import RuleConfig as RuleConfig
 from ppe_edge.rules.cooldown import Cooldown
 from ppe_edge.rules.geometry import is_inside
+from ppe_edge.rules.tally import CountedTrack, Tallies
 from ppe_edge.rules.tracker import Track
 from ppe_edge.rules.votes import STRETCH_FRAMES, VoteWindow
 from ppe_yolo.core.contract import ModelContract
@@ -30,6 +32,7 @@ class _Violation:
     Attributes:
         violation: Id of the violation.
         track: Id of the head's track.
+        rule: Name of the rule.
         zone: Name of the zone; None without zones.
         box_xyxy: Box of the head, pixels of the frame [4].
         score: Score of the detection in the frame that completed the vote. It may be below the threshold, since a vote needs
@@ -40,6 +43,7 @@ class _Violation:
 
     violation: str
     track: int
+    rule: str
     zone: str | None
     box_xyxy: NDArray[np.float32]
     score: float
@@ -54,9 +58,15 @@ class ViolationStarted(_Violation):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ViolationEnded(_Violation):
-    """A violation that has just ended; `ended` is the time of the last positive vote."""
+    """A violation that has just ended.
+
+    Attributes:
+        ended: Time of the last positive vote, seconds.
+        stopped: Whether it ended because the rule no longer applies.
+    """
 
     ended: float
+    stopped: bool = False
 
     @property
     def duration(self) -> float:
@@ -84,6 +94,8 @@ class ViolationMonitor:
     Args:
         rule: The rule.
         contract: Contract of the model that produces the detections.
+        name: Name of the rule.
+        key: Where it is set, for errors.
 
     Attributes:
         threshold: Minimum score of a violation.
@@ -93,10 +105,10 @@ class ViolationMonitor:
         EdgeError: The model has no such class, or neither rule nor model names its threshold.
     """
 
-    def __init__(self, rule: RuleConfig, contract: ModelContract) -> None:
+    def __init__(self, rule: RuleConfig, contract: ModelContract, name: str = DEFAULT_RULE, key: str = "rule") -> None:
         if rule.violation_class not in contract.class_names:
             raise EdgeError(
-                setting="rule.violation_class",
+                setting=f"{key}.violation_class",
                 expected=f"one of the model's classes {', '.join(contract.class_names)}",
                 got=repr(rule.violation_class),
             )
@@ -106,7 +118,7 @@ class ViolationMonitor:
         if threshold is None:
             raise EdgeError(
                 f"the model names none for {rule.violation_class!r}",
-                setting="rule.alarm_threshold",
+                setting=f"{key}.alarm_threshold",
                 hint="set it here, or export the model with --alarm-thresholds",
             )
         self.threshold = float(threshold)
@@ -114,9 +126,10 @@ class ViolationMonitor:
         thresholds = {**dict.fromkeys(contract.class_names, threshold), **contract.alarm_thresholds}
         thresholds[rule.violation_class] = threshold
         self.thresholds = tuple(float(thresholds[name]) for name in contract.class_names)
-        self._rule = rule
+        self._rule, self._name = rule, name
         self._label = contract.class_names.index(rule.violation_class)
         self._heads: dict[int, _Head] = {}  # by track
+        self._tallies, self._counted = Tallies(name), list[CountedTrack]()
         self._cooldown = Cooldown(rule.cooldown_s)
         self._since = math.inf  # time of the first frame
         self._frame_times: deque[float] = deque(maxlen=STRETCH_FRAMES)
@@ -137,6 +150,7 @@ class ViolationMonitor:
         self._cooldown.take_over(before._cooldown, same_tracks)
         if not same_tracks:
             return
+        self._tallies.take_over(before._tallies)
         for track, head in list(before._heads.items()):
             if head.open is not None:
                 del before._heads[track]
@@ -145,7 +159,12 @@ class ViolationMonitor:
                 self._heads[track] = replace(head, votes=VoteWindow(self._rule), open=violation)
 
     def update(
-        self, tracks: Sequence[Track], frame_size: tuple[int, int], now: float
+        self,
+        tracks: Sequence[Track],
+        frame_size: tuple[int, int],
+        now: float,
+        ignored: Collection[int] = (),
+        cleared: Collection[int] = (),
     ) -> list[ViolationStarted | ViolationEnded]:
         """Evaluates the next frame.
 
@@ -153,17 +172,21 @@ class ViolationMonitor:
             tracks: All tracks, as `Tracker.update` returns them.
             frame_size: (height, width), pixels.
             now: Time of the frame, seconds.
+            ignored: Ids of tracks that do not count in this frame.
+            cleared: Ids of tracks that are compliant in this frame, whatever their class.
 
         Returns:
             The violations that end, then those that start.
         """
         self._since = min(self._since, now)
         self._frame_times.append(now)
-        ended, started = self._end_lost({t.id for t in tracks}), []
+        present = {t.id for t in tracks}
+        ended, started = self._end_lost(present), []
+        self._counted += self._tallies.end(present)
         for track in tracks:
             if not track.seen:
                 continue
-            head = self._vote(track, frame_size, now)
+            head = self._vote(track, frame_size, now, track.id in ignored, track.id in cleared)
             observed = now - max(head.first_seen, self._since)
             if head.open is not None:
                 if head.votes.decides(False, observed):
@@ -191,17 +214,29 @@ class ViolationMonitor:
         return frozenset(track for track, head in self._heads.items() if head.open is not None)
 
     def close(self) -> list[ViolationEnded]:
-        """Ends all open violations, since the camera is no longer monitored."""
-        ended = [self._end(head) for head in self._heads.values() if head.open is not None]
+        """Ends all open violations, since the rule no longer applies. Cool-downs continue, in case that it applies again."""
+        ended = [replace(self._end(head), stopped=True) for head in self._heads.values() if head.open is not None]
         self._heads.clear()
+        self._counted += self._tallies.end(set())
+        self._since = math.inf
+        self._frame_times.clear()
         return ended
+
+    def take_counted(self) -> list[CountedTrack]:
+        """Returns the tracks that have ended since the last call, as they count for compliance."""
+        counted, self._counted = self._counted, []
+        return counted
+
+    def counted_now(self) -> list[CountedTrack]:
+        """Returns the tracks that have not ended, as they would count now."""
+        return self._tallies.current()
 
     def _end_lost(self, present: set[int]) -> list[ViolationEnded]:
         """Ends the violations of tracks that are no longer present."""
         lost = [self._heads.pop(track) for track in list(self._heads) if track not in present]
         return [self._end(head) for head in lost if head.open is not None]
 
-    def _vote(self, track: Track, frame_size: tuple[int, int], now: float) -> _Head:
+    def _vote(self, track: Track, frame_size: tuple[int, int], now: float, ignored: bool, cleared: bool) -> _Head:
         """Adds the vote of this frame; returns the head."""
         head = self._heads.get(track.id)
         if head is None:
@@ -213,7 +248,10 @@ class ViolationMonitor:
             )
         threshold = self.threshold * (self._rule.hysteresis if head.open is not None else 1.0)
         is_in_zone, zone = self._zone_of(track.box_xyxy, frame_size)
-        positive = is_in_zone and track.label == self._label and track.score >= threshold
+        counts, has_class = is_in_zone and not ignored, track.label == self._label and not cleared
+        positive = counts and has_class and track.score >= threshold
+        if counts and track.score >= self.thresholds[track.label]:
+            self._tallies.add(track.id, now, zone, has_class)
         head.votes.add(now, positive, self._frame_times[0])
         head.box_xyxy = track.box_xyxy
         self._cooldown.observe(track.id, track.box_xyxy, now)
@@ -231,6 +269,7 @@ class ViolationMonitor:
         head.open = ViolationStarted(
             violation=str(uuid.uuid4()),
             track=track.id,
+            rule=self._name,
             zone=head.zone,
             box_xyxy=track.box_xyxy,
             score=track.score,
@@ -246,6 +285,7 @@ class ViolationMonitor:
         return ViolationEnded(
             violation=started.violation,
             track=started.track,
+            rule=self._name,
             zone=started.zone,
             box_xyxy=head.box_xyxy,
             score=started.score,
@@ -260,6 +300,6 @@ class ViolationMonitor:
             return True, None
         x, y = (box_xyxy[0] + box_xyxy[2]) / 2 / frame_size[1], (box_xyxy[1] + box_xyxy[3]) / 2 / frame_size[0]
         for name, corners in self._rule.zones.items():
-            if is_inside(float(x), float(y), corners):
+            if corners is not None and is_inside(float(x), float(y), corners):
                 return True, name
         return False, None

@@ -14,6 +14,7 @@ from ppe_edge.deployment import Deployment, require_valid
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
+from ppe_edge.rules.config import RuleConfig
 from ppe_edge.scoring.chart import draw
 from ppe_edge.scoring.figures import FilmScore, compare, figures_of
 from ppe_edge.scoring.recording import Recording, Replay, record
@@ -40,12 +41,13 @@ def run(options: argparse.Namespace) -> int:
     settings = _settings(options, films)
     detector = _detector(options.model, settings)
     require_valid(settings, detector.contract)
-    (violation_class,) = {settings.rule_of(name).violation_class for name in films}
+    rules = {name: _only_rule(settings, name) for name in films}
+    (violation_class,) = {rule.violation_class for rule in rules.values()}
     truth = read_truth(options.truth, list(films), kinds_of(detector.contract, violation_class))
     grid = parse_grid(options.sweep)
     for changes in combinations(grid) if grid else ():  # before the films are read, which may take an hour
         for name in films:
-            changed(settings.tracker, settings.rule_of(name), changes)
+            changed(settings.tracker, rules[name], changes)
     recordings = []
     for name in films:
         recording = record(name, settings.cameras[name], detector, _progress(name))
@@ -56,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     def score(changes: Mapping[str, Value]) -> list[FilmScore]:
         scores = []
         for recording in recordings:
-            tracker, rule = changed(settings.tracker, settings.rule_of(recording.name), changes)
+            tracker, rule = changed(settings.tracker, rules[recording.name], changes)
             events = [event for event in truth if event.camera == recording.name]
             alerts = replay.alerts(recording, tracker, rule)
             scores.append(compare(recording.name, recording.seconds, events, alerts, options.tolerance))
@@ -126,6 +128,18 @@ def _settings(options: argparse.Namespace, films: Mapping[str, Path]) -> EdgeSet
             changes["fps"] = options.fps
         cameras[name] = camera.model_copy(update=changes)
     return settings.model_copy(update={"cameras": cameras})
+
+
+def _only_rule(settings: EdgeSettings, camera: str) -> RuleConfig:
+    rules = settings.rules_of(camera)
+    if len(rules) > 1:
+        raise EdgeError(
+            setting=f"cameras.{camera}.rules",
+            expected="one rule to score",
+            got=", ".join(rules),
+            hint="set enabled: false for the others",
+        )
+    return next(iter(rules.values()))
 
 
 def _detector(model: Path | None, settings: EdgeSettings) -> EdgeDetector:

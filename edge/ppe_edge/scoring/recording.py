@@ -20,7 +20,8 @@ from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.pipeline import Model, Pipeline
-from ppe_edge.rules.config import RuleConfig
+from ppe_edge.rules.camera_rules import CameraRules
+from ppe_edge.rules.config import DEFAULT_RULE, RuleConfig
 from ppe_edge.rules.tracker import Track, Tracker, TrackerConfig
 from ppe_edge.telemetry import Collected, Telemetry
 from ppe_yolo.core.detections import Detections
@@ -180,8 +181,9 @@ class Replay:
 
         pipeline = Pipeline(
             camera=recording.name,
-            tracker=self._trackers[key],
-            rule=rule,
+            rules=CameraRules(
+                {DEFAULT_RULE: rule}, self.model.contract, tracker, make_tracker=lambda config, ids: self._trackers[key]
+            ),
             snapshot=SnapshotConfig(),
             model=self.model,
             submit=submit,

@@ -14,15 +14,18 @@ import json
 import logging
 import secrets
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from ppe_edge.compliance.periods import UNITS, Row, Unit
+from ppe_edge.compliance.report import to_csv
 from ppe_edge.telemetry import CONTENT_TYPE
 from ppe_edge.web.config import WebConfig, is_loopback, listen
 
@@ -36,6 +39,7 @@ PAGES = {
     "index.html": "text/html",
     "login.html": "text/html",
     "app.js": "text/javascript",
+    "compliance.js": "text/javascript",
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
@@ -50,6 +54,10 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+MAX_DAYS = 3660
+DAYS: dict[Unit, int] = {"hour": 1, "shift": 7, "day": 30, "week": 182}  # shown by default
+
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -75,6 +83,18 @@ class Status(Protocol):
 
     def live(self, camera: str) -> bytes | None:
         """The latest frame of a camera, annotated, as JPEG; None if there is none, or no such camera."""
+        ...
+
+    def compliance(self, unit: Unit, days: int) -> list[Row]:
+        """The compliance of the last days; may raise `sqlite3.Error`."""
+        ...
+
+    def shifts(self) -> list[str]:
+        """The names of the site's shifts."""
+        ...
+
+    def compliance_page(self, unit: Unit, days: int) -> str:
+        """The compliance of the last days as a page to print; may raise `sqlite3.Error`."""
         ...
 
     def metrics(self) -> bytes:
@@ -149,6 +169,9 @@ class WebServer:
         app.router.add_get("/api/state", self._state)
         app.router.add_get("/cameras/{camera}/live.jpg", self._live)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/api/compliance", self._compliance)
+        app.router.add_get("/compliance.csv", self._compliance_csv)
+        app.router.add_get("/compliance.html", self._compliance_page)
         # the access log would record every path that a client invents
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_TIMEOUT, shutdown_timeout=0.2)
         await runner.setup()
@@ -192,7 +215,8 @@ class WebServer:
         except web.HTTPException as error:
             error.headers.update(HEADERS)
             raise
-        response.headers.update(HEADERS)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     def _allowed_host(self, request: web.Request) -> bool:
@@ -262,5 +286,49 @@ class WebServer:
             raise web.HTTPNotFound(text="no image\n")
         return web.Response(body=jpeg, content_type="image/jpeg")
 
+    async def _compliance(self, request: web.Request) -> web.Response:
+        unit, days = _period(request)
+        time_format = "%m-%d" if unit in ("day", "week") else "%m-%d %H:%M"
+        rows = [
+            {
+                "start": row.start.isoformat(),
+                "label": f"{row.start:{time_format}} {row.shift}".strip(),
+                "camera": row.camera,
+                "rule": row.rule,
+                "zone": row.zone,
+                **row.count._asdict(),
+            }
+            for row in await _read(self._status.compliance, unit, days)
+        ]
+        text = json.dumps({"rows": rows, "shifts": self._status.shifts()})
+        return web.Response(text=text, content_type="application/json")
+
+    async def _compliance_csv(self, request: web.Request) -> web.Response:
+        text = to_csv(await _read(self._status.compliance, *_period(request)))
+        file = {"Content-Disposition": 'attachment; filename="compliance.csv"'}
+        return web.Response(text=text, content_type="text/csv", charset="utf-8", headers=file)
+
+    async def _compliance_page(self, request: web.Request) -> web.Response:
+        text = await _read(self._status.compliance_page, *_period(request))
+        # the page carries its own style, because it is also sent and saved as one file
+        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+        return web.Response(text=text, content_type="text/html", charset="utf-8", headers=policy)
+
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=await asyncio.to_thread(self._status.metrics), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _period(request: web.Request) -> tuple[Unit, int]:
+    """Returns the unit and the number of days that a request asks for."""
+    unit, days = request.query.get("unit", "hour"), request.query.get("days", "")
+    for known in UNITS:
+        if known == unit and (not days or (days.isascii() and days.isdigit() and 1 <= int(days) <= MAX_DAYS)):
+            return known, int(days or DAYS[known])
+    raise web.HTTPBadRequest(text=f"expected unit, one of {', '.join(UNITS)}, and days, 1 to {MAX_DAYS}\n")
+
+
+async def _read(ask: Callable[[Unit, int], _T], unit: Unit, days: int) -> _T:
+    try:
+        return await asyncio.to_thread(ask, unit, days)
+    except sqlite3.Error as error:
+        raise web.HTTPServiceUnavailable(text=f"the figures cannot be read: {error}\n") from error

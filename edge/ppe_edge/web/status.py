@@ -5,7 +5,8 @@ import time
 from typing import Any
 
 from ppe_edge.cameras.view_health import LABELS
-from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, Message, StorageEvent
+from ppe_edge.compliance.periods import Row, Unit
+from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, ComplianceReport, Message, StorageEvent
 from ppe_edge.pictures.snapshot import View, make_snapshot
 from ppe_edge.runtime import Runtime
 from ppe_edge.telemetry import CameraFigures
@@ -35,7 +36,7 @@ class RuntimeStatus:
 
     def trouble(self) -> str:
         """A problem that needs attention, in one line; empty if there is none."""
-        return self._runtime.outbox.trouble
+        return "; ".join(filter(None, (self._runtime.outbox.trouble, self._runtime.compliance.trouble)))
 
     def live(self, camera: str) -> bytes | None:
         """Returns the latest frame of a camera, annotated, as JPEG; None if there is none."""
@@ -70,6 +71,18 @@ class RuntimeStatus:
             "sinks": [{"name": k, "waiting": v, "set_aside": aside.get(k, 0)} for k, v in sorted(stats.pending.items())],
         }
 
+    def compliance(self, unit: Unit, days: int) -> list[Row]:
+        """Returns the compliance of the last days; raises `sqlite3.Error` if it cannot be read."""
+        return self._runtime.compliance_archive().rows(unit, days, time.time())
+
+    def shifts(self) -> list[str]:
+        """Returns the names of the site's shifts."""
+        return list(self._runtime.settings.site.shifts)
+
+    def compliance_page(self, unit: Unit, days: int) -> str:
+        """Returns the compliance of the last days as a page to print; raises `sqlite3.Error` if it cannot be read."""
+        return self._runtime.compliance_archive().page(unit, days, time.time())
+
     def _camera(self, name: str, figures: CameraFigures) -> dict[str, Any]:
         pipeline = self._runtime.pipelines.get(name)
         view = None if pipeline is None else pipeline.view
@@ -96,15 +109,17 @@ def row(message: Message, contract: ModelContract) -> dict[str, Any]:
     match message:
         case Alert():
             camera, zone, score = message.camera, message.zone, message.score
-            what = f"alert: {contract.display_name(message.class_name)}"
+            what = f"{_severity(message)}alert: {contract.display_name(message.class_name)}{_rule(message)}"
         case AlertClosed():
             camera, zone, duration = message.camera, message.zone, message.duration_s
             ended = "ended" if message.end == "seen" else "end not seen"
-            what = f"{ended}: {contract.display_name(message.class_name)}"
+            what = f"{ended}: {contract.display_name(message.class_name)}{_rule(message)}"
         case CameraEventMessage():
             camera, what = message.camera, f"{message.event} {message.detail}".strip()
         case StorageEvent():
             what = f"{message.event} {message.detail}".strip()
+        case ComplianceReport():
+            what = f"compliance report of the {f'shift {message.shift}' if message.shift else 'day'}"
     return {
         "time": message.time.timestamp(),
         "camera": camera,
@@ -113,3 +128,11 @@ def row(message: Message, contract: ModelContract) -> dict[str, Any]:
         "score": score,
         "duration": duration,
     }
+
+
+def _rule(message: Alert | AlertClosed) -> str:
+    return "" if message.rule is None else f" ({message.rule})"
+
+
+def _severity(message: Alert) -> str:
+    return "" if message.severity in (None, "warning") else f"{message.severity} "

@@ -34,9 +34,11 @@ def test_schema_file_matches_code() -> None:
     assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text()
 
 
-def test_schema_discriminates_four_kinds() -> None:
+def test_schema_discriminates_all_kinds() -> None:
     schema = json.loads(schema_text())
-    assert sorted(schema["discriminator"]["mapping"]) == ["alert", "alert_closed", "camera_event", "storage_event"]
+    assert sorted(schema["discriminator"]["mapping"]) == [
+        "alert", "alert_closed", "camera_event", "compliance_report", "storage_event",
+    ]  # fmt: skip
     assert "class" in schema["$defs"]["Alert"]["properties"] and "class_name" not in schema["$defs"]["Alert"]["properties"]
 
 

@@ -603,7 +603,7 @@ def test_unreadable_message_is_logged_and_does_not_delay_others(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     Outbox(OutboxConfig(), tmp_path, ["hub"], clock).close()
-    add_row(tmp_path, "from-the-future", '{"schema_version":2,"kind":"alert"}')
+    add_row(tmp_path, "from-the-future", '{"schema_version":3,"kind":"alert"}')
     outbox = Outbox(OutboxConfig(), tmp_path, ["hub"], clock)
     sent = outbox.put(an_alert())
     assert [message.id for message in everything(outbox)] == [message.id for message in outbox.recent(5)] == [sent]

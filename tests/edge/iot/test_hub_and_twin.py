@@ -114,6 +114,11 @@ def test_iothub_sink_chooses_output_and_sets_properties(site: Site) -> None:
     assert f"%24.mid={body['id']}" in topic
     assert "%24.ct=application%2Fjson" in topic and "%24.ce=utf-8" in topic
     assert "kind=alert" in topic and "redelivered=true" in topic and "camera=gate" in topic
+    assert "rule=" not in topic and "severity=" not in topic
+    named = site.send(an_alert(3, schema_version=2, rule="lane", severity="critical"))
+    wait_until(lambda: len(site.hub.telemetry) >= 3)
+    topic = next(topic for topic, payload in site.hub.messages if named["id"].encode() in payload)
+    assert "schema_version=2" in topic and "rule=lane" in topic and "severity=critical" in topic
 
 
 @needs_mosquitto

@@ -122,7 +122,7 @@ def test_score_draws_time_line_and_sweep(film: Path, truth: Path, tiny_model: Pa
         (["none.mp4", "--model", "{model}"], "error: none.mp4: expected a video or a folder of images, got no such file"),
         (["{film}", "a/gate={film}", "gate={film}", "--model", "{model}"], "error: FILM: gate: two films have this name: name "
          "them: CAMERA=FILM, as the truth does"),
-        (["{film}", "--model", "{model}", "--sweep", "colour=1"], "error: sweep: expected one of violation_class, "),
+        (["{film}", "--model", "{model}", "--sweep", "colour=1"], "error: sweep: expected one of enabled, violation_class, "),
         (["{film}", "--model", "{model}", "--sweep", "frames=3,9"], "error: sweep: frames: frames must be more than half of "),
         (["{film}", "--model", "{model}", "--sweep", "gate.mp4"], "error: sweep: expected SETTING=VALUE,VALUE,... or "),
         (["{film}", "--model", "{model}", "--fps", "0"], "error: --fps: expected more than 0 and at most 1000, got 0"),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 from mjpeg_server import PASSWORD, MjpegServer, jpeg
 from multidict import CIMultiDict
+from ppe_edge.compliance.store import Count, Key
 from ppe_edge.config import CameraConfig, load_settings
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.runtime import Runtime
@@ -26,7 +28,7 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from conftest import GREEN, RED  # isort: skip
 
@@ -153,7 +155,7 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     assert text_of(browser, "#cameras .violation") == ""
     site.colour[0] = RED
     until(browser, lambda: colour()[0] > colour()[1] + 50)  # the image is refreshed
-    until(browser, lambda: text_of(browser, "#cameras .violation") == "1 without helmet")
+    until(browser, lambda: text_of(browser, "#cameras .violation") == "1 violation")
     alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: bare head"]])
     assert len(alert) == 1 and 0.7 < float(alert[0][3]) < 0.9  # red beyond blue: 210 of 255
     site.colour[0] = GREEN
@@ -273,3 +275,28 @@ def test_page_works_behind_proxy_with_path_prefix(browser: webdriver.Chrome, sit
         until(browser, lambda: text_of(browser, "#cameras .state") == "live")
         until(browser, lambda: browser.execute_script(MEAN_COLOUR))  # the image arrives
         assert browser.get_cookies()[0]["path"] == "/box7"
+
+
+def test_page_shows_compliance_and_prints_report(browser: webdriver.Chrome, site: Site) -> None:
+    now = time.time()
+    hours = [int((now - 3600 * ago) // 900 * 900) for ago in (2, 1)]
+    figures = {Key(hours[0], "gate", "default", ""): Count(3, 1), Key(hours[1], "yard", "default", "lane"): Count(5, 0)}
+    site.runtime.compliance.store.write(figures, {}, 0)
+    browser.get(site.address)
+    sign_in(browser, TOKEN)
+    until(browser, lambda: text_of(browser, "#compliance-summary") == "8 compliant, 1 with violation: 89 % compliance")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#chart rect.compliant")) == 2
+    Select(browser.find_element(By.ID, "camera")).select_by_visible_text("yard")
+    until(browser, lambda: text_of(browser, "#compliance-summary") == "5 compliant, 0 with violation: 100 % compliance")
+    heights = [r.get_attribute("height") for r in browser.find_elements(By.CSS_SELECTOR, "#chart rect")]
+    assert heights == ["120", "0"]
+    assert [option.text for option in Select(browser.find_element(By.ID, "unit")).options] == ["hour", "day", "week"]
+    for width in (1280, 500):
+        browser.set_window_size(width, 900)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
+    browser.find_element(By.ID, "report").click()
+    until(browser, lambda: text_of(browser, "h1") == "Compliance, last 24 hours")
+    assert "gate\tdefault\t\t3\t1\t75.0 %" in text_of(browser, "table")
+    style = "return getComputedStyle(document.querySelector('table')).borderCollapse"
+    assert browser.execute_script(style) == "collapse"  # the policy lets the page's own style through
+    assert browser.get_log("browser") == []

@@ -2,14 +2,19 @@
 
 import contextlib
 import http.client
+import json
 import logging
 import socket
+import sqlite3
 import urllib.parse
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from helpers import wait_until
+from ppe_edge.compliance.periods import Row, Unit
+from ppe_edge.compliance.store import Count
 from ppe_edge.errors import EdgeError
 from ppe_edge.telemetry import CameraFigures, Collected, Telemetry
 from ppe_edge.web import server as web
@@ -47,6 +52,18 @@ class Box:
 
     def metrics(self) -> bytes:
         return self.telemetry.text()
+
+    def shifts(self) -> list[str]:
+        return ["early"]
+
+    def compliance(self, unit: Unit, days: int) -> list[Row]:
+        if days == 13:
+            raise sqlite3.OperationalError("disk I/O error")
+        start = datetime(2027, 1, 15, 6, tzinfo=UTC)
+        return [Row(start=start, shift="", camera="gate", rule="default", zone="lane", count=Count(days, 1))]
+
+    def compliance_page(self, unit: Unit, days: int) -> str:
+        return f"<p>{unit} {days}"
 
 
 @contextlib.contextmanager
@@ -106,6 +123,27 @@ def test_metrics_contain_every_figure(local: WebServer) -> None:
     assert 'ppe_edge_outbox_set_aside{sink="mqtt"} 2.0' in lines
 
 
+def test_compliance_is_served_as_json_csv_and_page(local: WebServer) -> None:
+    answer = json.loads(ask(local, "/api/compliance?unit=day&days=3")[1])
+    assert answer["shifts"] == ["early"] and [(r["label"], r["compliant"]) for r in answer["rows"]] == [("01-15", 3)]
+    status, body, headers = ask(local, "/compliance.csv?unit=week")
+    assert status == 200 and headers["Content-Type"].startswith("text/csv")
+    assert body.decode().splitlines()[1] == "2027-01-15T06:00:00+00:00,,gate,default,lane,182,1,99.5"
+    _, body, headers = ask(local, "/compliance.html")
+    assert body == b"<p>hour 1" and "script" not in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("query", ["unit=year", "days=0", "days=-1", "days=x", "days=99999", "unit=<b>"])
+def test_compliance_rejects_unknown_period(local: WebServer, query: str) -> None:
+    assert ask(local, f"/api/compliance?{query}")[0] == 400
+
+
+def test_compliance_that_cannot_be_read_is_unavailable(local: WebServer) -> None:
+    status, body, _ = ask(local, "/compliance.csv?days=13")
+    assert (status, body) == (503, b"the figures cannot be read: disk I/O error\n")
+
+
 def test_health_checks_need_no_token_and_report_state() -> None:
     box = Box()
     with serving(box, token=TOKEN) as server:
@@ -117,7 +155,7 @@ def test_health_checks_need_no_token_and_report_state() -> None:
         assert ask(server, "/healthz")[:2] == (200, b"ok\nthe disk is full\n")
 
 
-@pytest.mark.parametrize("path", ["/api/state", "/cameras/gate/live.jpg", "/metrics", "/app.js", "/index.html", "/nothing"])
+@pytest.mark.parametrize("path", ["/api/state", "/cameras/gate/live.jpg", "/metrics", "/app.js", "/compliance.csv", "/nothing"])
 @pytest.mark.parametrize(
     "headers",
     [

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from ppe_yolo.data.anchors import DEFAULT_ANCHORS_WH
 from ppe_yolo.data.audit.page import PICTURES_OF_A_KIND, alike_groups, write_page
 from ppe_yolo.data.audit.pictures import SIDE, thumbnail
 from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.model.yolov3 import default_anchors_wh, list_architectures
+from ppe_yolo.model.names import Architecture
+from ppe_yolo.model.yolov3 import default_anchors_wh
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 
@@ -70,8 +72,8 @@ def test_page_without_images_that_work_is_written(make_voc: Callable[..., Path],
 
 
 def test_anchors_of_the_page_are_those_of_the_networks() -> None:
-    assert set(DEFAULT_ANCHORS_WH) == set(list_architectures())
-    for name in list_architectures():
+    assert set(DEFAULT_ANCHORS_WH) == set(get_args(Architecture))
+    for name in get_args(Architecture):
         np.testing.assert_array_equal(default_anchors_wh(name), DEFAULT_ANCHORS_WH[name])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.class_map import load_class_map, packaged_names
+from ppe_yolo.data.class_map import bundled_names, load_class_map
 
 HELMETS = dict.fromkeys(("yellow", "white", "blue", "red"), "helmet")
 PACKAGED = {
@@ -19,8 +19,8 @@ PACKAGED = {
 }
 
 
-def test_packaged_names_are_complete() -> None:
-    assert packaged_names() == sorted(PACKAGED)
+def test_bundled_names_are_complete() -> None:
+    assert bundled_names() == sorted(PACKAGED)
 
 
 @pytest.mark.parametrize("name", PACKAGED)

@@ -1,8 +1,11 @@
 """Destinations of messages: IoT Hub, MQTT, a webhook, a file."""
 
+from collections.abc import Callable
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.delivery.sinks.base import Sink, SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.home_assistant import Topology
 from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
 from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig
 from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
@@ -23,12 +26,13 @@ class SinksConfig(BaseModel):
     jsonl: JsonlSinkConfig | None = Field(default=None, description="A file with one JSON object per line.")
 
 
-def build_sinks(config: SinksConfig, hub: HubConnection | None) -> dict[str, Sink]:
+def build_sinks(config: SinksConfig, hub: HubConnection | None, topology: Callable[[], Topology] = dict) -> dict[str, Sink]:
     """Builds the configured sinks.
 
     Args:
         config: The sinks to build.
         hub: The connection to IoT Edge; only needed for `iothub`.
+        topology: Returns the cameras and their rules, for Home Assistant.
 
     Returns:
         Name -> sink.
@@ -39,7 +43,7 @@ def build_sinks(config: SinksConfig, hub: HubConnection | None) -> dict[str, Sin
             raise ValueError("the iothub sink needs a HubConnection")
         sinks["iothub"] = IotHubSink(config.iothub, hub)
     if config.mqtt is not None:
-        sinks["mqtt"] = MqttSink(config.mqtt)
+        sinks["mqtt"] = MqttSink(config.mqtt, topology)
     if config.webhook is not None:
         sinks["webhook"] = WebhookSink(config.webhook)
     if config.jsonl is not None:

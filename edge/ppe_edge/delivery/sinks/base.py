@@ -1,7 +1,7 @@
 """The interface of a sink, and its errors."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ppe_edge.delivery.messages import Message
 
@@ -63,3 +63,15 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Closes connections and files; returns quickly."""
+
+
+@runtime_checkable
+class IdleSink(Protocol):
+    """A sink that has work while there are no messages."""
+
+    def idle(self) -> None:
+        """Does it; called about once a second. Always returns or raises within a time limit.
+
+        Raises:
+            SinkFailed: The receiver is not reached.
+        """

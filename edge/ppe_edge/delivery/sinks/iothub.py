@@ -58,5 +58,6 @@ def _properties(message: Message) -> dict[str, str]:
         "schema_version": str(message.schema_version),
         "redelivered": str(message.redelivered).lower(),
     }
-    camera = getattr(message, "camera", None)  # storage events concern the whole box
-    return properties if camera is None else {**properties, "camera": camera}
+    # storage events concern the whole box; a box without named rules has neither rule nor severity
+    more = {name: getattr(message, name, None) for name in ("camera", "rule", "severity")}
+    return properties | {name: value for name, value in more.items() if value is not None}

@@ -9,11 +9,14 @@
 | does not confirm in time | reconnects, and marks the message as redelivered |
 | keeps a session of this client id from earlier | discards it: the box subscribes to nothing, and opens clean sessions |
 
-Messages are not retained, so a subscriber that connects later gets no old alerts.
+Messages are not retained, so a subscriber that connects later gets no old alerts. With `home_assistant`, the box stays
+connected and also keeps the topics of `ppe_edge.delivery.sinks.home_assistant` up to date.
 """
 
 import logging
 import ssl
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks.base import SinkFailed
+from ppe_edge.delivery.sinks.home_assistant import OFFLINE, ONLINE, HomeAssistant, Retained, Topology
 from ppe_edge.delivery.sinks.payload import SizeLimit
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
 _TAKEN_OVER = 3  # connections in a row that the broker closed within `_SHORT_S`, after which the log names the likely cause
 _SHORT_S = 60.0
+_IDLE_RETRY_S = 15.0  # between attempts to connect while there are no messages
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +69,13 @@ class MqttSinkConfig(BaseModel):
         description="Maximum size of a message with its snapshot, in bytes; large cloud brokers disconnect above 128 KiB.",
     )
 
+    home_assistant: str | None = Field(
+        default=None,
+        pattern=r"^[^#+\x00]+$",
+        description="Discovery prefix of Home Assistant, usually homeassistant: entities for each camera and rule, and "
+        "retained state topics. Each box then needs a topic of its own. Default: none.",
+    )
+
     @model_validator(mode="after")
     def _belong_together(self) -> "MqttSinkConfig":
         if (self.cert_file is None) != (self.key_file is None):
@@ -76,10 +88,18 @@ class MqttSinkConfig(BaseModel):
 
 
 class MqttSink:
-    """Publishes and waits for the broker's PUBACK; opens a new connection after a failure."""
+    """Publishes and waits for the broker's PUBACK; opens a new connection after a failure.
 
-    def __init__(self, config: MqttSinkConfig) -> None:
-        self._config = config
+    Args:
+        config: The settings.
+        topology: Returns the cameras and their rules, for Home Assistant.
+    """
+
+    def __init__(self, config: MqttSinkConfig, topology: Callable[[], Topology] = dict) -> None:
+        self._config, self._topology = config, topology
+        self._home = None if config.home_assistant is None else HomeAssistant(config.topic, config.home_assistant)
+        self._announced: Topology = {}  # what Home Assistant knows
+        self._next_idle_attempt = 0.0
         self._connection: MqttConnection | None = None
         self._limit = SizeLimit("sinks.mqtt.max_bytes", config.max_bytes)
         self._short_connections = 0  # in a row
@@ -88,15 +108,14 @@ class MqttSink:
         """Publishes one message; see `Sink.send`."""
         config = self._config
         data = self._limit.encode(message, snapshot if config.attach_snapshot else None)
-        if self._connection is not None and not self._connection.alive:
-            self._note_closed_between_messages(self._connection)
-        if self._connection is None or not self._connection.alive:
-            self.close()
-            self._connection = self._connect()
+        connection = self._connected()
         try:
-            self._connection.publish(f"{config.topic}/{message.kind}", data)
+            # states first: they may be published again, and the confirmation of the message says that all has arrived
+            for topic, payload in self._states(message, snapshot if config.attach_snapshot else None):
+                connection.publish(topic, payload, retain=True)
+            connection.publish(f"{config.topic}/{message.kind}", data)
         except SinkFailed as error:
-            lost = not self._connection.alive
+            lost = not connection.alive
             self.close()
             self._limit.failed()
             cause = f": {self._cause(message, len(data))}" if lost else ""
@@ -104,6 +123,49 @@ class MqttSink:
                 f"{error}{cause}", outcome_unknown=True, reached=True, maybe_too_large=self._limit.attached and lost
             ) from error
         self._limit.succeeded()
+
+    def idle(self) -> None:
+        """Keeps the connection and the entities of Home Assistant up to date while there are no messages."""
+        if self._home is None or time.monotonic() < self._next_idle_attempt:
+            return
+        try:
+            self._announce_changes(self._connected())
+        except SinkFailed:
+            self._next_idle_attempt = time.monotonic() + _IDLE_RETRY_S
+            self.close()
+            raise
+
+    def _states(self, message: Message, snapshot: Path | None) -> list[Retained]:
+        if self._home is None:
+            return []
+        fits = snapshot is not None and snapshot.exists() and snapshot.stat().st_size <= self._limit.max_bytes
+        return self._home.states(message, snapshot if fits else None)
+
+    def _connected(self) -> "MqttConnection":
+        """Returns the connection, a new one if there is none."""
+        if self._connection is not None and not self._connection.alive:
+            self._note_closed_between_messages(self._connection)
+        if self._connection is None or not self._connection.alive:
+            self.close()
+            self._connection = self._connect()
+            if self._home is not None:
+                try:
+                    self._announce(self._connection, self._home)
+                except SinkFailed:
+                    self.close()
+                    raise
+        return self._connection
+
+    def _announce(self, connection: "MqttConnection", home: HomeAssistant) -> None:
+        topology = self._topology()
+        retained = [*home.discovery(topology, self._announced), *home.first_states(topology)]
+        for topic, payload in [*retained, Retained(home.availability, ONLINE)]:
+            connection.publish(topic, payload, retain=True)
+        self._announced = topology
+
+    def _announce_changes(self, connection: "MqttConnection") -> None:
+        if self._home is not None and self._topology() != self._announced:
+            self._announce(connection, self._home)
 
     def _cause(self, message: Message, size: int) -> str:
         """Why a broker may have closed the connection during a message."""
@@ -134,12 +196,13 @@ class MqttSink:
         password = config.password.get_secret_value() if config.password else None
         login = (config.username, password) if config.username is not None else None
         tls = _tls(config) if config.tls else None
-        return MqttConnection((config.host, config.port), config.client_id, login, tls, config.timeout_s)
+        will = None if self._home is None else (self._home.availability, OFFLINE)
+        return MqttConnection((config.host, config.port), config.client_id, login, tls, config.timeout_s, will)
 
     def close(self) -> None:
         """Disconnects."""
         if self._connection is not None:
-            self._connection.close()
+            self._connection.close(None if self._home is None else (self._home.availability, OFFLINE))
             self._connection = None
 
 

@@ -36,6 +36,7 @@ class MqttConnection:
         login: User name and password, None for an anonymous connection.
         tls: TLS settings, None for an unencrypted connection.
         timeout_s: Timeout of the broker's answer and of each confirmation.
+        will: Topic and payload that the broker publishes, retained, when the connection is lost.
 
     Raises:
         SinkFailed: The broker is unreachable, or rejects the connection.
@@ -48,6 +49,7 @@ class MqttConnection:
         login: tuple[str, str | None] | None,
         tls: ssl.SSLContext | None,
         timeout_s: float,
+        will: tuple[str, bytes] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
@@ -61,6 +63,8 @@ class MqttConnection:
         self._client.on_publish = self._on_publish
         if tls is not None:
             self._client.tls_set_context(tls)
+        if will is not None:
+            self._client.will_set(*will, qos=1, retain=True)
         if login is not None:
             self._client.username_pw_set(*login)
         self._thread = threading.Thread(target=self._loop, name="mqtt", daemon=True)
@@ -88,14 +92,19 @@ class MqttConnection:
             return f"no answer within {self._timeout_s:g} s"
         return f"it disconnected instead of answering: {_WHY_DISCONNECTED}"
 
-    def publish(self, topic: str, data: bytes) -> None:
+    def publish(self, topic: str, data: bytes, retain: bool = False) -> None:
         """Publishes with quality of service 1.
+
+        Args:
+            topic: The topic.
+            data: The payload.
+            retain: Whether the broker keeps it for later subscribers.
 
         Raises:
             SinkFailed: The broker did not confirm in time. This connection must not be used again.
         """
         try:
-            info = self._client.publish(topic, data, qos=1)
+            info = self._client.publish(topic, data, qos=1, retain=retain)
         except OSError as error:  # paho writes in this thread, and the broker has just died
             self.alive = False
             raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True) from error
@@ -106,10 +115,16 @@ class MqttConnection:
         reason = f"no confirmation within {self._timeout_s:g} s" if self.alive else "the connection was lost"
         raise SinkFailed(reason, outcome_unknown=True)
 
-    def close(self) -> None:
-        """Disconnects; takes at most a few seconds, even if the broker is frozen."""
+    def close(self, last: tuple[str, bytes] | None = None) -> None:
+        """Disconnects; takes at most a few seconds, even if the broker is frozen.
+
+        Args:
+            last: Topic and payload to publish before, retained; nobody waits for its confirmation.
+        """
         self._closing = True
         with contextlib.suppress(OSError):  # TLS refuses to write on a connection that has failed
+            if last is not None and self.alive:
+                self._client.publish(*last, qos=1, retain=True)
             self._client.disconnect()
         if self._thread.is_alive():
             self._thread.join(2.0)

@@ -43,7 +43,7 @@ function showCamera(made, camera) {
   if (camera.score_drift !== null) details.push(`score drift ${camera.score_drift.toFixed(2)}`);
   if (camera.reconnects) details.push(`reconnects: ${camera.reconnects}`);
   caption.replaceChildren(element("span", camera.name, "name"), state(camera.state));
-  if (camera.violations) caption.append(element("span", `${camera.violations} without helmet`, "violation"));
+  if (camera.violations) caption.append(element("span", `${camera.violations} ${camera.violations === 1 ? "violation" : "violations"}`, "violation"));
   if (camera.slow) caption.append(element("span", `too slow, ${camera.required_rate.toFixed(1)} frames per s needed`, "violation"));
   if (camera.view_fault !== null) caption.append(element("span", camera.view_fault, "violation"));
   caption.append(element("span", details.join(", "), "quiet"));

@@ -1,0 +1,89 @@
+"""Reads the figures for the page and for reports: by hour, shift, day or week of the site."""
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from ppe_edge.compliance.periods import Row, Unit, by_period, end_of, period_of
+from ppe_edge.compliance.report import to_html
+from ppe_edge.compliance.store import BUCKET, ComplianceStore, Count, Figures
+from ppe_edge.delivery.messages import ComplianceFigure, ComplianceReport
+
+SETTLE = timedelta(minutes=5)  # after the end of a period, until its last tracks have ended and are written
+
+
+class ComplianceArchive:
+    """The figures of the past. Every method may raise `sqlite3.Error`.
+
+    Args:
+        store: The figures on the disk.
+        zone: The site's time zone.
+        shifts: The site's shifts: name -> times.
+    """
+
+    def __init__(self, store: ComplianceStore, zone: ZoneInfo, shifts: Mapping[str, str]) -> None:
+        self._store, self._zone, self._shifts = store, zone, shifts
+
+    def rows(self, unit: Unit, days: float, now: float) -> list[Row]:
+        """Returns the figures of the last days, oldest first; the first period may be incomplete.
+
+        Args:
+            unit: Length of a period.
+            days: How far to go back.
+            now: The time, UTC epoch seconds.
+        """
+        return by_period(self._store.read(now - 86400 * days, now + BUCKET), unit, self._zone, self._shifts)
+
+    def page(self, unit: Unit, days: int, now: float) -> str:
+        """Returns the figures of the last days as a report in HTML."""
+        start, end = (datetime.fromtimestamp(time, self._zone) for time in (now - 86400 * days, now))
+        return to_html(
+            f"Compliance, last {days} days" if days > 1 else "Compliance, last 24 hours",
+            start,
+            end,
+            self.rows(unit, days, now),
+            unit,
+        )
+
+    def due_report(self, unit: Unit, now: float) -> ComplianceReport | None:
+        """Returns the report of the latest day or shift that has ended, unless it was reported; see `note_reported`."""
+        time = datetime.fromtimestamp(now, self._zone)
+        moment = time - SETTLE
+        for _ in range(24 * 4):  # back to the latest quarter of an hour that belongs to a period that has ended
+            moment -= timedelta(seconds=BUCKET)
+            found = period_of(moment, unit, self._shifts)
+            if found is not None and end_of(found[0], unit, found[1], self._shifts) + SETTLE <= time:
+                start, shift = found
+                break
+        else:
+            return None
+        if start.timestamp() <= self._store.last_report():  # also after the clock was set back
+            return None
+        end = end_of(start, unit, shift, self._shifts)
+        figures = self._store.read(start.timestamp(), end.timestamp())
+        title = f"Compliance, shift {shift}" if shift else "Compliance of the day"
+        return ComplianceReport(
+            id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"ppe_edge/{unit}/{start.isoformat()}/{shift}")),
+            time=time,
+            period="shift" if unit == "shift" else "day",
+            shift=shift or None,
+            started=start,
+            ended=end,
+            figures=_totals(figures),
+            html=to_html(title, start, end, by_period(figures, "hour", self._zone, {})),
+        )
+
+    def note_reported(self, report: ComplianceReport) -> None:
+        """Notes that a report is in the outbox."""
+        self._store.note_report(int(report.started.timestamp()))
+
+
+def _totals(figures: Figures) -> tuple[ComplianceFigure, ...]:
+    sums: dict[tuple[str, str, str], Count] = {}
+    for key, count in figures.items():
+        sums[key[1:]] = sums.get(key[1:], Count()).plus(count)
+    return tuple(
+        ComplianceFigure(camera=camera, rule=rule, zone=zone or None, compliant=count.compliant, violations=count.violations)
+        for (camera, rule, zone), count in sorted(sums.items())
+    )

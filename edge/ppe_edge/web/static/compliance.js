@@ -1,0 +1,96 @@
+"use strict";
+// The chart of compliance: a bar per period, the share of tracked people without violation.
+
+const SVG = "http://www.w3.org/2000/svg";
+const BAR = 28;
+const HEIGHT = 120;
+let shownRows = [];
+
+function drawing(tag, attributes, text = "") {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.textContent = text;
+  return made;
+}
+
+function chosen(id) {
+  return byId(id).value;
+}
+
+function offer(id, wanted) {
+  const select = byId(id);
+  if ([...select.options].map((o) => o.value).join("\n") === wanted.join("\n")) return;
+  const before = select.value;
+  select.replaceChildren(...wanted.map((name) => element("option", name)));
+  if (wanted.includes(before)) select.value = before;
+}
+
+function percent(compliant, violations) {
+  return `${((100 * compliant) / (compliant + violations)).toFixed(0)} %`;
+}
+
+function showChart() {
+  const rows = shownRows.filter(
+    (row) =>
+      (chosen("rule") === "all" || row.rule === chosen("rule")) && (chosen("camera") === "all" || row.camera === chosen("camera")),
+  );
+  const periods = new Map();
+  let [compliant, violations] = [0, 0];
+  for (const row of rows) {
+    const period = periods.get(row.start) ?? { label: row.label, compliant: 0, violations: 0 };
+    period.compliant += row.compliant;
+    period.violations += row.violations;
+    compliant += row.compliant;
+    violations += row.violations;
+    periods.set(row.start, period);
+  }
+  byId("compliance-summary").textContent =
+    periods.size === 0
+      ? "nobody was seen yet"
+      : `${compliant} compliant, ${violations} with violation: ${percent(compliant, violations)} compliance`;
+  const width = periods.size * BAR + 60; // labels lean to the right
+  const chart = drawing("svg", { width, height: HEIGHT + 70, role: "img", "aria-labelledby": "compliance-summary" });
+  [...periods.values()].forEach((period, index) => {
+    const share = period.compliant / (period.compliant + period.violations);
+    const bar = drawing("g", {});
+    const good = Math.round(HEIGHT * share);
+    const x = index * BAR + 3;
+    const words = `${period.label}: ${period.compliant} compliant, ${period.violations} with violation`;
+    bar.append(
+      drawing("title", {}, words),
+      drawing("rect", { x, y: HEIGHT - good, width: BAR - 6, height: good, class: "compliant" }),
+      drawing("rect", { x, y: 0, width: BAR - 6, height: HEIGHT - good, class: "violations" }),
+      drawing("text", { x: 0, y: 0, transform: `translate(${x + 4},${HEIGHT + 4}) rotate(60)` }, period.label),
+    );
+    chart.append(bar);
+  });
+  byId("chart").replaceChildren(...(periods.size ? [chart] : []));
+}
+
+async function refreshCompliance() {
+  const query = `?unit=${chosen("unit")}`;
+  byId("csv").href = `compliance.csv${query}`;
+  byId("report").href = `compliance.html${query}`;
+  const answer = await fetch(`api/compliance${query}`);
+  if (!answer.ok) throw new Error(await answer.text());
+  const { rows, shifts } = await answer.json();
+  offer("unit", shifts.length ? ["hour", "shift", "day", "week"] : ["hour", "day", "week"]);
+  shownRows = rows;
+  offer("rule", ["all", ...new Set(rows.map((row) => row.rule))].sort());
+  offer("camera", ["all", ...new Set(rows.map((row) => row.camera))].sort());
+  showChart();
+}
+
+async function keepRefreshingCompliance() {
+  try {
+    await refreshCompliance();
+  } catch (error) {
+    byId("compliance-summary").textContent = `the figures cannot be read: ${error.message}`;
+  }
+}
+
+byId("unit").addEventListener("change", keepRefreshingCompliance);
+byId("rule").addEventListener("change", showChart);
+byId("camera").addEventListener("change", showChart);
+setInterval(keepRefreshingCompliance, 15000);
+keepRefreshingCompliance();
