@@ -110,7 +110,8 @@ def _type(field: _Schema) -> str:
         return f"list of {_type(field.get('items', {}))}"
     if field.get("type") == "object":
         inner = field["additionalProperties"]
-        return "name: " + " or ".join(filter(None, map(_type, inner.get("anyOf", (inner,)))))
+        key = _FORMATS.get(field.get("propertyNames", {}).get("format", ""), "name")
+        return f"{key}: " + " or ".join(filter(None, map(_type, inner.get("anyOf", (inner,)))))
     text = _FORMATS.get(field.get("format", "")) or _TYPES[field["type"]]
     limits = [f"{word} {field[key]:.10g}" for key, word in _LIMITS.items() if key in field]
     if "minLength" in field and field["minLength"] > 1:
