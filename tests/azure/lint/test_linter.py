@@ -539,7 +539,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     ),
     "retry timeout of zero": (
         SCORE,
-        "  timeout: 21600",
+        "  timeout: 3600",
         "  timeout: 0",
         "timeout: 0",
         "wrong-value",
