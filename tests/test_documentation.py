@@ -33,8 +33,8 @@ from ppe_yolo.training.fit import fit
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *("README.md", ".github/CONTRIBUTING.md", "edge/README.md", "edge/REFERENCE.md", "ppe_yolo/README.md", "tests/README.md"),
-    *("azureml/README.md", "ppe_yolo/weights/README.md", "ppe_yolo/configs/README.md"),
+    *("README.md", ".github/CONTRIBUTING.md", "edge/README.md", "edge/REFERENCE.md", "ppe_yolo/README.md", "ppe_yolo/GUIDE.md"),
+    *("tests/README.md", "azureml/README.md", "ppe_yolo/weights/README.md", "ppe_yolo/configs/README.md"),
 ]
 MANUAL = ROOT / "edge" / "README.md"
 FOLDERS = ("ppe_yolo", "edge", "azureml", "tests", "scripts", ".ci", ".github")
