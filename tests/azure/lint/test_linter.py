@@ -591,7 +591,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     "negative threshold": (SCORE, "threshold: 0", "threshold: -2", "-2", "wrong-value", "mini_batch_error_threshold"),
     "no deterministic": ("components/promote.yml", ": false #", ": no way #", "no way", "wrong-value", "is_deterministic"),
     "version with a space": (EXPORT, "version: 1", "version: v 1", "v 1", "wrong-value", "version: expected letters"),
-    "cluster without nodes": (GPU, "max_instances: 4", "max_instances: 0", ": 0", "wrong-count", "max_instances"),
+    "cluster without nodes": (GPU, "max_instances: 4", "max_instances: 0", "", "wrong-count", "max_instances"),
     "negative idle time": (GPU, "down: 300", "down: -1", "-1", "wrong-value", "idle_time_before_scale_down"),
     "model name with a dot": ("batch-scoring.yml", "azureml:helmet:1", "azureml:hel.met:1", "hel.met", "illegal-name", ""),
     # the environment
