@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -143,8 +143,8 @@ class EdgeSettings(BaseSettings):
     sinks: SinksConfig = Field(default_factory=SinksConfig, description="Destinations of alerts.")
     twin: TwinConfig = Field(default_factory=TwinConfig, description="Remote control through IoT Hub.")
     web: WebConfig = Field(default_factory=WebConfig, description="The local web page.")
-    log_level: str = Field(
-        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Minimum level of the log on standard error."
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Minimum level of the log on standard error."
     )
 
     @model_validator(mode="after")

@@ -37,7 +37,7 @@ def run(
     from ppe_yolo.azure.local.runner import run_local
 
     if not local:
-        raise UserError("run: runs only with --local", hint="use `ppe-yolo azureml submit` to run on Azure")
+        raise UserError(setting="local", expected="this option", got="none", hint="`ppe-yolo azureml submit` runs on Azure")
     read, _ = load_checked_pipeline(pipeline, settings or ())
     result = run_local(read, out or Path("runs/azureml") / pipeline.stem, _console.print)
     if (failure := result.failure) is not None:
@@ -102,12 +102,12 @@ def submit(
     from ppe_yolo.azure.submit import submit as run_submit
 
     if out is not None and not wait:
-        raise UserError("--out: outputs can only be downloaded when the job has ended", hint="omit --no-wait")
+        raise UserError(setting="out", problem="outputs can only be downloaded when the job has ended", hint="omit --no-wait")
     if output and out is None:
-        raise UserError("--output: expected also --out, the folder to download to")
+        raise UserError(setting="output", expected="also --out, the folder to download to", got="none")
     read, changed = load_checked_pipeline(pipeline, settings or ())
     if unknown := set(output or ()) - set(read.outputs):
-        raise UserError(item="--output", expected=f"one of {', '.join(read.outputs)}", got=", ".join(sorted(unknown)))
+        raise UserError(setting="output", expected=f"one of {', '.join(read.outputs)}", got=", ".join(sorted(unknown)))
     conditions = [Condition.parse(text) for text in only_if or ()]
     for condition in conditions:
         _console.print(f"{condition.name}: {condition.value():g}")

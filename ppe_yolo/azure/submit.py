@@ -128,7 +128,7 @@ def connect(workspace: Workspace) -> Client:
         UserError: azure-ai-ml is not installed.
     """
     if not is_installed():
-        raise UserError("submit: azure-ai-ml is not installed", hint="pip install 'ppe-yolo[azureml]'")
+        raise UserError(item="submit", expected="azure-ai-ml", got="none", hint="pip install 'ppe-yolo[azureml]'")
     from azure.ai.ml import MLClient
     from azure.identity import DefaultAzureCredential
 
@@ -222,7 +222,7 @@ def _azure_errors() -> Iterator[None]:
     try:
         yield
     except (AzureError, MlException) as error:
-        raise UserError(f"submit: Azure rejects the request ({' '.join(str(error).split())[:400]})") from error
+        raise UserError(f"Azure rejects the request ({' '.join(str(error).split())[:400]})", item="submit") from error
 
 
 def _data_versions(pipeline: Pipeline, client: Client, *, latest: bool) -> dict[str, str]:

@@ -141,7 +141,9 @@ def connect(uri: str, name: str) -> tuple[AzureModels, BlobLease]:
         from azure.identity import DefaultAzureCredential
         from azure.storage.blob import BlobClient
     except ImportError as error:
-        raise UserError(f"--registry: needs azure-ai-ml ({error})", hint="pip install 'ppe-yolo[azureml]'") from error
+        raise UserError(
+            setting="registry", expected="azure-ai-ml", got=f"none ({error})", hint="pip install 'ppe-yolo[azureml]'"
+        ) from error
     credential = DefaultAzureCredential()
     client = MLClient(credential, **workspace.groupdict())
     models = AzureModels(client, name)
@@ -165,4 +167,6 @@ def azure_errors() -> Iterator[None]:
     try:
         yield
     except (AzureError, MlException) as error:
-        raise UserError(f"--registry: Azure rejects the request ({' '.join(str(error).split())[:400]})") from error
+        raise UserError(
+            setting="registry", problem=f"Azure rejects the request ({' '.join(str(error).split())[:400]})"
+        ) from error

@@ -128,7 +128,7 @@ class Registry:
             run_id, artifacts = version.tags["run_id"], version.tags["artifacts"]
         except KeyError as error:
             raise UserError(
-                f"{self.name} version {version.number}",
+                item=f"{self.name} version {version.number}",
                 expected="the tags of `ppe-yolo promote`",
                 got=f"no {error}",
                 hint="it was registered by other means",
@@ -160,12 +160,12 @@ class Registry:
         """
         champion = self.champion()
         if champion is None:
-            raise UserError(self.name, expected="a champion to roll back", got=f"none in {without_secrets(self.uri)}")
+            raise UserError(item=self.name, expected="a champion to roll back", got=f"none in {without_secrets(self.uri)}")
         stages = (RETIRED, CHAMPION)  # a promotion that died may have left the one before as champion
         before = [v for v in self.versions() if v.tags.get("stage") in stages and 0 < v.promotion < champion.promotion]
         if not before:
             raise UserError(
-                self.name,
+                item=self.name,
                 expected=f"a champion before version {champion.number}",
                 got="none",
                 hint="promote another model",

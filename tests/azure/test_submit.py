@@ -190,7 +190,7 @@ def test_find_workspace_names_missing_values(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(is_installed(), reason="azure-ai-ml is installed")
 def test_connect_without_azure_ai_ml_names_the_package() -> None:
-    with pytest.raises(UserError, match=r"azure-ai-ml is not installed: pip install 'ppe-yolo\[azureml\]'"):
+    with pytest.raises(UserError, match=r"expected azure-ai-ml, got none: pip install 'ppe-yolo\[azureml\]'"):
         connect(Workspace("s", "g", "w"))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ppe_yolo.azure.lint.settings import check_requirements, check_time_zone
+from ppe_yolo.azure.lint.requirements import check_requirements
+from ppe_yolo.azure.lint.settings import check_time_zone
 from ppe_yolo.azure.lint.vm_sizes import supports_vm_size
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.interface import PATH_TYPES

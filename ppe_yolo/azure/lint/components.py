@@ -8,15 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ppe_yolo.azure.lint.settings import ASSET_NAME, check_shell, check_values
+from ppe_yolo.azure.lint.settings import ASSET_NAME, check_settings, check_shell
 from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.bindings import expressions, optional_parts, without_optional_parts
 from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
 from ppe_yolo.azure.yaml.pipeline import ASSET, Component
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,254}")
-_DISTRIBUTIONS = ("pytorch", "mpi", "tensorflow", "ray")
-_MODES = ("ro_mount", "rw_mount", "download", "upload", "direct", "eval_mount", "eval_download")
 _SCRIPT = re.compile(r"[\w./-]+\.py")
 
 
@@ -127,40 +125,6 @@ def _scripts(command: str) -> list[str]:
         for before, word in pairwise(words)
         if before.startswith("python") and _SCRIPT.fullmatch(word) and not Path(word).is_absolute()
     ]
-
-
-def check_settings(document: Document, value: Mapping[str, Any], keys: Keys) -> list[Mistake]:
-    """Checks distribution, resources and modes of a component, or of a job in a pipeline."""
-    mistakes = check_values(document, value, tuple(map(str, keys)))
-    distribution = value.get("distribution")
-    if isinstance(distribution, Mapping):
-        kind = distribution.get("type")
-        if str(kind).lower() not in _DISTRIBUTIONS:
-            what = f"distribution: expected one of {', '.join(_DISTRIBUTIONS)}, got {kind!r}"
-            mistakes.append(document.mistake("unknown-distribution", what, *keys, "distribution", "type"))
-    counts = {
-        ("resources", "instance_count"): 1,
-        ("distribution", "process_count_per_instance"): 1,
-        ("retry_settings", "max_retries"): 0,
-        ("max_concurrency_per_instance",): 1,
-    }
-    for path, least in counts.items():
-        number: Any = value
-        for key in path:
-            number = number.get(key) if isinstance(number, Mapping) else None
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
-            what = f"{'.'.join(path)}: expected a whole number of {least} or more, got {number!r}"
-            mistakes.append(document.mistake("wrong-count", what, *keys, *path))
-    for side in ("inputs", "outputs"):
-        ports = value.get(side)
-        for name, given in ports.items() if isinstance(ports, Mapping) else ():
-            mode = given.get("mode") if isinstance(given, Mapping) else None
-            wrong_side = ("rw_mount", "upload") if side == "inputs" else ("ro_mount", "download", "eval_mount", "eval_download")
-            if mode is not None and (mode not in _MODES or mode in wrong_side):
-                allowed = ", ".join(m for m in _MODES if m not in wrong_side)
-                what = f"{side[:-1]} {name}: expected one of the modes {allowed}, got {mode!r}"
-                mistakes.append(document.mistake("unknown-mode", what, *keys, side, name, "mode"))
-    return mistakes
 
 
 def check_reference(document: Document, given: Any, kind: str, assets: Sequence[Asset], *keys: str | int) -> list[Mistake]:

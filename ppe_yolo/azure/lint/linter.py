@@ -12,7 +12,7 @@ from ppe_yolo.azure.lint.official import validate
 from ppe_yolo.azure.lint.own_commands import check_own_commands
 from ppe_yolo.azure.lint.parameters import check_parameters
 from ppe_yolo.azure.lint.pipelines import check_pipeline
-from ppe_yolo.azure.lint.settings import check_asset_name, check_pipeline_values, check_values
+from ppe_yolo.azure.lint.settings import check_asset_name, check_settings
 from ppe_yolo.azure.yaml.assets import Asset, declared, kind_of, yaml_files
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.pipeline import Pipeline, apply_settings, read_component, read_pipeline
@@ -97,15 +97,14 @@ def check_document(document: Document, kind: str, assets: Sequence[Asset]) -> li
     mistakes = check_keys(document, kind)
     if kind == "pipeline":
         pipeline = read_pipeline(document, mistakes)
-        mistakes += check_pipeline(pipeline, assets) + check_pipeline_values(pipeline, assets)
-        mistakes += check_parameters(pipeline)
+        mistakes += check_pipeline(pipeline, assets) + check_parameters(pipeline)
         for component in {j.component.path: j.component for j in pipeline.jobs.values() if j.component}.values():
             mistakes += check_keys(component.document, "component") + check_component(component, assets)
     elif kind in ("component", "command"):
         component = read_component(document.path, mistakes)
         mistakes += check_component(component, assets)
     else:
-        mistakes += check_asset_name(document) + check_values(document, document.value, ()) + _ASSET_CHECKS[kind](document)
+        mistakes += check_asset_name(document) + check_settings(document, document.value, ()) + _ASSET_CHECKS[kind](document)
     return mistakes
 
 

@@ -1,10 +1,13 @@
 """Checks of pipelines: bindings to nothing, mismatched types, cycles, and values out of range."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ppe_yolo.azure.lint.components import check_reference, check_settings
+from ppe_yolo.azure.lint.components import check_reference
+from ppe_yolo.azure.lint.settings import ASSET_NAME, check_settings
+from ppe_yolo.azure.lint.vm_sizes import gpu_count
 from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.bindings import JobOutput, ParentInput, ParentOutput, is_expression, parse_binding
 from ppe_yolo.azure.yaml.document import Mistake
@@ -23,13 +26,12 @@ def check_pipeline(pipeline: Pipeline, assets: Sequence[Asset]) -> list[Mistake]
         is_model = name in pipeline.inputs and pipeline.inputs[name].type.endswith("_model")
         kind = "model" if is_model else "data"
         mistakes += check_reference(document, path if _is_asset(path) else None, kind, assets, "inputs", name, "path")
-    settings = pipeline.value.get("settings")
-    default_compute = settings.get("default_compute") if isinstance(settings, Mapping) else None
-    default_compute = default_compute or pipeline.value.get("compute")
-    mistakes += check_reference(document, default_compute, "compute", assets, "settings", "default_compute")
+        mistakes += _check_address(pipeline, str(name), path)
+    keys = ("compute",) if pipeline.default_compute == pipeline.value.get("compute") else ("settings", "default_compute")
+    mistakes += check_reference(document, pipeline.default_compute, "compute", assets, *keys)
     for job in pipeline.jobs.values():
-        mistakes += _check_job(pipeline, job, assets, default_compute)
-    mistakes += _check_ends(pipeline)
+        mistakes += _check_job(pipeline, job, assets) + _check_node_counts(pipeline, job, assets)
+    mistakes += _check_ends(pipeline) + _check_names(pipeline)
     ordered = {job.name for job in in_order(pipeline.jobs)}
     cycle = [name for name in pipeline.jobs if name not in ordered]
     if cycle:
@@ -42,10 +44,10 @@ def _is_asset(path: Any) -> bool:
     return isinstance(path, str) and path.startswith(ASSET) and "://" not in path
 
 
-def _check_job(pipeline: Pipeline, job: Job, assets: Sequence[Asset], default_compute: Any) -> list[Mistake]:
+def _check_job(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mistake]:
     document, keys = pipeline.document, ("jobs", job.name)
     mistakes = check_settings(document, job.value, keys)
-    if job.value.get("compute") is None and default_compute is None:
+    if pipeline.compute_of(job) is None:
         what = f"job {job.name}: expected compute, or default_compute in the settings of the pipeline"
         mistakes.append(document.mistake("missing-compute", what, *keys))
     mistakes += check_reference(document, job.value.get("compute"), "compute", assets, *keys, "compute")
@@ -168,4 +170,50 @@ def _check_ends(pipeline: Pipeline) -> list[Mistake]:
             jobs = ", ".join(writers[name]) or "none"
             what = f"output {name}: expected exactly one job that writes it, got {jobs}"
             mistakes.append(document.mistake("unwritten-output", what, "outputs", name))
+    return mistakes
+
+
+def _check_address(pipeline: Pipeline, name: str, path: Any) -> list[Mistake]:
+    """Checks the address of an input in a datastore or an earlier job."""
+    if not isinstance(path, str) or not path.startswith("azureml://"):
+        return []
+    if re.match(r"azureml://(datastores|subscriptions|registries|locations|jobs)/", path):
+        return []
+    what = f"input {name}: expected azureml://datastores/NAME/paths/PATH, got {path}"
+    return [pipeline.document.mistake("unknown-reference", what, "inputs", name, "path")]
+
+
+def _check_node_counts(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mistake]:
+    """Checks that the cluster of a job has its nodes, and each node a GPU for each process."""
+    document, mistakes, keys = pipeline.document, [], ("jobs", job.name)
+    name = str(pipeline.compute_of(job)).removeprefix(ASSET)
+    cluster = next((a.document.value for a in assets if a.kind == "compute" and a.name == name), None)
+    if cluster is None:
+        return []
+    count, most = job.setting("resources", "instance_count"), cluster.get("max_instances", 1)
+    if isinstance(count, int) and isinstance(most, int) and 0 < most < count:
+        what = f"job {job.name}: instance_count: expected at most the {most} nodes of {name}, got {count}"
+        mistakes.append(document.mistake("wrong-count", what, *keys, "resources", "instance_count"))
+    processes, gpus = job.setting("distribution", "process_count_per_instance"), gpu_count(str(cluster.get("size")))
+    if isinstance(processes, int) and gpus is not None and processes > max(1, gpus):
+        what = f"job {job.name}: process_count_per_instance: expected at most the {gpus} GPUs of a node, got {processes}"
+        mistakes.append(document.mistake("wrong-count", what, *keys, "distribution", "process_count_per_instance"))
+    return mistakes
+
+
+def _check_names(pipeline: Pipeline) -> list[Mistake]:
+    """Checks the experiment's name, and that components have different names."""
+    mistakes = []
+    experiment = pipeline.value.get("experiment_name")
+    if experiment is not None and not ASSET_NAME.fullmatch(str(experiment)):
+        what = f"experiment_name: expected letters, digits, - and _, got {experiment!r}"
+        mistakes.append(pipeline.document.mistake("illegal-name", what, "experiment_name"))
+    files: dict[str, str] = {}
+    for job in pipeline.jobs.values():
+        if job.component is None or job.component.value.get("name") is None:
+            continue
+        name, path = str(job.component.value["name"]), str(job.component.path.resolve())
+        if files.setdefault(name, path) != path:
+            what = f"name: {name} is also the name of {files[name]}"
+            mistakes.append(job.component.document.mistake("duplicate-name", what, "name"))
     return mistakes

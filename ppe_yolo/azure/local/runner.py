@@ -11,7 +11,7 @@ from typing import Any
 
 from ppe_yolo.azure.local.mlflow_runs import MlflowRuns
 from ppe_yolo.azure.local.processes import launch_of, run_launch
-from ppe_yolo.azure.local.state import lock_folder, read_record, set_aside
+from ppe_yolo.azure.local.state import lock_folder, read_record, rename_outputs
 from ppe_yolo.azure.local.step import OUTPUTS, Step, StepBinder
 from ppe_yolo.azure.yaml.pipeline import Pipeline, in_order
 from ppe_yolo.core.errors import UserError
@@ -103,7 +103,7 @@ def _begin(step: Step, progress: Progress) -> dict[str, Any]:
         reason = f"inputs changed ({', '.join(sorted(changed))})" if changed else "not deterministic"
         progress(f"{name}: {reason}, running again")
     for path in (*step.outputs.values(), step.folder / "artifacts"):
-        if moved := set_aside(path):
+        if moved := rename_outputs(path):
             progress(f"  {path.name}: moved to {moved}")
     return {"id": uuid.uuid4().hex, "status": "running", "given": dict(step.given)}
 

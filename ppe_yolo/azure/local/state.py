@@ -52,7 +52,7 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def set_aside(path: Path) -> Path | None:
+def rename_outputs(path: Path) -> Path | None:
     """Renames outputs of an execution with other inputs; nothing is deleted. None if there are none."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None

@@ -100,6 +100,18 @@ class Pipeline:
         """The content of its file."""
         return self.document.value
 
+    @property
+    def default_compute(self) -> Any:
+        """The cluster of the jobs that name none, as written in `settings` or in the pipeline itself; None if there is none."""
+        settings = self.value.get("settings")
+        given = settings.get("default_compute") if isinstance(settings, Mapping) else None
+        return self.value.get("compute") if given is None else given
+
+    def compute_of(self, job: Job) -> Any:
+        """The cluster of a job, as written; None if there is none."""
+        given = job.value.get("compute")
+        return self.default_compute if given is None else given
+
 
 def binding_of(given: Any) -> Binding | None:
     """What an input or output of a job is bound to, directly or by its `path`; None for a literal or an invalid binding."""
@@ -176,7 +188,7 @@ def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Documen
         dotted, equals, text = setting.partition("=")
         keys = dotted.split(".")
         if not equals or not all(keys):
-            raise UserError(item="--set", expected="KEY=VALUE such as inputs.max_epochs=3", got=repr(setting))
+            raise UserError(setting="set", expected="KEY=VALUE such as inputs.max_epochs=3", got=repr(setting))
         try:
             given = yaml.safe_load(text) if text else ""
         except yaml.YAMLError as error:

@@ -279,8 +279,11 @@ def test_personal_data_is_deleted_after_its_retention_time(deploy: Callable[...,
         d["name"].split("/")[1]: d["properties"]["containerName"]
         for d in of_type(resources, "Microsoft.MachineLearningServices/workspaces/datastores")
     }
-    pipeline = yaml.safe_load((ROOT / "azureml/pipeline.yml").read_text())
-    outputs = datastores[pipeline["settings"]["default_datastore"].removeprefix("azureml:")]
+    # every pipeline with outputs, which may be copies of images
+    pipelines = [yaml.safe_load(file.read_text()) for file in sorted((ROOT / "azureml").rglob("*.yml"))]
+    stores = {p["settings"].get("default_datastore") for p in pipelines if p.get("type") == "pipeline" and "outputs" in p}
+    outputs = datastores[stores.pop().removeprefix("azureml:")]
+    assert not stores
     assert {f"{name}/" for name in (*written, outputs)} == set(days)
 
 

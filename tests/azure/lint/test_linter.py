@@ -255,6 +255,14 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "unknown-distribution",
         "expected one of pytorch",
     ),
+    "distribution without a type": (
+        PIPELINE,
+        "      type: pytorch\n",
+        "",
+        "^    distribution:",
+        "missing-key",
+        "distribution: expected type",
+    ),
     "zero instances": (
         PIPELINE,
         "      instance_count: 1",
@@ -591,7 +599,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     "negative threshold": (SCORE, "threshold: 0", "threshold: -2", "-2", "wrong-value", "mini_batch_error_threshold"),
     "no deterministic": ("components/promote.yml", ": false #", ": no way #", "no way", "wrong-value", "is_deterministic"),
     "version with a space": (EXPORT, "version: 1", "version: v 1", "v 1", "wrong-value", "version: expected letters"),
-    "cluster without nodes": (GPU, "max_instances: 4", "max_instances: 0", "", "wrong-count", "max_instances"),
+    "cluster without nodes": (GPU, "max_instances: 4", "max_instances: 0", ": 0", "wrong-count", "max_instances"),
     "negative idle time": (GPU, "down: 300", "down: -1", "-1", "wrong-value", "idle_time_before_scale_down"),
     "model name with a dot": ("batch-scoring.yml", "azureml:helmet:1", "azureml:hel.met:1", "hel.met", "illegal-name", ""),
     # the environment
@@ -652,6 +660,20 @@ def test_lint_later_data_version_is_accepted(checkout: Path, run_cli: RunCli) ->
     path = checkout / "azureml" / PIPELINE
     path.write_text(path.read_text().replace("azureml:site-photos:1", "azureml:site-photos:17"))
     assert run_cli("azureml", "lint", "azureml") == 0
+
+
+def test_lint_nodes_are_compared_with_the_cluster_of_the_whole_pipeline(
+    checkout: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkout / "azureml" / PIPELINE
+    text = path.read_text().replace(
+        "settings:\n  default_compute: azureml:gpu-cluster\n", "compute: azureml:gpu-cluster\nsettings:\n"
+    )
+    path.write_text(text)
+    assert run_cli("azureml", "lint", "azureml/pipeline.yml") == 0
+    path.write_text(text.replace("instance_count: 1", "instance_count: 8", 1))
+    assert run_cli("azureml", "lint", "azureml/pipeline.yml") == 1
+    assert "job train: instance_count: expected at most the 4 nodes of gpu-cluster, got 8" in capsys.readouterr().out
 
 
 def test_lint_relative_file_in_subfolder_is_checked(
