@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from ppe_edge.config import LIVE_FIELDS, EdgeSettings
 from ppe_edge.delivery.messages import Message
-from ppe_edge.telemetry import CameraFigures, Collected, Telemetry
+from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 
 _HEAD = """# Reference of the box
 
@@ -151,7 +151,8 @@ def _metrics() -> str:
     example = CameraFigures(
         state="live", frames=0, dropped=0, reconnects=0, errors=0, age=0.0, rate=0.0, required_rate=0.0, score_drift=0.0
     )
-    telemetry = Telemetry(Collected(lambda: {"": example}, lambda: {"": 0}, lambda: True, lambda: {"": 0}))
+    sink = SinkFigures(waiting=0, set_aside=0)
+    telemetry = Telemetry(Collected(lambda: {"": example}, lambda: {"": sink}, lambda: True))
     telemetry.set_model("", "")
     for counter, labels in ((telemetry.processed, 1), (telemetry.alerts, 2), (telemetry.faults, 1), (telemetry.changes, 1)):
         counter.labels(*[""] * labels)  # a metric shows its labels from its first value on
