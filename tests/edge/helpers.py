@@ -1,7 +1,9 @@
 """Small helpers for the tests of the box."""
 
 import contextlib
+import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,3 +42,8 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
             yield f"127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """Returns the environment of a child process that imports what this process can import, with more variables."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **more}

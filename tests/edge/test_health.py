@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from helpers import child_environment
 from ppe_edge.health import health_address
 
 
@@ -53,7 +54,7 @@ def port() -> Iterator[int]:
 
 def check(file: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ppe_edge.health", "--config", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
 
 
 def test_health_check_asks_the_configured_port(port: int, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The figures on the disk: killed processes, full disks and clocks that are set."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -9,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import wait_until
+from helpers import child_environment, wait_until
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.compliance.recorder import ComplianceRecorder
 from ppe_edge.compliance.store import UNKNOWN, ComplianceStore, Count, Key
@@ -63,7 +62,10 @@ def test_killed_process_loses_nothing_written_and_counts_nothing_twice(tmp_path:
     written = 0
     for kills in range(1, 4):
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path / "compliance.db")], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITER, str(tmp_path / "compliance.db")],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=child_environment(),
         )
         assert process.stdout is not None
         for _ in range(3):
@@ -154,7 +156,7 @@ def test_full_disk_keeps_figures_in_memory_and_says_so(tmp_path: Path) -> None:
         pytest.skip("needs unshare and a kernel that lets users mount a tmpfs in a namespace of their own")
     inside = f'mount -t tmpfs -o size=256k none {tmp_path} && exec {sys.executable} -c "$SCRIPT" {tmp_path}'
     done = subprocess.run(
-        [*namespace, "sh", "-c", inside], env={**os.environ, "SCRIPT": FULL_DISK}, capture_output=True, text=True, timeout=60
+        [*namespace, "sh", "-c", inside], env=child_environment(SCRIPT=FULL_DISK), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
