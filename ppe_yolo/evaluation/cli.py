@@ -118,25 +118,35 @@ def _print_metrics(metrics: "Metrics", display: dict[str, str], out: Path) -> No
 
 
 def _domain_table(metrics: "Metrics", display: dict[str, str]) -> "Table":
-    """One row per domain; metrics.json also has them by size."""
+    """One row per domain and a line per class; metrics.json also has them by size."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f}"
 
     iou = metrics["domains"][0]["match_iou"]
-    table = Table("domain, %", "images", "mAP@0.5", "mAP", title=f"By domain; at the alarm thresholds and IoU {iou}")
-    for name in display:
-        for figure in ("recall", "confused", "false alarms per 1,000"):
-            table.add_column(f"{display[name]}: {figure}")
-    table.add_column("empty images with an alarm")
+    table = Table(title=f"By domain, in %; at the alarm thresholds and IoU {iou}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("domain", no_wrap=True)
+    for name in ("images", "mAP\n@0.5", "mAP\n@0.5:\n0.95"):
+        table.add_column(name, justify="right")
+    table.add_column("class", no_wrap=True)
+    for name in ("recall", "other\nclass", "false\nper\n1,000", "empty\nwith\nalarm"):
+        table.add_column(name, justify="right")
     for domain in metrics["domains"]:
         whole = domain["by_size"]["all"]
-        cells = [domain["name"], str(domain["images"]), percent(whole["map_50"]), percent(whole["map"])]
-        for name in display:
-            one = whole["per_class"][name]
-            cells += [percent(one["recall"]), percent(one["confused_share"]), f"{one['false_alarms_per_1000']:.0f}"]
-        table.add_row(*cells, percent(whole["empty_images_with_alarm_share"]))
+        per_class = [whole["per_class"][name] for name in display]
+        table.add_row(
+            domain["name"],
+            str(domain["images"]),
+            percent(whole["map_50"]),
+            percent(whole["map"]),
+            "\n".join(display.values()),
+            "\n".join(percent(one["recall"]) for one in per_class),
+            "\n".join(percent(one["confused_share"]) for one in per_class),
+            "\n".join(f"{one['false_alarms_per_1000']:.0f}" for one in per_class),
+            percent(whole["empty_images_with_alarm_share"]),
+        )
     return table
 
 
