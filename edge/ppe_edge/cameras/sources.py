@@ -15,7 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from ppe_edge.cameras.address import encode_credentials
 from ppe_edge.cameras.timeline import Timeline
-from ppe_edge.cameras.upright import MAX_ASPECT, MIN_ASPECT, upright, usable_aspect, with_square_pixels
+from ppe_edge.cameras.upright import (
+    MAX_ASPECT,
+    MIN_ASPECT,
+    Orientation,
+    orientation_of,
+    upright,
+    usable_aspect,
+    with_square_pixels,
+)
 from ppe_edge.redact import redact_text
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.files import is_system_file
@@ -181,6 +189,8 @@ def _decoded(
     timeline = Timeline(1.0 / float(rate) if rate else 1.0 / DEFAULT_FPS)
     first_aspect = stream.codec_context.sample_aspect_ratio
     can_decode = config.kind is not Kind.stream
+    rotation: float | None = None
+    orientation: Orientation = (0, False)
     for packet in container.demux(stream):
         can_decode = can_decode or packet.is_keyframe
         if not can_decode:
@@ -197,7 +207,9 @@ def _decoded(
             marked = stream.sample_aspect_ratio if current == first_aspect else current
             aspect = config.pixel_aspect or usable_aspect(marked)
             seconds = timeline.position(frame.time)
-            yield DecodedFrame(seconds, partial(upright, frame, aspect), timeline.is_certain)
+            if frame.rotation != rotation:
+                rotation, orientation = frame.rotation, orientation_of(frame)
+            yield DecodedFrame(seconds, partial(upright, frame, aspect, orientation), timeline.is_certain)
 
 
 def _images(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:

@@ -8,31 +8,35 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
+Orientation = tuple[int, bool]  # quarters to turn counter-clockwise, and whether to mirror left to right before
 
 MIN_ASPECT, MAX_ASPECT = 0.25, 4.0  # a mark beyond these is an error of the encoder
 SQUARE_TOLERANCE = 0.02  # marks such as 847/848 come from rounding; the least anamorphic format in use is 12/11
 COMB = 12  # grey levels by which a row must differ from both of its neighbours to count as another field
 
 
-def upright(frame: VideoFrame, pixel_aspect: float) -> Image:
+def upright(frame: VideoFrame, pixel_aspect: float, orientation: Orientation) -> Image:
     """Returns a frame as it is meant to be seen, uint8 [H, W, 3], RGB.
 
     Args:
         frame: The decoded frame.
         pixel_aspect: Width of its pixels divided by their height.
+        orientation: See `orientation_of`.
     """
     image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     if frame.interlaced_frame:
         deinterlace(image)
     image = with_square_pixels(image, pixel_aspect)
-    turns, is_mirrored = _orientation(frame)
+    turns, is_mirrored = orientation
     if is_mirrored:
         image = np.fliplr(image)
     return np.ascontiguousarray(np.rot90(image, turns))
 
 
-def _orientation(frame: VideoFrame) -> tuple[int, bool]:
-    """Returns by how many quarters to turn a frame counter-clockwise, and whether to mirror it left to right before.
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """Returns how to turn and mirror a frame.
+
+    Call it once for many frames: a frame whose side data were read refers to itself, and its memory is freed late.
 
     The display matrix maps stored pixels (x to the right, y down) to shown ones: (a x + c y, b x + d y). `frame.rotation` alone
     knows no mirror: it reports 180 degrees for one from left to right, and nothing for one from top to bottom.
