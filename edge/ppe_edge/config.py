@@ -132,9 +132,9 @@ class EdgeSettings(BaseSettings):
     tracker: TrackerConfig = Field(default_factory=TrackerConfig, description="How heads are tracked.")
     rule: RuleConfig = Field(
         default_factory=RuleConfig,
-        description="What counts as a violation, for every camera. With `rules`, the settings that they omit.",
+        description="When a camera raises an alert. Named `rules` inherit these settings.",
     )
-    rules: Rules = Field(default_factory=dict, description="Several rules for every camera, by name.")
+    rules: Rules = Field(default_factory=dict, description="Named rules that apply to all cameras.")
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")

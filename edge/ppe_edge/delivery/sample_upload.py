@@ -102,7 +102,7 @@ class SampleUploader:
 
 
 def sample_id(image: Path) -> str:
-    """The id of a sample; the same for every copy of its message."""
+    """Returns the id of a sample. If its message is sent again, the id stays the same."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, image.name))
 
 

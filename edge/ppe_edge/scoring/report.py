@@ -21,7 +21,7 @@ class Limits:
     Attributes:
         min_found: Minimum share of the violations that are found.
         max_false_per_hour: Maximum number of false alerts per hour.
-        max_delay: Maximum seconds until the alert, for every violation that is found.
+        max_delay: Highest allowed delay of an alert after its violation starts, seconds.
         max_alerts_per_violation: Maximum number of alerts per violation that is found, on average.
     """
 

@@ -1,7 +1,6 @@
 """Alerts are stored in order, by a thread that never delays the frames, and survive failures of their snapshots."""
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from example_messages import a_closing, an_alert
-from helpers import wait_until
+from helpers import child_environment, wait_until
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.messages import Alert
 from ppe_edge.delivery.outbox import Outbox
@@ -144,7 +143,7 @@ for number in range(10**9):
 
 
 def test_kill_loses_no_alert_that_was_logged(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = child_environment()
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
     )

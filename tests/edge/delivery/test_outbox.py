@@ -1,7 +1,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -15,7 +14,7 @@ from typing import Any
 import ppe_edge.clock as clock_module
 import pytest
 from example_messages import NOON, a_closing, an_alert
-from helpers import wait_until
+from helpers import child_environment, wait_until
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -306,7 +305,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_restart_after_kill_closes_open_alerts(tmp_path: Path) -> None:
     """Of three alerts, the second was closed, and the third was last seen a minute later."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment(), timeout=60
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=child_environment(), timeout=60
     )
     assert done.returncode == -signal.SIGKILL
     first, _, third = done.stdout.split()
@@ -366,17 +365,13 @@ while True:
 """
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
 def test_kill_loses_no_message_that_put_returned(tmp_path: Path) -> None:
     put: set[str] = set()
     acked: set[str] = set()
     perhaps_acked: set[str] = set()  # killed between the ack and its report
     for round_ in range(3):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment()
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=child_environment()
         )
         assert writer.stdout is not None
         lines = [writer.stdout.readline() for _ in range(10 + 7 * round_)]
@@ -408,7 +403,7 @@ def test_kill_loses_no_message_that_put_returned(tmp_path: Path) -> None:
 def test_kill_while_sending_marks_next_attempt(tmp_path: Path) -> None:
     script = WRITER.replace("if n % 3 == 2:", "if True:").replace("if n % 2:", "import time; time.sleep(99)\n        if n % 2:")
     writer = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment()
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=child_environment()
     )
     assert writer.stdout is not None
     message, sent = writer.stdout.readline().split()[0], writer.stdout.readline().split()
@@ -485,7 +480,7 @@ def on_a_small_disk(folder: Path, script: str) -> dict[str, Any]:
         pytest.skip("needs unshare and a kernel that lets users mount a tmpfs in a namespace of their own")
     done = subprocess.run(
         [*namespace, "sh", "-c", inside],
-        env={**environment(), "SCRIPT": script},
+        env={**child_environment(), "SCRIPT": script},
         capture_output=True,
         text=True,
         timeout=120,

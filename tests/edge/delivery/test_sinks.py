@@ -19,7 +19,7 @@ import pytest
 from broker import Broker, Receiver, needs_mosquitto
 from example_messages import a_camera_event, an_alert
 from hangup_broker import HangupBroker
-from helpers import free_port, wait_until
+from helpers import child_environment, free_port, wait_until
 from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.sinks import SinkFailed, SinkRefused, SinksConfig, build_sinks
 from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig, require_writable
@@ -96,7 +96,7 @@ def test_jsonl_leaves_no_partial_line_on_full_disk(tmp_path: Path) -> None:
         "except SinkFailed as error:\n    print(n, error.outcome_unknown)\n"
     )
     path = tmp_path / "a.jsonl"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environment = child_environment()
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], env=environment, capture_output=True, text=True, check=True
     )
