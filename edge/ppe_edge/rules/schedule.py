@@ -106,9 +106,7 @@ class Schedule:
         self._exceptions = {day: list(map(parse_times, times)) for day, times in exceptions.items()}
         self._zone = zone
         self._on = False
-        self._from = self._until = (
-            0.0  # the last answer is valid between these times, UTC epoch seconds
-        )
+        self._from = self._until = 0.0  # the last answer is valid between these times, UTC epoch seconds
 
     def is_on(self, time: float) -> bool:
         """Whether the rule applies at a time, UTC epoch seconds."""
