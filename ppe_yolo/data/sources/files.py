@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import is_system_file
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.sources.base import AnnotationError, Problem
@@ -53,8 +54,19 @@ def split_folders(folder: Path) -> list[tuple[str, Path]]:
 
 
 def files_with(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files in a folder with these suffixes, in lower or upper case."""
-    return [path for path in children(folder) if path.suffix.lower() in suffixes and not path.is_dir()]
+    """Files in a folder with these suffixes, in lower or upper case.
+
+    Raises:
+        UserError: The name of a file is not valid UTF-8, so that no report could name it.
+    """
+    paths = [path for path in children(folder) if path.suffix.lower() in suffixes and not path.is_dir()]
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            name = os.fsencode(path).decode(errors="backslashreplace")
+            raise UserError("its name is not valid UTF-8", file=name, hint="rename the file, and what refers to it") from error
+    return paths
 
 
 def by_stem(files: list[Path]) -> dict[str, list[Path]]:

@@ -1,6 +1,7 @@
 """Inputs that users really have, in every format: read, or refused with the right advice."""
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -164,3 +165,11 @@ def test_coco_warns_once_of_annotations_without_image_and_images_listed_twice(ma
         ("listed-twice", "image 1 is there twice"),
         ("annotation-without-image", "2 annotations belong to no image of the file, such as image 8"),
     ]
+
+
+def test_image_whose_name_is_not_utf8_is_refused_by_name(make_yolo: Callable[[], Path]) -> None:
+    folder = make_yolo()
+    image = next(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png"))
+    image.replace(image.with_name(os.fsdecode(b"\xff") + image.name))
+    with pytest.raises(UserError, match=r"\\xff.*: its name is not valid UTF-8: rename the file"):
+        opened(folder)
