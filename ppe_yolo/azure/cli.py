@@ -2,17 +2,29 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
 
+if TYPE_CHECKING:
+    from ppe_yolo.azure.submit import Client
+
 azureml_app = typer.Typer(help="Azure ML: run a pipeline locally, check its YAML, submit it.", no_args_is_help=True)
 _console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # emoji: line 100 of a file is ":100:"
 
 PipelineArgument = Annotated[Path, typer.Argument(metavar="PIPELINE", help="A pipeline file, such as azureml/pipeline.yml.")]
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", metavar="FILE", help="config.json of the workspace. Default: AZUREML_* variables."),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Download outputs and logs to this folder.")]
+OutputOption = Annotated[
+    list[str] | None,
+    typer.Option("--output", metavar="NAME", help="With --out, download only this output. Repeatable."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -71,15 +83,9 @@ def lint(
 @azureml_app.command()
 def submit(
     pipeline: PipelineArgument,
-    workspace: Annotated[
-        Path | None,
-        typer.Option("--workspace", metavar="FILE", help="config.json of the workspace. Default: AZUREML_* variables."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Download outputs and logs to this folder.")] = None,
-    output: Annotated[
-        list[str] | None,
-        typer.Option("--output", metavar="NAME", help="With --out, download only this output. Repeatable."),
-    ] = None,
+    workspace: WorkspaceOption = None,
+    out: OutOption = None,
+    output: OutputOption = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = True,
     only_new_data: Annotated[
         bool, typer.Option("--only-new-data", help="Submit only if the data has a version that no job has used yet.")
@@ -98,13 +104,12 @@ def submit(
     """Submit a pipeline to Azure ML, follow it and download its outputs. Exit code 1 if it fails."""
     from ppe_yolo.azure.condition import Condition
     from ppe_yolo.azure.lint.linter import load_checked_pipeline
-    from ppe_yolo.azure.submit import connect, find_workspace, follow
+    from ppe_yolo.azure.submit import connect, find_workspace
     from ppe_yolo.azure.submit import submit as run_submit
 
     if out is not None and not wait:
         raise UserError(setting="out", problem="outputs can only be downloaded when the job has ended", hint="omit --no-wait")
-    if output and out is None:
-        raise UserError(setting="output", expected="also --out, the folder to download to", got="none")
+    _check_outputs(out, output)
     read, changed = load_checked_pipeline(pipeline, settings or ())
     if unknown := set(output or ()) - set(read.outputs):
         raise UserError(setting="output", expected=f"one of {', '.join(read.outputs)}", got=", ".join(sorted(unknown)))
@@ -127,11 +132,38 @@ def submit(
         _console.print(f"no new data: {submission.job} already uses {dict(submission.data_versions)}")
         return
     _console.print(f"submitted: {submission.job} {submission.studio_url}")
-    if not wait:
-        return
-    finished = follow(submission.job, client, out, output or ())
-    if out is not None:
+    if wait:
+        _follow(submission.job, client, out, output)
+
+
+@azureml_app.command()
+def follow(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Name of a job, as `submit` prints it.")],
+    workspace: WorkspaceOption = None,
+    out: OutOption = None,
+    output: OutputOption = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0, help="Stop waiting after this time, and leave the job running.")
+    ] = None,
+) -> None:
+    """Wait for a submitted job and download its outputs. Exit code 1 if it fails, or if its outputs are not there in time."""
+    from ppe_yolo.azure.submit import connect, find_workspace
+
+    _check_outputs(out, output)
+    _follow(job, connect(find_workspace(workspace, os.environ)), out, output, minutes)
+
+
+def _check_outputs(out: Path | None, output: list[str] | None) -> None:
+    if output and out is None:
+        raise UserError(setting="output", expected="also --out, the folder to download to", got="none")
+
+
+def _follow(job: str, client: "Client", out: Path | None, output: list[str] | None, minutes: float | None = None) -> None:
+    from ppe_yolo.azure.submit import follow as run_follow
+
+    followed = run_follow(job, client, out, output or (), minutes=minutes)
+    if out is not None and followed.ended:
         _console.print(f"outputs: {out}")
-    _console.print(f"{finished.job}: {finished.status}{f': {finished.failure}' if finished.failure else ''}")
-    if not finished.succeeded:
+    _console.print(f"{followed.job}: {followed.status}{f': {followed.failure}' if followed.failure else ''}")
+    if not followed.succeeded and (followed.ended or out is not None):
         raise typer.Exit(1)

@@ -1,6 +1,7 @@
-"""`ppe-yolo azureml submit`: submits a pipeline to Azure ML, follows it and downloads its outputs."""
+"""`ppe-yolo azureml submit` and `follow`: submits a pipeline to Azure ML, waits for its end and downloads its outputs."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ WORKSPACE_VARIABLES = {
 DATA_TAG = "data_versions"
 TRIGGER_TAG = "trigger"
 COMPLETED = "Completed"
+ENDED = (COMPLETED, "Failed", "Canceled")  # every other status is one of a job that may still change
+SECONDS_BETWEEN_LOOKS = 30
 RECENT_JOBS = 1000  # the newest jobs of the workspace, among which earlier jobs with the same data are searched
 MAX_FAILED_ATTEMPTS = 3  # with --only-new-data: a schedule must not repeat a training that always fails
 
@@ -79,8 +82,8 @@ class Submission:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedJob:
-    """How a job ended: its status, and for a failed job Azure's message."""
+class FollowedJob:
+    """The status of a job that was followed, and for a failed job Azure's message."""
 
     job: str
     status: str
@@ -90,6 +93,11 @@ class FinishedJob:
     def succeeded(self) -> bool:
         """Whether the job completed."""
         return self.status == COMPLETED
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job ended, in whatever way."""
+        return self.status in ENDED
 
 
 def find_workspace(config: Path | None, variables: Mapping[str, str]) -> Workspace:
@@ -186,14 +194,17 @@ def submit(
         )
 
 
-def follow(job: str, client: Client, out: Path | None, outputs: Sequence[str] = ()) -> FinishedJob:
+def follow(
+    job: str, client: Client, out: Path | None, outputs: Sequence[str] = (), *, minutes: float | None = None
+) -> FollowedJob:
     """Waits for a job to end and downloads its outputs, also if it failed.
 
     Args:
         job: Name of the job.
-        client: The client, which prints the job's log.
+        client: The client, which prints the job's log if there is no limit.
         out: Folder for the outputs; None downloads nothing.
         outputs: Names of the outputs to download. If empty, downloads all outputs and logs, images and checkpoints included.
+        minutes: Limit of the wait. A job that still runs then is left running, and nothing is downloaded.
 
     Raises:
         UserError: Azure rejects a request.
@@ -202,15 +213,20 @@ def follow(job: str, client: Client, out: Path | None, outputs: Sequence[str] = 
         from azure.ai.ml.exceptions import JobException
 
         failure = None
-        try:
-            client.jobs.stream(job)
-        except JobException as error:
-            failure = " ".join(str(error).split())[:400]
-        status = str(client.jobs.get(job).status)
-        if out is not None:
+        if minutes is None:
+            try:
+                client.jobs.stream(job)
+            except JobException as error:
+                failure = " ".join(str(error).split())[:400]
+        else:
+            limit = time.monotonic() + 60 * minutes
+            while str(client.jobs.get(job).status) not in ENDED and time.monotonic() < limit:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        followed = FollowedJob(job=job, status=str(client.jobs.get(job).status), failure=failure)
+        if out is not None and (followed.ended or minutes is None):
             for name in outputs or (None,):
                 client.jobs.download(job, download_path=str(out), output_name=name, all=name is None)
-        return FinishedJob(job=job, status=status, failure=failure)
+        return followed
 
 
 @contextmanager

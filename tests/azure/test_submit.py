@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from ppe_yolo.azure.cli import azureml_app
 from ppe_yolo.azure.lint.linter import load_checked_pipeline
 from ppe_yolo.azure.lint.official import is_installed
 from ppe_yolo.azure.submit import WORKSPACE_VARIABLES, Submission, Workspace, connect, find_workspace, follow, submit
@@ -84,6 +86,45 @@ def test_follow_downloads_only_the_named_outputs() -> None:
     client = Client()
     follow(run(client).job, client, Path("outputs"), ["model", "decision"])
     assert client.downloaded == [("outputs", "model"), ("outputs", "decision")]
+
+
+@needs_azure
+def test_follow_with_limit_waits_for_the_end_and_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client("Running")
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        client.status = "Completed" if len(looks) == 3 else "Running"
+
+    monkeypatch.setattr("ppe_yolo.azure.submit.time.sleep", sleep)
+    followed = follow("calm_tree", client, Path("outputs"), ["model"], minutes=5)
+    assert followed.succeeded and len(looks) == 3
+    assert client.downloaded == [("outputs", "model")]
+
+
+@needs_azure
+def test_follow_past_its_limit_leaves_the_job_running() -> None:
+    client = Client("Queued")
+    followed = follow("calm_tree", client, Path("outputs"), ["model"], minutes=0)
+    assert not followed.ended and followed.status == "Queued"
+    assert client.downloaded == []
+
+
+@needs_azure
+@pytest.mark.parametrize(
+    ("status", "options", "code"),
+    [("Running", [], 0), ("Running", ["--out", "outputs"], 1), ("Completed", ["--out", "outputs"], 0), ("Canceled", [], 1)],
+)
+def test_follow_command_exit_code_tells_whether_the_pipeline_may_continue(
+    status: str, options: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ppe_yolo.azure.submit.connect", lambda workspace: Client(status))
+    for variable in WORKSPACE_VARIABLES.values():
+        monkeypatch.setenv(variable, "x")
+    result = CliRunner().invoke(azureml_app, ["follow", "calm_tree", "--minutes", "0", *options])
+    assert result.exit_code == code, result.output
+    assert f"calm_tree: {status}" in result.output
 
 
 @needs_azure

@@ -41,3 +41,21 @@ def test_data_stage_creates_a_data_asset_of_the_pushed_version(run_script: RunSc
     assert "##vso[task.setvariable variable=version;isOutput=true]0a1b2c" in done.stdout
     (create,) = [c for c in calls if c[:3] == ["ml", "data", "create"]]
     assert create[create.index("--path") + 1] == "https://store.blob.core.windows.net/photos/site-photos/0a1b2c"
+
+
+def test_training_stage_passes_the_name_of_the_submitted_job_on(run_script: RunScript) -> None:
+    _, submit, wait, download = scripts_of_stage("training")
+    settings = {"DATA_SET": "site-photos", "DATA_VERSION": "0a1b2c", "CLASS_MAP": "default", "CRITICAL_CLASS": "none"}
+    done, _ = run_script(submit, {}, ppe_yolo='echo "submitted: calm_tree https://studio/calm_tree"', **settings)
+    assert done.returncode == 0, done.stderr
+    assert "##vso[task.setvariable variable=job;isOutput=true]calm_tree\n" in done.stdout
+    for script in (wait, download):
+        done, _ = run_script(script, {}, ppe_yolo='echo "$@"', JOB="calm_tree")
+        assert done.stdout.startswith("azureml follow calm_tree --minutes ")
+
+
+def test_training_stage_waits_longer_than_one_agent_may() -> None:
+    stages = yaml.safe_load(MLOPS.read_text())["stages"]
+    (wait,) = [j for s in stages if s["stage"] == "training" for j in s["jobs"] if j["job"] == "wait"]
+    assert wait["strategy"]["maxParallel"] == "1"
+    assert len(wait["strategy"]["matrix"]) * 330 >= 17 * 60  # minutes; YOLOv3 on a T4
