@@ -104,16 +104,6 @@ def move(image: AnnotatedImage, shift: tuple[int, int]) -> AnnotatedImage:
     return replace(image, objects=tuple(replace(o, box_xyxy=b) for o, b in zip(image.objects, boxes, strict=True)))
 
 
-def robustness_text(robustness: Mapping[str, Any]) -> list[str]:
-    """Lines of results.txt."""
-    lines = ["", "# Under corruptions: mAP@0.5 (COCO) and recall at the alarm thresholds; worst first"]
-    for row in [*robustness["conditions"], {"name": "clean", "change_map_50": None, **robustness["clean"]}]:
-        change = "" if row["change_map_50"] is None else f" ({100 * row['change_map_50']:+.2f} points)"
-        recalls = ", ".join(f"recall of {n} {_percent(v['recall'])}" for n, v in row["per_class"].items())
-        lines.append(f"{row['name']}: mAP@0.5 = {_percent(row['map_50'])}{change}; {recalls}")
-    return lines
-
-
 def _seed(image: AnnotatedImage) -> int:
     """The corruption of an image does not depend on the other images."""
     return zlib.crc32(image.image_id.encode())
@@ -166,7 +156,3 @@ def _draw(
 
 def _difference(value: float | None, clean: float | None) -> float | None:
     return None if value is None or clean is None else value - clean
-
-
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.2f}%"

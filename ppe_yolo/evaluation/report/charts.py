@@ -15,9 +15,9 @@ from ppe_yolo.evaluation.metrics.coco_ap import RECALLS
 from ppe_yolo.evaluation.metrics.matching import Floats, Ints
 from ppe_yolo.evaluation.metrics.mistakes import Calibration
 from ppe_yolo.evaluation.metrics.voc_ap import VocCurve
+from ppe_yolo.evaluation.percent import percent
 from ppe_yolo.evaluation.report.figures import SplitFigures
 from ppe_yolo.evaluation.report.material import Material
-from ppe_yolo.evaluation.report.texts import percent
 
 WIDTH = 5.0  # inches; at 72 pixels per inch it fits a phone, and 10-point letters are 10 pixels high
 DPI = 130
