@@ -91,10 +91,6 @@ class ModelContract:
         """Returns the name of a class that is shown to people."""
         return self.display_names.get(class_name, class_name)
 
-    def label_display_names(self) -> tuple[str, ...]:
-        """Returns the names of the labels 0, 1, ... that are shown to people."""
-        return tuple(self.display_name(name) for name in self.class_names)
-
     def to_json(self) -> str:
         """Returns the contract as one line of JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False)

@@ -9,77 +9,79 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+
 Image = NDArray[np.uint8]
 
 # RGB colours that colour-blind people can tell apart (Okabe & Ito 2008), and a red that draws the eye to bare heads
 BARE_HEAD = (213, 40, 40)
 HELMET = (0, 158, 115)
 GROUND_TRUTH = (255, 255, 255)
-# by display name; contracts written before 0.2 have none, and show a bare head as `none`
-_COLOURS = {"bare head": BARE_HEAD, "none": BARE_HEAD, "helmet": HELMET}
+_COLOURS = {"none": BARE_HEAD, "helmet": HELMET}
 _OTHERS = ((0, 114, 178), (230, 159, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66), (120, 94, 240))
 
 
-def colour_of(name: str, label: int) -> tuple[int, int, int]:
+def colour_of(class_name: str, label: int) -> tuple[int, int, int]:
     """Returns the RGB colour of a class in images, charts and snapshots.
 
     Args:
-        name: Display name of the class; see `ModelContract.display_name`.
+        class_name: Name of the class, not its display name.
         label: Its label, which chooses the colour of a class other than bare heads and helmets.
     """
-    return _COLOURS.get(name, _OTHERS[label % len(_OTHERS)])
+    return _COLOURS.get(class_name, _OTHERS[label % len(_OTHERS)])
 
 
-def draw_boxes(
-    image: Image,
-    boxes_xyxy: NDArray[np.floating[Any]],
-    labels: NDArray[np.integer[Any]],
-    display_names: Sequence[str],
-    scores: NDArray[np.floating[Any]] | None = None,
-    *,
-    colour: tuple[int, int, int] | None = None,
-) -> Image:
-    """Draws boxes on a copy of an image.
+def draw_ground_truth(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> Image:
+    """Draws annotated boxes [N, 4] in white on a copy of an image, without text.
 
     Args:
         image: uint8 [H, W, 3], RGB.
         boxes_xyxy: [N, 4], pixels of the image.
-        labels: [N].
-        display_names: Names of the labels as people read them; see `ModelContract.label_display_names`.
-        scores: [N], written after the name. None draws no text at all, for annotated boxes.
-        colour: One RGB colour for all boxes instead of one per class.
 
     Returns:
         The drawn copy, uint8 [H, W, 3].
     """
     canvas = np.ascontiguousarray(image).copy()
-    height, width = canvas.shape[:2]
-    line = max(1, round(max(height, width) / 400))
-    font_scale = max(0.35, max(height, width) / 1600)
-    for i, (x1, y1, x2, y2) in enumerate(np.rint(np.asarray(boxes_xyxy).reshape(-1, 4)).astype(int).tolist()):
-        name = display_names[int(labels[i])]
-        rgb = colour or colour_of(name, int(labels[i]))
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line)
-        if scores is None:
-            continue
-        text = f"{name} {scores[i]:.2f}"
-        (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)
-        left = max(0, min(x1, width - text_width - 2))
-        top = y1 - text_height - below - 1 if y1 - text_height - below - 1 >= 0 else min(y2 + 1, height - text_height - below)
-        top = max(0, top)
-        cv2.rectangle(canvas, (left, top), (left + text_width + 2, top + text_height + below), rgb, cv2.FILLED)
-        dark = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 150
-        cv2.putText(
-            canvas,
-            text,
-            (left + 1, top + text_height),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            font_scale,
-            (0, 0, 0) if dark else (255, 255, 255),
-            1,
-            cv2.LINE_AA,
-        )
+    for box in boxes_xyxy:
+        draw_box(canvas, box, GROUND_TRUTH)
     return canvas
+
+
+def draw_detections(image: Image, detections: Detections, contract: ModelContract) -> Image:
+    """Draws detections on a copy of an image, in the colours of their classes, with display name and score.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        detections: The detections.
+        contract: Provides the names of the labels.
+
+    Returns:
+        The drawn copy, uint8 [H, W, 3].
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    for box, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels.tolist(), strict=True):
+        name = contract.class_names[label]
+        draw_box(canvas, box, colour_of(name, label), f"{contract.display_name(name)} {score:.2f}")
+    return canvas
+
+
+def draw_box(canvas: Image, box_xyxy: NDArray[np.floating[Any]], rgb: tuple[int, int, int], text: str | None = None) -> None:
+    """Draws a box [4], and its text on a background of the same colour, into an image."""
+    height, width = canvas.shape[:2]
+    x1, y1, x2, y2 = np.rint(box_xyxy).astype(int).tolist()
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, max(1, round(max(height, width) / 400)))
+    if text is None:
+        return
+    font_scale = max(0.35, max(height, width) / 1600)
+    (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)
+    left = max(0, min(x1, width - text_width - 2))
+    top = y1 - text_height - below - 1 if y1 - text_height - below - 1 >= 0 else min(y2 + 1, height - text_height - below)
+    top = max(0, top)
+    cv2.rectangle(canvas, (left, top), (left + text_width + 2, top + text_height + below), rgb, cv2.FILLED)
+    dark = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 150
+    at, letters = (left + 1, top + text_height), (0, 0, 0) if dark else (255, 255, 255)
+    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, font_scale, letters, 1, cv2.LINE_AA)
 
 
 def tile_images(images: Sequence[Image], columns: int, cell_size: tuple[int, int]) -> Image:

@@ -102,8 +102,8 @@ def audit(
     With --fix it corrects what is certain in a copy. The exit code is 1 if images are left out, since only a person can correct
     them.
     """
-    from ppe_yolo.data.audit.print_report import print_changes, print_report
     from ppe_yolo.data.dataset import AnnotatedDataset
+    from ppe_yolo.data.printing import print_changes, print_report
 
     if fix != (out is not None):
         raise UserError(setting="out", expected="--fix and --out together", got="--fix alone" if fix else "--out alone")

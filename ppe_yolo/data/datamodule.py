@@ -18,12 +18,11 @@ from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.class_map import ClassMap, load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
-from ppe_yolo.data.held_out import describe_validation, divide
+from ppe_yolo.data.held_out import describe_validation, divide_all
 from ppe_yolo.data.loading.augment import AugmentConfig
 from ppe_yolo.data.loading.reader import OVERSAMPLING, ImageReader
 from ppe_yolo.data.loading.samplers import DomainSampler, TrainingBatchSampler
 from ppe_yolo.data.loading.samples import EvaluationDataset, Sample, TrainingDataset, collate
-from ppe_yolo.data.splits import near_any
 
 
 class DetectionDataModule(pl.LightningDataModule):
@@ -130,29 +129,17 @@ class DetectionDataModule(pl.LightningDataModule):
         if self.train_images:
             return
         datasets = {root: self._open(root, class_map) for root, class_map in self.class_maps.items()}
-        parts = {root: divide(dataset, self.val_fraction, self.seed) for root, dataset in datasets.items()}
-        for root, dataset in datasets.items():
-            training, validation = parts[root]
-            # within a data set, images that look alike are in one group, which is never divided
-            reserved = {
-                other.hashes[image.image]
-                for name, other in datasets.items()
-                if name != root
-                for image in (*parts[name][1], *other.splits.get("test", ()))
-            }
-            if root != self.root:
-                reserved |= {dataset.hashes[image.image] for image in dataset.splits.get("test", ())}
-            alike = near_any([dataset.hashes[image.image] for image in training], sorted(reserved))
-            if alike.any():
-                rank_zero_warn(f"{root}: {alike.sum()} images are left out because they look like validation or test images")
-            training = [image for image, is_alike in zip(training, alike, strict=True) if not is_alike]
-            self.train_images += training
-            self._checks |= {image.image: dataset.checks[image.image] for image in training}
-            self.train_counts.append(len(training))
-            self.val_images += validation
-            self.validation.append(describe_validation(validation, self.val_fraction, self.seed))
+        parts = divide_all(list(datasets.values()), self.val_fraction, self.seed)
+        for (root, dataset), part in zip(datasets.items(), parts, strict=True):
+            if part.alike:
+                rank_zero_warn(f"{root}: {part.alike} images are left out because they look like validation or test images")
+            self.train_images += part.training
+            self._checks |= {image.image: dataset.checks[image.image] for image in part.training}
+            self.train_counts.append(len(part.training))
+            self.val_images += part.validation
+            self.validation.append(describe_validation(part.validation, self.val_fraction, self.seed))
             if len(datasets) > 1:
-                rank_zero_info(f"data: {root}: {len(training)} training images, {len(validation)} validation images")
+                rank_zero_info(f"data: {root}: {len(part.training)} training images, {len(part.validation)} validation images")
         self._require_objects()
         rank_zero_info(f"data: {len(self.train_images)} training images, {len(self.val_images)} validation images")
 

@@ -1,7 +1,8 @@
-"""Which images a training validates on, and how to find the same images for its model. No torch."""
+"""Which images a training uses and which it validates on, and how to find the latter for its model. No torch."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,54 @@ import numpy as np
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.data.splits import hold_out
+from ppe_yolo.data.splits import hold_out, near_any
 
-VAL = "val"
+VAL, TEST = "val", "test"
 VALIDATION_KEY = "validation"  # in the provenance of a contract: the result of `describe_validation`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The share of one data set in a training.
+
+    Attributes:
+        training: Images to train on.
+        validation: Images to validate on.
+        alike: Number of images that are left out because they look like a validation or test image of any of the data sets.
+    """
+
+    training: list[AnnotatedImage]
+    validation: list[AnnotatedImage]
+    alike: int
+
+
+def divide_all(datasets: Sequence[AnnotatedDataset], val_fraction: float, seed: int) -> list[Part]:
+    """Divides each data set of a training. Leaves out training images that look like validation or test images of another.
+
+    Args:
+        datasets: The data sets.
+        val_fraction: See `divide`.
+        seed: See `divide`.
+
+    Raises:
+        UserError: There is nothing to train on.
+    """
+    divided = [divide(dataset, val_fraction, seed) for dataset in datasets]
+    parts = []
+    for own, (dataset, (training, validation)) in enumerate(zip(datasets, divided, strict=True)):
+        # its own validation images are in other groups of images that look alike than its training images
+        reserved = {
+            other.hashes[image.image]
+            for number, (other, (_, held_out)) in enumerate(zip(datasets, divided, strict=True))
+            if number != own
+            for image in (*held_out, *other.splits.get(TEST, ()))
+        }
+        if own > 0:  # the splits of the first data set are used as they are; the audit warns of images that look alike
+            reserved |= {dataset.hashes[image.image] for image in dataset.splits.get(TEST, ())}
+        alike = near_any([dataset.hashes[image.image] for image in training], sorted(reserved))
+        kept = [image for image, is_alike in zip(training, alike, strict=True) if not is_alike]
+        parts.append(Part(training=kept, validation=validation, alike=int(alike.sum())))
+    return parts
 
 
 def training_split(dataset: AnnotatedDataset) -> str:

@@ -1,7 +1,7 @@
 """`ppe-yolo evaluate`, `ppe-yolo report` and `ppe-yolo benchmark metrics`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,11 +16,6 @@ from ppe_yolo.options import (
     out_console,
     require_torch,
 )
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ppe_yolo.evaluation.files import Metrics
 
 app = typer.Typer()
 benchmark_app = typer.Typer()
@@ -70,6 +65,7 @@ def evaluate(
     from ppe_yolo.data.class_map import load_class_map
     from ppe_yolo.evaluation.domains import parse_data
     from ppe_yolo.evaluation.evaluate import evaluate as run
+    from ppe_yolo.evaluation.printing import print_metrics
     from ppe_yolo.evaluation.recorded import RecordedDetections
     from ppe_yolo.inference.detector import Detector
     from ppe_yolo.inference.loading import load_detector
@@ -95,59 +91,7 @@ def evaluate(
         robustness=robustness,
         console=out_console,
     ).metrics
-    _print_metrics(metrics, {name: detector.contract.display_name(name) for name in metrics["per_class"]}, out)
-
-
-def _print_metrics(metrics: "Metrics", display: dict[str, str], out: Path) -> None:
-    from rich.table import Table
-
-    table = Table("class", "objects", "AP@0.5", "AP@0.5:0.95", "highest recall")
-
-    def percent(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.2f} %"
-
-    for name, v in metrics["per_class"].items():
-        table.add_row(display[name], str(v["objects"]), percent(v["ap_50"]), percent(v["ap"]), percent(v["recall_50"]))
-    objects = sum(v["objects"] for v in metrics["per_class"].values())
-    table.add_row("mean", str(objects), percent(metrics["map_50"]), percent(metrics["map"]), "")
-    out_console.print(table)
-    if len(metrics["domains"]) > 1:
-        out_console.print(_domain_table(metrics, display))
-    skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
-    out_console.print(f"{metrics['images']} images{skipped}; files: {out}", soft_wrap=True)
-
-
-def _domain_table(metrics: "Metrics", display: dict[str, str]) -> "Table":
-    """One row per domain and a line per class; metrics.json also has them by size."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    def percent(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.1f}"
-
-    iou = metrics["domains"][0]["match_iou"]
-    table = Table(title=f"By domain, in %; at the alarm thresholds and IoU {iou}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("domain", no_wrap=True)
-    for name in ("images", "mAP\n@0.5", "mAP\n@0.5:\n0.95"):
-        table.add_column(name, justify="right")
-    table.add_column("class", no_wrap=True)
-    for name in ("recall", "other\nclass", "false\nper\n1,000", "empty\nwith\nalarm"):
-        table.add_column(name, justify="right")
-    for domain in metrics["domains"]:
-        whole = domain["by_size"]["all"]
-        per_class = [whole["per_class"][name] for name in display]
-        table.add_row(
-            domain["name"],
-            str(domain["images"]),
-            percent(whole["map_50"]),
-            percent(whole["map"]),
-            "\n".join(display.values()),
-            "\n".join(percent(one["recall"]) for one in per_class),
-            "\n".join(percent(one["confused_share"]) for one in per_class),
-            "\n".join(f"{one['false_alarms_per_1000']:.0f}" for one in per_class),
-            percent(whole["empty_images_with_alarm_share"]),
-        )
-    return table
+    print_metrics(metrics, {name: detector.contract.display_name(name) for name in metrics["per_class"]}, out, out_console)
 
 
 @app.command()

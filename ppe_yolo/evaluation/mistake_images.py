@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
-from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
+from ppe_yolo.core.drawing import draw_detections, draw_ground_truth, save_image
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image, shown
@@ -46,27 +45,12 @@ def draw_mistakes(
         contract: For the class names.
         count: Number of images to draw.
     """
-    label_of = {name: label for label, name in enumerate(contract.class_names)}
     for earlier in folder.glob("[0-9][0-9][0-9]_*-mistakes_*.jpg"):
         earlier.unlink()
     for rank, i in enumerate(np.argsort(-mistakes, kind="stable")[:count].tolist(), start=1):
         image, one = annotated[i], detections[i]
         boxes = np.array([o.box_xyxy for o in image.objects], dtype=np.float32).reshape(-1, 4)
-        labels = np.array([label_of[o.class_name] for o in image.objects], dtype=np.int64)
-        canvas = draw_boxes(read_image(image.image), boxes, labels, contract.class_names, colour=GROUND_TRUTH)
-        drawn = one.scores >= DRAWN_SCORE
-        canvas = draw_detections(canvas, one.boxes_xyxy[drawn], one.labels[drawn], one.scores[drawn], contract)
+        canvas = draw_ground_truth(read_image(image.image), boxes)
+        canvas = draw_detections(canvas, one.select(one.scores >= DRAWN_SCORE), contract)
         with atomic_path(folder / f"{rank:03d}_{mistakes[i]}-mistakes_{Path(shown(image.image)).stem}.jpg") as temporary:
             save_image(temporary, canvas)
-
-
-def draw_detections(
-    image: NDArray[np.uint8],
-    boxes_xyxy: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    contract: ModelContract,
-) -> NDArray[np.uint8]:
-    """The image with detections in their class's colour, under the names that people read."""
-    shown = [contract.display_name(name) for name in contract.class_names]
-    return draw_boxes(image, boxes_xyxy, labels, shown, scores)

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
-from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, save_image
+from ppe_yolo.core.drawing import draw_detections, draw_ground_truth, save_image
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
@@ -23,7 +23,6 @@ from ppe_yolo.evaluation.files import number_or_none, to_coco_results, write_rob
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision
 from ppe_yolo.evaluation.metrics.matching import Ints, from_coco_results, match, target_table
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold
-from ppe_yolo.evaluation.mistake_images import draw_detections
 
 FAILURE = 0.1  # a corruption that costs this much mAP@0.5 or more is reported as one in which the detector fails
 DRAWN_SIDE = 640  # pixels
@@ -104,16 +103,6 @@ def move(image: AnnotatedImage, shift: tuple[int, int]) -> AnnotatedImage:
     return replace(image, objects=tuple(replace(o, box_xyxy=b) for o, b in zip(image.objects, boxes, strict=True)))
 
 
-def robustness_text(robustness: Mapping[str, Any]) -> list[str]:
-    """Lines of results.txt."""
-    lines = ["", "# Under corruptions: mAP@0.5 (COCO) and recall at the alarm thresholds; worst first"]
-    for row in [*robustness["conditions"], {"name": "clean", "change_map_50": None, **robustness["clean"]}]:
-        change = "" if row["change_map_50"] is None else f" ({100 * row['change_map_50']:+.2f} points)"
-        recalls = ", ".join(f"recall of {n} {_percent(v['recall'])}" for n, v in row["per_class"].items())
-        lines.append(f"{row['name']}: mAP@0.5 = {_percent(row['map_50'])}{change}; {recalls}")
-    return lines
-
-
 def _seed(image: AnnotatedImage) -> int:
     """The corruption of an image does not depend on the other images."""
     return zlib.crc32(image.image_id.encode())
@@ -154,19 +143,13 @@ def _draw(
     scale = min(1.0, DRAWN_SIDE / max(image.shape[:2]))
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     boxes = np.array([o.box_xyxy for o in annotation.objects], dtype=np.float32).reshape(-1, 4)
-    labels = np.zeros(len(boxes), dtype=np.int64)
-    canvas = draw_boxes(canvas, boxes * scale, labels, contract.class_names, colour=GROUND_TRUTH)
+    canvas = draw_ground_truth(canvas, boxes * scale)
     lowest = np.array([thresholds[name] for name in contract.class_names])
-    alarms = detections.scores >= lowest[detections.labels]
-    scaled = (detections.boxes_xyxy[alarms] * scale).astype(np.float32)
-    canvas = draw_detections(canvas, scaled, detections.labels[alarms], detections.scores[alarms], contract)
+    scaled = replace(detections, boxes_xyxy=(detections.boxes_xyxy * scale).astype(np.float32))
+    canvas = draw_detections(canvas, scaled.select(detections.scores >= lowest[detections.labels]), contract)
     with atomic_path(path) as temporary:
         save_image(temporary, canvas)
 
 
 def _difference(value: float | None, clean: float | None) -> float | None:
     return None if value is None or clean is None else value - clean
-
-
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.2f}%"

@@ -18,7 +18,6 @@ from ppe_yolo.data.synthetic import draw_site
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, with_decoded_outputs
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector, open_session, read_onnx
 from ppe_yolo.inference.postprocess import postprocess_batch
-from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3
 
 SIZES = ((360, 480), (720, 1280), (640, 400))  # (height, width) of the images
@@ -138,9 +137,8 @@ def check_parity(network: YoloV3, contract: ModelContract, path: Path, *, suppre
     images = parity_images()
     canvases = np.stack([letterbox(i, contract.input_size, contract.pad_value)[0] for i in images.values()])
     network = network.eval()
-    raw_maps = network(torch.from_numpy(canvases).permute(0, 3, 1, 2).float() / 255)
-    decoded = decode(flatten_maps(raw_maps), network.grid(raw_maps), network.box_coding)
-    boxes_xyxy, scores = (t.numpy() for t in decoded)
+    predictions = network.predict(torch.from_numpy(canvases).permute(0, 3, 1, 2).float() / 255)
+    boxes_xyxy, scores = (t.numpy() for t in predictions)
 
     opened = onnx.load_model_from_string(content)
     if suppression:

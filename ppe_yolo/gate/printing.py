@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from ppe_yolo.evaluation.percent import percent
 from ppe_yolo.gate.promotion import Promotion
 from ppe_yolo.gate.registry import Registry
 
@@ -17,8 +18,7 @@ def print_promotion(promotion: Promotion, registry: Registry, console: Console) 
     for name in ("champion", "challenger"):
         numbers = decision.numbers[name]
         if numbers is not None:  # for information: precision is no condition
-            precision = "-" if numbers["precision"] is None else f"{100 * numbers['precision']:.1f} %"
-            console.print(f"{name}: alarms of the critical class have a precision of {precision}")
+            console.print(f"{name}: alarms of the critical class have a precision of {percent(numbers['precision'])}")
     if promotion.champion is None:
         console.print("there was no champion: only the absolute conditions were checked")
     label = f"{registry.name} version {version.number}"

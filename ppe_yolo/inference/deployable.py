@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ppe_yolo.model.blocks import ConvBlock
-from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3
 
 
@@ -19,8 +18,7 @@ class DeployableNetwork(nn.Module):
 
     Args:
         network: The network; it is not changed.
-        half: Run convolutions in float16, for GPUs. Boxes are still decoded in float32, since float16 resolves quarters of a
-            pixel at best.
+        half: Run convolutions in float16, for GPUs. Boxes are still decoded in float32; see `YoloV3.predict`.
     """
 
     def __init__(self, network: YoloV3, *, half: bool = False) -> None:
@@ -49,9 +47,7 @@ class DeployableNetwork(nn.Module):
             boxes_xyxy [B, N, 4] in pixels of the input and scores [B, N, C], both float32.
         """
         pixels = images.permute(0, 3, 1, 2).to(self.dtype)
-        raw_maps = self.network(pixels if self.divisor == 1.0 else pixels / self.divisor)
-        logits = flatten_maps([m.float() for m in raw_maps])
-        return decode(logits, self.network.grid(raw_maps), self.network.box_coding)
+        return self.network.predict(pixels if self.divisor == 1.0 else pixels / self.divisor)
 
 
 def fuse(block: ConvBlock) -> nn.Sequential:

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
-from ppe_yolo.core.drawing import draw_boxes, save_image
+from ppe_yolo.core.drawing import draw_detections, save_image
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
@@ -93,7 +93,6 @@ def predict(
             raise UserError(
                 f"--out: {out} holds the image {image}, which an annotated one would overwrite", hint="choose another folder"
             )
-    display_names = detector.contract.label_display_names()
     rows: list[ImageRow] = []
     failures: list[str] = []
     names: set[str] = set()
@@ -109,7 +108,7 @@ def predict(
         for image, pixels, detections in zip(readable, batch, detector.detect(batch) if batch else [], strict=True):
             confident = above_thresholds(detections, detector.contract, thresholds)
             name = _free_name(Path(shown(image)).stem, names)
-            drawn = draw_boxes(pixels, confident.boxes_xyxy, confident.labels, display_names, confident.scores)
+            drawn = draw_detections(pixels, confident, detector.contract)
             with atomic_path(out / name) as temporary:
                 save_image(temporary, drawn)
             rows.append(

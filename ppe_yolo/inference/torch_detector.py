@@ -12,7 +12,6 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.inference.postprocess import postprocess_batch
-from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3
 
 
@@ -27,8 +26,7 @@ def detect_batch(network: YoloV3, images: Tensor, contract: ModelContract) -> li
     Returns:
         Per image: boxes_xyxy [K, 4] in pixels of the input, scores [K] in descending order, labels [K].
     """
-    raw_maps = network(images)
-    boxes_xyxy, scores = decode(flatten_maps(raw_maps).float(), network.grid(raw_maps), network.box_coding)
+    boxes_xyxy, scores = network.predict(images)
     return postprocess_batch(
         boxes_xyxy,
         scores,

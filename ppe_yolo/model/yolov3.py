@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.model import darknet53, tiny
-from ppe_yolo.model.coding import Grid, Level, make_grid
+from ppe_yolo.model.coding import Grid, Level, decode, flatten_maps, make_grid
 from ppe_yolo.model.names import Architecture, BoxCoding
 
 ANCHORS_PER_LEVEL = 3
@@ -111,6 +111,30 @@ class YoloV3(nn.Module):
         """
         maps = self.body(images)
         return [m.unflatten(1, (ANCHORS_PER_LEVEL, 5 + self.num_classes)).permute(0, 1, 3, 4, 2) for m in maps]
+
+    def logits(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """Computes the logits of all grid locations.
+
+        Args:
+            images: [B, 3, H, W], RGB in 0..1.
+
+        Returns:
+            Logits [B, N, 5 + C] in the order of the grid, and the grid.
+        """
+        raw_maps = self(images)
+        return flatten_maps(raw_maps), self.grid(raw_maps)
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes the prediction of each grid location, before suppression.
+
+        Args:
+            images: [B, 3, H, W], RGB in 0..1.
+
+        Returns:
+            boxes_xyxy [B, N, 4] in pixels of the input and scores [B, N, C], both float32.
+        """
+        logits, grid = self.logits(images)
+        return decode(logits.float(), grid, self.box_coding)  # float16 resolves quarters of a pixel at best
 
     def grid(self, raw_maps: Sequence[Tensor]) -> Grid:
         """Returns the grid locations of raw maps."""

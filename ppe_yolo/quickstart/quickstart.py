@@ -5,10 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.audit.print_report import print_report
 from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.printing import print_report
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.evaluation.evaluate import evaluate
+from ppe_yolo.evaluation.percent import percent
 from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.training.fit import fit
 from ppe_yolo.training.run_dir import RUNS, free_run_dir
@@ -69,8 +70,8 @@ def quickstart(
     evaluation = evaluate(detector, str(checkpoint), data, run_dir, class_map=class_map, console=console)
     metrics = evaluation.metrics
     shown = detector.contract.display_name
-    per_class = ", ".join(f"{shown(name)} {_percent(v['ap_50'])}" for name, v in metrics["per_class"].items())
-    console.print(f"mAP@0.5 {_percent(metrics['map_50'])} ({per_class}), mAP@0.5:0.95 {_percent(metrics['map'])}")
+    per_class = ", ".join(f"{shown(name)} {percent(v['ap_50'])}" for name, v in metrics["per_class"].items())
+    console.print(f"mAP@0.5 {percent(metrics['map_50'])} ({per_class}), mAP@0.5:0.95 {percent(metrics['map'])}")
     console.print("")
     for name, where in (
         ("model", checkpoint),
@@ -93,7 +94,3 @@ def quickstart(
         line = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {class_map}"
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     return run_dir
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"

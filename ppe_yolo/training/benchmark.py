@@ -23,7 +23,6 @@ from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.data.loading.samples import Batch
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.model.blocks import ConvBlock
-from ppe_yolo.model.coding import flatten_maps
 from ppe_yolo.model.names import Architecture
 from ppe_yolo.model.yolov3 import YoloV3
 from ppe_yolo.training.callbacks import EmaWeights
@@ -132,8 +131,7 @@ class _Plain:
 
     def step(self, batch: Batch) -> None:
         images = batch.images.float().div(255).contiguous(memory_format=torch.channels_last)
-        maps = self.network(images)
-        loss = compute_loss(flatten_maps(maps), self.network.grid(maps), batch.targets, self.network.box_coding, LossConfig())
+        loss = compute_loss(*self.network.logits(images), batch.targets, self.network.box_coding, LossConfig())
         self.optimizer.zero_grad()
         loss.total.backward()
         self.optimizer.step()

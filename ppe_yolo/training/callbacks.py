@@ -13,7 +13,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from ppe_yolo.core.drawing import GROUND_TRUTH, draw_boxes, tile_images
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.drawing import draw_detections, draw_ground_truth, tile_images
 from ppe_yolo.data.loading.samples import Batch
 from ppe_yolo.evaluation.metrics.coco_ap import RECALLS, PrecisionRecallCurve
 from ppe_yolo.evaluation.metrics.mean_ap import precision_recall_curves
@@ -156,14 +157,13 @@ class PredictionGrid(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking or wanted <= 0:
             return
         images = batch.images[:wanted]
-        names = pl_module.contract.label_display_names()  # type: ignore[operator, union-attr]
         for image, detected, target in zip(images, pl_module.detect_batch(images), batch.targets[:wanted], strict=True):  # type: ignore[operator]
             pixels = image.permute(1, 2, 0).cpu().numpy()
             strong = detected["scores"] >= self.score_threshold
-            boxes, labels, scores = (detected[k][strong].float().cpu().numpy() for k in ("boxes_xyxy", "labels", "scores"))
-            annotated_xyxy, annotated_labels = (target[k].cpu().numpy() for k in ("boxes_xyxy", "labels"))
-            pixels = draw_boxes(pixels, annotated_xyxy, annotated_labels, names, colour=GROUND_TRUTH)
-            self._drawn.append(draw_boxes(pixels, boxes, labels.astype(int), names, scores))
+            boxes_xyxy, scores, labels = (detected[k][strong].cpu() for k in ("boxes_xyxy", "scores", "labels"))
+            detections = Detections(boxes_xyxy.float().numpy(), scores.float().numpy(), labels.numpy())
+            pixels = draw_ground_truth(pixels, target["boxes_xyxy"].cpu().numpy())
+            self._drawn.append(draw_detections(pixels, detections, pl_module.contract))  # type: ignore[arg-type]
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -15,7 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.class_map import load_class_map
+from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.inference.checkpoint import read_checkpoint
 from ppe_yolo.training.arguments import expand_recipes, underscored
@@ -56,8 +56,9 @@ class FitCli(LightningCLI):
         parser.set_defaults(
             {"early_stopping.monitor": "val/map_50", "early_stopping.mode": "max", "early_stopping.patience": 1000}
         )
-        parser.link_arguments("data.class_map", "model.class_names", compute_fn=_class_names)
-        parser.link_arguments("data.class_map", "model.display_names", compute_fn=_display_names)
+        # from the class map that the data module has loaded
+        parser.link_arguments("data.class_map", "model.class_names", compute_fn=_class_names, apply_on="instantiate")
+        parser.link_arguments("data.class_map", "model.display_names", compute_fn=_display_names, apply_on="instantiate")
         parser.link_arguments("data.input_size", "model.input_size")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
@@ -97,12 +98,12 @@ class FitCli(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
 
-def _class_names(class_map: str) -> list[str]:
-    return list(load_class_map(class_map).class_names)
+def _class_names(class_map: ClassMap) -> list[str]:
+    return list(class_map.class_names)
 
 
-def _display_names(class_map: str) -> dict[str, str]:
-    return dict(load_class_map(class_map).display_names)
+def _display_names(class_map: ClassMap) -> dict[str, str]:
+    return dict(class_map.display_names)
 
 
 def fit(arguments: Sequence[str]) -> FitResult:

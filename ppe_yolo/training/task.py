@@ -18,7 +18,6 @@ from ppe_yolo.data.loading.samples import Batch
 from ppe_yolo.evaluation.metrics.mean_ap import build_metric, summarise, to_metric_predictions, to_metric_targets
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
 from ppe_yolo.inference.torch_detector import detect_batch
-from ppe_yolo.model.coding import flatten_maps
 from ppe_yolo.model.names import Architecture, BoxCoding
 from ppe_yolo.model.yolov3 import YoloV3
 from ppe_yolo.training.loss import LossConfig, compute_loss
@@ -159,10 +158,8 @@ class DetectorTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        raw_maps = self.network(to_network_input(batch.images))
-        terms = compute_loss(
-            flatten_maps(raw_maps), self.network.grid(raw_maps), batch.targets, self.network.box_coding, self.loss_config
-        )
+        logits, grid = self.network.logits(to_network_input(batch.images))
+        terms = compute_loss(logits, grid, batch.targets, self.network.box_coding, self.loss_config)
         size = len(batch.images)
         self.log("train/loss", terms.total, prog_bar=True, batch_size=size)
         self.log_dict(

@@ -95,8 +95,8 @@ def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
     thin = max(1, round(max(size) / 640))
     # alarmed heads last, so that nothing covers them
     for track, box in sorted(zip(view.tracks, boxes, strict=True), key=lambda pair: pair[0].id in alarmed):
-        name = view.contract.display_name(view.contract.class_names[track.label])
-        text = f"{name} {track.score:.2f} #{track.id}"
+        name = view.contract.class_names[track.label]
+        text = f"{view.contract.display_name(name)} {track.score:.2f} #{track.id}"
         if track.seen and track.id in alarmed:
             thick = 4 * thin
             around = box + np.array([-1, -1, 1, 1]) * (thick // 2 + 1)  # keep the head itself visible

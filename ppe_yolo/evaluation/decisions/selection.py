@@ -12,6 +12,7 @@ from ppe_yolo.evaluation.metrics.bootstrap import RESAMPLES, SEED, resample, res
 from ppe_yolo.evaluation.metrics.coco_ap import AT_HALF, coco_average_precision, judge
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, TargetTable, match
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold
+from ppe_yolo.evaluation.percent import percent
 
 CERTAINTY = 0.95  # share of the samples in which a challenger must have the higher mAP@0.5
 MAX_SLOWDOWN = 1.2  # times the champion's latency, without a budget
@@ -129,8 +130,8 @@ def decide(
     }
     absolute = Condition(
         name=f"recall of {demands.critical_class}, at least",
-        challenger=_percent(new_recall),
-        demand=f">= {_percent(demands.min_recall)}",
+        challenger=percent(new_recall, 2),
+        demand=f">= {percent(demands.min_recall, 2)}",
         holds=new_recall >= demands.min_recall,
     )
     if champion is None:
@@ -151,22 +152,22 @@ def decide(
         absolute,
         Condition(
             name=f"recall of {demands.critical_class}, not worse",
-            champion=_percent(old_recall),
-            challenger=_percent(new_recall),
+            champion=percent(old_recall, 2),
+            challenger=percent(new_recall, 2),
             demand=">= the champion's",
             holds=new_recall >= old_recall,
         ),
         *_false_alarm_conditions(new_at, old_at, demands),
         Condition(
             name="mAP@0.5",
-            champion=_percent(old_map),
-            challenger=_percent(new_map),
+            champion=percent(old_map, 2),
+            challenger=percent(new_map, 2),
             demand=f"{demands.margin:+g} points, got {gain:+.2f}",
             holds=gain >= demands.margin - _ROUNDING,
         ),
         Condition(
             name="not by luck",
-            challenger=f"better in {_percent(better)}",
+            challenger=f"better in {percent(better, 2)}",
             demand=f">= {100 * CERTAINTY:g} % of {RESAMPLES:,} samples of the images",
             holds=better >= CERTAINTY,
         ),
@@ -213,8 +214,8 @@ def _domain_conditions(truth: GroundTruth, challenger: Contender, champion: Cont
             conditions.append(
                 Condition(
                     name=f"{domain or 'all images'}: {what}",
-                    champion=_percent(old[what]),
-                    challenger=_percent(value),
+                    champion=percent(old[what], 2),
+                    challenger=percent(value, 2),
                     demand=f"at most {demands.max_domain_loss:g} points worse, got {max(loss, 0.0):.2f}",
                     holds=loss <= demands.max_domain_loss + _ROUNDING,
                 )
@@ -285,7 +286,3 @@ def _plain(at: Figures) -> dict[str, Any]:
         "false_alarms_per_1000": at.false_alarms_per_1000,
         "objects": at.objects,
     }
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"

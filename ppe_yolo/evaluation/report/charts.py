@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ppe_yolo.core.drawing import colour_of
+from ppe_yolo.evaluation.files import number_or_none
 from ppe_yolo.evaluation.metrics.coco_ap import RECALLS
 from ppe_yolo.evaluation.metrics.matching import Floats, Ints
 from ppe_yolo.evaluation.metrics.mistakes import Calibration
 from ppe_yolo.evaluation.metrics.voc_ap import VocCurve
+from ppe_yolo.evaluation.percent import percent
 from ppe_yolo.evaluation.report.figures import SplitFigures
 from ppe_yolo.evaluation.report.material import Material
-from ppe_yolo.evaluation.report.texts import percent
 
 WIDTH = 5.0  # inches; at 72 pixels per inch it fits a phone, and 10-point letters are 10 pixels high
 DPI = 130
@@ -40,9 +41,9 @@ class Chart:
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
-def class_colour(name: str, label: int) -> tuple[float, ...]:
-    """The colour that a class has on images, for matplotlib."""
-    return tuple(v / 255 for v in colour_of(name, label))
+def class_colours(class_names: Sequence[str]) -> list[tuple[float, ...]]:
+    """The colours that classes have on images, for matplotlib."""
+    return [tuple(v / 255 for v in colour_of(name, label)) for label, name in enumerate(class_names)]
 
 
 def _axes(height: float = 3.4, **labels: Any) -> tuple[Figure, Axes]:
@@ -139,15 +140,15 @@ def draw_confusion(matrix: Ints, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_calibration(class_names: Sequence[str], calibrations: Sequence[Calibration]) -> Figure:
+def draw_calibration(names: Sequence[str], calibrations: Sequence[Calibration], colours: Sequence[Any]) -> Figure:
     """Share of detections that are right against their mean score, one line per class."""
     figure, axes = _axes(xlabel="mean score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
     axes.plot((0, 1), (0, 1), color="black", linewidth=1, label="perfect")
-    for label, (name, one) in enumerate(zip(class_names, calibrations, strict=True)):
+    for label, (name, one, colour) in enumerate(zip(names, calibrations, colours, strict=True)):
         filled = one.counts > 0
         form = "os^Dv"[label % 5] + _STYLES[label % 4]
         error = "" if one.error is None else f", ECE {one.error:.3f}"
-        axes.plot(one.mean_score[filled], one.precision[filled], form, color=class_colour(name, label), label=f"{name}{error}")
+        axes.plot(one.mean_score[filled], one.precision[filled], form, color=colour, label=f"{name}{error}")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
 
@@ -171,89 +172,98 @@ def draw_charts(material: Material, figures: SplitFigures, training: Mapping[str
         figures: Its figures.
         training: Curves of the training, see `read_training_curves`; empty without a run folder.
     """
-    names, targets = material.display_names, material.truth.targets
-    labels = range(len(names))
-    objects = [c.objects for c in figures.voc]
-    difficult = [int(((targets.labels == k) & targets.difficult).sum()) for k in labels]
-    at = figures.at_threshold
-
-    def listed(values: Sequence[Any], form: str = "{}") -> str:
-        return ", ".join(f"{n} {'has no objects' if v is None else form.format(v)}" for n, v in zip(names, values, strict=True))
-
-    coco_50 = [None if np.isnan(v) else float(v) for v in figures.coco.per_class[0]]
     drawn = [
-        _chart(
-            "objects",
-            draw_objects(names, objects, difficult),
-            f"Annotated objects: {listed(objects)}; difficult: {listed(difficult)}.",
-        ),
-        _chart(
-            "average_precision",
-            draw_average_precision(
-                names,
-                {
-                    "COCO, IoU 0.5": figures.coco.per_class[0],
-                    "VOC, IoU 0.5": [np.nan if c.average_precision is None else c.average_precision for c in figures.voc],
-                    "COCO, IoU 0.5 to 0.95": figures.coco.per_class.mean(axis=0),
-                },
-            ),
-            f"Average precision: COCO at IoU 0.5 {listed(coco_50, '{:.3f}')}; VOC "
-            f"{listed([c.average_precision for c in figures.voc], '{:.3f}')}.",
-        ),
-        _chart(
-            "predicted",
-            draw_detections(names, [a.hits for a in at], [a.false_alarms for a in at]),
-            f"Detections at the threshold: true {listed([a.hits for a in at])}; false {listed([a.false_alarms for a in at])}.",
-        ),
-        _chart("confusion", draw_confusion(figures.confusion, names), _confusion_in_words(figures, names)),
-        _chart(
-            "sizes",
-            draw_sizes(
-                ["small", "medium", "large"],
-                {
-                    n: [figures.by_size[s].per_class[:, k].mean() for s in ("small", "medium", "large")]
-                    for k, n in enumerate(names)
-                },
-                [class_colour(n, k) for k, n in enumerate(names)],
-            ),
-            "Average precision by size of object: "
-            + ", ".join(f"{s} {percent(figures.by_size[s].mean())}" for s in ("small", "medium", "large")),
-        ),
-        _chart(
-            "calibration",
-            draw_calibration(names, figures.calibrations),
-            f"Share of detections that are right against their score; expected calibration error "
-            f"{listed([c.error for c in figures.calibrations], '{:.3f}')}.",
-        ),
+        _objects(material, figures),
+        _average_precision(material, figures),
+        _detections(material, figures),
+        _confusion(material, figures),
+        _sizes(material, figures),
+        _calibration(material, figures),
     ]
-    for k, name in enumerate(names):
-        precision = figures.coco.precision[0, :, k]
-        has_objects = not np.isnan(precision).any()
-        drawn.append(
-            _chart(
-                f"precision_recall_{k}",
-                draw_precision_recall(name, precision if has_objects else None, figures.voc[k]),
-                f"Precision against recall of {name}: COCO AP at IoU 0.5 {percent(coco_50[k])}, VOC AP "
-                f"{percent(figures.voc[k].average_precision)}.",
-            )
-        )
-        one = figures.counts[k]
-        threshold = figures.operating_point.thresholds[material.class_names[k]]
-        hits, detected = np.cumsum(one.hit), np.arange(1, len(one.hit) + 1)
-        chosen = figures.operating_point.choices.get(material.class_names[k])
-        word = "chosen" if chosen is not None and chosen.threshold is not None else "used"
-        drawn.append(
-            _chart(
-                f"thresholds_{k}",
-                draw_thresholds(name, one.scores, hits / detected, hits / max(len(one.wanted), 1), threshold, word),
-                f"Precision, recall and F1 of {name} against the score threshold; at {threshold:.3f} precision is "
-                f"{percent(at[k].precision)} and recall {percent(at[k].recall)}.",
-            )
-        )
+    for label in range(len(material.class_names)):
+        drawn += [_precision_recall(material, figures, label), _thresholds(material, figures, label)]
     for part, curves in training.items():
         last = ", ".join(f"{n} {values[-1]:.3g}" for n, (_, values) in curves.items())
         drawn.append(_chart(f"training_{part}", draw_training(curves, part), f"Training, {part}: at the end {last}."))
     return drawn
+
+
+def _objects(material: Material, figures: SplitFigures) -> Chart:
+    names, targets = material.display_names, material.truth.targets
+    objects = [c.objects for c in figures.voc]
+    difficult = [int(((targets.labels == k) & targets.difficult).sum()) for k in range(len(names))]
+    alt = f"Annotated objects: {_listed(names, objects)}; difficult: {_listed(names, difficult)}."
+    return _chart("objects", draw_objects(names, objects, difficult), alt)
+
+
+def _average_precision(material: Material, figures: SplitFigures) -> Chart:
+    names, per_class = material.display_names, figures.coco.per_class
+    voc = [c.average_precision for c in figures.voc]
+    protocols = {
+        "COCO, IoU 0.5": per_class[0],
+        "VOC, IoU 0.5": [np.nan if v is None else v for v in voc],
+        "COCO, IoU 0.5 to 0.95": per_class.mean(axis=0),
+    }
+    coco_50 = [number_or_none(v) for v in per_class[0]]
+    alt = f"Average precision: COCO at IoU 0.5 {_listed(names, coco_50, '{:.3f}')}; VOC {_listed(names, voc, '{:.3f}')}."
+    return _chart("average_precision", draw_average_precision(names, protocols), alt)
+
+
+def _detections(material: Material, figures: SplitFigures) -> Chart:
+    names = material.display_names
+    true, false = [at.hits for at in figures.at_threshold], [at.false_alarms for at in figures.at_threshold]
+    alt = f"Detections at the threshold: true {_listed(names, true)}; false {_listed(names, false)}."
+    return _chart("predicted", draw_detections(names, true, false), alt)
+
+
+def _confusion(material: Material, figures: SplitFigures) -> Chart:
+    names, rows = material.display_names, []
+    for row, annotated in zip(figures.confusion.tolist(), [*names, "background"], strict=True):
+        columns = ", ".join(f"{v} {c}" for v, c in zip(row, [*names, "missed"], strict=True))
+        rows.append(f"{annotated} detected as {columns}")
+    return _chart("confusion", draw_confusion(figures.confusion, names), f"Confusion matrix: {'; '.join(rows)}.")
+
+
+def _sizes(material: Material, figures: SplitFigures) -> Chart:
+    by_size = {size: figures.by_size[size] for size in ("small", "medium", "large")}
+    per_class = {
+        name: [coco.per_class[:, label].mean() for coco in by_size.values()]
+        for label, name in enumerate(material.display_names)
+    }
+    alt = ", ".join(f"{size} {percent(coco.mean())}" for size, coco in by_size.items())
+    figure = draw_sizes(list(by_size), per_class, class_colours(material.class_names))
+    return _chart("sizes", figure, f"Average precision by size of object: {alt}")
+
+
+def _calibration(material: Material, figures: SplitFigures) -> Chart:
+    names = material.display_names
+    errors = _listed(names, [c.error for c in figures.calibrations], "{:.3f}")
+    alt = f"Share of detections that are right against their score; expected calibration error {errors}."
+    return _chart("calibration", draw_calibration(names, figures.calibrations, class_colours(material.class_names)), alt)
+
+
+def _precision_recall(material: Material, figures: SplitFigures, label: int) -> Chart:
+    name, voc, precision = material.display_names[label], figures.voc[label], figures.coco.precision[0, :, label]
+    alt = (
+        f"Precision against recall of {name}: COCO AP at IoU 0.5 {percent(figures.coco.per_class[0][label])}, VOC AP "
+        f"{percent(voc.average_precision)}."
+    )
+    figure = draw_precision_recall(name, None if np.isnan(precision).any() else precision, voc)
+    return _chart(f"precision_recall_{label}", figure, alt)
+
+
+def _thresholds(material: Material, figures: SplitFigures, label: int) -> Chart:
+    name, class_name = material.display_names[label], material.class_names[label]
+    one, at, point = figures.counts[label], figures.at_threshold[label], figures.operating_point
+    hits, detected = np.cumsum(one.hit), np.arange(1, len(one.hit) + 1)
+    threshold, choice = point.thresholds[class_name], point.choices.get(class_name)
+    word = "chosen" if choice is not None and choice.threshold is not None else "used"
+    figure = draw_thresholds(name, one.scores, hits / detected, hits / max(len(one.wanted), 1), threshold, word)
+    alt = (
+        f"Precision, recall and F1 of {name} against the score threshold; at {threshold:.3f} precision is "
+        f"{percent(at.precision)} and recall {percent(at.recall)}."
+    )
+    return _chart(f"thresholds_{label}", figure, alt)
 
 
 def _chart(name: str, figure: Figure, alt: str) -> Chart:
@@ -262,9 +272,6 @@ def _chart(name: str, figure: Figure, alt: str) -> Chart:
     return Chart(name, data.getvalue(), alt)
 
 
-def _confusion_in_words(figures: SplitFigures, names: Sequence[str]) -> str:
-    rows = []
-    for row, annotated in zip(figures.confusion.tolist(), [*names, "background"], strict=True):
-        columns = ", ".join(f"{v} {c}" for v, c in zip(row, [*names, "missed"], strict=True))
-        rows.append(f"{annotated} detected as {columns}")
-    return "Confusion matrix: " + "; ".join(rows) + "."
+def _listed(names: Sequence[str], values: Sequence[Any], form: str = "{}") -> str:
+    """One value per class in words."""
+    return ", ".join(f"{n} {'has no objects' if v is None else form.format(v)}" for n, v in zip(names, values, strict=True))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_yolo.core.drawing import GROUND_TRUTH, colour_of, draw_boxes
+from ppe_yolo.core.drawing import GROUND_TRUTH, colour_of, draw_box
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.files import ROBUSTNESS_FILE
@@ -43,7 +43,8 @@ def crop(
     focus_xyxy: Floats,
     annotated_xyxy: Floats,
     detected_xyxy: Floats | None = None,
-    label: tuple[int, str, float] | None = None,
+    colour: tuple[int, int, int] = GROUND_TRUTH,
+    text: str | None = None,
 ) -> bytes:
     """A JPEG of the surroundings of a box.
 
@@ -54,7 +55,8 @@ def crop(
         focus_xyxy: The box in question [4].
         annotated_xyxy: All annotated boxes of the image [N, 4].
         detected_xyxy: The detection in question [4]; None for a missed object.
-        label: Its label, display name and score.
+        colour: Colour of the detection, RGB.
+        text: What is written at the detection.
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = focus_xyxy
@@ -71,15 +73,13 @@ def crop(
     for box in annotated_xyxy:
         corners = np.rint((box - shift) * scale).astype(int).tolist()
         thick = 2 if detected_xyxy is None and np.array_equal(box, focus_xyxy) else 1
-        for colour, line in (((0, 0, 0), thick + 2), (GROUND_TRUTH, thick)):
-            cv2.rectangle(canvas, corners[:2], corners[2:], colour, line)
-    if detected_xyxy is not None and label is not None:
-        number, name, score = label
-        corners = np.rint((detected_xyxy - shift) * scale).astype(int).tolist()
-        colour = colour_of(name, number)
+        for edge, line in (((0, 0, 0), thick + 2), (GROUND_TRUTH, thick)):
+            cv2.rectangle(canvas, corners[:2], corners[2:], edge, line)
+    if detected_xyxy is not None:
+        box = (detected_xyxy - shift) * scale
+        corners = np.rint(box).astype(int).tolist()
         cv2.rectangle(canvas, corners[:2], corners[2:], colour, 3)
-        box = ((detected_xyxy - shift) * scale)[None]
-        canvas = draw_boxes(canvas, box, np.array([0]), [name], np.array([score]), colour=colour)
+        draw_box(canvas, box, colour, text)
     done, data = cv2.imencode(".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
         raise RuntimeError("OpenCV cannot write a JPEG")
@@ -92,16 +92,17 @@ def draw_false_alarms(material: Material, alarms: Sequence[FalseAlarm]) -> list[
     for alarm in alarms[:CROPS]:
         d = alarm.detection
         label, score, image, box = int(table.labels[d]), float(table.scores[d]), int(table.images[d]), table.boxes_xyxy[d]
-        shown = material.display_names[label]
+        text = f"{material.display_names[label]} {score:.2f}"
         jpeg = crop(
             read_image(material.annotated[image].image),
             box,
             _annotated_boxes(material, image),
             box,
-            (label, shown, score),
+            colour_of(material.class_names[label], label),
+            text,
         )
         where = material.annotated[image].image_id
-        result.append(Crop(jpeg=jpeg, title=f"{shown} {score:.2f}: {alarm.kind}", where=where, anchor=f"alarm-{d}"))
+        result.append(Crop(jpeg=jpeg, title=f"{text}: {alarm.kind}", where=where, anchor=f"alarm-{d}"))
     return result
 
 

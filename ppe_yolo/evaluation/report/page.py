@@ -9,11 +9,12 @@ from markupsafe import Markup
 
 from ppe_yolo.evaluation.metrics.domain_figures import MATCH_IOU, SIZES
 from ppe_yolo.evaluation.metrics.mistakes import FalseAlarm
+from ppe_yolo.evaluation.percent import percent
 from ppe_yolo.evaluation.report.charts import Chart
 from ppe_yolo.evaluation.report.figures import SUSPECT_SCORE, SplitFigures
 from ppe_yolo.evaluation.report.gallery import Crop
 from ppe_yolo.evaluation.report.material import Material
-from ppe_yolo.evaluation.report.texts import percent, too_few
+from ppe_yolo.evaluation.report.texts import too_few
 from ppe_yolo.evaluation.robustness import FAILURE
 
 SUSPECTS_SHOWN = 20

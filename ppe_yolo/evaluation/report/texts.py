@@ -2,24 +2,18 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from ppe_yolo.data.images import shown
 from ppe_yolo.evaluation.metrics.mistakes import FalseAlarm
 from ppe_yolo.evaluation.metrics.voc_ap import mean_average_precision
+from ppe_yolo.evaluation.percent import percent
 from ppe_yolo.evaluation.report.figures import SplitFigures
 from ppe_yolo.evaluation.report.material import Material
-from ppe_yolo.evaluation.robustness import robustness_text
 
 WIDE = 0.15  # a threshold chosen on a 95 % interval of recall that is wider than this comes with a warning
-
-
-def percent(value: float | None) -> str:
-    """A fraction as people read it; a dash if undefined."""
-    return "-" if value is None or np.isnan(value) else f"{100 * value:.1f} %"
 
 
 def summary_lines(material: Material, figures: SplitFigures, out: Path) -> list[str]:
@@ -92,8 +86,18 @@ def results_text(material: Material, figures: SplitFigures) -> str:
     for n, c in zip(material.class_names, figures.voc, strict=True):
         lines.append(f"{n}: {c.hits + c.false_alarms} (tp:{c.hits}, fp:{c.false_alarms})")
     if material.robustness:
-        lines += robustness_text(material.robustness)
+        lines += _robustness_lines(material.robustness)
     return "\n".join(lines) + "\n"
+
+
+def _robustness_lines(robustness: Mapping[str, Any]) -> list[str]:
+    """The last part of results.txt."""
+    lines = ["", "# Under corruptions: mAP@0.5 (COCO) and recall at the alarm thresholds; worst first"]
+    for row in [*robustness["conditions"], {"name": "clean", "change_map_50": None, **robustness["clean"]}]:
+        change = "" if row["change_map_50"] is None else f" ({100 * row['change_map_50']:+.2f} points)"
+        recalls = ", ".join(f"recall of {n} {_two_decimals(v['recall'])}" for n, v in row["per_class"].items())
+        lines.append(f"{row['name']}: mAP@0.5 = {_two_decimals(row['map_50'])}{change}; {recalls}")
+    return lines
 
 
 def _two_decimals(value: float | None) -> str:

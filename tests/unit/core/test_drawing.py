@@ -4,18 +4,32 @@ import cv2
 import numpy as np
 import pytest
 
-from ppe_yolo.core.drawing import BARE_HEAD, GROUND_TRUTH, HELMET, colour_of, draw_boxes, save_image, tile_images
+from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.drawing import (
+    BARE_HEAD,
+    HELMET,
+    colour_of,
+    draw_detections,
+    draw_ground_truth,
+    save_image,
+    tile_images,
+)
 
-NAMES = ("helmet", "none", "vest")
+CONTRACT = ModelContract(("helmet", "none", "vest"), (64, 96), display_names={"none": "bare head"})
+
+
+def detections(boxes, scores, labels):
+    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(labels, np.int64))
 
 
 def grey(height, width):
     return np.full((height, width, 3), 114, dtype=np.uint8)
 
 
-def test_draw_boxes_without_scores_draws_outlines_only():
+def test_draw_ground_truth_draws_outlines_only():
     image = grey(100, 200)
-    drawn = draw_boxes(image, np.array([[20.4, 30, 59.6, 70]]), np.array([0]), NAMES, colour=GROUND_TRUTH)
+    drawn = draw_ground_truth(image, np.array([[20.4, 30, 59.6, 70]]))
     white = (drawn == 255).all(-1)
     expected = np.zeros((100, 200), dtype=bool)
     expected[30:71, 20:61] = True
@@ -24,17 +38,17 @@ def test_draw_boxes_without_scores_draws_outlines_only():
     assert (image == 114).all(), "the image itself does not change"
 
 
-def test_draw_boxes_with_scores_uses_class_colour_and_writes_text():
-    boxes = np.array([[10, 60, 50, 90], [120, 60, 160, 90]], dtype=np.float32)
-    drawn = draw_boxes(grey(100, 200), boxes, np.array([0, 1]), NAMES, np.array([0.9, 0.5]))
+def test_draw_detections_uses_class_colour_and_writes_text():
+    boxes = [[10, 60, 50, 90], [120, 60, 160, 90]]
+    drawn = draw_detections(grey(100, 200), detections(boxes, [0.9, 0.5], [0, 1]), CONTRACT)
     assert (drawn[75, 10] == colour_of("helmet", 0)).all() and (drawn[75, 120] == colour_of("none", 1)).all()
     above = drawn[40:59]
     assert (above[:, 10:60] == colour_of("helmet", 0)).all(-1).sum() > 100, "the background of the text has the class's colour"
     assert (above[:, :60] > 200).all(-1).any(), "and the text is white"
 
 
-def test_draw_boxes_at_upper_right_corner_writes_text_below_and_inside():
-    drawn = draw_boxes(grey(60, 60), np.array([[50, 0, 59, 20]]), np.array([1]), NAMES, np.array([0.25]))
+def test_draw_detections_at_upper_right_corner_writes_text_below_and_inside():
+    drawn = draw_detections(grey(60, 60), detections([50, 0, 59, 20], [0.25], [1]), CONTRACT)
     coloured = (drawn == colour_of("none", 1)).all(-1)
     assert coloured[22:30, :50].any() and not coloured[:20, :45].any()
 
@@ -42,14 +56,15 @@ def test_draw_boxes_at_upper_right_corner_writes_text_below_and_inside():
 def test_colour_of_gives_different_classes_different_colours():
     colours = [colour_of(n, i) for i, n in enumerate(("helmet", "none", "a", "b", "c", "d"))]
     assert len(set(colours)) == len(colours)
-    # a bare head looks the same in every model, also in one whose contract has no display names
-    assert colour_of("bare head", 0) == colour_of("bare head", 5) == colour_of("none", 0) == BARE_HEAD
+    # a bare head looks the same in every model
+    assert colour_of("none", 0) == colour_of("none", 5) == BARE_HEAD
     assert colour_of("none", 0) != colour_of("helmet", 0) == HELMET
 
 
-def test_draw_boxes_without_boxes_returns_the_same_image():
+def test_drawing_without_boxes_returns_the_same_image():
     image = grey(10, 10)[:, ::-1]  # also with negative strides
-    assert (draw_boxes(image, np.zeros((0, 4)), np.zeros(0, dtype=int), NAMES, np.zeros(0)) == image).all()
+    assert (draw_detections(image, detections([], [], []), CONTRACT) == image).all()
+    assert (draw_ground_truth(image, np.zeros((0, 4))) == image).all()
 
 
 def test_tile_images_fits_each_image_into_its_cell():

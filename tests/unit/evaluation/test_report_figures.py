@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ppe_yolo.core.drawing import BARE_HEAD
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.evaluation.decisions.rules import Rule
 from ppe_yolo.evaluation.domains import Domain, ground_truth_of
@@ -205,5 +206,6 @@ def test_crop_contains_its_box(size):
     assert blue.mean() > 0.01  # not lost, nor a speck
     edge = (part.min(axis=2) > 200).mean()
     assert edge > 0.001  # the white box
-    red = cv2.imdecode(np.frombuffer(crop(image, box, box[None], box, (1, "bare head", 0.9)), np.uint8), cv2.IMREAD_COLOR_RGB)
+    jpeg = crop(image, box, box[None], box, BARE_HEAD, "bare head 0.90")
+    red = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert ((red[..., 0].astype(int) - red[..., 1]) > 100).mean() > 0.003

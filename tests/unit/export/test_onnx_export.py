@@ -29,7 +29,6 @@ from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, describe_network
 from ppe_yolo.inference.deployable import DeployableNetwork
 from ppe_yolo.inference.onnx_detector import OnnxDetector
 from ppe_yolo.inference.torch_detector import TorchDetector
-from ppe_yolo.model.coding import decode, flatten_maps
 from ppe_yolo.model.yolov3 import YoloV3
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 96), score_floor=0.02, nms_iou_threshold=0.45, max_detections=40)
@@ -75,8 +74,7 @@ def save(path: Path, network: YoloV3, contract: ModelContract) -> Path:
 
 @torch.inference_mode()
 def decoded(network: YoloV3, images: np.ndarray) -> list[np.ndarray]:
-    maps = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    return [t.numpy() for t in decode(flatten_maps(maps), network.grid(maps), network.box_coding)]
+    return [t.numpy() for t in network.predict(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)]
 
 
 def noise(batch: int, seed: int = 0) -> np.ndarray:

@@ -125,10 +125,6 @@ def test_choose_run_dir_torchrun_without_folder_is_refused(monkeypatch):
     assert choose_run_dir("mine", None, "yolov3") == (Path("mine"), None)
 
 
-def test_fit_takes_class_names_from_class_map():
-    assert fit._class_names("default") == ["helmet", "none"]
-
-
 @pytest.mark.parametrize(
     ("given", "parsed"),
     [

@@ -1,4 +1,4 @@
-"""The audit as text for people."""
+"""Prints audits and corrected copies."""
 
 from collections import defaultdict
 from dataclasses import asdict
