@@ -20,6 +20,7 @@ from ppe_edge.delivery.retention import Retention
 from ppe_edge.delivery.snapshot_folder import SnapshotFolder
 from ppe_edge.delivery.storage_report import StorageReport
 from ppe_edge.errors import EdgeError
+from ppe_yolo.core.words import plural
 
 # After a restart, messages that were set aside are tried again one at a time, since others wait during a failed attempt.
 _RETRY_AFTER_RESTART_S = 10.0
@@ -277,7 +278,7 @@ class Outbox:
             self._next_tick = 0.0
             self._tick(self._clock())
             if len(self._held):
-                _log.error("%d messages were in memory only and are lost: the disk is full", len(self._held))
+                _log.error("%s in memory only, lost: the disk is full", plural(len(self._held), "message"))
             self._db.close()
             self._guard.close()
 
