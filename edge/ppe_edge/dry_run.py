@@ -76,8 +76,8 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
         unserved = _failure(lambda: listen(web).close())
         access = "token required" if web.token else "this machine only"
         print(f"web            http://{web.host}:{web.port}{unserved or f', {access}'}")
-    cameras = f"{len(settings.live_cameras) - len(missing)} of {plural(len(settings.live_cameras), 'camera')}"
-    summary = f"would run: {cameras}, {len(sinks) - bool(unwritable)} of {plural(len(sinks), 'sink')}"
+    cameras = f"{len(settings.live_cameras) - len(missing)} of {len(settings.live_cameras)} cameras"
+    summary = f"would run: {cameras}, {len(sinks) - bool(unwritable)} of {len(sinks)} sinks"
     print("would not start: the web page cannot be served" if unserved else summary)
     return 2 if missing or unwritable or unserved else 0
 
