@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ppe_edge.capacity import CameraLoad, Capacity
+from ppe_yolo.core.words import plural
 
 MEASURE_S = 1.0  # for the first estimate
 PROGRESS, PROGRESS_S = "progress: ", 5.0  # begins lines that are shown at once
@@ -95,7 +96,8 @@ def run(config: Path, seconds: float) -> dict[str, Any]:
         if now - shown >= PROGRESS_S:
             shown = now
             print(
-                f"{PROGRESS}{now - begin:.0f} of {seconds:g} s, {len(decided)} frames, {len(stored)} alerts",
+                f"{PROGRESS}{now - begin:.0f} of {seconds:g} s, {plural(len(decided), 'frame')}, "
+                f"{plural(len(stored), 'alert')}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -160,9 +162,10 @@ def report(figures: dict[str, Any], cameras: int, fps: float) -> str:
     served = figures["frames"] / figures["wall"] / cameras
     wanted = figures["frames"] + figures["dropped"]
     lines = [
-        f"{cameras} cameras at {fps:g} frames per second each, {figures['wall']:.0f} s: {figures['frames']} frames "
+        f"{plural(cameras, 'camera')} at {plural(f'{fps:g}', 'frame')} per second each, {figures['wall']:.0f} s: "
+        f"{plural(figures['frames'], 'frame')} "
         f"({served:.2g} per second and camera), {100 * figures['dropped'] / max(1, wanted):.0f} % dropped, "
-        f"{figures['alerts']} alerts",
+        f"{plural(figures['alerts'], 'alert')}",
         _latency("from frame to decision", figures["decided"]),
         _latency("from frame to alert", figures["alerted"]),
         "where the time goes, seconds per second:",
@@ -170,13 +173,12 @@ def report(figures: dict[str, Any], cameras: int, fps: float) -> str:
     lines += [f"  {part:20s} {seconds / figures['wall']:8.3f}" for part, seconds in figures["parts"].items()]
     capacity = Capacity(detect_s=figures["detect_s"], threads=figures["threads"], cores=figures["cores"])
     load = capacity.load([CameraLoad(served, figures["reading"])] * cameras)
-    lines.append(
-        f"load                   {100 * load:6.0f} % of the model or of {figures['cores']} cores, whichever is scarcer"
-    )
+    cores = plural(figures["cores"], "core")
+    lines.append(f"load                   {100 * load:6.0f} % of the model or of {cores}, whichever is scarcer")
     lines.append("cameras of this kind that this machine serves, by frames per second each:")
     for count in sorted({*COUNTS, cameras}):
         rate = min(MAX_FPS, capacity.rate_each(count, figures["reading"]))
-        lines.append(f"  {count:3d} cameras          {f'{rate:8.2f}' if rate >= MIN_FPS else '    none'}")
+        lines.append(f"  {plural(count, 'camera'):20s} {f'{rate:8.2f}' if rate >= MIN_FPS else '    none'}")
     return "\n".join(lines)
 
 

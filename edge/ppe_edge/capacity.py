@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppe_edge.model.detector import EdgeDetector
+from ppe_yolo.core.words import plural
 
 HEADROOM = 0.85  # share of the machine that may be planned for: alerts and the page take the rest
 
@@ -80,9 +81,10 @@ def describe(capacity: Capacity, cameras: Sequence[CameraLoad]) -> str:
     load = capacity.load(cameras)
     possible = HEADROOM * asked / load if load > 0 else 0.0
     text = (
-        f"{len(cameras)} cameras ask for {_short(asked)} frames per second, this machine processes about {_short(possible)} "
-        f"(detection {1e3 * capacity.detect_s:.3g} ms per frame on {capacity.threads} threads, reading {reading:.2g} of "
-        f"{capacity.cores} cores)"
+        f"{plural(len(cameras), 'camera')} {'asks' if len(cameras) == 1 else 'ask'} for "
+        f"{plural(_short(asked), 'frame')} per second, this machine processes about {_short(possible)} "
+        f"(detection {1e3 * capacity.detect_s:.3g} ms per frame on {plural(capacity.threads, 'thread')}, "
+        f"reading {reading:.2g} of {plural(capacity.cores, 'core')})"
     )
     if load <= HEADROOM:
         return text

@@ -23,6 +23,7 @@ from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide
 from ppe_edge.rules.words import describe as describe_rule
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
+from ppe_yolo.core.words import plural
 
 TIMEOUT = 10.0  # seconds for all cameras together
 READING_S, DETECTION_S = 0.5, 0.3  # seconds for which reading and detection are measured
@@ -105,9 +106,9 @@ def describe_delay(camera: SourceConfig, rule: RuleConfig) -> str:
     fps = _usual_rate(camera)
     if fps is not None:
         frames = frames_to_decide(rule, fps)
-        return f"{frames} frames, {frames / fps:.3g} s"
+        return f"{plural(frames, 'frame')}, {frames / fps:.3g} s"
     if rule.seconds is None:
-        return f"{rule.frames} frames"
+        return plural(rule.frames, "frame")
     return f"{rule.seconds:g} s, or {MIN_VOTES} frames if they take longer"
 
 

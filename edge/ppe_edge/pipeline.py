@@ -10,9 +10,10 @@ from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.clock import STEP
 from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, utc
-from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot, possible_heads
+from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY, Severity
+from ppe_edge.rules.heads import possible_heads
 from ppe_edge.rules.tally import CountedTrack
 from ppe_edge.rules.violations import ViolationEnded, ViolationStarted
 from ppe_edge.telemetry import Telemetry

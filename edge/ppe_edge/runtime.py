@@ -4,16 +4,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
+from ppe_edge.camera_watch import EVENT_OF, CameraWatch
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
-from ppe_edge.cameras.rate import RateMeter, RateWatch, required_rate
-from ppe_edge.cameras.sources import Kind
-from ppe_edge.cameras.view_health import ViewFault, ViewWatch
 from ppe_edge.clock import is_set, note_passed
 from ppe_edge.compliance.archive import ComplianceArchive
 from ppe_edge.compliance.recorder import WRITE_INTERVAL, ComplianceRecorder
@@ -28,25 +26,18 @@ from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
-from ppe_edge.model.drift import DriftMeter
 from ppe_edge.model.store import ModelStore
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
-from ppe_edge.rules.votes import frames_to_decide
 from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
+from ppe_yolo.core.words import plural
 
 GRACE = 5.0  # seconds from SIGTERM to the end of the process
 HEARTBEAT_TIMEOUT = 10.0  # seconds after which a processing loop or an alert writer that makes no progress counts as dead
 NOTE_INTERVAL = 10.0  # seconds between updates on the disk of when open violations were last seen
 RATE_INTERVAL = 1.0  # seconds between checks of the cameras' rates
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
-EVENT_OF: Mapping[ViewFault, EventKind] = {
-    "covered": "view_covered",
-    "overexposed": "view_overexposed",
-    "out_of_focus": "view_out_of_focus",
-    "turned": "view_turned",
-}
 WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", *EVENT_OF.values()})
 
 _T = TypeVar("_T")
@@ -88,11 +79,7 @@ class Runtime:
         self._show_model()
         self.readers: dict[str, CameraReader] = {}
         self.pipelines: dict[str, Pipeline] = {}
-        self._meters: dict[str, RateMeter] = {}
-        self._watches: dict[str, RateWatch] = {}
-        self._drifts: dict[str, DriftMeter] = {}  # empty if the model's contract has no score histogram
-        self._views: dict[str, ViewWatch] = {}  # of the cameras whose view is watched
-        self._dropped: dict[str, int] = {}  # camera -> its dropped frames at the last check of the rates
+        self._watches: dict[str, CameraWatch] = {}
         self._beat = self.started_at  # when the processing loop made its last turn
         self._alerts = AlertWriter(self.outbox, self.telemetry)
         self._deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in sinks.items()]
@@ -111,9 +98,7 @@ class Runtime:
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
         for name in settings.live_cameras:
             self.pipelines[name] = self._make_pipeline(self.deployment, name)
-            self._watch_rate(name)
-        self._watch_views()
-        self._measure_drift()
+            self._watches[name] = CameraWatch(name, self.deployment)
 
     @property
     def settings(self) -> EdgeSettings:
@@ -178,7 +163,7 @@ class Runtime:
             self.hub.stop(max(0.1, end - time.monotonic() - 0.5))
         waiting = sum(self.outbox.stats().pending.values())
         self.outbox.close()
-        _log.info("stopped; %d messages are waiting in the outbox", waiting)
+        _log.info("stopped; the outbox holds %s for its sinks", plural(waiting, "message"))
         return not self._thread.is_alive()
 
     def between_frames(self, action: Callable[[], _T], timeout: float = 30.0) -> _T:
@@ -232,36 +217,17 @@ class Runtime:
             self.sampler = self._make_sampler(new)
         self.deployment = new
         self.pipelines.update(made)
-        self._views = {name: watch for name, watch in self._views.items() if new.shows_alike(old, name)}
-        self._watch_views()
-        if new.detector is not old.detector:
-            self._drifts = {}
-        self._measure_drift()
+        self._watches = {name: self._watches.get(name) or CameraWatch(name, new) for name in cameras}
+        for watch in self._watches.values():
+            watch.deploy(new)
         self._show_model()
-        for name in cameras:
-            self._watch_rate(name)
         for name in cameras.keys() - self.readers.keys():
             self._start_reader(name)
 
     def camera_figures(self) -> dict[str, CameraFigures]:
         """Returns the counters of all readers."""
-        now, views, drifts = time.monotonic(), self._views, self._drifts
-        return {
-            name: CameraFigures(
-                state=reader.state,
-                frames=reader.frames,
-                dropped=reader.dropped,
-                reconnects=reader.reconnects,
-                errors=reader.errors,
-                age=None if reader.last_frame_at is None else now - reader.last_frame_at,
-                rate=self._meters[name].rate(now),
-                required_rate=self._watches[name].required,
-                is_slow=self._watches[name].is_low,
-                view_fault=views[name].fault if name in views else None,
-                score_drift=drifts[name].index() if name in drifts else None,
-            )
-            for name, reader in list(self.readers.items())
-        }
+        watches = self._watches
+        return {name: watches[name].figures(reader) for name, reader in list(self.readers.items()) if name in watches}
 
     def sink_figures(self) -> dict[str, SinkFigures]:
         """Returns how many messages wait for each sink."""
@@ -283,10 +249,11 @@ class Runtime:
             if pipeline is None:  # the camera was removed while the frame was waiting
                 continue
             pipeline.process(frame, detections)
-            self._meters[frame.camera].add(time.monotonic())
-            if frame.camera in self._drifts:
-                self._drifts[frame.camera].add(detections.scores, frame.time)
-            self._check_view(frame)
+            start = time.perf_counter()
+            event = self._watches[frame.camera].add(frame, detections)
+            self.telemetry.observe("view", time.perf_counter() - start)
+            if event is not None:
+                self._on_event(event)
             self.sampler.offer(frame, detections)
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
             if self._record is not None and pipeline.view is not None:
@@ -335,58 +302,13 @@ class Runtime:
         reference = self.deployment.model.reference
         self.telemetry.set_model(reference.name, reference.sha256)
 
-    def _watch_rate(self, name: str) -> None:
-        required = max(required_rate(self.settings.cameras[name], rule) for rule in self.settings.rules_of(name).values())
-        self._meters.setdefault(name, RateMeter())
-        if name not in self._watches or self._watches[name].required != required:
-            self._watches[name] = RateWatch(required)
-
-    def _measure_drift(self) -> None:
-        expected = self.detector.contract.score_histogram
-        if any(expected):
-            self._drifts = {name: self._drifts.get(name) or DriftMeter(expected) for name in self.settings.live_cameras}
-
-    def _watch_views(self) -> None:
-        """Watches the views of the cameras for which that is on. Not folders: each image may show another scene."""
-        cameras = self.settings.live_cameras
-        on = [name for name, camera in cameras.items() if camera.view_health and camera.kind is not Kind.folder]
-        self._views = {name: self._views.get(name) or ViewWatch() for name in on}
-
-    def _check_view(self, frame: Frame) -> None:
-        watch = self._views.get(frame.camera)
-        if watch is None:
-            return
-        start = time.perf_counter()
-        change = watch.update(frame.image, frame.time)
-        self.telemetry.observe("view", time.perf_counter() - start)
-        if change is not None:
-            kind: EventKind = "view_restored" if change.fault is None else EVENT_OF[change.fault]
-            self._on_event(CameraEvent(camera=frame.camera, time=frame.wall_time, kind=kind, detail=change.detail))
-
     def _check_rates(self) -> None:
-        """Reports cameras whose frames are processed too slowly, or in time again. Files are processed at any speed."""
-        now = time.monotonic()
         for name, reader in self.readers.items():
-            meter, watch = self._meters[name], self._watches[name]
-            drops = reader.dropped > self._dropped.get(name, 0)
-            self._dropped[name] = reader.dropped
-            if self.settings.cameras[name].ends:
-                continue
-            if reader.state != "live":
-                meter.reset()
-            rate = meter.rate(now)
-            if not watch.update(rate, now) or rate is None:
-                continue
-            detail = f"{rate:.2g} frames per second are processed, at least {watch.required:.2g} needed"
-            if watch.is_low:
-                frames = max(frames_to_decide(rule, rate) for rule in self.settings.rules_of(name).values())
-                cause = "the box is too slow for its cameras" if drops else "the camera delivers no more"
-                detail += f" ({cause}); a violation is reported after {frames} frames, {frames / rate:.2g} s"
-            kind: EventKind = "slow" if watch.is_low else "rate_restored"
-            self._on_event(CameraEvent(camera=name, time=time.time(), kind=kind, detail=detail))
+            event = self._watches[name].check_rate(reader)
+            if event is not None:
+                self._on_event(event)
 
     def _start_reader(self, name: str) -> None:
-        self._watch_rate(name)
         self.readers[name] = CameraReader(name, self.settings.cameras[name], self._mailbox, self._on_event)
         self.readers[name].start()
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from broker import HUB_PORT, Broker, Hub
 from conftest import GREEN, RED, write_clip, write_tiny_model
 from film_server import FilmServer
-from helpers import free_port, wait_until
+from helpers import child_environment, free_port, wait_until
 from rtsp_server import RtspServer, Show, start_rtsp_server
 
 BACK_WITHIN_S = 15.0  # from the moment that the server of a camera works again, or that the box was started
@@ -40,7 +40,6 @@ SETTLED_S = 20.0  # memory and descriptors of a process are compared from this a
 SERVERS = 4
 RATES = (5, 2, None, 1)  # `fps` of the cameras, in turn
 SIZE = (64, 96)
-_EDGE = Path(__file__).parents[2] / "edge"
 
 
 @dataclass
@@ -178,7 +177,7 @@ class Chaos:
         (self.folder / "edge.yaml").write_text(json.dumps(document))  # JSON is valid YAML
 
     def start_box(self) -> None:
-        environment = {**os.environ, **self.broker.hub_environment(), "PYTHONPATH": str(_EDGE), "OMP_NUM_THREADS": "1"}
+        environment = child_environment(**self.broker.hub_environment(), OMP_NUM_THREADS="1")
         command = [sys.executable, "-m", "ppe_edge", "--config", str(self.folder / "edge.yaml")]
         self.box = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
         self.processes.append(BoxProcess(time.monotonic()))

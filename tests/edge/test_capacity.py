@@ -29,7 +29,7 @@ def test_rate_each_fills_machine_up_to_headroom() -> None:
 def test_describe_warns_only_beyond_headroom() -> None:
     capacity = Capacity(detect_s=0.05, threads=2, cores=2)
     assert describe(capacity, [CameraLoad(8, 0.1)]) == (
-        "1 cameras ask for 8 frames per second, this machine processes about 15 (detection 50 ms per frame on 2 threads, "
+        "1 camera asks for 8 frames per second, this machine processes about 15 (detection 50 ms per frame on 2 threads, "
         "reading 0.1 of 2 cores)"
     )
     # the load is (2 * 12 * 0.05 * 2 + 0.2) / 2 = 1.3, so 0.85 / 1.3 of 24 frames per second are possible

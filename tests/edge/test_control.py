@@ -169,7 +169,7 @@ def user_of(runtime: Runtime, setting: str) -> object:
         case ["model", *_]:
             return runtime.detector
         case ["cameras", "gate", "view_health"]:
-            return runtime._views.get("gate")
+            return runtime._watches["gate"]._view
         case ["cameras", "gate", name, *_] if name not in ("rule", "rules", "zones"):
             return runtime.readers.get("gate")
         case ["site" | "rule" | "rules" | "tracker" | "snapshot" | "cameras", *_]:

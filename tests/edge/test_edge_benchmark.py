@@ -1,23 +1,25 @@
 """The benchmark runs the box in processes of its own."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import RED
+from helpers import child_environment
 from ppe_edge import benchmark
 from ppe_edge.benchmark_cameras import percentiles
 
-ROOT = Path(__file__).parents[2]
-PYTHONPATH = os.pathsep.join(map(str, (ROOT / "edge", ROOT, *filter(None, [os.environ.get("PYTHONPATH")]))))
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measured processes inherit the environment of this one."""
+    monkeypatch.setenv("PYTHONPATH", child_environment()["PYTHONPATH"])
 
 
 def test_benchmark_prints_whole_path_and_bare_run(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     monkeypatch.setattr(benchmark, "STARTS", 1)
     assert benchmark.main([str(tiny_model), "--rounds", "2"]) == 0
     text = capsys.readouterr().out
@@ -32,8 +34,7 @@ def test_benchmark_prints_whole_path_and_bare_run(
         assert re.search(line, text), text
 
 
-def test_benchmark_with_missing_model_prints_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
+def test_benchmark_with_missing_model_prints_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["none.onnx"]) == 2
     assert re.fullmatch(r"error: \S+none\.onnx: expected an ONNX model, got no such file\n", capsys.readouterr().err)
 
@@ -42,11 +43,9 @@ def test_benchmark_with_cameras_tells_latency_of_alerts_and_what_machine_serves(
     tiny_model: Path,
     tmp_path: Path,
     make_clip: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The clip is longer than the measurement; the cool-down of 1 s sets the pace of the alerts."""
-    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     clip = make_clip(tmp_path / "clip.mp4", [(RED, 600)])
     arguments = [str(tiny_model), "--clip", str(clip), "--cameras", "2", "--fps", "5", "--seconds", "4"]
     assert benchmark.main(arguments) == 0

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import http.server
 import json
-import os
 import re
 import shutil
 import signal
@@ -21,7 +20,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from helpers import serving
+from helpers import child_environment, serving
 from mjpeg_server import MjpegServer, noise
 from ppe_edge.__main__ import main
 from ppe_edge.cameras.sources import SourceConfig
@@ -45,8 +44,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    paths = os.pathsep.join((str(ROOT / "edge"), str(ROOT)))
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
+    return child_environment(OMP_NUM_THREADS="1", **more)
 
 
 def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -170,7 +168,7 @@ def test_dry_run_prints_what_would_run_and_sends_nothing(
         "configuration", "state", "model", "camera", "rule", "capacity", "sink", "web", "would",
     ]  # fmt: skip
     assert re.search(
-        r"capacity +1 cameras ask for 10 frames per second, this machine processes about \d+ \(detection ", done.stdout
+        r"capacity +1 camera asks for 10 frames per second, this machine processes about \d+ \(detection ", done.stdout
     )
     assert "tiny.onnx: 96x64, helmet, bare head; CPUExecutionProvider" in done.stdout
     assert "gate: ok, first frame 96x64: 1 helmet, 0 bare head above the alarm thresholds" in done.stdout
@@ -342,7 +340,7 @@ def test_sigterm_delivers_messages_and_stops(tmp_path: Path, tiny_model: Path, c
     box.wait_for("gate: alert: bare head")
     box.process.send_signal(signal.SIGTERM)
     assert box.process.wait(30) == 0
-    box.wait_for("stopped; 0 messages are waiting in the outbox")
+    box.wait_for("stopped; the outbox holds 0 messages for its sinks")
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
     assert kinds.count("alert") == kinds.count("alert_closed") == 1
 

@@ -1,14 +1,12 @@
 """Memory of freed images returns to the system, even next to one that is kept."""
 
-import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import child_environment
 
-EDGE = Path(__file__).parents[2] / "edge"
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -34,7 +32,7 @@ print((resident() - before) / 1e6)
 def test_return_freed_images_returns_memory_to_system() -> None:
     def kept(how: str) -> float:
         command = [sys.executable, "-c", PROGRAM, how]
-        environment = {**os.environ, "PYTHONPATH": str(EDGE), "MALLOC_ARENA_MAX": "1"}
+        environment = child_environment(MALLOC_ARENA_MAX="1")
         return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
     assert kept("back") < 10 < 100 < kept("as it is")

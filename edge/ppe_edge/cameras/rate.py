@@ -3,25 +3,10 @@
 import threading
 from collections import deque
 
-from ppe_edge.cameras.sources import SourceConfig
-from ppe_edge.rules.config import RuleConfig
-from ppe_edge.rules.votes import rate_for_seconds
-
 WINDOW, MIN_FRAMES = 20.0, 4  # the rate is that of the last 20 s, or of the last frames if there are fewer
 CONFIRM = 10.0  # seconds; a change is reported after it has lasted this long ...
 CONFIRM_FRAMES = 3.0  # ... or for this many frames at the required rate, if that is longer
 RECOVERED = 1.1  # the rate must exceed the required one by this factor to count as sufficient again
-MIN_RATE = 0.2  # frames per second; the rule is tested down to this rate
-SHARE_OF_SETTING = 0.5  # `fps` is a maximum, and a camera may deliver fewer frames at night
-
-
-def required_rate(camera: SourceConfig, rule: RuleConfig) -> float:
-    """Returns how many frames per second a camera needs: half of its `fps`, and what the rule needs to decide in `seconds`.
-
-    A lower `fps` is a decision of the user: the rule then asks for no more than 0.8 of it.
-    """
-    by_rule = max(MIN_RATE, rate_for_seconds(rule) or 0.0)
-    return by_rule if camera.fps is None else max(SHARE_OF_SETTING * camera.fps, min(by_rule, 0.8 * camera.fps))
 
 
 class RateMeter:

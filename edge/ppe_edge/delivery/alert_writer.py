@@ -1,4 +1,4 @@
-"""Stores alerts in the snapshot writer's thread, so that a slow disk does not delay the frames of the cameras.
+"""Stores alerts in a thread of their own, so that a slow disk does not delay the frames of the cameras.
 
 One queue carries everything that concerns violations, in the order in which the rules decided it: an alert is always stored
 before the message that closes it. An alert counts as raised, and survives `kill -9`, from the moment that its row is committed
@@ -8,14 +8,17 @@ raises a new alert.
 """
 
 import logging
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from ppe_edge.delivery.messages import Alert, AlertClosed
 from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.pictures.writer import SnapshotWriter
 from ppe_edge.telemetry import Telemetry
+
+CAPACITY = 16  # jobs that wait; each may hold the memory of a frame
 
 RenderSnapshot = Callable[[], bytes | None]
 
@@ -23,47 +26,78 @@ _log = logging.getLogger(__name__)
 
 
 class AlertWriter:
-    """Puts alerts and the messages that close them into the outbox, in order.
+    """Renders snapshots, and puts alerts and the messages that close them into the outbox, in order.
 
     Args:
         outbox: Stores the messages.
         telemetry: Counts stored messages and failures.
+        capacity: Number of jobs that may wait.
     """
 
-    def __init__(self, outbox: Outbox, telemetry: Telemetry) -> None:
+    def __init__(self, outbox: Outbox, telemetry: Telemetry, capacity: int = CAPACITY) -> None:
         self._outbox, self._telemetry = outbox, telemetry
-        self._writer = SnapshotWriter(telemetry.faults.labels("alert").inc)
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(capacity)
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
-        self._writer.start()
+        """Starts the thread. Messages may be submitted before."""
+        self._thread.start()
 
     def submit(self, message: Alert | AlertClosed, render: RenderSnapshot | None = None, label: str = "") -> None:
-        """Queues a message; see `SnapshotWriter.submit`.
+        """Queues a message. Blocks while the queue is full: a disk that cannot keep up delays frames, but loses no alert.
 
         Args:
             message: The alert, or the message that closes it.
             render: Returns the snapshot as JPEG; called in the writer's thread. If it fails, the alert is stored without it.
             label: How the log names the class of the alert, such as "bare head".
         """
-        self._writer.submit(partial(self._store, message, label or message.class_name), render)
+        self._jobs.put(partial(self._store, message, render, label or message.class_name))
 
     def note_seen(self, violations: Mapping[str, float]) -> None:
         """Queues when open violations were last seen; see `Outbox.note_seen`."""
-        self._writer.submit(lambda _: self._outbox.note_seen(violations))
+        self._jobs.put(partial(self._outbox.note_seen, violations))
 
     def is_stuck(self, seconds: float) -> bool:
-        """Whether one message has been in progress for longer than this: the disk no longer responds."""
-        return self._writer.busy_for() > seconds
+        """Whether one job has been in progress for longer than this: the disk no longer responds."""
+        since = self._busy_since
+        return since is not None and time.monotonic() - since > seconds
 
     def close(self, timeout_s: float) -> bool:
-        """Stores what is queued and ends the thread; returns False if that takes longer than `timeout_s`."""
-        stored = self._writer.stop(timeout_s)
+        """Stores what is queued and ends the thread; returns False if that takes longer than `timeout_s`.
+
+        Nothing may be submitted afterwards. Another call does no harm.
+        """
+        if self._thread.ident is None:  # messages may have been submitted already
+            self._thread.start()
+        end = time.monotonic() + timeout_s
+        if self._thread.is_alive():
+            try:
+                self._jobs.put(None, timeout=timeout_s)
+                self._thread.join(max(0.0, end - time.monotonic()))
+            except queue.Full:
+                pass
+        stored = not self._thread.is_alive()
         if not stored:
             _log.error("alerts are still not stored after %.1f s: the disk does not respond", timeout_s)
         return stored
 
-    def _store(self, message: Alert | AlertClosed, label: str, snapshot: bytes | None) -> None:
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._busy_since = time.monotonic()
+            try:
+                job()
+            except Exception:
+                self._note_fault("a message could not be stored")
+            self._busy_since = None
+
+    def _store(self, message: Alert | AlertClosed, render: RenderSnapshot | None, label: str) -> None:
+        snapshot = None
+        if render is not None:
+            try:
+                snapshot = render()
+            except Exception:  # the alert matters more than its snapshot
+                self._note_fault("a snapshot could not be made: its alert is sent without it")
         start = time.perf_counter()
         self._outbox.put(message, snapshot)
         self._telemetry.observe("alert", time.perf_counter() - start)
@@ -72,3 +106,7 @@ class AlertWriter:
             _log.info("%s: alert: %s, track %d, score %.2f", message.camera, label, message.track, message.score)
         else:
             _log.info("%s: alert closed: track %d, after %.1f s", message.camera, message.track, message.duration_s)
+
+    def _note_fault(self, problem: str) -> None:
+        _log.exception(problem)
+        self._telemetry.faults.labels("alert").inc()

@@ -16,6 +16,7 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.core.voc_xml import AnnotatedObject, write_voc_annotation
+from ppe_yolo.core.words import plural
 
 QUALITY = 95
 HIDDEN_FROM = 0.05  # minimum score of a pixelated head, low on purpose
@@ -135,7 +136,7 @@ class Sampler:
         images = sorted((self._folder / "JPEGImages").glob("*.jpg"), key=lambda p: p.stat().st_mtime_ns)
         old = images[: max(0, len(images) - self._config.keep)]
         if old and self._config.upload:
-            _log.warning("%d samples are deleted before they were uploaded: raise sampler.keep", len(old))
+            _log.warning("%s deleted before the upload: raise sampler.keep", plural(len(old), "sample"))
         for image_file in old:
             image_file.unlink(missing_ok=True)
             (self._folder / "Annotations" / f"{image_file.stem}.xml").unlink(missing_ok=True)

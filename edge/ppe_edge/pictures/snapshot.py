@@ -1,6 +1,6 @@
 """The alert snapshot: all heads pixelated, boxes drawn, encoded as JPEG."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +10,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.rules.tracker import Track, suppress_duplicates
+from ppe_edge.rules.tracker import Track
 from ppe_yolo.core.contract import ModelContract
-from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import BARE_HEAD, colour_of
 
 Image = NDArray[np.uint8]
 
 CELLS = 4  # squares per side of a pixelated head: its colours remain visible, its face does not
 MARGIN = 0.05  # pixelated beyond each side of the box, as a fraction of its size
-# Detections from this fraction of their alarm threshold on are pixelated, though they need not be tracks yet.
-NEAR_THRESHOLD = 0.5
 STEADY_HITS = 3  # a track that was detected this often is pixelated where it is expected while it is not detected
 MIN_QUALITY = 30
 NO_BOXES = np.empty((0, 4), dtype=np.float32)
@@ -46,7 +43,8 @@ class View:
         frame: The frame.
         tracks: All tracks, those that were not detected in this frame included.
         contract: Contract of the model.
-        heads_xyxy: Boxes of everything else that may be a head, [N, 4], pixels of the frame; see `possible_heads`.
+        heads_xyxy: Boxes of everything else that may be a head, [N, 4], pixels of the frame; see
+            `ppe_edge.rules.heads.possible_heads`.
         thresholds: Alarm threshold of each label.
         alarmed: Ids of the tracks with open violations.
     """
@@ -137,16 +135,3 @@ def encode(image: Image, config: SnapshotConfig) -> bytes | None:
 def make_snapshot(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> bytes | None:
     """Draws and encodes a view; see `draw` and `encode`."""
     return encode(draw(view, config, alarmed), config)
-
-
-def possible_heads(detections: Detections, thresholds: Sequence[float]) -> NDArray[np.float32]:
-    """Returns the boxes [N, 4] of the detections near their alarm threshold, one per head, whether they are tracked or not.
-
-    Weaker detections are mostly no heads: pixelated, they would hide whole workers and what the snapshot is to show.
-
-    Args:
-        detections: Detections in the frame.
-        thresholds: Alarm threshold of each label.
-    """
-    boxes, scores, labels = suppress_duplicates(detections, NEAR_THRESHOLD * min(thresholds))
-    return boxes[scores >= NEAR_THRESHOLD * np.asarray(thresholds)[labels]]

@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.rules.geometry import enlarged
-from ppe_yolo.core.boxes import pairwise_iou, pairwise_iou_and_cover
+from ppe_edge.rules.heads import suppress_duplicates
+from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.detections import Detections
 
-# Two detections that overlap more than this are one head, whatever their classes. The NMS of the model only merges detections
-# of the same class; what remains are a head with and without its neck, or with and without the helmet.
-SAME_HEAD_IOU, SAME_HEAD_COVER = 0.4, 0.75
 INERTIA = 0.7  # share of the velocity that is kept when a new step is learned
 # Where frames are rare, tracks live longer and heads move further between frames. At 5 frames per second and more, nothing
 # changes. A person who walks at 1.2 m/s moves five heads of 25 cm per second; margins beyond that would join any two heads.
 KEEP_INTERVALS = 1.5  # a track survives one frame without a detection, however rare frames are
 FREQUENT_S, MARGIN_PER_S, MAX_EXTRA_MARGIN = 0.2, 3.0, 3.0
 NO_VELOCITIES = np.empty((0, 2), dtype=np.float32)
+
+_Head = tuple[NDArray[np.float32], float, int]  # box, score, label
 
 
 class TrackerConfig(BaseModel):
@@ -111,69 +111,74 @@ class Tracker:
         Raises:
             ValueError: A box is not finite.
         """
-        config = self._config
-        boxes, scores, labels = suppress_duplicates(detections, config.low_score)
-        elapsed = 0.0 if self._time is None else max(0.0, now - self._time)
-        if self._time is not None and now < self._time - config.keep_s:
-            # the clock was set back: tracks with times in the future would never end, nor be observed for long enough
-            self._tracks, self._velocities = [], NO_VELOCITIES
-            self._intervals.clear()
-        elif self._time is not None:
-            self._intervals.append(elapsed)
-        self._time = now
-        keep_s = max(config.keep_s, KEEP_INTERVALS * self._usual_interval())
-        strong = int(np.count_nonzero(scores >= config.high_score))  # they come first
+        boxes, scores, labels = suppress_duplicates(detections, self._config.low_score)
+        strong = int(np.count_nonzero(scores >= self._config.high_score))  # they come first
+        elapsed = self._advance(now)
         before = np.array([t.box_xyxy for t in self._tracks], dtype=np.float32).reshape(-1, 4)
         moved = self._velocities * np.float32(elapsed)
         predicted = before + np.concatenate((moved, moved), axis=1)
         extra = min(MAX_EXTRA_MARGIN, MARGIN_PER_S * max(0.0, elapsed - FREQUENT_S))
         matches = self._match(predicted, boxes, strong, extra)
         self._learn_velocities(before, boxes, matches, now)
-        tracks, kept = [], []  # `kept`: indices into `self._tracks`
         heads = list(zip(boxes, scores.tolist(), labels.tolist(), strict=True))
-        for i, track in enumerate(self._tracks):
-            if i in matches:
-                box, score, label = heads[matches[i]]
-                tracks.append(
-                    replace(
-                        track,
-                        box_xyxy=box,
-                        score=score,
-                        label=label,
-                        seen=True,
-                        hits=track.hits + 1,
-                        last_time=max(now, track.last_time),
-                    )
-                )
-            elif now - track.last_time <= keep_s:
-                tracks.append(replace(track, box_xyxy=predicted[i], seen=False))
-            else:
-                continue
-            kept.append(i)
         matched = set(matches.values())
-        new = [head for j, head in enumerate(heads[:strong]) if j not in matched]
-        for box, score, label in new:
-            tracks.append(
-                Track(
-                    id=next(self._ids),
-                    box_xyxy=box,
-                    score=score,
-                    label=label,
-                    seen=True,
-                    hits=1,
-                    first_time=now,
-                    last_time=now,
-                )
-            )
-        self._tracks = tracks
-        self._velocities = np.concatenate((self._velocities[kept], np.zeros((len(new), 2), dtype=np.float32)))
-        return list(tracks)
+        kept = self._continue({i: heads[j] for i, j in matches.items()}, predicted, now)
+        started = [self._start(head, now) for j, head in enumerate(heads[:strong]) if j not in matched]
+        self._tracks = [*kept.values(), *started]
+        self._velocities = np.concatenate((self._velocities[list(kept)], np.zeros((len(started), 2), dtype=np.float32)))
+        return list(self._tracks)
 
     def rescale(self, x: float, y: float) -> None:
         """Moves all heads to where they are in frames of another size; x and y are its factors to the size before."""
         factors = np.array([x, y, x, y], dtype=np.float32)
         self._tracks = [replace(track, box_xyxy=track.box_xyxy * factors) for track in self._tracks]
         self._velocities = self._velocities * factors[:2]
+
+    def _advance(self, now: float) -> float:
+        """Takes the time of the next frame; returns the seconds since the last one, 0 for the first."""
+        last, self._time = self._time, now
+        if last is None:
+            return 0.0
+        elapsed = max(0.0, now - last)
+        if now < last - self._config.keep_s:
+            # the clock was set back: tracks with times in the future would never end, nor be observed for long enough
+            self._tracks, self._velocities = [], NO_VELOCITIES
+            self._intervals.clear()
+        else:
+            self._intervals.append(elapsed)
+        return elapsed
+
+    def _continue(self, detected: dict[int, _Head], predicted: NDArray[np.float32], now: float) -> dict[int, Track]:
+        """Returns the tracks that have not ended, by their index in the last frame.
+
+        Args:
+            detected: Index of a track -> its head in this frame.
+            predicted: Where each head is expected [N, 4].
+            now: Time of the frame, seconds.
+        """
+        keep_s = max(self._config.keep_s, KEEP_INTERVALS * self._usual_interval())
+        kept = {}
+        for i, track in enumerate(self._tracks):
+            if i in detected:
+                box, score, label = detected[i]
+                kept[i] = replace(
+                    track,
+                    box_xyxy=box,
+                    score=score,
+                    label=label,
+                    seen=True,
+                    hits=track.hits + 1,
+                    last_time=max(now, track.last_time),
+                )
+            elif now - track.last_time <= keep_s:
+                kept[i] = replace(track, box_xyxy=predicted[i], seen=False)
+        return kept
+
+    def _start(self, head: _Head, now: float) -> Track:
+        box, score, label = head
+        return Track(
+            id=next(self._ids), box_xyxy=box, score=score, label=label, seen=True, hits=1, first_time=now, last_time=now
+        )
 
     def _usual_interval(self) -> float:
         """Returns the median of the last intervals between frames, the lower one of two; 0 before the second frame."""
@@ -214,22 +219,3 @@ class Tracker:
         # there is no older velocity to keep at the first step
         inertia = np.array([[INERTIA if self._tracks[i].hits > 1 else 0.0] for i in rows], dtype=np.float32)
         self._velocities[rows] = inertia * self._velocities[rows] + (1 - inertia) * step
-
-
-def suppress_duplicates(
-    detections: Detections, low_score: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """Keeps the strongest detection of each head, whatever its class; returns boxes, scores, labels by descending score."""
-    (chosen,) = (detections.scores >= low_score).nonzero()
-    chosen = chosen[(-detections.scores[chosen]).argsort(kind="stable")]
-    boxes = detections.boxes_xyxy[chosen]
-    iou, cover = pairwise_iou_and_cover(boxes, boxes)
-    same_head = (iou > SAME_HEAD_IOU) | (cover > SAME_HEAD_COVER)
-    suppressed = np.zeros(len(chosen), dtype=bool)  # by a stronger detection that is kept
-    kept: list[int] = []
-    for i in range(len(chosen)):
-        if not suppressed[i]:
-            kept.append(i)
-            suppressed |= same_head[i]
-    chosen = chosen[kept]
-    return boxes[kept], detections.scores[chosen], detections.labels[chosen]

@@ -7,6 +7,8 @@ from ppe_edge.rules.config import RuleConfig
 
 MIN_VOTES = 3  # for a decision by time, however slow the camera
 STRETCH_FRAMES = 2 * MIN_VOTES  # the window never reaches back further than `seconds` and this many frames of the camera
+MIN_RATE = 0.2  # frames per second; the rule is tested down to this rate
+SHARE_OF_SETTING = 0.5  # `fps` is a maximum, and a camera may deliver fewer frames at night
 
 
 def frames_to_decide(rule: RuleConfig, fps: float) -> int:
@@ -22,9 +24,17 @@ def frames_to_decide(rule: RuleConfig, fps: float) -> int:
     return max(MIN_VOTES, math.ceil(rule.seconds * fps - 1e-6) + 1)
 
 
-def rate_for_seconds(rule: RuleConfig) -> float | None:
-    """Returns the frame rate below which a decision takes longer than `rule.seconds`; None if the window counts frames."""
-    return None if rule.seconds is None else (MIN_VOTES - 1) / rule.seconds
+def required_rate(rule: RuleConfig, fps: float | None) -> float:
+    """Returns how many frames per second a camera needs: half of its `fps`, and what the rule needs to decide in `seconds`.
+
+    A lower `fps` is a decision of the user: the rule then asks for no more than 0.8 of it.
+
+    Args:
+        rule: The rule.
+        fps: Setting of the camera; None for the rate of the stream.
+    """
+    by_rule = MIN_RATE if rule.seconds is None else max(MIN_RATE, (MIN_VOTES - 1) / rule.seconds)
+    return by_rule if fps is None else max(SHARE_OF_SETTING * fps, min(by_rule, 0.8 * fps))
 
 
 class VoteWindow:

@@ -1,8 +1,5 @@
 import pytest
-from ppe_edge.cameras.rate import CONFIRM, RateMeter, RateWatch, required_rate
-from ppe_edge.cameras.sources import SourceConfig
-from ppe_edge.rules.config import RuleConfig
-from pydantic import SecretStr
+from ppe_edge.cameras.rate import CONFIRM, RateMeter, RateWatch
 
 
 @pytest.mark.parametrize("fps", [0.2, 1.0, 8.0, 30.0])
@@ -16,22 +13,6 @@ def test_meter_measures_rate_and_notices_silence(fps: float) -> None:
     assert meter.rate(last + 100.0) == pytest.approx(0.01)
     meter.reset()
     assert meter.rate(last) is None
-
-
-@pytest.mark.parametrize(
-    ("fps", "seconds", "expected"),
-    [
-        (None, 1.5, 2 / 1.5),
-        (8.0, 1.5, 4.0),
-        (1.0, 1.5, 0.8),  # the setting is below what the rule would need: a decision of the user
-        (2.0, 1.5, 2 / 1.5),
-        (None, None, 0.2),
-        (None, 60.0, 0.2),
-    ],
-)
-def test_required_rate_follows_from_setting_and_rule(fps: float | None, seconds: float | None, expected: float) -> None:
-    camera = SourceConfig(source=SecretStr("rtsp://host/x"), fps=fps)
-    assert required_rate(camera, RuleConfig(seconds=seconds)) == pytest.approx(expected)
 
 
 def test_watch_reports_lasting_changes_once_and_does_not_flap() -> None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import GREEN, RED
-from helpers import serving
+from helpers import child_environment, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
@@ -111,7 +111,7 @@ def test_failing_source_writes_nothing_to_standard_error(tmp_path: Path) -> None
     )
     (tmp_path / "x.mp4").write_bytes(b"corrupt" * 999)
     run = [sys.executable, "-c", program, LEAKY[0], LEAKY[2], str(tmp_path / "x.mp4")]
-    done = subprocess.run(run, capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parents[3] / "edge")})
+    done = subprocess.run(run, capture_output=True, text=True, env=child_environment())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from example_messages import a_closing, an_alert
 from helpers import child_environment, wait_until
-from ppe_edge.delivery.alert_writer import AlertWriter
+from ppe_edge.delivery.alert_writer import CAPACITY, AlertWriter
 from ppe_edge.delivery.messages import Alert
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
@@ -22,11 +22,12 @@ from ppe_edge.telemetry import Collected, Telemetry
 class Parts:
     """An alert writer with a real outbox."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, capacity: int = CAPACITY, start: bool = True) -> None:
         self.outbox = Outbox(OutboxConfig(), folder, ["hub"])
         self.telemetry = Telemetry(Collected(dict, dict, lambda: True))
-        self.writer = AlertWriter(self.outbox, self.telemetry)
-        self.writer.start()
+        self.writer = AlertWriter(self.outbox, self.telemetry, capacity)
+        if start:
+            self.writer.start()
 
     def stored(self) -> list[tuple[str, bool]]:
         """Kind, and whether there is a snapshot, of all stored messages, oldest first."""
@@ -77,6 +78,44 @@ def test_failed_snapshot_does_not_lose_alert(parts: Parts) -> None:
     wait_until(lambda: len(parts.stored()) == 2)
     assert parts.stored() == [("alert", False), ("alert", True)]
     assert b'ppe_edge_faults_total{where="alert"} 1.0' in parts.telemetry.text()
+
+
+def test_failed_store_is_counted_and_next_message_is_stored(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put = parts.outbox.put
+    monkeypatch.setattr(parts.outbox, "put", lambda message, jpeg: put(message, jpeg) if message.track > 1 else 1 / 0)
+    parts.writer.submit(an_alert(1))
+    parts.writer.submit(an_alert(2))
+    wait_until(parts.stored)
+    assert parts.stored() == [("alert", False)] and "a message could not be stored" in caplog.text
+    assert b'ppe_edge_faults_total{where="alert"} 1.0' in parts.telemetry.text()
+
+
+def test_submit_with_full_queue_waits_for_room(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, capacity=1)
+    release = threading.Event()
+
+    def hangs() -> None:
+        release.wait(30)
+
+    submitting = threading.Thread(target=lambda: [parts.writer.submit(an_alert(n), hangs) for n in range(4)])
+    submitting.start()
+    submitting.join(0.2)
+    assert submitting.is_alive() and not parts.stored()
+    release.set()
+    submitting.join(30)
+    assert parts.writer.close(30) and parts.stored() == [("alert", False)] * 4
+    parts.writer.submit(an_alert(4))  # fills the queue, and nobody takes it any more
+    assert parts.writer.close(0.05)
+    parts.outbox.close()
+
+
+def test_close_before_start_stores_submitted_messages(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, start=False)
+    parts.writer.submit(an_alert(1))
+    assert parts.writer.close(30) and parts.stored() == [("alert", False)]
+    parts.outbox.close()
 
 
 def test_writer_that_hangs_is_stuck(parts: Parts) -> None:

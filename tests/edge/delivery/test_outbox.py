@@ -282,8 +282,8 @@ def everything(outbox: Outbox, sink: str = "hub") -> list[Message]:
 
 def crash(outbox: Outbox) -> None:
     """Releases the files as the kernel does when the process is killed: nothing else happens."""
-    outbox._db.close()
-    outbox._guard.close()
+    outbox._store._db.close()
+    outbox._store._guard.close()
 
 
 KILLED = """
@@ -544,8 +544,8 @@ result["put"].append(outbox.put(an_alert(4), b"jpeg"))  # there is room for the 
 now[0] += 100
 result["hub"] = drain(outbox, "hub")
 result["trouble"].append(outbox.trouble)
-outbox._db.close()
-outbox._guard.close()  # like kill -9: everything is on the disk by now
+outbox._store._db.close()
+outbox._store._guard.close()  # like kill -9: everything is on the disk by now
 outbox = open_outbox()
 result["file"] = drain(outbox, "file")
 result["snapshots"] = len(os.listdir(folder / "state" / "snapshots"))

@@ -12,8 +12,8 @@ from ppe_edge.pictures.snapshot import (
     encode,
     hide_heads,
     make_snapshot,
-    possible_heads,
 )
+from ppe_edge.rules.heads import possible_heads
 from ppe_edge.rules.tracker import Track
 
 from ppe_yolo.core.contract import ModelContract

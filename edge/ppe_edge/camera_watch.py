@@ -1,0 +1,117 @@
+"""Watches one camera: whether enough of its frames are processed, whether it sees its scene, and whether its scores drift."""
+
+import time
+from collections.abc import Mapping
+
+from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
+from ppe_edge.cameras.mailbox import Frame
+from ppe_edge.cameras.rate import RateMeter, RateWatch
+from ppe_edge.cameras.sources import Kind
+from ppe_edge.cameras.view_health import ViewFault, ViewWatch
+from ppe_edge.deployment import Deployment
+from ppe_edge.model.drift import DriftMeter
+from ppe_edge.rules.votes import frames_to_decide, required_rate
+from ppe_edge.telemetry import CameraFigures
+from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.words import plural
+
+EVENT_OF: Mapping[ViewFault, EventKind] = {
+    "covered": "view_covered",
+    "overexposed": "view_overexposed",
+    "out_of_focus": "view_out_of_focus",
+    "turned": "view_turned",
+}
+
+
+class CameraWatch:
+    """Watches one camera. Used by the processing thread only, except for `figures`.
+
+    Args:
+        name: Name of the camera.
+        deployment: The running configuration.
+    """
+
+    def __init__(self, name: str, deployment: Deployment) -> None:
+        self._name = name
+        self._meter = RateMeter()
+        self._dropped = 0  # frames, at the last check of the rate
+        self._deployment = deployment
+        self._rate = self._make_rate_watch()
+        self._view = ViewWatch() if self._has_view else None
+        self._drift = self._make_drift_meter()
+
+    def deploy(self, new: Deployment) -> None:
+        """Continues with another configuration; what it does not concern is kept."""
+        old, self._deployment = self._deployment, new
+        rate = self._make_rate_watch()
+        if rate.required != self._rate.required:
+            self._rate = rate
+        if not self._has_view:
+            self._view = None
+        elif self._view is None or not new.shows_alike(old, self._name):
+            self._view = ViewWatch()
+        if new.detector is not old.detector:
+            self._drift = self._make_drift_meter()
+
+    def add(self, frame: Frame, detections: Detections) -> CameraEvent | None:
+        """Takes a processed frame; returns an event if the view has become faulty or has recovered."""
+        self._meter.add(time.monotonic())
+        if self._drift is not None:
+            self._drift.add(detections.scores, frame.time)
+        change = None if self._view is None else self._view.update(frame.image, frame.time)
+        if change is None:
+            return None
+        kind: EventKind = "view_restored" if change.fault is None else EVENT_OF[change.fault]
+        return CameraEvent(camera=self._name, time=frame.wall_time, kind=kind, detail=change.detail)
+
+    def check_rate(self, reader: CameraReader) -> CameraEvent | None:
+        """Returns an event if frames are processed too slowly, or in time again. Files are processed at any speed."""
+        now = time.monotonic()
+        drops, self._dropped = reader.dropped > self._dropped, reader.dropped
+        if reader.config.ends:
+            return None
+        if reader.state != "live":
+            self._meter.reset()
+        rate = self._meter.rate(now)
+        if not self._rate.update(rate, now) or rate is None:
+            return None
+        detail = f"{plural(f'{rate:.2g}', 'frame')} per second processed, at least {self._rate.required:.2g} needed"
+        if self._rate.is_low:
+            rules = self._deployment.settings.rules_of(self._name)
+            frames = max(frames_to_decide(rule, rate) for rule in rules.values())
+            cause = "the box is too slow for its cameras" if drops else "the camera delivers no more"
+            detail += f" ({cause}); a violation is reported after {plural(frames, 'frame')}, {frames / rate:.2g} s"
+        kind: EventKind = "slow" if self._rate.is_low else "rate_restored"
+        return CameraEvent(camera=self._name, time=time.time(), kind=kind, detail=detail)
+
+    def figures(self, reader: CameraReader) -> CameraFigures:
+        """Returns the counters of the camera; any thread may call it."""
+        now, view, drift = time.monotonic(), self._view, self._drift
+        return CameraFigures(
+            state=reader.state,
+            frames=reader.frames,
+            dropped=reader.dropped,
+            reconnects=reader.reconnects,
+            errors=reader.errors,
+            age=None if reader.last_frame_at is None else now - reader.last_frame_at,
+            rate=self._meter.rate(now),
+            required_rate=self._rate.required,
+            is_slow=self._rate.is_low,
+            view_fault=None if view is None else view.fault,
+            score_drift=None if drift is None else drift.index(),
+        )
+
+    @property
+    def _has_view(self) -> bool:
+        """Whether the view is watched. Not that of a folder: each image may show another scene."""
+        camera = self._deployment.settings.cameras[self._name]
+        return camera.view_health and camera.kind is not Kind.folder
+
+    def _make_rate_watch(self) -> RateWatch:
+        settings = self._deployment.settings
+        fps = settings.cameras[self._name].fps
+        return RateWatch(max(required_rate(rule, fps) for rule in settings.rules_of(self._name).values()))
+
+    def _make_drift_meter(self) -> DriftMeter | None:
+        expected = self._deployment.detector.contract.score_histogram
+        return DriftMeter(expected) if any(expected) else None

@@ -1,0 +1,342 @@
+"""Messages and snapshots on the disk, or messages in memory while the disk is full or broken."""
+
+import fcntl
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pydantic import ValidationError
+
+from ppe_edge.delivery.held import DeliveryState, Entry, HeldMessages
+from ppe_edge.delivery.messages import Alert, AlertClosed, Message, SnapshotReference, close_unseen, parse_message
+from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox_database import OutboxDatabase
+from ppe_edge.delivery.records import OutboxStats
+from ppe_edge.delivery.retention import Retention
+from ppe_edge.delivery.snapshot_folder import SnapshotFolder
+from ppe_edge.delivery.storage_report import StorageReport
+from ppe_edge.errors import EdgeError
+from ppe_yolo.core.words import plural
+
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}  # the latter if there is no room for the index of the write-ahead log
+_NOT_DURABLE = (
+    "the disk is full or broken: alerts are kept in memory only, and a restart loses those that are not delivered yet: "
+    "free disk space"
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message that a sink is about to try.
+
+    Attributes:
+        message: The message.
+        attempts: Number of earlier attempts.
+        uncertain: Whether one of them may have succeeded.
+    """
+
+    message: Message
+    attempts: int
+    uncertain: bool
+
+
+class MessageStore:
+    """Keeps messages until every sink has confirmed them. Not thread-safe.
+
+    If an earlier process was killed while an alert was open, the alert is closed when the database is opened. If the disk is
+    already full at that time, the store starts empty and keeps messages in memory until there is room, as it does when the
+    disk fills up later. Apart from that, an error of the disk is logged, and raised by reading only.
+
+    Args:
+        config: Limits.
+        state_dir: Folder of the database and of snapshots/.
+        sinks: Names of the sinks; each gets every message. Messages for a sink that is no longer named are kept.
+        now: UTC epoch seconds.
+
+    Attributes:
+        report: Counts what is dropped or cannot be stored.
+        is_open: Whether the database is open.
+        set_aside_before: (sink, id) of the messages that a sink did not take when the database was opened, oldest first.
+
+    Raises:
+        EdgeError: The folder is not writable, is used by another runtime, or holds a file that is not an outbox.
+    """
+
+    def __init__(self, config: OutboxConfig, state_dir: Path, sinks: Sequence[str], now: float) -> None:
+        self._config, self._sinks = config, tuple(sinks)
+        self._snapshots = SnapshotFolder(state_dir / "snapshots")
+        self._held = HeldMessages()
+        self.report = StorageReport()
+        self._retention = Retention(config, self._snapshots, self.report, self._log_once)
+        self._confirmed: set[tuple[str, str]] = set()  # (sink, id) of rows that could not be deleted on a full disk
+        self._unreadable: set[str] = set()  # ids of messages that stay in the database, and count as waiting
+        self._last_error = ""
+        self._file = state_dir / "outbox.db"
+        self._db = OutboxDatabase(None)  # an empty one, until the file can be opened
+        self.is_open = False
+        self.set_aside_before: list[tuple[str, str]] = []
+        self._guard = self._lock(state_dir)
+        try:
+            self._open(now)
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF not in _NO_ROOM:
+                self._guard.close()
+                raise EdgeError(
+                    file=self._file, expected="a writable outbox database", got=str(error), hint="move the file away"
+                ) from error
+            self._last_error = str(error)
+            _log.critical("%s: %s: %s", self._file, error, _NOT_DURABLE)
+
+    @property
+    def trouble(self) -> str:
+        """Why messages are in memory only, in one line; empty if they are on the disk."""
+        return "" if self.is_open and not len(self._held) else _NOT_DURABLE
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the limit of the size is exceeded."""
+        return self._retention.is_exceeded(self._db)
+
+    def put(self, message: Message, now: float, snapshot: bytes | None = None) -> None:
+        """Stores a message for every sink; see `Outbox.put`."""
+        size = 0
+        if snapshot is not None and isinstance(message, Alert):
+            reference = self._write_snapshot(f"{message.id}.jpg", snapshot)
+            message = message.model_copy(update={"snapshot": reference})
+            size = len(snapshot) if reference else 0
+        self._store(self._entry(message, now, size))
+
+    def claim(self, sink: str, is_due: Callable[[str], bool]) -> Claimed | None:
+        """Returns the oldest message that waits for a sink and whose id is due; marks it as being tried."""
+
+        def is_possible(message_id: str) -> bool:
+            return (sink, message_id) not in self._confirmed and message_id not in self._unreadable and is_due(message_id)
+
+        while (row := self._db.first_waiting(sink, is_possible)) is not None:
+            message = self._parse(row.body)
+            if message is None:
+                self._unreadable.add(row.message_id)
+                continue
+            uncertain = row.uncertain
+            try:
+                self._db.mark_tried(sink, row.sequence)
+            except sqlite3.Error as error:
+                uncertain = True  # a later process would not know of this attempt, so the message is marked now
+                self._log_once(error)
+            return Claimed(message, row.attempts, uncertain)
+        entry = self._held.first_waiting(sink, is_possible)
+        if entry is None:
+            return None
+        state = entry.waiting[sink]
+        entry.waiting[sink] = DeliveryState(state.attempts + 1, True)
+        return Claimed(entry.message, state.attempts, state.uncertain)
+
+    def confirm(self, sink: str, message_id: str) -> None:
+        """Notes that a sink has a message."""
+        if not self._held.confirm(sink, message_id):
+            self._confirmed.add((sink, message_id))
+            self._delete_confirmed()
+
+    def set_uncertain(self, sink: str, message_id: str, uncertain: bool) -> None:
+        """Notes whether the last attempt may have succeeded."""
+        entry = self._held.find(message_id)
+        if entry is not None and sink in entry.waiting:
+            entry.waiting[sink].uncertain = uncertain
+        try:
+            self._db.set_uncertain(sink, message_id, uncertain)
+        except sqlite3.Error as error:  # then it stays marked, which is safe
+            self._log_once(error)
+
+    def note_set_aside(self, sink: str, message_id: str) -> None:
+        """Notes that a sink does not take a message."""
+        try:
+            self._db.note_set_aside(sink, message_id)
+        except sqlite3.Error as error:  # then it is tried once more after a restart
+            self._log_once(error)
+
+    def is_waiting(self, sink: str, message_id: str) -> bool:
+        """Whether a message waits for a sink; true if the disk does not tell."""
+        try:
+            return self._held.find(message_id) is not None or self._db.is_waiting(sink, message_id)
+        except sqlite3.Error as error:
+            self._log_once(error)
+            return True
+
+    def note_seen(self, violations: Mapping[str, float]) -> None:
+        """Stores when open violations were last seen; see `Outbox.note_seen`."""
+        try:
+            self._db.note_seen(violations)
+        except sqlite3.Error as error:
+            self._log_once(error)
+
+    def maintain(self, now: float) -> None:
+        """Enforces the limits, moves held messages to the disk and reports storage problems."""
+        try:
+            if not self.is_open:
+                self._open(now)
+            if self._held.store(self._insert):
+                _log.warning("%s: there is room again, all messages are on the disk", self._file)
+            self._delete_confirmed()
+            self._retention.enforce(self._db, now)
+            for event in self.report.due(now):
+                self._insert(self._entry(event, now))
+                self.report.mark_reported(event)
+                _log.warning("storage: %s: %d%s", event.event, event.count, f" ({event.detail})" if event.detail else "")
+        except sqlite3.Error as error:
+            self._log_once(error)
+
+    def recent(self, count: int) -> list[Message]:
+        """Returns the latest messages, newest first, including delivered ones."""
+        held = [entry.message for entry in reversed(list(self._held))]
+        stored = [self._parse(body) for body in self._db.recent(count)]
+        return [*held, *(message for message in stored if message is not None)][:count]
+
+    def latest(self) -> float:
+        """Returns when the newest message on the disk was created, UTC epoch seconds; 0 if there is none."""
+        return self._db.latest()
+
+    def snapshot_path(self, file: str) -> Path | None:
+        """Returns the path of a snapshot that an alert refers to; None if it is unknown or was dropped."""
+        held = any(entry.snapshot_bytes and file == entry.snapshot_file for entry in self._held)
+        return self._snapshots.path / file if held or self._db.has_snapshot(file) else None
+
+    def stats(self, set_aside: Mapping[str, int]) -> OutboxStats:
+        """Returns what the store holds now.
+
+        Args:
+            set_aside: Sink -> number of messages that it does not take.
+        """
+        pending = Counter(self._db.pending())
+        pending.update(self._held.sinks())
+        pending.subtract(sink for sink, _ in self._confirmed)
+        return OutboxStats(
+            pending={**dict.fromkeys(self._sinks, 0), **pending},
+            set_aside={**dict.fromkeys(self._sinks, 0), **set_aside},
+            held=len(self._held),
+            stored=self._db.count_messages(),
+            snapshots=len(self._db.snapshots()),
+            bytes=self._db.bytes,
+            dropped=dict(self.report.totals),
+        )
+
+    def close(self) -> None:
+        """Closes the database, and leaves the folder to another runtime."""
+        if len(self._held):
+            _log.error("%s in memory only, lost: the disk is full", plural(len(self._held), "message"))
+        self._db.close()
+        self._guard.close()
+
+    def _lock(self, state_dir: Path) -> IO[str]:
+        """Makes sure that no other runtime uses the folder until the returned file is closed."""
+        try:
+            self._snapshots.create()
+            guard = (state_dir / "outbox.lock").open("w")
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            guard.close()
+            raise EdgeError(
+                file=state_dir,
+                problem="another runtime uses this state folder",
+                hint="stop it, or give each runtime its own state_dir",
+            ) from error
+        except OSError as error:
+            raise EdgeError(file=state_dir, expected="a writable folder", got=error.strerror) from error
+        return guard
+
+    def _open(self, now: float) -> None:
+        """Opens the database file; fails if there is still no room."""
+        database = OutboxDatabase(self._file)
+        try:
+            known = {name for name, _, _ in database.snapshots()}
+            self.set_aside_before = [key for key in database.set_aside() if key[0] in self._sinks]
+        except sqlite3.Error:
+            database.close()
+            raise
+        self._db.close()
+        self._db, self.is_open = database, True
+        self._snapshots.delete_unknown(known | {entry.snapshot_file for entry in self._held})
+        self._close_open_alerts(now)
+
+    def _close_open_alerts(self, now: float) -> None:
+        """Closes the alerts that an earlier process left open."""
+        for body, last_seen in self._db.open_alerts():
+            alert = self._parse(body)
+            if not isinstance(alert, Alert):
+                continue
+            _log.warning("%s: closing the alert of track %d, which was open when the box was killed", alert.camera, alert.track)
+            self._store(self._entry(close_unseen(alert, last_seen), now))
+
+    def _entry(self, message: Message, now: float, snapshot_bytes: int = 0) -> Entry:
+        waiting = {sink: DeliveryState() for sink in self._sinks}
+        return Entry(message=message, created=now, snapshot_bytes=snapshot_bytes, waiting=waiting)
+
+    def _parse(self, body: str) -> Message | None:
+        try:
+            return parse_message(body)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]["msg"]
+            self._log_once(f"{self._file}: a stored message cannot be read, and stays where it is: {problem}: {body[:100]}")
+            return None
+
+    def _store(self, entry: Entry) -> None:
+        """Writes to the disk. On a full disk, drops the oldest snapshots and tries again; then keeps the message in memory."""
+        if self.is_open and not len(self._held):  # otherwise the message would overtake those in memory
+            for last_try in (False, True):
+                try:
+                    self._insert(entry)
+                    return
+                except sqlite3.Error as error:
+                    self._log_once(error)
+                    is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+                    if last_try or not is_full or not self._retention.drop_snapshots(self._db, self._db.bytes // 10):
+                        break
+        if not len(self._held):
+            self.report.count("messages_held")
+            if self.is_open:
+                _log.critical("%s: %s", self._file, _NOT_DURABLE)
+        for lost in self._held.add(entry, self._config.max_held):
+            _log.error("message %s is lost: the disk is full, and so is the memory of the outbox", lost.message.id)
+            self.report.count("alerts_dropped")
+
+    def _insert(self, entry: Entry) -> None:
+        message = entry.message
+        self._db.insert(
+            message_id=message.id,
+            created=entry.created,
+            body=message.to_json(),
+            waiting={sink: (state.attempts, state.uncertain) for sink, state in entry.waiting.items()},
+            snapshot=(entry.snapshot_file, entry.snapshot_bytes) if entry.snapshot_bytes else None,
+            opens=(message.violation, message.time.timestamp()) if isinstance(message, Alert) else None,
+            closes=message.violation if isinstance(message, AlertClosed) else None,
+        )
+        self._last_error = ""
+
+    def _write_snapshot(self, file: str, jpeg: bytes) -> SnapshotReference | None:
+        try:
+            return self._snapshots.write(file, jpeg)
+        except OSError as error:
+            self._log_once(error)
+            self.report.count("snapshot_not_stored")
+            return None
+
+    def _delete_confirmed(self) -> None:
+        """Deletes confirmed deliveries; if the disk is too full for that, they stay in `_confirmed`."""
+        if not self._confirmed:
+            return
+        try:
+            self._db.confirm(self._confirmed)
+            self._confirmed.clear()
+        except sqlite3.Error as error:
+            self._log_once(error)
+
+    def _log_once(self, error: Exception | str) -> None:
+        """Logs a problem, unless it is the same as the last one."""
+        if str(error) != self._last_error:
+            _log.warning("outbox: %s", error)
+        self._last_error = str(error)
