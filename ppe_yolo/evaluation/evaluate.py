@@ -51,7 +51,6 @@ from ppe_yolo.evaluation.report.report import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.inference.checkpoint import training_hash
 from ppe_yolo.inference.detector import Detector
-from ppe_yolo.inference.predict import thresholds_of
 from ppe_yolo.inference.tiled import TiledDetector
 
 
@@ -135,7 +134,7 @@ def evaluate(
     truth = ground_truth_of(domains, names, info)
     table = from_coco_results(to_coco_results(detections))  # with the file's rounding, so that `report` gets the same figures
     judged = judge(table, truth.targets, len(names), max_detections=contract.max_detections)
-    alarms = thresholds_of(contract, None)
+    alarms = contract.score_thresholds()
     roots = ", ".join(d.root for d in domains)
     by_domain = figures_by_domain(
         domains, table, truth.targets, input_size=contract.input_size, class_names=names, thresholds=alarms
