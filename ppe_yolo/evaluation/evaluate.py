@@ -152,10 +152,7 @@ def evaluate(
             for d, figures in zip(domains, by_domain, strict=True)
         ],
     }
-    curves = {n: c for n, one in zip(names, judged, strict=True) if (c := precision_recall_curve(one)) is not None}
-    plot = draw_curves({contract.display_name(n): c for n, c in curves.items()})
-    with atomic_path(out / "precision_recall.png") as temporary:
-        plot.savefig(temporary, dpi=110)
+    _write_curves(out / "precision_recall.png", judged, contract)
     write_ground_truth(out, truth)
     write_detections(out, detections)
     mistakes = count_mistakes(table, truth.targets, len(annotated))
@@ -167,12 +164,13 @@ def evaluate(
             detector.detect, annotated, detections, contract, alarms, out, batch_size=batch_size, console=console
         )
     if with_report:
-        material = Material(
-            truth=truth, detections=table, domains=domains, annotated=annotated, robustness=corruptions, folder=out
-        )
         has_all = set(contract.alarm_thresholds) == set(names)
-        thresholds = dict(contract.alarm_thresholds) if has_all else None
-        write_report(material, out, thresholds=thresholds, origin="those in the model file" if thresholds else "")
+        write_report(
+            Material(truth=truth, detections=table, domains=domains, annotated=annotated, robustness=corruptions, folder=out),
+            out,
+            thresholds=alarms if has_all else None,
+            origin="those in the model file" if has_all else "",
+        )
     write_metrics(out, metrics)  # last: if it exists, the other files do
     return Evaluation(metrics, annotated, detections)
 
@@ -198,6 +196,16 @@ def _domain(
     else:
         images = dataset.split(split)
     return Domain.of(data_set, images)
+
+
+def _write_curves(path: Path, judged: Sequence[Judged], contract: ModelContract) -> None:
+    """Plots the precision-recall curve of each class that has objects."""
+    names = [contract.display_name(name) for name in contract.class_names]
+    curves = {
+        name: curve for name, one in zip(names, judged, strict=True) if (curve := precision_recall_curve(one)) is not None
+    }
+    with atomic_path(path) as temporary:
+        draw_curves(curves).savefig(temporary, dpi=110)
 
 
 class Summary(TypedDict):
