@@ -200,12 +200,11 @@ def _domain(
 
 def _write_curves(path: Path, judged: Sequence[Judged], contract: ModelContract) -> None:
     """Plots the precision-recall curve of each class that has objects."""
-    names = [contract.display_name(name) for name in contract.class_names]
     curves = {
-        name: curve for name, one in zip(names, judged, strict=True) if (curve := precision_recall_curve(one)) is not None
+        contract.display_name(n): precision_recall_curve(one) for n, one in zip(contract.class_names, judged, strict=True)
     }
     with atomic_path(path) as temporary:
-        draw_curves(curves).savefig(temporary, dpi=110)
+        draw_curves({n: c for n, c in curves.items() if c is not None}).savefig(temporary, dpi=110)
 
 
 class Summary(TypedDict):
