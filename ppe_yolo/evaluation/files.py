@@ -389,7 +389,7 @@ def read_thresholds(
 
 
 def with_operating_point(
-    contract: ModelContract, path: Path, *, model_hash: str, trained_size: tuple[int, int]
+    contract: ModelContract, path: Path, *, model_hash: str | None, trained_size: tuple[int, int]
 ) -> ModelContract:
     """The contract with the alarm thresholds and the score histogram of an operating_point.json.
 
