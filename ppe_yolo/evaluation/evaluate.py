@@ -108,7 +108,7 @@ def evaluate(
         UserError: The data has errors, its classes are not the detector's, or its validation images are unknown.
     """
     if split != VAL and (val_fraction is not None or seed is not None):
-        raise UserError(f"--val-fraction, --seed: they say which images the split {VAL} is, got --split {split}")
+        raise UserError(f"--val-fraction, --seed: they choose the images of the split {VAL}, got --split {split}")
     if robustness and isinstance(detector, RecordedDetections):
         raise UserError(
             setting="robustness", expected="a model, which can detect in corrupted images", got=f"detections: {model}"
