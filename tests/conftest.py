@@ -100,3 +100,13 @@ def tiny_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tiny_site") / "data"
     draw_site_dataset(root, trainval=16, test=4, size=(96, 128), seed=11)
     return root
+
+
+@pytest.fixture(scope="session")
+def empty_registry_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An sqlite file with MLflow's tables, which take seconds to create. Tests work on a copy of it."""
+    from ppe_yolo.gate.registry import Registry
+
+    file = tmp_path_factory.mktemp("registry") / "registry.db"
+    assert Registry(f"sqlite:///{file}", "helmet").versions() == []
+    return file

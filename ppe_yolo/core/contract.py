@@ -11,6 +11,7 @@ from ppe_yolo.core.score_histogram import BINS
 
 SCHEMA_VERSION = 1
 ONNX_METADATA_KEY = "ppe_yolo.contract"  # metadata key of an ONNX file
+DEFAULT_SCORE_THRESHOLD = 0.3  # of a class without an alarm threshold; the original helmet system used it
 STRIDE = 32  # both backbones halve the image five times
 
 _UPDATE_OR_EXPORT = "update ppe_yolo, or export the model again"
@@ -82,7 +83,6 @@ class ModelContract:
             if name not in names:
                 raise _error(f"alarm_thresholds names {name!r}, which is not one of {list(names)!r}")
             _check_fraction(f"alarm_thresholds[{name}]", threshold)
-
         histogram = self.score_histogram
         if histogram and (len(histogram) != BINS or not all(_is_int(count) and count >= 0 for count in histogram)):
             raise _error(f"score_histogram must be {BINS} counts, got {list(histogram)!r}")
@@ -90,6 +90,10 @@ class ModelContract:
     def display_name(self, class_name: str) -> str:
         """Returns the name of a class that is shown to people."""
         return self.display_names.get(class_name, class_name)
+
+    def score_thresholds(self) -> dict[str, float]:
+        """Returns class name -> score from which a detection counts: its alarm threshold, or 0.3 if it has none."""
+        return {name: self.alarm_thresholds.get(name, DEFAULT_SCORE_THRESHOLD) for name in self.class_names}
 
     def to_json(self) -> str:
         """Returns the contract as one line of JSON."""

@@ -101,7 +101,7 @@ class AnnotatedDataset:
         splits: Iterable[str] | None = None,
         on_error: OnError | None = None,
         progress: bool = True,
-        beside: Mapping[str, ImageCheck] | None = None,
+        supplied: Mapping[str, ImageCheck] | None = None,
     ) -> Self:
         """Opens a data set and checks every annotation and image.
 
@@ -114,7 +114,7 @@ class AnnotatedDataset:
             on_error: `skip` leaves out the images with errors. `stop` raises; the message refers to the parameter `on_error` of
                 the caller. None raises as well, for callers without such a parameter.
             progress: Whether to show a progress bar on standard error.
-            beside: Results of image checks, see `check_images`, in addition to those that came with the data set.
+            supplied: More results of image checks, see `check_images`, besides those in the data set.
 
         Raises:
             UserError: There is no such data set, split or class map.
@@ -124,7 +124,7 @@ class AnnotatedDataset:
             class_map = load_class_map(class_map)
         source = open_source(root)
         dataset = cls._check(
-            str(root), source, _choose(source, root, splits), class_map, splits is None, progress, beside or {}
+            str(root), source, _choose(source, root, splits), class_map, splits is None, progress, supplied or {}
         )
         if on_error != "skip":
             dataset.raise_on_errors(can_skip=on_error == "stop")
@@ -139,10 +139,10 @@ class AnnotatedDataset:
         class_map: ClassMap,
         is_whole: bool,
         progress: bool,
-        beside: Mapping[str, ImageCheck],
+        supplied: Mapping[str, ImageCheck],
     ) -> Self:
         distinct = list(dict.fromkeys(key for part in keys.values() for key in part))
-        checked, checks = check_entries(root, source, distinct, class_map, progress, beside)
+        checked, checks = check_entries(root, source, distinct, class_map, progress, supplied)
         habits = check_habits(root, checked, source.class_names)
         problems = [*habits, *(p for c in checked for p in c.problems)]
         if is_whole:
@@ -265,7 +265,7 @@ def check_entries(
     keys: Sequence[str],
     class_map: ClassMap,
     progress: bool,
-    beside: Mapping[str, ImageCheck] | None = None,
+    supplied: Mapping[str, ImageCheck] | None = None,
 ) -> tuple[list[CheckedImage], dict[str, ImageCheck]]:
     """The images in the order of the keys, and the checks of the image files that can be decoded."""
     with ThreadPoolExecutor(_READERS) as pool:
@@ -276,7 +276,7 @@ def check_entries(
         entries = [entry for part in bar for entry in part]
     folder = Path(root) if Path(root).is_dir() else Path(root).parent
     images = [entry.image.image for entry in entries if isinstance(entry, Entry)]
-    results = check_images(images, beside={**read_kept(folder / KEPT_FILE), **(beside or {})}, progress=progress)
+    results = check_images(images, supplied={**read_kept(folder / KEPT_FILE), **(supplied or {})}, progress=progress)
     checked = [
         check_entry(key, entry, results[entry.image.image], class_map)
         if isinstance(entry, Entry)

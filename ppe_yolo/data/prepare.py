@@ -62,7 +62,7 @@ def prepare(
     Raises:
         UserError: The data has errors, or two images would get the same name.
     """
-    dataset = AnnotatedDataset.open(root, class_map, on_error="skip", beside={} if checks is None else read_lines(checks))
+    dataset = AnnotatedDataset.open(root, class_map, on_error="skip", supplied={} if checks is None else read_lines(checks))
     dataset.save_audit(out / AUDIT_FILE)
     if on_error == "stop":
         dataset.raise_on_errors(can_skip=True)

@@ -25,7 +25,7 @@ class Samples:
         samples: Number of different samples.
         frames: Number of frames that the devices report to have processed.
         unsure_frames: How many of these the models were unsure of.
-        unreadable: Number of lines that are no sample.
+        unreadable: Number of lines that are not samples.
     """
 
     devices: int
@@ -43,7 +43,7 @@ class Samples:
 def collect(messages: Path, out: Path) -> Samples:
     """Writes the samples as a Pascal VOC folder with draft annotations, and `samples.json` with their numbers.
 
-    Copies of a message are written once. Files of other messages are passed over.
+    A message that arrives twice is written once. Other messages are skipped.
 
     Args:
         messages: Folder that IoT Hub writes to: files with one JSON object per line (`Body`, `SystemProperties`).
@@ -87,7 +87,7 @@ def collect(messages: Path, out: Path) -> Samples:
 
 
 def _bodies(messages: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Device and body of each message; None for a line that is no message."""
+    """Device and body of each message; None for a line that is not a message."""
     for path in sorted(p for p in messages.rglob("*") if p.is_file()):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:

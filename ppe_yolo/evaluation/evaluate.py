@@ -51,7 +51,6 @@ from ppe_yolo.evaluation.report.report import write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.inference.checkpoint import training_hash
 from ppe_yolo.inference.detector import Detector
-from ppe_yolo.inference.predict import thresholds_of
 from ppe_yolo.inference.tiled import TiledDetector
 
 
@@ -109,7 +108,7 @@ def evaluate(
         UserError: The data has errors, its classes are not the detector's, or its validation images are unknown.
     """
     if split != VAL and (val_fraction is not None or seed is not None):
-        raise UserError(f"--val-fraction, --seed: they say which images the split {VAL} is, got --split {split}")
+        raise UserError(f"--val-fraction, --seed: they choose the images of the split {VAL}, got --split {split}")
     if robustness and isinstance(detector, RecordedDetections):
         raise UserError(
             setting="robustness", expected="a model, which can detect in corrupted images", got=f"detections: {model}"
@@ -135,7 +134,7 @@ def evaluate(
     truth = ground_truth_of(domains, names, info)
     table = from_coco_results(to_coco_results(detections))  # with the file's rounding, so that `report` gets the same figures
     judged = judge(table, truth.targets, len(names), max_detections=contract.max_detections)
-    alarms = thresholds_of(contract, None)
+    alarms = contract.score_thresholds()
     roots = ", ".join(d.root for d in domains)
     by_domain = figures_by_domain(
         domains, table, truth.targets, input_size=contract.input_size, class_names=names, thresholds=alarms
@@ -153,10 +152,7 @@ def evaluate(
             for d, figures in zip(domains, by_domain, strict=True)
         ],
     }
-    curves = {n: c for n, one in zip(names, judged, strict=True) if (c := precision_recall_curve(one)) is not None}
-    plot = draw_curves({contract.display_name(n): c for n, c in curves.items()})
-    with atomic_path(out / "precision_recall.png") as temporary:
-        plot.savefig(temporary, dpi=110)
+    _write_curves(out / "precision_recall.png", judged, contract)
     write_ground_truth(out, truth)
     write_detections(out, detections)
     mistakes = count_mistakes(table, truth.targets, len(annotated))
@@ -168,12 +164,13 @@ def evaluate(
             detector.detect, annotated, detections, contract, alarms, out, batch_size=batch_size, console=console
         )
     if with_report:
-        material = Material(
-            truth=truth, detections=table, domains=domains, annotated=annotated, robustness=corruptions, folder=out
-        )
         has_all = set(contract.alarm_thresholds) == set(names)
-        thresholds = dict(contract.alarm_thresholds) if has_all else None
-        write_report(material, out, thresholds=thresholds, origin="those in the model file" if thresholds else "")
+        write_report(
+            Material(truth=truth, detections=table, domains=domains, annotated=annotated, robustness=corruptions, folder=out),
+            out,
+            thresholds=alarms if has_all else None,
+            origin="those in the model file" if has_all else "",
+        )
     write_metrics(out, metrics)  # last: if it exists, the other files do
     return Evaluation(metrics, annotated, detections)
 
@@ -199,6 +196,15 @@ def _domain(
     else:
         images = dataset.split(split)
     return Domain.of(data_set, images)
+
+
+def _write_curves(path: Path, judged: Sequence[Judged], contract: ModelContract) -> None:
+    """Plots the precision-recall curve of each class that has objects."""
+    curves = {
+        contract.display_name(n): precision_recall_curve(one) for n, one in zip(contract.class_names, judged, strict=True)
+    }
+    with atomic_path(path) as temporary:
+        draw_curves({n: c for n, c in curves.items() if c is not None}).savefig(temporary, dpi=110)
 
 
 class Summary(TypedDict):

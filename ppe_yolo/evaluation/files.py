@@ -8,11 +8,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import numpy as np
 
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
@@ -386,12 +388,32 @@ def read_thresholds(
     return thresholds
 
 
-def read_score_histogram(path: Path) -> tuple[int, ...]:
-    """The score histogram of an operating_point.json, for the model contract; empty in files written before 0.2.
+def with_operating_point(
+    contract: ModelContract, path: Path, *, model_hash: str | None, trained_size: tuple[int, int]
+) -> ModelContract:
+    """The contract with the alarm thresholds and the score histogram of an operating_point.json.
+
+    Args:
+        contract: The contract of the model, with the input size at which it will be used.
+        path: Written by `ppe-yolo report` on a validation split.
+        model_hash: See `read_thresholds`.
+        trained_size: The input size of the training.
 
     Raises:
-        UserError: The file cannot be read, or `report` did not write it.
+        UserError: See `read_thresholds`.
     """
+    thresholds = read_thresholds(
+        path,
+        contract.class_names,
+        model_hash=model_hash,
+        input_size=contract.input_size,
+        unrecorded_size=trained_size,
+    )
+    return replace(contract, alarm_thresholds=thresholds, score_histogram=_read_score_histogram(path))
+
+
+def _read_score_histogram(path: Path) -> tuple[int, ...]:
+    """Empty in files written before 0.2."""
     counts = read_operating_point(path).get("score_histogram", [])
     if not isinstance(counts, list) or not all(isinstance(count, int) and count >= 0 for count in counts):
         raise UserError(file=path, item="score_histogram", expected="counts", got=repr(counts)[:60], hint="report again")

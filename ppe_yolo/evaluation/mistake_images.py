@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.contract import DEFAULT_SCORE_THRESHOLD, ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import draw_detections, draw_ground_truth, save_image
 from ppe_yolo.core.files import atomic_path
@@ -13,15 +13,13 @@ from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image, shown
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, Ints, TargetTable, match
 
-DRAWN_SCORE = 0.3  # the score from which the original helmet system showed detections
-
 
 def count_mistakes(detections: DetectionTable, targets: TargetTable, images: int) -> Ints:
-    """Missed objects and false alarms of each image [images], for detections from `DRAWN_SCORE` on.
+    """Missed objects and false alarms of each image [images], for detections from `DEFAULT_SCORE_THRESHOLD` on.
 
     A difficult object is no miss, and its detection is no false alarm.
     """
-    drawn = detections.select(detections.scores >= DRAWN_SCORE)
+    drawn = detections.select(detections.scores >= DEFAULT_SCORE_THRESHOLD)
     outcome = match(drawn, targets)
     missed = targets.images[(outcome.taker < 0) & ~targets.difficult]
     return np.bincount(drawn.images[outcome.false], minlength=images) + np.bincount(missed, minlength=images)
@@ -51,6 +49,6 @@ def draw_mistakes(
         image, one = annotated[i], detections[i]
         boxes = np.array([o.box_xyxy for o in image.objects], dtype=np.float32).reshape(-1, 4)
         canvas = draw_ground_truth(read_image(image.image), boxes)
-        canvas = draw_detections(canvas, one.select(one.scores >= DRAWN_SCORE), contract)
+        canvas = draw_detections(canvas, one.select(one.scores >= DEFAULT_SCORE_THRESHOLD), contract)
         with atomic_path(folder / f"{rank:03d}_{mistakes[i]}-mistakes_{Path(shown(image.image)).stem}.jpg") as temporary:
             save_image(temporary, canvas)

@@ -23,6 +23,7 @@ from ppe_yolo.evaluation.files import number_or_none, to_coco_results, write_rob
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision
 from ppe_yolo.evaluation.metrics.matching import Ints, from_coco_results, match, target_table
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold
+from ppe_yolo.inference.predict import above_thresholds
 
 FAILURE = 0.1  # a corruption that costs this much mAP@0.5 or more is reported as one in which the detector fails
 DRAWN_SIDE = 640  # pixels
@@ -144,9 +145,8 @@ def _draw(
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     boxes = np.array([o.box_xyxy for o in annotation.objects], dtype=np.float32).reshape(-1, 4)
     canvas = draw_ground_truth(canvas, boxes * scale)
-    lowest = np.array([thresholds[name] for name in contract.class_names])
     scaled = replace(detections, boxes_xyxy=(detections.boxes_xyxy * scale).astype(np.float32))
-    canvas = draw_detections(canvas, scaled.select(detections.scores >= lowest[detections.labels]), contract)
+    canvas = draw_detections(canvas, above_thresholds(scaled, contract, thresholds), contract)
     with atomic_path(path) as temporary:
         save_image(temporary, canvas)
 

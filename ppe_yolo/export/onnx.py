@@ -11,7 +11,7 @@ import torch
 from ppe_yolo.core.contract import STRIDE, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, blake2b_file
-from ppe_yolo.evaluation.files import read_score_histogram, read_thresholds
+from ppe_yolo.evaluation.files import with_operating_point
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import ParityReport, check_parity
 from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained, training_hash
@@ -74,14 +74,8 @@ def export_onnx(
         has_dropped_thresholds = bool(contract.alarm_thresholds) and alarm_thresholds is None
         contract = at_input_size(contract, input_size)
     if alarm_thresholds is not None:
-        thresholds = read_thresholds(
-            alarm_thresholds,
-            contract.class_names,
-            model_hash=training_hash(contract, checkpoint),
-            input_size=contract.input_size,
-            unrecorded_size=trained_size,
-        )
-        contract = replace(contract, alarm_thresholds=thresholds, score_histogram=read_score_histogram(alarm_thresholds))
+        model_hash = training_hash(contract, checkpoint)
+        contract = with_operating_point(contract, alarm_thresholds, model_hash=model_hash, trained_size=trained_size)
     contract = replace(
         contract,
         provenance={

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.evaluation.domains import DataSpec
-from ppe_yolo.evaluation.files import read_score_histogram, read_thresholds
+from ppe_yolo.evaluation.files import with_operating_point
 from ppe_yolo.export.onnx import Exported, export_onnx
 from ppe_yolo.export.quantize import Quantized, quantize
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained
@@ -66,14 +66,8 @@ def pack_weights(
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
     run_hash = blake2b_file(checkpoint)
-    contract = replace(
-        contract,
-        alarm_thresholds=read_thresholds(
-            alarm_thresholds, contract.class_names, model_hash=run_hash, input_size=contract.input_size
-        ),
-        score_histogram=read_score_histogram(alarm_thresholds),
-        provenance={**contract.provenance, "run_checkpoint_blake2b": run_hash},
-    )
+    contract = with_operating_point(contract, alarm_thresholds, model_hash=run_hash, trained_size=contract.input_size)
+    contract = replace(contract, provenance={**contract.provenance, "run_checkpoint_blake2b": run_hash})
     with tempfile.TemporaryDirectory() as folder:
         checkpoint_file, float_file, onnx_file = (
             Path(folder) / f"{name}{suffix}" for suffix in (SUFFIXES["checkpoint"], ".onnx", SUFFIXES["onnx"])

@@ -54,8 +54,8 @@ def promote(
 ) -> Promotion:
     """Compares a model with the champion, records the decision, and promotes the model if all conditions hold.
 
-    A champion that was evaluated on other images is measured on those of `evaluation`. If it was trained on some of them, that
-    is in its favour.
+    A champion that was evaluated on other images is measured on those of `evaluation`, which favours it if it was trained on
+    some of them.
 
     Args:
         model: An ONNX file with alarm thresholds.

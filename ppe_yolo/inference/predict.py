@@ -1,7 +1,7 @@
 """`ppe-yolo predict`: writes annotated images and predictions.json."""
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,8 +18,6 @@ from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, is_url, read_image, shown
 from ppe_yolo.data.sources.files import images_in
 from ppe_yolo.inference.detector import Detector
-
-DEFAULT_SCORE_THRESHOLD = 0.3  # for models without alarm thresholds; the original helmet system used it
 
 
 class DetectionRow(TypedDict):
@@ -76,8 +74,7 @@ def predict(
         detector: The detector.
         images: Paths or URLs.
         out: Folder for the files.
-        score_threshold: Detections with a lower score are dropped; None applies the model's alarm thresholds, or 0.3 to
-            classes without one.
+        score_threshold: Detections with a lower score are dropped; None applies `ModelContract.score_thresholds`.
         batch_size: Number of images per batch.
         console: Shows progress; None shows none.
 
@@ -128,8 +125,8 @@ def thresholds_of(contract: ModelContract, score_threshold: float | None) -> dic
     """Returns class name -> lowest score that is shown.
 
     Args:
-        contract: Provides the alarm thresholds.
-        score_threshold: One threshold for all classes instead; None for the alarm thresholds, or 0.3 where there is none.
+        contract: Provides the thresholds.
+        score_threshold: One threshold for all classes instead; None for `ModelContract.score_thresholds`.
 
     Raises:
         UserError: The threshold is below the model's score floor or above 1.
@@ -142,14 +139,13 @@ def thresholds_of(contract: ModelContract, score_threshold: float | None) -> dic
                 got=str(score_threshold),
             )
         return dict.fromkeys(contract.class_names, score_threshold)
-    return {n: contract.alarm_thresholds.get(n, DEFAULT_SCORE_THRESHOLD) for n in contract.class_names}
+    return contract.score_thresholds()
 
 
-def above_thresholds(detections: Detections, contract: ModelContract, thresholds: dict[str, float]) -> Detections:
+def above_thresholds(detections: Detections, contract: ModelContract, thresholds: Mapping[str, float]) -> Detections:
     """Returns the detections that reach the threshold of their class."""
-    lowest = [thresholds[name] for name in contract.class_names]
-    scored = zip(detections.scores, detections.labels, strict=True)
-    return detections.select(np.array([score >= lowest[label] for score, label in scored], dtype=bool))
+    lowest = np.array([thresholds[name] for name in contract.class_names], dtype=np.float32)  # as the scores are
+    return detections.select(detections.scores >= lowest[detections.labels])
 
 
 def detection_rows(detections: Detections, contract: ModelContract) -> list[DetectionRow]:

@@ -22,7 +22,7 @@ from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, read_image
 from ppe_yolo.inference.detector import Detector
-from ppe_yolo.inference.predict import above_thresholds, detection_rows, thresholds_of
+from ppe_yolo.inference.predict import above_thresholds, detection_rows
 
 Image = NDArray[np.uint8]
 _Entry = tuple[str, str | None]  # a file, and for a zip file the name of the image in it; None if it has none
@@ -76,12 +76,11 @@ def score_items(detector: Detector, items: Sequence[str | Path], root: Path) -> 
     file without images has `skipped`.
 
     Args:
-        detector: The detector. Detections below its alarm thresholds, or 0.3, are dropped.
+        detector: The detector. Detections below `ModelContract.score_thresholds` are dropped.
         items: Files of `write_items`.
         root: The folder that the items refer to.
     """
-    thresholds = thresholds_of(detector.contract, None)
-    lines = []
+    contract, lines = detector.contract, []
     for item in items:
         for name, pixels in _images(json.loads(Path(item).read_text(encoding="utf-8"))["entries"], root):
             row: dict[str, Any] = {"image": name}
@@ -90,9 +89,9 @@ def score_items(detector: Detector, items: Sequence[str | Path], root: Path) -> 
             elif isinstance(pixels, ImageError):
                 row["error"] = str(pixels)
             else:
-                detections = above_thresholds(detector.detect([pixels])[0], detector.contract, thresholds)
+                detections = above_thresholds(detector.detect([pixels])[0], contract, contract.score_thresholds())
                 height, width = pixels.shape[:2]
-                row |= {"height": height, "width": width, "detections": detection_rows(detections, detector.contract)}
+                row |= {"height": height, "width": width, "detections": detection_rows(detections, contract)}
             lines.append(json.dumps(row, ensure_ascii=False))
     return lines
 

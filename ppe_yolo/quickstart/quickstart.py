@@ -1,5 +1,6 @@
 """Draws or audits a data set, trains on it, and evaluates the detector."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,11 @@ from ppe_yolo.training.fit import fit
 from ppe_yolo.training.run_dir import RUNS, free_run_dir
 
 IMAGES_SEEN = 12_000  # by a first training on the user's own data: about a quarter of an hour
+FIRST_STEPS = (
+    "ppe-yolo audit DIR                       # checks them; for other class names, add --class-map",
+    "ppe-yolo quickstart --data DIR           # trains a first detector",
+    "ppe-yolo fit --config yolov3-tiny --data.root DIR",
+)
 
 
 def quickstart(
@@ -54,11 +60,11 @@ def quickstart(
     class_map = dataset.class_map.name
 
     console.rule("3 of 4: training")
-    training_images = sum(len(dataset.splits.get(s, ())) for s in ("trainval", "train"))
     arguments = ["--config", "quickstart" if drawn else "yolov3-tiny", "--data.root", data]
     arguments += ["--data.class_map", class_map, "--run-dir", str(run_dir), "--seed_everything", str(seed)]
     arguments += ["--trainer.devices", "1"]  # with more, Lightning would start this command again for each device
     if not drawn:
+        training_images = sum(len(dataset.splits.get(s, ())) for s in ("trainval", "train"))
         epochs = epochs or max(2, round(IMAGES_SEEN / max(training_images, 1)))
     if epochs is not None:
         arguments += ["--trainer.max_epochs", str(epochs)]
@@ -67,11 +73,20 @@ def quickstart(
     console.rule("4 of 4: evaluating on images that were not trained on")
     checkpoint = run_dir / "checkpoints" / "best.ckpt"
     detector = load_detector(checkpoint)
-    evaluation = evaluate(detector, str(checkpoint), data, run_dir, class_map=class_map, console=console)
-    metrics = evaluation.metrics
+    metrics = evaluate(detector, str(checkpoint), data, run_dir, class_map=class_map, console=console).metrics
     shown = detector.contract.display_name
     per_class = ", ".join(f"{shown(name)} {percent(v['ap_50'])}" for name, v in metrics["per_class"].items())
     console.print(f"mAP@0.5 {percent(metrics['map_50'])} ({per_class}), mAP@0.5:0.95 {percent(metrics['map'])}")
+    _print_files(run_dir, checkpoint, console)
+    if drawn:
+        _print_commands("Next, with your own images (Pascal VOC: Annotations, JPEGImages):", FIRST_STEPS, console)
+    else:
+        longer = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {class_map}"
+        _print_commands("Train longer:", [longer], console)
+    return run_dir
+
+
+def _print_files(run_dir: Path, checkpoint: Path, console: Console) -> None:
     console.print("")
     for name, where in (
         ("model", checkpoint),
@@ -80,17 +95,10 @@ def quickstart(
         ("curves", f"tensorboard --logdir {run_dir.parent}"),
     ):
         console.print(f"{name}: {where}", soft_wrap=True)
+
+
+def _print_commands(title: str, commands: Sequence[str], console: Console) -> None:
     console.print("")
-    if drawn:
-        console.print("Next, with your own images (Pascal VOC: Annotations, JPEGImages):")
-        for line in (
-            "ppe-yolo audit DIR                       # checks them; for other class names, add --class-map",
-            "ppe-yolo quickstart --data DIR           # trains a first detector",
-            "ppe-yolo fit --config yolov3-tiny --data.root DIR",
-        ):
-            console.print(f"  {line}", highlight=False, soft_wrap=True)
-    else:
-        console.print("Train longer:")
-        line = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {class_map}"
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
-    return run_dir
+    console.print(title)
+    for command in commands:
+        console.print(f"  {command}", highlight=False, soft_wrap=True)

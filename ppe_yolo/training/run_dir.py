@@ -70,5 +70,5 @@ def _latest_run(recipe: str) -> Path:
         if re.fullmatch(rf"{re.escape(recipe)}-\d+", folder.name)
     ]
     if not earlier:
-        raise UserError(f"--ckpt-path last: no run {RUNS / recipe}-* with a checkpoint: give --run-dir")
+        raise UserError(f"--ckpt-path last: no run {RUNS / recipe}-* has a checkpoint: give --run-dir")
     return max(earlier, key=lambda p: (p / "checkpoints" / "last.ckpt").stat().st_mtime)

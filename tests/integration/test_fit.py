@@ -29,6 +29,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, site: Path, run_cli: RunCli) -> Path:
+    """The run folder of one epoch. Tests must not write to it."""
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    assert run_cli(*arguments(site, run_dir, "--trainer.max_epochs", "1")) == 0
+    return run_dir
+
+
 def arguments(site: Path, run_dir: Path, *more: str) -> list[str]:
     """A training of a few seconds; `more` comes last and so wins."""
     return [
@@ -83,16 +91,12 @@ def test_fit_writes_run_folder_and_tensorboard(
         assert total == pytest.approx(sum(terms), rel=1e-5)
 
 
-def test_fit_same_seed_same_weights_with_any_workers(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
-    for name, more in (
-        ("none", ()),
-        ("two", ("--data.num_workers", "2")),
-        ("other-seed", ("--seed_everything", "7")),
-    ):
-        assert run_cli(*arguments(site, tmp_path / name, *more)) == 0
-    assert_same_weights(tmp_path / "none", tmp_path / "two")
+def test_fit_same_seed_same_weights_with_any_workers(site: Path, trained: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    for name, more in (("two", ("--data.num_workers", "2")), ("other-seed", ("--seed_everything", "7"))):
+        assert run_cli(*arguments(site, tmp_path / name, "--trainer.max_epochs", "1", *more)) == 0
+    assert_same_weights(trained, tmp_path / "two")
     with pytest.raises(AssertionError):
-        assert_same_weights(tmp_path / "none", tmp_path / "other-seed")
+        assert_same_weights(trained, tmp_path / "other-seed")
 
 
 def test_fit_killed_within_epoch_resumes_to_same_weights(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
@@ -171,9 +175,9 @@ def test_fit_two_processes_log_same_map_as_one(overfitted: Path, four_images: Pa
 def test_fit_mixed_precision_accumulation_sgd_and_early_stopping(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     run_dir = tmp_path / "run"
     more = ("--trainer.precision", "bf16-mixed", "--trainer.accumulate_grad_batches", "2", "--model.optimizer.name", "sgd")
-    assert run_cli(*arguments(site, run_dir, *more, "--early_stopping.patience", "1", "--trainer.max_epochs", "5")) == 0
+    assert run_cli(*arguments(site, run_dir, *more, "--early_stopping.patience", "1", "--trainer.max_epochs", "3")) == 0
     assert all(torch.isfinite(w.float()).all() for w in weights(run_dir).values())
-    assert len(scalars(run_dir)["val/map_50"]) < 5 or scalars(run_dir)["val/map_50"][-1] > 0  # stopped early, or it rose
+    assert len(scalars(run_dir)["val/map_50"]) < 3 or scalars(run_dir)["val/map_50"][-1] > 0  # stopped early, or it rose
 
 
 def test_fit_yolov3_takes_a_step(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
@@ -181,26 +185,13 @@ def test_fit_yolov3_takes_a_step(site: Path, tmp_path: Path, run_cli: RunCli) ->
     assert run_cli(*arguments(site, tmp_path / "run", *more)) == 0
 
 
-def test_fit_single_class_by_class_map(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_weights_of_other_number_of_classes_keeps_body(site: Path, trained: Path, tmp_path: Path, run_cli: RunCli) -> None:
     people = tmp_path / "person.yaml"
     people.write_text("class_names: [person]\nmap: {helmet: person, none: person}\n")
-    run_dir = tmp_path / "run"
-    assert run_cli(*arguments(site, run_dir, "--data.class_map", str(people), "--trainer.max_epochs", "1")) == 0
-    checkpoint = str(run_dir / "checkpoints" / "last.ckpt")
-    assert run_cli("evaluate", checkpoint, "--data", str(site), "--class-map", str(people), "--out", str(tmp_path / "out")) == 0
-    assert list(json.loads((tmp_path / "out" / "metrics.json").read_text())["per_class"]) == ["person"]
-
-
-def test_fit_weights_of_other_number_of_classes_keeps_body(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
-) -> None:
-    assert run_cli(*arguments(site, tmp_path / "first", "--trainer.max_epochs", "1")) == 0
-    people = tmp_path / "person.yaml"
-    people.write_text("class_names: [person]\nmap: {helmet: person, none: person}\n")
-    start = str(tmp_path / "first" / "checkpoints" / "last.ckpt")
+    start = str(trained / "checkpoints" / "last.ckpt")
     more = ("--data.class_map", str(people), "--model.weights", start, "--model.optimizer.lr", "0", "--ema.decay", "0")
     assert run_cli(*arguments(site, tmp_path / "second", *more, "--trainer.max_epochs", "1")) == 0
-    before, after = weights(tmp_path / "first"), weights(tmp_path / "second")
+    before, after = weights(trained), weights(tmp_path / "second")
     learned = [key for key in before if key.endswith("0.weight") and "heads" not in key]
     assert learned
     assert all(torch.equal(before[key], after[key]) for key in learned)
@@ -237,21 +228,19 @@ def test_fit_user_error_is_one_line_and_code_2(
 
 
 def test_fit_resume_with_other_model_is_refused(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
+    site: Path, trained: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
 ) -> None:
-    run_dir = tmp_path / "run"
-    assert run_cli(*arguments(site, run_dir, "--trainer.max_epochs", "1")) == 0
-    before = (run_dir / "checkpoints" / "last.ckpt").read_bytes()
+    before = (trained / "checkpoints" / "last.ckpt").read_bytes()
     for more, message in (
         (("--ckpt_path", "last", "--data.input_size", "[64,64]"), "trained with input_size (64, 96), now it is (64, 64)"),
         ((), "already holds a run: add --ckpt-path last to resume it"),
     ):
-        assert run_cli(*arguments(site, run_dir, *more)) == 2
+        assert run_cli(*arguments(site, trained, *more)) == 2
         assert message in capsys.readouterr().err
-    assert (run_dir / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert (trained / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
-def test_fit_accepts_dashes_in_option_names(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_of_single_class_accepts_dashes_in_option_names(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     people = tmp_path / "own-map.yaml"
     people.write_text("class_names: [person]\ndisplay_names: {person: a person}\nmap: {helmet: person, none: person}\n")
     run_dir = tmp_path / "run-1"
@@ -263,3 +252,6 @@ def test_fit_accepts_dashes_in_option_names(site: Path, tmp_path: Path, run_cli:
     assert any(not torch.equal(tensor, before[key]) for key, tensor in weights(run_dir).items())
     contract = load_detector(run_dir / "checkpoints" / "last.ckpt", device="cpu").contract
     assert (contract.class_names, contract.display_names) == (("person",), {"person": "a person"})
+    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    assert run_cli("evaluate", checkpoint, "--data", site, "--class-map", people, "--out", tmp_path / "out") == 0
+    assert list(json.loads((tmp_path / "out" / "metrics.json").read_text())["per_class"]) == ["person"]

@@ -19,13 +19,10 @@ from filelock import FileLock
 
 from ppe_yolo.core import timing
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
-from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.images import read_image
 from ppe_yolo.export import benchmark
 from ppe_yolo.export.onnx import build_model
-from ppe_yolo.gate import lock
-from ppe_yolo.gate.lock import NameLease
-from ppe_yolo.gate.registry import Registry, registry_uri
+from ppe_yolo.gate.registry import Registry
 from ppe_yolo.inference.onnx_detector import load_onnx_detector
 from ppe_yolo.model.yolov3 import YoloV3
 
@@ -60,17 +57,9 @@ def network() -> onnx.ModelProto:
     return build_model(network, CONTRACT)
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables, which take seconds to create."""
-    file = tmp_path_factory.mktemp("database") / "registry.db"
-    assert Registry(f"sqlite:///{file}", "helmet").versions() == []
-    return file
-
-
 @pytest.fixture
-def database(tmp_path: Path, empty_database: Path) -> Path:
-    return Path(shutil.copy(empty_database, tmp_path / "registry.db"))
+def database(tmp_path: Path, empty_registry_file: Path) -> Path:
+    return Path(shutil.copy(empty_registry_file, tmp_path / "registry.db"))
 
 
 @pytest.fixture
@@ -307,84 +296,3 @@ def test_promote_two_at_the_same_time_one_wins(
     assert sorted(stages(registry)) == ["champion", "rejected", "retired"]
     versions = registry.versions()
     assert [v.tags["compared_with"] for v in versions] == ["no champion", "1", "2"]
-
-
-def test_registry_lock_on_server_lets_one_in(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("POLL", 0.01), ("WAIT", 0.1)):
-        monkeypatch.setattr(lock, name, seconds)
-    first, second = (NameLease(registry._client, "helmet") for _ in range(2))
-    waited: list[str] = []
-    with lock.hold(first, waited.append) as check:
-        refused = pytest.raises(UserError, match=r"another promotion has held the lock helmet\.gate for 0\.1 s")
-        with refused, lock.hold(second, waited.append):
-            pytest.fail("both got in")
-        check()
-    with lock.hold(second, waited.append):
-        assert registry.versions() == []
-    assert waited == ["helmet.gate"]
-
-
-def test_registry_lock_on_server_expires_with_its_holder(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    dead, heir = (NameLease(registry._client, "helmet") for _ in range(2))
-    assert dead.acquire() and not heir.acquire()
-    assert dead.renew()
-    monkeypatch.setattr(lock, "LEASE", 0)
-    assert not heir.acquire()  # it was renewed after the heir saw it
-    assert heir.acquire()
-    assert not dead.renew()  # so a holder that wakes up writes nothing more
-    dead.release()
-    assert heir.renew()
-
-
-def test_promote_lost_lock_writes_nothing(tmp_path: Path, registry: Registry) -> None:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files/decision.json").write_text("{}")
-    lease = NameLease(registry._client, "helmet")
-    locked = Registry(registry.uri, "helmet", lease=lease)
-    with locked.locked():
-        version = locked.register(tmp_path / "files", {})
-        registry._client.delete_registered_model("helmet.gate")
-        for write in (lambda: locked.promote(version), lambda: locked.register(tmp_path / "files", {})):
-            with pytest.raises(UserError, match=r"lost the lock helmet\.gate"):
-                write()
-    assert stages(registry) == ["challenger"]
-
-
-def test_register_inside_job_uses_its_run(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = registry._client.create_run(registry._experiment())
-    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-    (tmp_path / "files").mkdir()
-    for text in ("one", "two"):
-        (tmp_path / "files/decision.json").write_text(text)
-        assert registry.register(tmp_path / "files", {}).tags["run_id"] == run.info.run_id
-    for version, text in zip(registry.versions(), ("one", "two"), strict=True):
-        (tmp_path / text).mkdir()
-        assert (registry.files(version, tmp_path / text) / "decision.json").read_text() == text
-    assert registry._client.get_run(run.info.run_id).info.status == "RUNNING"  # the job ends it
-
-
-def test_registry_two_champions_last_promotion_counts(tmp_path: Path, registry: Registry) -> None:
-    """Of two champions the one promoted last counts, and the next promotion repairs the tags."""
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files/decision.json").write_text("{}")
-    first, second, third = (registry.register(tmp_path / "files", {}) for _ in range(3))
-    registry.promote(first)
-    registry._tag(second.number, "promotion", "2")
-    assert registry.champion().number == first.number  # it died before the second became champion
-    registry._tag(second.number, "stage", "champion")
-    assert registry.champion().number == second.number  # it died before it retired the first
-    old, new = registry.roll_back()
-    assert (old.number, new.number) == (second.number, first.number)
-    with registry.locked():
-        registry.promote(third)
-    assert stages(registry) == ["retired", "rejected", "champion"]
-
-
-def test_registry_uri_option_or_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="got neither it nor MLFLOW_TRACKING_URI"):
-        registry_uri(None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "azureml://east")
-    assert registry_uri(None) == "azureml://east"
-    assert registry_uri("sqlite:///a.db") == "sqlite:///a.db"
-    with pytest.raises(UserError, match="expected sqlite:///FILE"):
-        registry_uri("sqlite:///")

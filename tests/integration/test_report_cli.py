@@ -118,7 +118,7 @@ def test_val_split_of_checkpoint_without_record_needs_options(
     truths = [json.loads((d / "ground_truth.json").read_text())["images"] for d in (tmp_path / "out", measured["val"])]
     assert truths[0] == truths[1]
     assert run_cli(*command, "--split", "test", "--seed", 5) == 2
-    assert "--val-fraction, --seed: they say which images the split val is, got --split test" in error(capsys)
+    assert "--val-fraction, --seed: they choose the images of the split val, got --split test" in error(capsys)
 
 
 def test_report_warns_about_thresholds_from_few_objects(

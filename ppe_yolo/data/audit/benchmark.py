@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ppe_yolo.core.cores import available_cores
-from ppe_yolo.core.voc_xml import AnnotatedObject
+from ppe_yolo.core.voc_xml import write_voc_annotation
 from ppe_yolo.data.audit.engine import check_images
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.splits import group_alike
@@ -105,22 +105,17 @@ def draw_many(root: Path, count: int) -> None:
     for i in range(min(_DRAWN, count)):
         image, objects = draw_site(np.random.default_rng(i), SIZE)
         data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-        drawings.append((data, "".join(map(_object, objects))))
+        annotation = root / "Annotations" / f"{i:07d}.xml"
+        write_voc_annotation(annotation, image_name=annotation.with_suffix(".jpg").name, image_size=(*SIZE, 3), objects=objects)
+        drawings.append((data, annotation.read_text(encoding="utf-8")))
     for i in range(count):
-        data, objects_xml = drawings[i % len(drawings)]
+        first = i % len(drawings)
+        data, text = drawings[first]
         comment = f"{i}".encode()
         segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
         (root / "JPEGImages" / f"{i:07d}.jpg").write_bytes(data[:2] + segment + data[2:])
-        size = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height><depth>3</depth></size>"
-        text = f"<annotation><filename>{i:07d}.jpg</filename>{size}{objects_xml}</annotation>"
+        text = text.replace(f"{first:07d}.jpg", f"{i:07d}.jpg")
         (root / "Annotations" / f"{i:07d}.xml").write_text(text, encoding="utf-8")
-
-
-def _object(item: AnnotatedObject) -> str:
-    box = "".join(
-        f"<{key}>{value:g}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), item.box_xyxy, strict=True)
-    )
-    return f"<object><name>{item.class_name}</name><difficult>0</difficult><bndbox>{box}</bndbox></object>"
 
 
 def _hashes(count: int) -> NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""Results of image checks that were kept: in the user's cache folder, and beside a prepared data set.
+"""Results of image checks that were kept: in the user's cache folder, and next to a prepared data set.
 
 A result belongs to the content of a file. It is found by the path, without reading the file, if size, time of modification,
 time of the last change of the inode, and inode are the same; all four, since a program can restore the first two. A file that
@@ -182,7 +182,7 @@ def write_kept(path: Path, checks: Iterable[ImageCheck]) -> None:
 
 
 def read_kept(path: Path) -> dict[str, ImageCheck]:
-    """Reads the results beside a data set: hash of the content -> result. It is untrusted input.
+    """Reads the results next to a data set: hash of the content -> result. It is untrusted input.
 
     Returns:
         Nothing if there is no such file, if it is damaged, or if it was written with other versions of the decoders.

@@ -16,7 +16,7 @@ from ppe_yolo.data.sources.base import Box
 _BOXES = frozenset({"swapped-corners", "empty-box", "box-outside"})
 _FRAMES = frozenset({"size-differs", "exif-rotated", "pixel-values"})
 _ORIENTATION = 0x0112  # EXIF tag
-LEAST_PROOFS = 3  # images that prove what happened to images that prove nothing
+LEAST_PROOFS = 3  # images that must prove the same before it is assumed of images that prove nothing
 
 PixelForm = Literal["centre", "corners", "corner and size"]
 

@@ -32,7 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 def check_images(
-    images: Iterable[str], *, beside: Mapping[str, ImageCheck] | None = None, progress: bool = True, workers: int | None = None
+    images: Iterable[str],
+    *,
+    supplied: Mapping[str, ImageCheck] | None = None,
+    progress: bool = True,
+    workers: int | None = None,
 ) -> dict[str, Checked]:
     """Checks images, each once.
 
@@ -41,7 +45,7 @@ def check_images(
 
     Args:
         images: Paths or URLs.
-        beside: Results that came with the data set: hash of the content -> result.
+        supplied: Results that are known already: hash of the content -> result.
         progress: Whether to show a progress bar on standard error.
         workers: Number of processes; by default the cores that this process may use.
 
@@ -57,7 +61,7 @@ def check_images(
             with _only_one(folder, wanted):
                 done |= _find(cache, [image for image in wanted if image not in done])
                 missing = [image for image in wanted if image not in done]
-                _check(missing, cache, beside or {}, done, progress, workers or available_cores())
+                _check(missing, cache, supplied or {}, done, progress, workers or available_cores())
     finally:
         cache.close()
     return {image: done[image] for image in wanted}
@@ -90,7 +94,7 @@ def _only_one(folder: Path, images: Sequence[str]) -> Iterator[None]:
     except Timeout:
         _log.warning("waiting for another process that checks the same images")
         lock.acquire()
-    except (OSError, NotImplementedError):  # the cache has said why
+    except (OSError, NotImplementedError):  # the cache has logged why
         pass
     try:
         yield
@@ -101,7 +105,7 @@ def _only_one(folder: Path, images: Sequence[str]) -> Iterator[None]:
 def _check(
     images: Sequence[str],
     cache: CheckCache,
-    beside: Mapping[str, ImageCheck],
+    supplied: Mapping[str, ImageCheck],
     done: dict[str, Checked],
     progress: bool,
     workers: int,
@@ -120,7 +124,7 @@ def _check(
         disable=not progress,
     ) as bar:
         task = bar.add_task("checking images", total=len(images), rate="")
-        for image, state, result in _results(images, cache, beside, workers):
+        for image, state, result in _results(images, cache, supplied, workers):
             done[image] = result
             if isinstance(result, ImageCheck):
                 unsaved[_key(image)] = KeptCheck(state, result)
@@ -134,22 +138,22 @@ def _check(
         cache.store(unsaved)
 
 
-def _results(images: Sequence[str], cache: CheckCache, beside: Mapping[str, ImageCheck], workers: int) -> Iterator[_Result]:
+def _results(images: Sequence[str], cache: CheckCache, supplied: Mapping[str, ImageCheck], workers: int) -> Iterator[_Result]:
     """Image, state of its file, and result, in the order in which the workers finish."""
-    worker = _Worker(cache, beside)
+    worker = _Worker(cache, supplied)
     if any(is_url(image) for image in images):
         workers = DOWNLOADS
     elif len(images) >= PROCESSES_FROM and workers > 1:
         left = dict.fromkeys(images)
         try:
             # spawned, not forked: a fork would share the threads of torch
-            with ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(cache.file), dict(beside))) as pool:
+            with ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(cache.file), dict(supplied))) as pool:
                 for result in _run(pool, _check_in_process, images):
                     del left[result[0]]
                     yield result
             return
         except BrokenProcessPool:  # killed, or started from a script without `if __name__ == "__main__"`
-            _log.warning("a process of the audit ended: the remaining images are checked in this one")
+            _log.warning("a process of the audit ended: checking the remaining images in this one")
             images = list(left)
     with ThreadPoolExecutor(workers) as threads:
         yield from _run(threads, worker.check, images)
@@ -166,15 +170,15 @@ def _run(pool: Executor, check: Callable[[Sequence[str]], list[_Result]], images
 
 
 class _Worker:
-    """Checks images of which no result was found by path.
+    """Checks images that have no kept result for their path.
 
     Args:
         cache: The user's cache.
-        beside: See `check_images`.
+        supplied: See `check_images`.
     """
 
-    def __init__(self, cache: CheckCache, beside: Mapping[str, ImageCheck]) -> None:
-        self.cache, self.beside = cache, beside
+    def __init__(self, cache: CheckCache, supplied: Mapping[str, ImageCheck]) -> None:
+        self.cache, self.supplied = cache, supplied
 
     def check(self, images: Sequence[str]) -> list[_Result]:
         return [self._check(image) for image in images]
@@ -184,7 +188,7 @@ class _Worker:
             state = file_state(local_path(image))
             data = read_file(image)
             content = hash_content(data)
-            kept = self.beside.get(content) or self.cache.find_content(content)
+            kept = self.supplied.get(content) or self.cache.find_content(content)
             return image, state, kept or check_image(image, data)
         except ImageError as error:
             return image, "", error
@@ -193,10 +197,10 @@ class _Worker:
 _worker: _Worker | None = None  # of a worker process
 
 
-def _start(cache_file: str, beside: Mapping[str, ImageCheck]) -> None:
+def _start(cache_file: str, supplied: Mapping[str, ImageCheck]) -> None:
     global _worker
     cv2.setNumThreads(1)  # there is a process for each core
-    _worker = _Worker(CheckCache(Path(cache_file)), beside)
+    _worker = _Worker(CheckCache(Path(cache_file)), supplied)
 
 
 def _check_in_process(images: Sequence[str]) -> list[_Result]:

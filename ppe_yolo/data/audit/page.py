@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from ppe_yolo.core.boxes import iou_of_sizes
@@ -17,6 +16,7 @@ from ppe_yolo.data.audit.pictures import thumbnail
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.base import Box, Problem
+from ppe_yolo.html import page_environment
 
 PICTURES_OF_A_KIND, PICTURES = 8, 120  # so that the page stays below 3 MB
 LINES_OF_A_KIND = 20
@@ -67,23 +67,19 @@ def write_page(dataset: AnnotatedDataset, path: Path) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("ppe_yolo.data.audit"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    kinds = _kinds(dataset)
     groups = alike_groups(dataset)
-    page = environment.get_template("audit.html.j2").render(
-        dataset=dataset,
-        kinds=kinds,
-        lines=LINES_OF_A_KIND,
-        groups=[_show_group(group) for group in groups[:GROUPS]],
-        group_sizes=[len(group) for group in groups],
-        chart=_chart(dataset),
-        chart_size=_CHART,
+    page = (
+        page_environment("ppe_yolo.data.audit")
+        .get_template("audit.html.j2")
+        .render(
+            dataset=dataset,
+            kinds=_kinds(dataset),
+            lines=LINES_OF_A_KIND,
+            groups=[_show_group(group) for group in groups[:GROUPS]],
+            group_sizes=[len(group) for group in groups],
+            chart=_chart(dataset),
+            chart_size=_CHART,
+        )
     )
     # a file name need not be UTF-8
     write_bytes(path, page.encode("utf-8", "replace"))

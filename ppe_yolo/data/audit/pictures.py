@@ -1,6 +1,5 @@
 """Thumbnails for the page of the audit."""
 
-import base64
 from collections.abc import Sequence
 
 import cv2
@@ -11,6 +10,7 @@ from ppe_yolo.core.drawing import BARE_HEAD, GROUND_TRUTH
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.images import read_image
 from ppe_yolo.data.sources.base import Box
+from ppe_yolo.html import data_uri
 
 SIDE = 240  # pixels, of the longer side
 MARGIN = 0.5  # of a side of the image: how far a box outside of it is shown
@@ -46,7 +46,7 @@ def thumbnail(image: str, boxes: Sequence[Box] = (), others: Sequence[Box] = ())
         for box in part:
             _rectangle(canvas, (np.array(box).reshape(2, 2) - low) * scale, colour, thick)
     done, data = cv2.imencode(".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode() if done else None
+    return data_uri(data.tobytes(), "jpeg") if done else None
 
 
 def _rectangle(canvas: NDArray[np.uint8], points: NDArray[np.float64], colour: tuple[int, int, int], thick: int) -> None:

@@ -23,7 +23,7 @@ class ImageReader:
     resize of the full image. With a folder for copies, each large image is decoded once, and its copy is read in later epochs.
 
     Args:
-        max_side: Longer side from which on more pixels are of no use; None: images are read as they are.
+        max_side: Longer side beyond which more pixels are of no use; None: images are read as they are.
         checks: Image -> result of its check, which has its size; images that are missing here are read as they are.
         copies: Folder for copies with at most `max_side` pixels, named after the content of the image; None: no copies.
     """

@@ -52,7 +52,7 @@ def find_coco_files(root: Path) -> dict[str, Path]:
 
 
 def _json_files(folder: Path) -> list[Path]:
-    """Files with COCO's keys. Captions and key points of COCO itself, and our own audit.json, are none."""
+    """Files with COCO's keys, without COCO's captions and key points and the audit.json of ppe-yolo."""
     found = []
     for path in files_with(folder, (".json",)):
         if path.stem.lower().startswith(("captions", "person_keypoints")):
@@ -82,8 +82,7 @@ class CocoFiles:
 
     An annotation without `bbox` has the box around its polygons or its run lengths. `iscrowd` means difficult. If no value of
     any bbox exceeds 1, the boxes are fractions of the image, as Azure Machine Learning's labelling exports them. Identifiers
-    are numbers or text. A file may have 1 GiB; reading it takes
-    about three times as much memory.
+    are numbers or text. A file may have up to 1 GiB; reading it takes about three times as much memory.
 
     Args:
         root: The folder that all images lie in.
@@ -120,7 +119,7 @@ class CocoFiles:
                 raise UserError(file=path, item=f"image {number}", expected="an id and a file_name", got=str(image)[:80])
             key = f"{split}:{image['id']}"
             if key in self._images and self._images[key][1]["file_name"] == image["file_name"]:
-                message = f"image {image['id']} is there twice: counted once"
+                message = f"image {image['id']} is listed twice: counted once"
                 self.problems.append(Problem(severity="warning", code="listed-twice", file=str(path), message=message))
                 continue
             if key in self._images:
@@ -281,7 +280,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _keep_used(values: dict[str, Any]) -> dict[str, Any]:
-    """An object without the values that nobody reads; a box makes its polygon superfluous."""
+    """An object without the values that nobody reads; with a box, nobody needs its polygon."""
     dropped = values.keys() - _USED
     if values.get("bbox"):
         dropped |= values.keys() & {"segmentation"}

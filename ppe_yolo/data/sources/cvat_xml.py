@@ -34,7 +34,7 @@ class CvatFile:
     Boxes, polygons and ellipses become boxes. `occluded` is no reason to call an object difficult.
 
     Args:
-        path: The XML file. The images lie beside it, in their subfolders, or in images.
+        path: The XML file. The images lie next to it, in their subfolders, or in images.
 
     Raises:
         UserError: The file is not CVAT for images 1.1.

@@ -23,10 +23,10 @@ def open_source(root: str | Path) -> Source:
     - CVAT for images 1.1: a folder with annotations.xml, or the file.
     - Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
 
-    A folder that holds nothing but one folder stands for that one, as after unpacking an archive.
+    A folder that holds only another folder, as after unpacking an archive, stands for that one.
 
     Raises:
-        UserError: None of these.
+        UserError: The path holds none of these.
     """
     root = Path(root)
     if root.is_file():

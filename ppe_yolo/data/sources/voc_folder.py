@@ -34,7 +34,7 @@ class _Part:
 
 
 def _find_parts(root: Path, split: str | None = None) -> list[_Part]:
-    """Folders with XML files, in this order: Annotations, train/ and the like, beside the images."""
+    """Folders with XML files, in this order: Annotations, train/ and the like, next to the images."""
     images = subfolder(root, *IMAGE_FOLDERS)
     annotations = subfolder(root, *_ANNOTATION_FOLDERS)
     parts = []

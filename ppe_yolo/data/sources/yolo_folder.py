@@ -245,7 +245,7 @@ class YoloFolder:
         return None if folder is None else find_file(folder / f"{image.stem}.txt")
 
     def _label_folder(self, images: Path) -> Path | None:
-        """The folder of the label files: in labels where the images are in images, else beside the images."""
+        """The folder of the label files: in labels where the images are in images, else next to the images."""
         parts = list(images.relative_to(self.root).parts)
         folders = [i for i, part in enumerate(parts) if part.lower() == "images"]
         if not folders:

@@ -88,8 +88,8 @@ def benchmark_metrics(images: int, objects: int, detections: int, rounds: int) -
     engines: dict[str, Callable[[], float | None]] = {
         "ours, AP at IoU 0.5": lambda: coco_average_precision(table, targets, classes, iou_thresholds=AT_HALF).mean(),
         "ours, VOC": lambda: mean_average_precision(voc_average_precision(table, targets, classes)),
-        "ours, ten overlaps": lambda: coco_average_precision(table, targets, classes).mean(),
-        "ours, ten overlaps and four sizes": four_sizes,
+        "ours, ten IoU thresholds": lambda: coco_average_precision(table, targets, classes).mean(),
+        "ours, ten IoU thresholds and four sizes": four_sizes,
         "torchmetrics, faster-coco-eval": reference,
     }
     times: dict[str, list[float]] = {name: [] for name in engines}

@@ -1,6 +1,5 @@
 """The charts of the report. Every line and bar differs from the others in form as well as in colour."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ppe_yolo.evaluation.metrics.voc_ap import VocCurve
 from ppe_yolo.evaluation.percent import percent
 from ppe_yolo.evaluation.report.figures import SplitFigures
 from ppe_yolo.evaluation.report.material import Material
+from ppe_yolo.html import data_uri
 
 WIDTH = 5.0  # inches; at 72 pixels per inch it fits a phone, and 10-point letters are 10 pixels high
 DPI = 130
@@ -38,7 +38,7 @@ class Chart:
     @property
     def uri(self) -> str:
         """The PNG as a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+        return data_uri(self.png, "png")
 
 
 def class_colours(class_names: Sequence[str]) -> list[tuple[float, ...]]:

@@ -1,6 +1,5 @@
 """Crops of images around one mistake, small enough for the page."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from ppe_yolo.evaluation.files import ROBUSTNESS_FILE
 from ppe_yolo.evaluation.metrics.matching import Floats, Ints
 from ppe_yolo.evaluation.metrics.mistakes import FalseAlarm
 from ppe_yolo.evaluation.report.material import Material
+from ppe_yolo.html import data_uri
 
 SIZE = (270, 360)  # (height, width), pixels
 CONTEXT = 4.0  # side of a crop in sides of the box
@@ -35,7 +35,7 @@ class Crop:
     @property
     def uri(self) -> str:
         """The JPEG as a data URI."""
-        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
+        return data_uri(self.jpeg, "jpeg")
 
 
 def crop(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ppe_yolo.evaluation.metrics.domain_figures import MATCH_IOU, SIZES
@@ -16,6 +15,7 @@ from ppe_yolo.evaluation.report.gallery import Crop
 from ppe_yolo.evaluation.report.material import Material
 from ppe_yolo.evaluation.report.texts import too_few
 from ppe_yolo.evaluation.robustness import FAILURE
+from ppe_yolo.html import page_environment
 
 SUSPECTS_SHOWN = 20
 
@@ -43,13 +43,7 @@ def render(
         corruptions: One image of each corruption.
         has_training: Whether there are charts of the training.
     """
-    environment = Environment(
-        loader=PackageLoader("ppe_yolo.evaluation.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("ppe_yolo.evaluation.report")
     environment.filters["percent"] = percent
     environment.filters["short"] = lambda pair: "" if pair is None else f"{100 * pair[0]:.1f}-{100 * pair[1]:.1f}"
     environment.filters["band"] = lambda pair: (

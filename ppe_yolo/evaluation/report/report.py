@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ppe_yolo.core.contract import DEFAULT_SCORE_THRESHOLD
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_json, write_text
 from ppe_yolo.data.held_out import VAL
 from ppe_yolo.evaluation.decisions.rules import parse_rules
 from ppe_yolo.evaluation.domains import DataSpec
 from ppe_yolo.evaluation.files import read_thresholds, write_operating_point
-from ppe_yolo.evaluation.metrics.voc_ap import LOWEST_SCORE
 from ppe_yolo.evaluation.report.charts import draw_charts
 from ppe_yolo.evaluation.report.figures import SplitFigures, measure, operating_point_to_plain, to_plain
 from ppe_yolo.evaluation.report.gallery import draw_false_alarms, draw_misses, read_corruptions
@@ -114,10 +114,10 @@ def write_report(
     if chosen_by:
         origin = "chosen on these validation images"
     elif thresholds is None:
-        origin = f"{LOWEST_SCORE:g}, as in the original system: none was chosen on validation images yet"
+        origin = f"{DEFAULT_SCORE_THRESHOLD:g}, as in the original system: none was chosen on validation images yet"
     training = read_training_curves(run_dir) if run_dir is not None else {}
 
-    figures = measure(material, chosen_by, thresholds or dict.fromkeys(names, LOWEST_SCORE), origin)
+    figures = measure(material, chosen_by, thresholds or dict.fromkeys(names, DEFAULT_SCORE_THRESHOLD), origin)
     plain = to_plain(material, figures)
     charts = draw_charts(material, figures, training)
     page = render(

@@ -234,7 +234,7 @@ def test_kept_checks_are_read_back(images: list[str], tmp_path: Path, decoded: l
     write_kept(tmp_path / "image_checks.json", checks)
     beside = read_kept(tmp_path / "image_checks.json")
     assert beside == {check.content_hash: check for check in checks}
-    assert list(checked(images, beside=beside).values()) == checks
+    assert list(checked(images, supplied=beside).values()) == checks
     assert not decoded
 
 

@@ -162,7 +162,7 @@ def test_coco_warns_once_of_annotations_without_image_and_images_listed_twice(ma
     source = open_source(make_coco(images, annotations))
     assert source.splits == {"train": ["train:1"]}
     assert [(p.code, p.message.partition(":")[0]) for p in source.problems] == [
-        ("listed-twice", "image 1 is there twice"),
+        ("listed-twice", "image 1 is listed twice"),
         ("annotation-without-image", "2 annotations belong to no image of the file, such as image 8"),
     ]
 

@@ -114,7 +114,7 @@ def test_choose_run_dir_last_without_folder_is_latest_run_of_recipe():
 
 def test_choose_run_dir_last_without_any_run_is_refused():
     started("runs/yolov3-tiny-1")
-    with pytest.raises(UserError, match=r"^--ckpt-path last: no run runs/yolov3-\* with a checkpoint: give --run-dir$"):
+    with pytest.raises(UserError, match=r"^--ckpt-path last: no run runs/yolov3-\* has a checkpoint: give --run-dir$"):
         choose_run_dir(None, "last", "yolov3")
 
 
