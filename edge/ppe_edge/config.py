@@ -164,6 +164,11 @@ class EdgeSettings(BaseSettings):
         return self
 
     @property
+    def needs_hub(self) -> bool:
+        """Whether the box connects to the hub of IoT Edge."""
+        return self.twin.enabled or self.sinks.iothub is not None
+
+    @property
     def live_cameras(self) -> dict[str, CameraConfig]:
         """The enabled cameras."""
         return {name: camera for name, camera in self.cameras.items() if camera.enabled}

@@ -71,7 +71,7 @@ class Runtime:
         detector = ModelStore(make_folder(settings.state_dir), settings.model).open()
         self.deployment = Deployment(settings, detector)
         self.deployment.require_valid()
-        self.hub = HubConnection() if settings.twin.enabled or settings.sinks.iothub is not None else None
+        self.hub = HubConnection() if settings.needs_hub else None
         sinks = build_sinks(settings.sinks, self.hub, self._topology)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         note_passed(self.outbox.latest())

@@ -274,6 +274,7 @@ def test_dry_run_reports_camera_without_frame(tmp_path: Path, tiny_model: Path) 
     done = run("--config", config, "--dry-run")
     assert done.returncode == 2
     assert "gate: FAILED, no frame within 10 s" in done.stdout and "would run: 0 of 1 cameras, 1 of 1 sinks" in done.stdout
+    assert f"sink           jsonl: ok, {tmp_path}/alerts.jsonl is writable\n" in done.stdout
 
 
 def test_dry_run_reports_unwritable_jsonl_file(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
@@ -316,6 +317,7 @@ def test_port_in_use_is_reported_before_anything_is_processed_or_sent(
         ({"cameras": {"gate": {"source": "none.mp4"}}}, "cameras.gate.source: .* got no such file: none.mp4"),
         ({"rule": {"violation_class": "glove"}}, "expected one of the model's classes helmet, none, got 'glove'"),
         ({"state_dir": "/proc/nothing"}, "/proc/nothing: expected a writable folder"),
+        ({"sinks": {"iothub": {}}}, "sinks.iothub and twin: expected the environment variables that IoT Edge sets"),
         ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines"),
     ],
 )

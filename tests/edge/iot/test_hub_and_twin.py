@@ -122,6 +122,22 @@ def test_iothub_sink_chooses_output_and_sets_properties(site: Site) -> None:
 
 
 @needs_mosquitto
+def test_iothub_sink_check_waits_for_connection(site: Site) -> None:
+    assert site.sink.check() == "connected"
+
+
+def test_iothub_sink_check_reports_why_hub_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IOTEDGE_WORKLOADURI", raising=False)
+    monkeypatch.setenv("EdgeHubConnectionString", "HostName=hub.test")
+    monkeypatch.setenv("EdgeModuleCACertificateFile", "/none.pem")
+    connection = HubConnection()
+    connection.start()
+    with pytest.raises(SinkFailed, match=r"cannot connect: .*none\.pem"):
+        IotHubSink(IotHubSinkConfig(), connection).check()
+    connection.stop(5)
+
+
+@needs_mosquitto
 def test_iothub_sink_refuses_oversized_message(site: Site) -> None:
     with pytest.raises(SinkRefused, match="exceed the 262144"):
         site.send(a_camera_event(1, detail="x" * 262_144))
