@@ -238,7 +238,6 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeS
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
     document = read_yaml(path)
-    source = str(path) if desired is None else "twin"
 
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document
@@ -247,6 +246,7 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeS
         return FromFile(**(desired or {}))
     except ValidationError as error:
         location, message = first_error(error)
+        source = "twin" if desired and _holds(desired, location) else str(path)
         if variable := _variable(location, desired or {}):
             source = f"environment variable {variable}"
         raise EdgeError(f"{source}: {message}") from None  # the original error shows the values, including passwords
