@@ -153,7 +153,9 @@ def test_samples_stay_until_the_hub_has_confirmed_them(site: Site, tmp_path: Pat
         image = np.random.default_rng(number).integers(0, 256, (100, 120, 3), dtype=np.uint8)
         frame = Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image)
         boxes_xyxy = np.array([[50, 20, 90, 80]], np.float32)
-        sampler.offer(frame, Detections(boxes_xyxy, np.array([score], np.float32), np.array([1])))
+        detections = Detections(boxes_xyxy, np.array([score], np.float32), np.array([1]))
+        if sampler.wants(frame, detections):
+            sampler.keep(frame, detections)
     names = sorted(p.name for p in (sampler.folder / "JPEGImages").iterdir())
     assert len(names) == 2
     before = len(site.hub.telemetry)
