@@ -71,12 +71,12 @@ def _run(config: Path, dry_run: bool, record: Path | None) -> int:
 
         return check(load_settings(config), config)
     application = prepare(config, record)
-    stop_on_signals(application.runtime.request_stop)
+    handle_signals(application.runtime.request_stop, application.reload)
     return application.run()
 
 
-def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Calls `stop` on SIGTERM and SIGINT, in a thread of its own.
+def handle_signals(stop: Callable[[], None], reload: Callable[[], object]) -> None:
+    """Calls `stop` on SIGTERM and SIGINT, and `reload` on SIGHUP, in threads of their own.
 
     A Python handler runs in the main thread, which it interrupts anywhere: if that holds a lock that `stop` needs, a handler
     that calls `stop` would deadlock. And it does not run at all while the main thread waits, if the signal arrived just before
@@ -86,12 +86,13 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
     os.set_blocking(write_end, False)
 
     def wait() -> None:
-        os.read(read_end, 1)
+        while os.read(read_end, 1)[0] == signal.SIGHUP:
+            threading.Thread(target=reload, name="reload", daemon=True).start()  # it may take long, and must not delay `stop`
         stop()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: None)
 
 

@@ -28,6 +28,10 @@ class Application:
         settings: The settings in this file.
         record: Folder for annotated videos; None for none.
 
+    Attributes:
+        runtime: The running box.
+        reload: Reads edge.yaml again; see `Control.reload`.
+
     Raises:
         EdgeError: A part that is needed at the start cannot be used.
     """
@@ -46,6 +50,7 @@ class Application:
             desired = {}
             self.runtime = Runtime(settings, record)
         control = Control(self.runtime, config_file, desired)
+        self.reload = control.reload
         methods = {"health": control.health, "snapshot": control.snapshot, "reload": control.reload}
         hub = self.runtime.hub if settings.twin.enabled else None
         self._twin = None if hub is None else TwinClient(hub, control.apply, methods, control.reported)

@@ -164,6 +164,11 @@ class EdgeSettings(BaseSettings):
         return self
 
     @property
+    def needs_hub(self) -> bool:
+        """Whether the box connects to the hub of IoT Edge."""
+        return self.twin.enabled or self.sinks.iothub is not None
+
+    @property
     def live_cameras(self) -> dict[str, CameraConfig]:
         """The enabled cameras."""
         return {name: camera for name, camera in self.cameras.items() if camera.enabled}
@@ -233,7 +238,6 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeS
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
     document = read_yaml(path)
-    source = str(path) if desired is None else "twin"
 
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document
@@ -242,6 +246,7 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeS
         return FromFile(**(desired or {}))
     except ValidationError as error:
         location, message = first_error(error)
+        source = "twin" if desired and _holds(desired, location) else str(path)
         if variable := _variable(location, desired or {}):
             source = f"environment variable {variable}"
         raise EdgeError(f"{source}: {message}") from None  # the original error shows the values, including passwords

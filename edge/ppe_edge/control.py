@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,19 @@ class Control:
                 raise EdgeError(str(error)) from error
             outcome("accepted").inc()
             _log.info("twin: applied %s", ", ".join(sorted(desired)) or "no desired values")
-            if needs_restart:
-                _log.warning("%s has changed too: restart the box to apply %s", self._file, ", ".join(needs_restart))
+            self._warn_of_restart(needs_restart)
             self._desired = dict(desired)
 
     def reload(self, payload: Any = None) -> dict[str, Any]:
-        """Direct method `reload`: reads edge.yaml again, applies what can be applied and lists what needs a restart."""
+        """Direct method `reload`, and SIGHUP: applies what has changed in edge.yaml, and lists what needs a restart."""
         with self._lock:
             try:
                 needs_restart = self._deploy(load_settings(self._file, self._desired))
             except (UserError, TimeoutError) as error:
+                _log.warning("reload: refused, nothing has changed: %s", error)
                 return {"reloaded": False, "reason": str(error)}
+            _log.info("reload: applied %s", self._file)
+            self._warn_of_restart(needs_restart)
             return {"reloaded": True, "needs_restart": needs_restart}
 
     def health(self, payload: Any = None) -> dict[str, Any]:
@@ -113,6 +115,10 @@ class Control:
                     hint="free disk space on the box, then apply them again",
                 ) from error
         return before.settings.restart_fields_changed_in(wanted)
+
+    def _warn_of_restart(self, settings: Sequence[str]) -> None:
+        if settings:
+            _log.warning("%s: restart the box to apply %s", self._file, ", ".join(settings))
 
     @staticmethod
     def _save(after: Deployment, desired: Mapping[str, Any], before: Deployment) -> None:

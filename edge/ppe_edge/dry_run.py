@@ -1,7 +1,7 @@
-"""`--dry-run`: opens the model and every camera once, and prints what would run."""
+"""`--dry-run`: opens the model, every camera and every sink once, and prints what would run."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import FOLDER_FPS, Kind, SourceConfig
 from ppe_edge.capacity import CameraLoad, Capacity, describe, measure_detection
 from ppe_edge.config import EdgeSettings
-from ppe_edge.delivery.sinks.jsonl import require_writable
+from ppe_edge.delivery.sinks import SinkFailed, build_sinks
 from ppe_edge.deployment import camera_rules, require_valid
 from ppe_edge.errors import EdgeError
+from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.cpu import available_cores
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
@@ -28,17 +29,18 @@ from ppe_yolo.core.words import plural
 TIMEOUT = 10.0  # seconds for all cameras together
 READING_S, DETECTION_S = 0.5, 0.3  # seconds for which reading and detection are measured
 MEASURED_BATCH = 2  # frames; larger batches take longer to measure, and hardly less time per frame on a processor
+HUB_STOP_S = 5.0
 SLOW_S = 3.0  # people may walk through within a longer delay than this
 
 
 def dry_run(settings: EdgeSettings, config: Path) -> int:
-    """Prints one line per part of the box; sends nothing.
+    """Prints one line per part of the box; sends no message.
 
     Returns:
-        0 if everything would run, 2 if a camera delivers no frame, alerts cannot be written or the page cannot be served.
+        0 if everything would run, 2 if a camera delivers no frame, a sink cannot be used or the page cannot be served.
 
     Raises:
-        EdgeError: The model, the state folder or a rule cannot be used.
+        EdgeError: The model, the state folder, a rule or IoT Edge cannot be used: the box would not start.
     """
     print(f"configuration  {config}: ok")
     make_folder(settings.state_dir)
@@ -49,6 +51,7 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
     classes = ", ".join(map(contract.display_name, contract.class_names))
     print(f"model          {detector.name}: {width}x{height}, {classes}; {detector.provider}; sha256 {detector.sha256[:12]}")
     require_valid(settings, contract)
+    hub = HubConnection() if settings.needs_hub else None
     started = first_frames(settings)
     first, events = started.frames, started.events
     for name, camera in settings.cameras.items():
@@ -66,20 +69,31 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
     if first:
         print(f"capacity       {_capacity(settings, detector, started)}")
     missing = settings.live_cameras.keys() - first.keys()
-    sinks = [name for name in type(settings.sinks).model_fields if getattr(settings.sinks, name) is not None]
-    jsonl, web = settings.sinks.jsonl, settings.web
-    unwritable = "" if jsonl is None else _failure(lambda: require_writable(jsonl))
-    for sink in sinks:
-        print(f"sink           {sink}{unwritable if sink == 'jsonl' else ''}")
-    unserved = ""
+    if hub is not None:
+        hub.start()
+    sinks, failed = build_sinks(settings.sinks, hub), 0
+    for name, sink in sinks.items():
+        try:
+            outcome = f"ok, {sink.check()}"
+        except SinkFailed as error:
+            failed += 1
+            outcome = f"FAILED, {error}"
+        sink.close()
+        print(f"sink           {name}: {outcome}")
+    if hub is not None:
+        hub.stop(HUB_STOP_S)
+    unserved, web = "", settings.web
     if web.enabled:
-        unserved = _failure(lambda: listen(web).close())
+        try:
+            listen(web).close()
+        except EdgeError as error:
+            unserved = f": FAILED, {error}"
         access = "token required" if web.token else "this machine only"
         print(f"web            http://{web.host}:{web.port}{unserved or f', {access}'}")
     cameras = f"{len(settings.live_cameras) - len(missing)} of {len(settings.live_cameras)} cameras"
-    summary = f"would run: {cameras}, {len(sinks) - bool(unwritable)} of {len(sinks)} sinks"
+    summary = f"would run: {cameras}, {len(sinks) - failed} of {len(sinks)} sinks"
     print("would not start: the web page cannot be served" if unserved else summary)
-    return 2 if missing or unwritable or unserved else 0
+    return 2 if missing or failed or unserved else 0
 
 
 def _describe(frame: Frame, detector: EdgeDetector, settings: EdgeSettings, camera: str) -> str:
@@ -110,15 +124,6 @@ def describe_delay(camera: SourceConfig, rule: RuleConfig) -> str:
     if rule.seconds is None:
         return plural(rule.frames, "frame")
     return f"{rule.seconds:g} s, or {MIN_VOTES} frames if they take longer"
-
-
-def _failure(check: Callable[[], object]) -> str:
-    """Returns the failure of a check, to be appended to the name of what was checked; empty if it succeeds."""
-    try:
-        check()
-    except EdgeError as error:
-        return f": FAILED, {error}"
-    return ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,7 +72,7 @@ class Runtime:
         detector = ModelStore(make_folder(settings.state_dir), settings.model).open()
         self.deployment = Deployment(settings, detector)
         self.deployment.require_valid()
-        self.hub = HubConnection() if settings.twin.enabled or settings.sinks.iothub is not None else None
+        self.hub = HubConnection() if settings.needs_hub else None
         sinks = build_sinks(settings.sinks, self.hub, self._topology)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         note_passed(self.outbox.latest())
@@ -230,10 +231,11 @@ class Runtime:
         return {name: watches[name].figures(reader) for name, reader in list(self.readers.items()) if name in watches}
 
     def sink_figures(self) -> dict[str, SinkFigures]:
-        """Returns how many messages wait for each sink."""
+        """Returns how many messages wait for each sink, and why."""
         stats = self.outbox.stats()
+        errors = {delivery.name: delivery.last_error for delivery in self._deliveries}
         return {
-            sink: SinkFigures(waiting=waiting, set_aside=stats.set_aside.get(sink, 0))
+            sink: SinkFigures(waiting=waiting, set_aside=stats.set_aside.get(sink, 0), error=errors.get(sink))
             for sink, waiting in stats.pending.items()
         }
 
@@ -254,7 +256,8 @@ class Runtime:
             self.telemetry.observe("view", time.perf_counter() - start)
             if event is not None:
                 self._on_event(event)
-            self.sampler.offer(frame, detections)
+            if self.sampler.wants(frame, detections):
+                self._alerts.submit_spare(partial(self.sampler.keep, frame, detections), "a sample")
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
             if self._record is not None and pipeline.view is not None:
                 start = time.perf_counter()

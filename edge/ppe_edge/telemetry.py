@@ -52,10 +52,12 @@ class SinkFigures:
     Attributes:
         waiting: Messages that it has not confirmed.
         set_aside: Messages that it does not take.
+        error: Why the last attempt failed; None if it succeeded.
     """
 
     waiting: int
     set_aside: int
+    error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -274,6 +274,7 @@ def test_dry_run_reports_camera_without_frame(tmp_path: Path, tiny_model: Path) 
     done = run("--config", config, "--dry-run")
     assert done.returncode == 2
     assert "gate: FAILED, no frame within 10 s" in done.stdout and "would run: 0 of 1 cameras, 1 of 1 sinks" in done.stdout
+    assert f"sink           jsonl: ok, {tmp_path}/alerts.jsonl is writable\n" in done.stdout
 
 
 def test_dry_run_reports_unwritable_jsonl_file(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
@@ -316,6 +317,7 @@ def test_port_in_use_is_reported_before_anything_is_processed_or_sent(
         ({"cameras": {"gate": {"source": "none.mp4"}}}, "cameras.gate.source: .* got no such file: none.mp4"),
         ({"rule": {"violation_class": "glove"}}, "expected one of the model's classes helmet, none, got 'glove'"),
         ({"state_dir": "/proc/nothing"}, "/proc/nothing: expected a writable folder"),
+        ({"sinks": {"iothub": {}}}, "sinks.iothub and twin: expected the environment variables that IoT Edge sets"),
         ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines"),
     ],
 )
@@ -335,9 +337,20 @@ def test_missing_configuration_is_user_error(tmp_path: Path) -> None:
     assert run().returncode == 2
 
 
-def test_sigterm_delivers_messages_and_stops(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
-    box = start(configure(tmp_path, tiny_model, camera))
+def test_sighup_reloads_and_sigterm_delivers_messages_and_stops(
+    tmp_path: Path, tiny_model: Path, camera: str, start: Any
+) -> None:
+    config = configure(tmp_path, tiny_model, camera)
+    box = start(config)
     box.wait_for("gate: alert: bare head")
+    good = config.read_text()
+    config.write_text(json.dumps({**json.loads(good), "batch": 0}))
+    box.process.send_signal(signal.SIGHUP)
+    box.wait_for(r"WARNING ppe_edge.control: reload: refused, nothing has changed: \S+edge.yaml: batch: .* got 0\n")
+    config.write_text(json.dumps({**json.loads(good), "rule": {"cooldown_s": 5}, "log_level": "ERROR"}))
+    box.process.send_signal(signal.SIGHUP)
+    box.wait_for(r"INFO ppe_edge.control: reload: applied \S+edge.yaml\n")
+    box.wait_for("edge.yaml: restart the box to apply log_level\n")
     box.process.send_signal(signal.SIGTERM)
     assert box.process.wait(30) == 0
     box.wait_for("stopped; the outbox holds 0 messages for its sinks")
@@ -456,12 +469,12 @@ def test_signal_handler_does_not_deadlock_with_main_thread() -> None:
     """A handler that waits for a lock held by the main thread would never return."""
     program = """
 import os, signal, threading
-from ppe_edge.__main__ import stop_on_signals
+from ppe_edge.__main__ import handle_signals
 lock, stopped = threading.Lock(), threading.Event()
 def stop():
     with lock:
         stopped.set()
-stop_on_signals(stop)
+handle_signals(stop, lambda: None)
 with lock:
     os.kill(os.getpid(), signal.SIGTERM)
 print(stopped.wait(20))
@@ -474,9 +487,9 @@ def test_signal_stops_while_main_thread_cannot_be_interrupted() -> None:
     """As when the signal arrives just before the main thread waits: here the main thread blocks it, so another one gets it."""
     program = """
 import os, signal, threading
-from ppe_edge.__main__ import stop_on_signals
+from ppe_edge.__main__ import handle_signals
 stopped = threading.Event()
-stop_on_signals(stopped.set)
+handle_signals(stopped.set, lambda: None)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 threading.Timer(20, os._exit, [1]).start()

@@ -1,4 +1,4 @@
-"""Stores alerts in a thread of their own, so that a slow disk does not delay the frames of the cameras.
+"""Stores alerts and samples in a thread of their own, so that a slow disk does not delay the frames of the cameras.
 
 One queue carries everything that concerns violations, in the order in which the rules decided it: an alert is always stored
 before the message that closes it. An alert counts as raised, and survives `kill -9`, from the moment that its row is committed
@@ -36,7 +36,7 @@ class AlertWriter:
 
     def __init__(self, outbox: Outbox, telemetry: Telemetry, capacity: int = CAPACITY) -> None:
         self._outbox, self._telemetry = outbox, telemetry
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(capacity)
+        self._jobs: queue.Queue[Callable[[], object] | None] = queue.Queue(capacity)
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
 
@@ -57,6 +57,18 @@ class AlertWriter:
     def note_seen(self, violations: Mapping[str, float]) -> None:
         """Queues when open violations were last seen; see `Outbox.note_seen`."""
         self._jobs.put(partial(self._outbox.note_seen, violations))
+
+    def submit_spare(self, job: Callable[[], object], what: str) -> None:
+        """Queues work that an alert must not wait for: drops it while half of the queue is taken.
+
+        Args:
+            job: Does it, in the writer's thread.
+            what: How the log names it.
+        """
+        if 2 * self._jobs.qsize() >= self._jobs.maxsize:
+            _log.warning("%s is dropped: the disk does not keep up", what)
+            return
+        self._jobs.put(job)
 
     def is_stuck(self, seconds: float) -> bool:
         """Whether one job has been in progress for longer than this: the disk no longer responds."""
@@ -88,7 +100,7 @@ class AlertWriter:
             try:
                 job()
             except Exception:
-                self._note_fault("a message could not be stored")
+                self._note_fault("a message or sample could not be stored")
             self._busy_since = None
 
     def _store(self, message: Alert | AlertClosed, render: RenderSnapshot | None, label: str) -> None:

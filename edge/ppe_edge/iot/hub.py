@@ -68,6 +68,8 @@ class HubConnection:
         self._client: IoTHubModuleClient | None = None
         self._broken = asyncio.Event()
         self._stopping = False
+        self._problem = ""  # of the last attempt to connect
+        self._tried = threading.Event()  # set when the first attempt has ended
         self.connected = threading.Event()
 
     def subscribe(self, on_client: Callable[["IoTHubModuleClient"], None], on_connected: Callable[[], None]) -> None:
@@ -83,6 +85,15 @@ class HubConnection:
     def start(self) -> None:
         """Starts the thread that connects; returns at once."""
         self._thread.start()
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for the end of the first attempt to connect.
+
+        Raises:
+            HubUnavailable: It failed, or takes longer than `timeout_s`.
+        """
+        if not self._tried.wait(timeout_s) or not self.connected.is_set():
+            raise HubUnavailable(self._problem or f"no answer from the hub within {timeout_s:g} s", outcome_unknown=False)
 
     def stop(self, timeout_s: float) -> None:
         """Disconnects; gives up after `timeout_s`, or earlier if there is no connection."""
@@ -149,6 +160,7 @@ class HubConnection:
                 if client.connected and not self._stopping:
                     self._client = client
                     self.connected.set()
+                    self._tried.set()
                     backoff.reset()
                     _log.info("hub: connected")
                     for on_connected in self._on_connected:
@@ -157,10 +169,12 @@ class HubConnection:
                     if not self._stopping:
                         _log.warning("hub: connection lost")
             except Exception as error:  # any error: the next attempt uses a new client
-                _log.warning("hub: cannot connect: %s: %s", type(error).__name__, str(error))
+                self._problem = f"cannot connect: {type(error).__name__}: {error}"
+                _log.warning("hub: %s", self._problem)
             finally:
                 self._client = None
                 self.connected.clear()
+                self._tried.set()
                 if client is not None:
                     await _discard(client)
             if not self._stopping:

@@ -80,27 +80,31 @@ class Sampler:
             counts, self._counts = self._counts, (0, 0)
         return counts
 
-    def offer(self, frame: Frame, detections: Detections) -> Path | None:
-        """Keeps a frame if the model was unsure of it and the last one was long enough ago; returns the image file."""
+    def wants(self, frame: Frame, detections: Detections) -> bool:
+        """Returns whether to keep a frame: the model was unsure of it, and the last one was long enough ago."""
         config = self._config
         if not config.enabled:
-            return None
+            return False
         scores = detections.scores
         is_unsure = bool(((scores >= config.unsure_from) & (scores <= config.unsure_to)).any())
         with self._counting:
             self._counts = (self._counts[0] + 1, self._counts[1] + is_unsure)
         if not is_unsure or 0 <= frame.time - self._last.get(frame.camera, -float("inf")) < 3600.0 / config.per_hour:
-            return None
+            return False
         self._last[frame.camera] = frame.time
+        return True
+
+    def keep(self, frame: Frame, detections: Detections) -> Path | None:
+        """Stores a frame; returns the image file, None if the disk does not take it. Encodes and syncs, so it takes a while."""
         try:
-            kept = self._keep(frame, detections)
+            kept = self._store(frame, detections)
             self._forget_oldest()
         except (OSError, UserError) as error:  # a full disk must not stop the alerts
             _log.warning("%s: cannot store a sample (%s)", frame.camera, error)
             return None
         return kept
 
-    def _keep(self, frame: Frame, detections: Detections) -> Path:
+    def _store(self, frame: Frame, detections: Detections) -> Path:
         image = frame.image.copy()
         if self._config.blur:
             hide_heads(image, detections.boxes_xyxy[detections.scores >= HIDDEN_FROM])

@@ -41,11 +41,12 @@ class MessageRow(TypedDict):
 
 
 class SinkState(TypedDict):
-    """A sink, and the numbers of messages that it has not confirmed and that it does not take."""
+    """A sink; see `ppe_edge.telemetry.SinkFigures`."""
 
     name: str
     waiting: int
     set_aside: int
+    error: str | None
 
 
 class BoxState(TypedDict):

@@ -67,7 +67,7 @@ class RuntimeStatus:
             "cameras": [self._camera(name, figures) for name, figures in sorted(runtime.camera_figures().items())],
             "alerts": [row(message, contract) for message in runtime.outbox.recent(ALERTS_SHOWN)],
             "sinks": [
-                {"name": name, "waiting": figures.waiting, "set_aside": figures.set_aside}
+                {"name": name, "waiting": figures.waiting, "set_aside": figures.set_aside, "error": figures.error}
                 for name, figures in sorted(runtime.sink_figures().items())
             ],
         }

@@ -88,7 +88,7 @@ def test_failed_store_is_counted_and_next_message_is_stored(
     parts.writer.submit(an_alert(1))
     parts.writer.submit(an_alert(2))
     wait_until(parts.stored)
-    assert parts.stored() == [("alert", False)] and "a message could not be stored" in caplog.text
+    assert parts.stored() == [("alert", False)] and "a message or sample could not be stored" in caplog.text
     assert b'ppe_edge_faults_total{where="alert"} 1.0' in parts.telemetry.text()
 
 
@@ -108,6 +108,17 @@ def test_submit_with_full_queue_waits_for_room(tmp_path: Path) -> None:
     assert parts.writer.close(30) and parts.stored() == [("alert", False)] * 4
     parts.writer.submit(an_alert(4))  # fills the queue, and nobody takes it any more
     assert parts.writer.close(0.05)
+    parts.outbox.close()
+
+
+def test_spare_work_is_done_in_order_and_dropped_before_alerts_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    parts = Parts(tmp_path, capacity=4, start=False)
+    done: list[int] = []
+    for number in range(4):
+        parts.writer.submit_spare(lambda number=number: done.append(number), "a sample")  # type: ignore[misc]
+    parts.writer.submit(an_alert(1))
+    assert caplog.messages == ["a sample is dropped: the disk does not keep up"] * 2
+    assert parts.writer.close(30) and done == [0, 1] and parts.stored() == [("alert", False)]
     parts.outbox.close()
 
 

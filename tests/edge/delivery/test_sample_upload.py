@@ -22,7 +22,7 @@ UNSURE = Detections(np.array([[50, 20, 90, 80]], np.float32), np.array([0.3], np
 
 def offer(sampler: Sampler, number: int, detections: Detections, size: tuple[int, int] = (100, 120)) -> Path | None:
     image = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
-    return sampler.offer(Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image), detections)
+    return sampler.keep(Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image), detections)
 
 
 def test_large_image_is_compressed_until_the_message_fits(tmp_path: Path) -> None:

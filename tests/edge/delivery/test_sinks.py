@@ -3,6 +3,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -80,6 +81,7 @@ def test_require_writable_leaves_no_trace(tmp_path: Path) -> None:
     os.utime(old, (1, 1))
     for path in (new, old):
         require_writable(JsonlSinkConfig(path=path))
+        assert JsonlSink(JsonlSinkConfig(path=path)).check() == f"{path} is writable"
     assert list(tmp_path.iterdir()) == [old] and old.read_text() == '{"id":"cut' and old.stat().st_mtime == 1
     for bad, reason in ((tmp_path, "Is a directory"), (tmp_path / "none" / "a.jsonl", "No such file")):
         with pytest.raises(EdgeError, match=f"sinks.jsonl.path: {bad}: expected a writable file, got {reason}"):
@@ -114,6 +116,7 @@ class Webhook(ThreadingHTTPServer):
     def __init__(self, *script: int | str) -> None:
         self.headers: dict[str, str] = {}  # added to the answers
         self.script, self.requests, self.released = list(script), [], threading.Event()  # type: ignore[var-annotated]
+        self.checks: list[dict[str, str]] = []  # headers of the HEAD requests
         super().__init__(("127.0.0.1", 0), WebhookHandler)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -154,6 +157,11 @@ class WebhookHandler(BaseHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
 
+    def do_HEAD(self) -> None:
+        self.server.checks.append(dict(self.headers))
+        self.send_response(int(self.server.script.pop(0)))
+        self.end_headers()
+
 
 def webhook_sink(hook: Webhook, **values: Any) -> WebhookSink:
     return WebhookSink(WebhookSinkConfig(url=hook.url, **{"timeout_s": 0.5, **values}))
@@ -169,6 +177,35 @@ def test_webhook_receives_message_and_id() -> None:
     assert path == "/hook?token=hunter2" and got == body_of(message)
     assert headers["Idempotency-Key"] == message.id and headers["Authorization"] == "Bearer hunter3"
     assert headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (200, "reached, answered 200 to HEAD$"),
+        (405, "reached, answered 405 to HEAD$"),
+        (404, "answered 404 to HEAD: check sinks.webhook.url, unless it is so for HEAD only"),
+        (301, "answered 301 to HEAD: set sinks.webhook.url to the final address"),
+    ],
+)
+def test_webhook_check_says_what_was_answered_and_posts_nothing(answer: int, words: str) -> None:
+    with Webhook(answer) as hook:
+        sink = webhook_sink(hook, headers={"Authorization": "Bearer hunter3"})
+        assert re.search(words, sink.check())
+        sink.close()
+    assert hook.requests == [] and [headers["Authorization"] for headers in hook.checks] == ["Bearer hunter3"]
+
+
+def test_webhook_check_fails_without_access_or_server() -> None:
+    with Webhook(401, 503) as hook:
+        sink = webhook_sink(hook)
+        with pytest.raises(SinkFailed, match="answered 401: check the token"):
+            sink.check()
+        with pytest.raises(SinkFailed, match="answered 503"):
+            sink.check()
+    with pytest.raises(SinkFailed, match="cannot connect to the webhook: Connection refused"):
+        sink.check()
+    sink.close()
 
 
 @pytest.mark.parametrize(
@@ -361,6 +398,22 @@ def test_mqtt_send_returns_when_broker_has_message(broker: Broker) -> None:
         assert receiver.bodies() == [body_of(message) for message in messages]
         assert {topic for topic, _ in receiver.messages} == {"ppe_edge/alert"}
         sink.close()
+
+
+@needs_mosquitto
+def test_mqtt_check_connects_and_publishes_nothing(broker: Broker, tmp_path: Path) -> None:
+    with Receiver(broker, "ppe_edge/#", "checker") as receiver:
+        sink = mqtt_sink(broker)
+        assert sink.check() == f"connected to localhost:{broker.port}"
+        message = an_alert(1)
+        sink.send(message, None)
+        wait_until(lambda: receiver.messages)
+        assert receiver.bodies() == [body_of(message)]
+        sink.close()
+    with pytest.raises(SinkFailed, match=r"cannot read the certificates .*none\.pem"):
+        mqtt_sink(broker, ca_file=tmp_path / "none.pem").check()
+    with HangupBroker(on_connect=False) as rude, pytest.raises(SinkFailed, match="disconnected instead of answering"):
+        plain_sink(rude).check()
 
 
 @needs_mosquitto

@@ -122,6 +122,22 @@ def test_iothub_sink_chooses_output_and_sets_properties(site: Site) -> None:
 
 
 @needs_mosquitto
+def test_iothub_sink_check_waits_for_connection(site: Site) -> None:
+    assert site.sink.check() == "connected"
+
+
+def test_iothub_sink_check_reports_why_hub_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IOTEDGE_WORKLOADURI", raising=False)
+    monkeypatch.setenv("EdgeHubConnectionString", "HostName=hub.test")
+    monkeypatch.setenv("EdgeModuleCACertificateFile", "/none.pem")
+    connection = HubConnection()
+    connection.start()
+    with pytest.raises(SinkFailed, match=r"cannot connect: .*none\.pem"):
+        IotHubSink(IotHubSinkConfig(), connection).check()
+    connection.stop(5)
+
+
+@needs_mosquitto
 def test_iothub_sink_refuses_oversized_message(site: Site) -> None:
     with pytest.raises(SinkRefused, match="exceed the 262144"):
         site.send(a_camera_event(1, detail="x" * 262_144))
@@ -137,7 +153,9 @@ def test_samples_stay_until_the_hub_has_confirmed_them(site: Site, tmp_path: Pat
         image = np.random.default_rng(number).integers(0, 256, (100, 120, 3), dtype=np.uint8)
         frame = Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image)
         boxes_xyxy = np.array([[50, 20, 90, 80]], np.float32)
-        sampler.offer(frame, Detections(boxes_xyxy, np.array([score], np.float32), np.array([1])))
+        detections = Detections(boxes_xyxy, np.array([score], np.float32), np.array([1]))
+        if sampler.wants(frame, detections):
+            sampler.keep(frame, detections)
     names = sorted(p.name for p in (sampler.folder / "JPEGImages").iterdir())
     assert len(names) == 2
     before = len(site.hub.telemetry)

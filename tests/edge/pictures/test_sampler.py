@@ -21,13 +21,17 @@ def frame(time, camera="gate"):
     return Frame(camera=camera, number=0, time=time, monotonic=0.0, image=NOISE)
 
 
+def offer(sampler, offered, detections):
+    return sampler.keep(offered, detections) if sampler.wants(offered, detections) else None
+
+
 def test_sampler_is_off_by_default(tmp_path):
-    assert Sampler(SamplerConfig(), tmp_path, CONTRACT).offer(frame(0.0), UNSURE) is None
+    assert offer(Sampler(SamplerConfig(), tmp_path, CONTRACT), frame(0.0), UNSURE) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_uncertain_frame_is_kept_with_readable_draft_annotation(tmp_path):
-    image_file = Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT).offer(frame(1_700_000_000.5), UNSURE)
+    image_file = offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT), frame(1_700_000_000.5), UNSURE)
     assert image_file == tmp_path / "samples/JPEGImages/gate_20231114T221320500000.jpg"
     draft = read_voc_annotation(tmp_path / "samples/Annotations" / f"{image_file.stem}.xml")
     assert [o.class_name for o in draft.objects] == ["helmet", "none"]
@@ -45,7 +49,7 @@ def test_samples_are_data_set_without_errors_or_slivers(tmp_path):
     for number, detections in enumerate((UNSURE, sliver)):
         image = np.random.default_rng(number).integers(0, 256, NOISE.shape, dtype=np.uint8)
         assert (
-            sampler.offer(Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image), detections)
+            offer(sampler, Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image), detections)
             is not None
         )
     dataset = AnnotatedDataset.open(tmp_path / "samples", on_error="skip", progress=False)
@@ -55,13 +59,13 @@ def test_samples_are_data_set_without_errors_or_slivers(tmp_path):
 
 
 def test_certain_frame_is_not_kept(tmp_path):
-    assert Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT).offer(frame(0.0), SURE) is None
+    assert offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT), frame(0.0), SURE) is None
 
 
 def test_rate_is_limited_per_camera(tmp_path):
     sampler = Sampler(SamplerConfig(enabled=True, per_hour=60), tmp_path, CONTRACT)
     kept = [
-        sampler.offer(frame(t, c), UNSURE) is not None for t, c in ((0, "a"), (59.9, "a"), (59.9, "b"), (60, "a"), (61, "b"))
+        offer(sampler, frame(t, c), UNSURE) is not None for t, c in ((0, "a"), (59.9, "a"), (59.9, "b"), (60, "a"), (61, "b"))
     ]
     assert kept == [True, False, True, True, False]
 
@@ -69,7 +73,7 @@ def test_rate_is_limited_per_camera(tmp_path):
 def test_oldest_samples_are_deleted(tmp_path):
     sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600, keep=3), tmp_path, CONTRACT)
     for t in range(6):
-        sampler.offer(frame(float(t * 10)), UNSURE)
+        offer(sampler, frame(float(t * 10)), UNSURE)
     names = {p.stem[-12:-6] for p in (tmp_path / "samples/JPEGImages").iterdir()}
     assert names == {"000030", "000040", "000050"}
     assert len(list((tmp_path / "samples/Annotations").iterdir())) == 3
@@ -77,7 +81,7 @@ def test_oldest_samples_are_deleted(tmp_path):
 
 def test_unwritable_folder_is_logged_and_raises_nothing(tmp_path, caplog):
     (tmp_path / "samples").write_text("a file in the way")
-    assert Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT).offer(frame(0.0), UNSURE) is None
+    assert offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT), frame(0.0), UNSURE) is None
     assert "gate: cannot store a sample" in caplog.text
 
 

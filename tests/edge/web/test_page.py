@@ -24,7 +24,7 @@ from ppe_edge.web.server import WebServer
 from ppe_edge.web.status import RuntimeStatus
 from pydantic import SecretStr
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -122,7 +122,7 @@ def gone(element: Any) -> bool:
     """Whether the browser has left the page of an element."""
     try:
         element.is_enabled()
-    except StaleElementReferenceException:
+    except WebDriverException:  # usually StaleElementReferenceException, sometimes a vague one while the page changes
         return True
     return False
 
@@ -164,8 +164,12 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     for width in (1280, 500):
         browser.set_window_size(width, 900)
         assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
+    file = site.runtime.settings.sinks.jsonl.path
+    file.rename(file.with_suffix(".old"))
+    file.mkdir()  # the sink cannot write any more
     site.camera.__exit__()
     until(browser, lambda: text_of(browser, "#cameras .state") in ("lost", "frozen"))
+    until(browser, lambda: text_of(browser, "#sinks div") == f"{file}: Is a directory")
     assert TOKEN not in browser.page_source and PASSWORD not in browser.page_source
 
     # the console of the browser shows the rejected login, and nothing else

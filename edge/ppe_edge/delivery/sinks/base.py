@@ -61,6 +61,16 @@ class Sink(Protocol):
             SinkRefused: The receiver rejects the message because of its content.
         """
 
+    def check(self) -> str:
+        """Does what can be done without sending a message: connects, logs in, opens the file.
+
+        Returns:
+            What was reached, in a few words without passwords.
+
+        Raises:
+            SinkFailed: A message could not be sent now.
+        """
+
     def close(self) -> None:
         """Closes connections and files; returns quickly."""
 

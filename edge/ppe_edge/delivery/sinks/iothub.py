@@ -47,6 +47,14 @@ class IotHubSink:
         except HubUnavailable as error:
             raise SinkFailed(str(error), error.outcome_unknown, reached=error.outcome_unknown) from error
 
+    def check(self) -> str:
+        """Waits for the connection to the hub; see `Sink.check`."""
+        try:
+            self._hub.wait(self._config.timeout_s)
+        except HubUnavailable as error:
+            raise SinkFailed(str(error), error.outcome_unknown) from error
+        return "connected"
+
     def close(self) -> None:
         """Does nothing: whoever opened the connection closes it."""
 

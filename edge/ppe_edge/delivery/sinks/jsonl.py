@@ -55,6 +55,14 @@ class JsonlSink:
     def __init__(self, config: JsonlSinkConfig) -> None:
         self._config = config
 
+    def check(self) -> str:
+        """Opens the file; see `Sink.check` and `require_writable`."""
+        try:
+            require_writable(self._config)
+        except EdgeError as error:
+            raise SinkFailed(str(error), outcome_unknown=False) from error
+        return f"{self._config.path} is writable"
+
     def send(self, message: Message, snapshot: Path | None) -> None:
         """Appends one line; see `Sink.send`."""
         line = encode(message) + b"\n"

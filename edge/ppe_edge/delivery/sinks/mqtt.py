@@ -124,6 +124,11 @@ class MqttSink:
             ) from error
         self._limit.succeeded()
 
+    def check(self) -> str:
+        """Connects and logs in; see `Sink.check`. A running box with the same client id then has to connect again."""
+        self._connect().close()
+        return f"connected to {self._config.host}:{self._config.port}"
+
     def idle(self) -> None:
         """Keeps the connection and the entities of Home Assistant up to date while there are no messages."""
         if self._home is None or time.monotonic() < self._next_idle_attempt:

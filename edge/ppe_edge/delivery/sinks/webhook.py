@@ -12,6 +12,8 @@
 """
 
 import asyncio
+import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -37,6 +39,7 @@ _HINTS = {
     429: "too many requests: the server limits their rate",
 }
 _REJECTED = {400, 409, 413, 415, 422}  # caused by the message; other statuses concern the address, the token or the server
+_CANNOT_WORK = {401, 407, 502, 503, 504}  # whatever the method
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 
 
@@ -75,15 +78,12 @@ class WebhookSink:
     def send(self, message: Message, snapshot: Path | None) -> None:
         """Posts one message; see `Sink.send`."""
         data = self._limit.encode(message, snapshot if self._config.attach_snapshot else None)
-        status, retry_after_s = self._runner.run(self._post(data, message.id))
+        headers = {"Content-Type": "application/json", "Idempotency-Key": message.id}
+        status, retry_after_s = self._runner.run(self._request("POST", data, headers))
         if 200 <= status < 300:
             self._limit.succeeded()
             return
-        reason = f"the webhook answered {status} to {len(data)} bytes"
-        if 300 <= status < 400:
-            reason += ": set sinks.webhook.url to the final address: redirects are not followed"
-        elif status in _HINTS:
-            reason += f": {_HINTS[status]}"
+        reason = f"the webhook answered {status} to {len(data)} bytes{_hint(status)}"
         if status in _REJECTED:
             if status == 413:
                 self._limit.failed()
@@ -92,13 +92,21 @@ class WebhookSink:
         busy = status == 429 or retry_after_s is not None
         raise SinkFailed(reason, outcome_unknown=status >= 500, reached=not busy, retry_after_s=retry_after_s)
 
+    def check(self) -> str:
+        """Sends a HEAD request with the configured headers; see `Sink.check`. Many receivers know POST only, and refuse it."""
+        status, _ = self._runner.run(self._request("HEAD", b"", {}))
+        if status in _CANNOT_WORK:
+            raise SinkFailed(f"the webhook answered {status}{_hint(status)}", outcome_unknown=False, reached=True)
+        doubt = "" if status < 300 or status in (405, 501) else f"{_hint(status)}, unless it is so for HEAD only"
+        return f"reached, answered {status} to HEAD{doubt}"
+
     def close(self) -> None:
         """Closes the HTTP session."""
         if self._session is not None:
             self._runner.run(self._session.close())
         self._runner.close()
 
-    async def _post(self, data: bytes, message_id: str) -> tuple[int, float | None]:
+    async def _request(self, method: str, data: bytes, more_headers: Mapping[str, str]) -> tuple[int, float | None]:
         """Returns the status, and the seconds that the server asks to wait."""
         import aiohttp  # takes a quarter of a second, and is only needed for a webhook
 
@@ -107,11 +115,11 @@ class WebhookSink:
             # less for connecting than in all, to tell a server that is unreachable from one that is slow
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=total, sock_connect=0.8 * total))
         headers = {name: value.get_secret_value() for name, value in self._config.headers.items()}
-        headers |= {"Content-Type": "application/json", "Idempotency-Key": message_id}
+        headers |= more_headers
         url = self._config.url.get_secret_value()
         try:
             # a redirect could send the alert and the token to another host
-            async with self._session.post(url, data=data, headers=headers, allow_redirects=False) as answer:
+            async with self._session.request(method, url, data=data or None, headers=headers, allow_redirects=False) as answer:
                 return answer.status, _seconds(answer.headers.get("Retry-After"))
         except aiohttp.ConnectionTimeoutError as error:
             raise SinkFailed("cannot connect to the webhook: no answer in time", outcome_unknown=False) from error
@@ -121,18 +129,24 @@ class WebhookSink:
                 reason = f"{text}: check its certificate, and the clock of the box"
             else:
                 reason = error.os_error.strerror or type(error.os_error).__name__
+                if reason.startswith("Connect call failed"):  # by asyncio, without the cause
+                    reason = os.strerror(error.os_error.errno or 0)
             raise SinkFailed(f"cannot connect to the webhook: {reason}", outcome_unknown=False) from error
         except TimeoutError as error:
-            raise SinkFailed(
-                f"the webhook did not answer within {self._config.timeout_s:g} s: the server or the line is too slow for "
-                f"{len(data)} bytes: raise sinks.webhook.timeout_s, or lower max_bytes",
-                outcome_unknown=True,
-                reached=True,
-            ) from error
+            reason = f"the webhook did not answer within {self._config.timeout_s:g} s: the server or the line is too slow"
+            reason += f" for {len(data)} bytes: raise sinks.webhook.timeout_s, or lower max_bytes" if data else ""
+            raise SinkFailed(reason, outcome_unknown=True, reached=True) from error
         except aiohttp.ClientError as error:
             # the error text may contain the address
             reason = f"the webhook did not answer: {type(error).__name__}"
             raise SinkFailed(reason, outcome_unknown=True, reached=True) from error
+
+
+def _hint(status: int) -> str:
+    """What to do about a status, to be appended to it; empty if unknown."""
+    if 300 <= status < 400:
+        return ": set sinks.webhook.url to the final address: redirects are not followed"
+    return f": {_HINTS[status]}" if status in _HINTS else ""
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -92,6 +92,7 @@ function sinkRow(sink) {
   const row = element("li");
   row.append(element("span", `${sink.name} `, "name"), element("span", `${sink.waiting} waiting`, "quiet"));
   if (sink.set_aside) row.append(element("span", `, ${sink.set_aside} not accepted and set aside`, "violation"));
+  if (sink.error) row.append(element("div", sink.error, "violation"));
   return row;
 }
 
