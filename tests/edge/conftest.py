@@ -1,6 +1,8 @@
 """Fixtures for the tests of the box: a model that detects colours, and clips for it. No torch."""
 
+import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +73,19 @@ def write_clip(
     codec: str = "libx264",
 ) -> Path:
     """Writes a video of scenes, each (RGB colour, number of frames), with some noise like that of a camera."""
+    path.write_bytes(_encoded(path.suffix, tuple(scenes), fps, size, codec))
+    return path
+
+
+@cache
+def _encoded(
+    suffix: str, scenes: tuple[tuple[tuple[int, int, int], int], ...], fps: int, size: tuple[int, int], codec: str
+) -> bytes:
+    """Many tests need the same clip."""
     rng = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
+    data = io.BytesIO()
+    data.name = f"clip{suffix}"  # from which libav takes the format
+    with av.open(data, "w") as container:
         stream: Any = container.add_stream(codec, rate=fps)
         stream.height, stream.width = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -83,7 +96,7 @@ def write_clip(
                 image = np.clip(np.array(colour) + rng.integers(-12, 13, (*size, 1)), 0, 255).astype(np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
-    return path
+    return data.getvalue()
 
 
 @pytest.fixture(scope="session")

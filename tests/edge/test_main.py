@@ -55,6 +55,21 @@ def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str
     return done
 
 
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in this process, which saves the imports; only for commands that end before the box starts."""
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)  # it would replace the handlers of pytest
+    monkeypatch.setattr("ppe_edge.memory.return_freed_images", lambda: None)  # it concerns the whole process
+
+    def run_here(*arguments: object) -> tuple[int, str, str]:
+        code = main([*map(str, arguments)])
+        out, err = capfd.readouterr()
+        assert PASSWORD not in out + err and TOKEN not in out + err
+        return code, out, err
+
+    return run_here
+
+
 def configure(folder: Path, model: Path, source: object, changes: dict[str, Any] | None = None) -> Path:
     config = folder / "edge.yaml"
     document = {
@@ -202,27 +217,29 @@ def test_dry_run_warns_when_cameras_exceed_machine(
 
 
 def test_dry_run_says_who_is_not_reported_at_rare_frames(
-    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], run_here: Callable[..., tuple[int, str, str]]
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
     cameras = {"rare": {"source": str(clip), "fps": 0.2}, "gate": {"source": str(clip), "fps": 1}}
-    text = run("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run").stdout
+    _, text, _ = run_here("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run")
     assert "after 3 frames, 15 s: people who are in view for less than 10 s are not reported\n" in text
     assert "after 3 frames, 3 s\n" in text
 
 
 def test_dry_run_counts_detections_above_alarm_threshold(
-    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], run_here: Callable[..., tuple[int, str, str]]
 ) -> None:
     """A bare head with score 0.82: above the threshold of the general rule, below that of the yard."""
     clip = make_clip(tmp_path / "clip.mp4", [(RED, 5)])
     cameras = {"gate": {"source": str(clip)}, "yard": {"source": str(clip), "rule": {"alarm_threshold": 0.95}}}
-    done = run("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run")
-    assert "gate: ok, first frame 96x64: 0 helmet, 1 bare head above the alarm thresholds" in done.stdout
-    assert "yard: ok, first frame 96x64: 0 helmet, 0 bare head above the alarm thresholds" in done.stdout
+    _, text, _ = run_here("--config", configure(tmp_path, tiny_model, clip, {"cameras": cameras}), "--dry-run")
+    assert "gate: ok, first frame 96x64: 0 helmet, 1 bare head above the alarm thresholds" in text
+    assert "yard: ok, first frame 96x64: 0 helmet, 0 bare head above the alarm thresholds" in text
 
 
-def test_dry_run_states_each_rule_in_words(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+def test_dry_run_states_each_rule_in_words(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], run_here: Callable[..., tuple[int, str, str]]
+) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
     zones = {"gate": [[0, 0], [1, 0], [1, 1]]}
     exceptions = {"2027-12-24": "off"}
@@ -235,8 +252,8 @@ def test_dry_run_states_each_rule_in_words(tmp_path: Path, tiny_model: Path, mak
         "site": {"time_zone": "Europe/Berlin"},
         "rules": rules,
     }
-    done = run("--config", configure(tmp_path, tiny_model, clip, changes), "--dry-run")
-    lines = [line for line in done.stdout.splitlines() if line.startswith("rule")]
+    _, text, _ = run_here("--config", configure(tmp_path, tiny_model, clip, changes), "--dry-run")
+    lines = [line for line in text.splitlines() if line.startswith("rule")]
     assert lines == [
         "rule           gate/shift: bare head in zone gate, Mon-Fri 06:00-18:00 Europe/Berlin, on 2027-12-24 off, critical, "
         "reported after 4 frames, 2 s",
@@ -258,13 +275,15 @@ def test_describe_delay_at_configured_rate(fps: float | None, rule: dict[str, An
     assert describe_delay(SourceConfig(source=SecretStr("rtsp://host/x"), fps=fps), RuleConfig(**rule)) == says
 
 
-def test_folder_of_images_without_fps_raises_alert(tmp_path: Path, tiny_model: Path) -> None:
+def test_folder_of_images_without_fps_raises_alert(
+    tmp_path: Path, tiny_model: Path, run_here: Callable[..., tuple[int, str, str]]
+) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for n in range(5):
         cv2.imwrite(str(images / f"{n}.png"), np.full((64, 96, 3), RED[::-1], np.uint8))
     config = configure(tmp_path, tiny_model, images)
-    assert "gate/default: bare head anywhere, reported after 3 frames, 3 s" in run("--config", config, "--dry-run").stdout
+    assert "gate/default: bare head anywhere, reported after 3 frames, 3 s" in run_here("--config", config, "--dry-run")[1]
     assert run("--config", config).returncode == 0
     assert len(messages(tmp_path, "alert")) == 1
 
@@ -277,13 +296,15 @@ def test_dry_run_reports_camera_without_frame(tmp_path: Path, tiny_model: Path) 
     assert f"sink           jsonl: ok, {tmp_path}/alerts.jsonl is writable\n" in done.stdout
 
 
-def test_dry_run_reports_unwritable_jsonl_file(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+def test_dry_run_reports_unwritable_jsonl_file(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], run_here: Callable[..., tuple[int, str, str]]
+) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
     path = tmp_path / "nofolder" / "a.jsonl"
-    done = run("--config", configure(tmp_path, tiny_model, clip, {"sinks": {"jsonl": {"path": str(path)}}}), "--dry-run")
-    assert done.returncode == 2, done.stdout
+    config = configure(tmp_path, tiny_model, clip, {"sinks": {"jsonl": {"path": str(path)}}})
+    code, text, _ = run_here("--config", config, "--dry-run")
     line = f"jsonl: FAILED, sinks.jsonl.path: {path}: expected a writable file, got No such file or directory: "
-    assert line in done.stdout and done.stdout.splitlines()[-1] == "would run: 1 of 1 cameras, 0 of 1 sinks"
+    assert code == 2 and line in text and text.splitlines()[-1] == "would run: 1 of 1 cameras, 0 of 1 sinks"
     assert not path.parent.exists()
 
 
@@ -322,13 +343,18 @@ def test_port_in_use_is_reported_before_anything_is_processed_or_sent(
     ],
 )
 def test_user_error_is_one_line_and_exit_code_2(
-    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], options: tuple[str, ...], changes: Any, words: str
+    tmp_path: Path,
+    tiny_model: Path,
+    make_clip: Callable[..., Path],
+    run_here: Callable[..., tuple[int, str, str]],
+    options: tuple[str, ...],
+    changes: Any,
+    words: str,
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
-    done = run("--config", configure(tmp_path, tiny_model, clip, changes), *options)
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: ") and re.search(words, line)
+    code, _, errors = run_here("--config", configure(tmp_path, tiny_model, clip, changes), *options)
+    [line] = errors.splitlines()
+    assert code == 2 and line.startswith("error: ") and re.search(words, line)
 
 
 def test_missing_configuration_is_user_error(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 GRID = (9, 16)
 FINE = (180, 320)  # sharpness is measured at this size (height, width) ...
 COARSE = (45, 80)  # ... against this one
+FAR = 3  # pixels of `COARSE`
 _EDGE = 0.5  # grey levels per pixel; weaker edges hardly count
 
 Floats = NDArray[np.float32]
@@ -69,16 +70,25 @@ def look_at(grey: Floats, noise: float = 0.0) -> Look:
     )
 
 
-def similarities(edges: Floats, others: Floats) -> Floats:
-    """Returns the cosine similarity of the edges of each cell with those of each other cell, -1..1 [9 * 16, 9 * 16]."""
-    return np.asarray(_unit_cells(edges) @ _unit_cells(others).T, dtype=np.float32)
-
-
-def _unit_cells(edges: Floats) -> Floats:
-    """Returns the edges of each cell as a vector of length 1 [9 * 16, 50]."""
+def unit_cells(edges: Floats) -> Floats:
+    """Returns the edges of each cell as a vector of length 1, so that products are similarities -1..1 [9 * 16, 50]."""
     rows, columns = COARSE[0] // GRID[0], COARSE[1] // GRID[1]
     cells = edges.reshape(GRID[0], rows, GRID[1], columns, 2).transpose(0, 2, 1, 3, 4).reshape(GRID[0] * GRID[1], -1)
     return np.asarray(cells / (np.linalg.norm(cells, axis=1, keepdims=True) + 1e-6), dtype=np.float32)
+
+
+def displaced(edges: Floats, others: Floats) -> tuple[float, float]:
+    """Returns the cosine similarity of the edges with others as they are, and the best one with the others displaced.
+
+    Displaced means by at least `FAR` pixels of `COARSE`, about 4 % of the width, circularly.
+    """
+    mine, other = edges[..., 0] + 1j * edges[..., 1], others[..., 0] + 1j * others[..., 1]
+    products = np.fft.ifft2(np.fft.fft2(mine) * np.fft.fft2(other).conj()).real  # by displacement down and to the right
+    products /= np.linalg.norm(mine) * np.linalg.norm(other) + 1e-6
+    here = float(products[0, 0])
+    near = np.r_[0:FAR, 1 - FAR : 0]
+    products[np.ix_(near, near)] = -1
+    return here, float(products.max())
 
 
 def _mean(values: Floats, size: tuple[int, int]) -> Floats:

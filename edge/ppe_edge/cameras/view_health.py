@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_edge.cameras.look import GRID, Floats, Look, look_at, reduce, similarities
+from ppe_edge.cameras.look import GRID, Floats, Look, displaced, look_at, reduce, unit_cells
 
 ViewFault = Literal["covered", "overexposed", "out_of_focus", "turned"]
 LABELS: Mapping[ViewFault, str] = {
@@ -48,6 +48,9 @@ MIN_SHARPNESS = 0.45  # of the usual one
 # for another view, 0.3 and more at night, under other lamps or in infrared. Below `MIN_LEARNT`, a look teaches nothing. A
 # camera that is carried or patrols has no usual view to turn away from.
 MIN_ALIGNED, MIN_LEARNT, MIN_STEADINESS = 0.12, 0.25, 0.4
+# A camera that was turned a little still shows most of the usual view, but elsewhere: displaced, the edges fit this much better
+# than as they are. In ordinary material, they fit worse: at most 0.6 times as well.
+DISPLACED, MIN_DISPLACED = 1.5, 0.4
 ALIKE = 0.5  # similarity of a cell in which the same things are visible; only such cells tell about the focus
 
 
@@ -120,13 +123,14 @@ class _Comparison:
 
 def _compare(look: Look, usual: Look) -> _Comparison:
     structured = usual.contrast >= STRUCTURED
-    all_pairs = similarities(look.edges, usual.edges)
-    alike = np.diagonal(all_pairs)
+    mine, others = unit_cells(look.edges), unit_cells(usual.edges)
+    alike = (mine * others).sum(axis=1)
     cells = structured.ravel()
     count = int(np.count_nonzero(cells))
     if count < MIN_CELLS:
         return _Comparison(structured, alike.reshape(GRID), 1.0)
-    chance = (float(all_pairs[np.ix_(cells, cells)].sum()) - float(alike[cells].sum())) / (count * (count - 1))
+    all_pairs = float(mine[cells].sum(axis=0) @ others[cells].sum(axis=0))  # the sum of the similarities of all pairs
+    chance = (all_pairs - float(alike[cells].sum())) / (count * (count - 1))
     return _Comparison(structured, alike.reshape(GRID), float(alike[cells].mean()) - chance)
 
 
@@ -203,7 +207,8 @@ class ViewWatch:
             return "overexposed" if bright >= MAX_BRIGHT else "covered"
         if self._history.steadiness < MIN_STEADINESS:
             return None
-        if comparison.aligned < MIN_ALIGNED:
+        here, elsewhere = displaced(look.edges, usual.edges)
+        if comparison.aligned < MIN_ALIGNED or elsewhere >= max(MIN_DISPLACED, DISPLACED * here):
             return "turned"
         both = structured & (look.contrast >= STRUCTURED / 2) & (comparison.alike >= ALIKE)
         if np.count_nonzero(both) >= MIN_CELLS:

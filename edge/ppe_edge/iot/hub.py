@@ -169,8 +169,8 @@ class HubConnection:
                     if not self._stopping:
                         _log.warning("hub: connection lost")
             except Exception as error:  # any error: the next attempt uses a new client
+                _log.warning("hub: cannot connect: %s: %s", type(error).__name__, str(error))
                 self._problem = f"cannot connect: {type(error).__name__}: {error}"
-                _log.warning("hub: %s", self._problem)
             finally:
                 self._client = None
                 self.connected.clear()

@@ -61,6 +61,8 @@ def test_ordinary_material_raises_nothing() -> None:
         pytest.param("overexposed", lambda c: c.plain(255), id="white"),
         pytest.param("out_of_focus", lambda c: c.defocused(2.5), id="slightly out of focus"),
         pytest.param("out_of_focus", lambda c: c.defocused(8), id="far out of focus"),
+        pytest.param("turned", lambda c: c.turned(0.05), id="turned by a twentieth"),
+        pytest.param("turned", lambda c: c.turned(0.1), id="turned by a tenth"),
         pytest.param("turned", lambda c: c.turned(0.25), id="turned by a quarter"),
         pytest.param("turned", DrawnCamera.turned_away, id="turned to another scene"),
     ],
