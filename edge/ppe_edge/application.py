@@ -73,7 +73,7 @@ class Application:
             return None
         from ppe_edge.web.server import WebServer  # aiohttp is slow to import, and the cameras need not wait for it
 
-        web = WebServer(self.runtime.settings.web, RuntimeStatus(self.runtime), self._listener)
+        web = WebServer(self.runtime.settings.web, RuntimeStatus(self.runtime), self.runtime.desk, self._listener)
         web.start()
         return web
 

@@ -32,6 +32,7 @@ from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.rules.config import DEFAULT_RULE, Polygon, RuleConfig, check_polygons
 from ppe_edge.rules.tracker import TrackerConfig
 from ppe_edge.site import SiteConfig
+from ppe_edge.verdicts.config import VerdictsConfig
 from ppe_edge.web.config import WebConfig
 
 MAX_BYTES = 1024**2  # of edge.yaml
@@ -138,6 +139,7 @@ class EdgeSettings(BaseSettings):
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
+    verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig, description="Frames of alerts, kept for training.")
     compliance: ComplianceConfig = Field(default_factory=ComplianceConfig, description="Compliance over time.")
     outbox: OutboxConfig = Field(default_factory=OutboxConfig, description="Storage of messages until they are delivered.")
     sinks: SinksConfig = Field(default_factory=SinksConfig, description="Destinations of alerts.")

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +22,7 @@ UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(U
 StorageProblem = Literal["snapshots_dropped", "alerts_dropped", "snapshot_not_stored", "messages_held", "message_set_aside"]
 End = Literal["seen", "stopped", "unknown"]
 Judgement = Literal["confirmed", "false_alarm"]
+OTHER = "other"  # what caused a false alarm if it is no class of the model
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -148,6 +149,17 @@ class AlertVerdict(_Message):
     acknowledged: bool = Field(default=False, description="Whether somebody has taken note of the alert.")
     comment: str = ""
     rule: RuleName = None
+
+    def in_words(self, display_name: Callable[[str], str]) -> str:
+        """Returns the verdict in a few words, such as "false alarm: helmet".
+
+        Args:
+            display_name: Returns how people call a class of the model.
+        """
+        if self.verdict is None:
+            return "acknowledged" if self.acknowledged else "not judged"
+        actual = "something else" if self.actual == OTHER else self.actual and display_name(self.actual)
+        return self.verdict.replace("_", " ") + (f": {actual}" if actual else "")
 
 
 class CameraEventMessage(_Message):

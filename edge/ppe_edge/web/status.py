@@ -124,7 +124,7 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
             ended = "ended" if message.end == "seen" else "end not seen"
             what = f"{ended}: {contract.display_name(message.class_name)}{_rule(message)}"
         case AlertVerdict():
-            camera, what = message.camera, f"{verdict_text(message, contract)}{_rule(message)}"
+            camera, what = message.camera, f"{message.in_words(contract.display_name)}{_rule(message)}"
         case CameraEventMessage():
             camera, what = message.camera, f"{message.event} {message.detail}".strip()
         case StorageEvent():
@@ -139,14 +139,6 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
         "score": score,
         "duration": duration,
     }
-
-
-def verdict_text(verdict: AlertVerdict, contract: ModelContract) -> str:
-    """Returns a verdict in a few words, such as "false alarm: helmet"."""
-    if verdict.verdict is None:
-        return "acknowledged" if verdict.acknowledged else "not judged"
-    actual = "something else" if verdict.actual == "other" else verdict.actual and contract.display_name(verdict.actual)
-    return verdict.verdict.replace("_", " ") + (f": {actual}" if actual else "")
 
 
 def _rule(message: Alert | AlertClosed | AlertVerdict) -> str:

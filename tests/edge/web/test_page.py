@@ -98,7 +98,7 @@ def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
         config.write_text(json.dumps(document))
         settings = load_settings(config)
         runtime = Runtime(settings)
-        server = WebServer(settings.web, RuntimeStatus(runtime))
+        server = WebServer(settings.web, RuntimeStatus(runtime), runtime.desk)
         runtime.start()
         server.start()
         yield Site(runtime, camera, f"http://127.0.0.1:{server.port}", colour)
