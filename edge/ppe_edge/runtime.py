@@ -98,6 +98,7 @@ class Runtime:
             looks=LookRecord(settings.state_dir / "looks.jsonl"),
             telemetry=self.telemetry,
             contract=lambda: self.deployment.model.contract,
+            topology=self._topology,
         )
         self._mailbox = FrameMailbox()
         self._record = None if record is None else make_folder(record)

@@ -58,8 +58,10 @@ class Box:
             looks=LookRecord(folder / "looks.jsonl"),
             telemetry=self.telemetry,
             contract=lambda: CONTRACT,
+            topology=lambda: {"gate": ["default"], "yard": ["default", "vest"]},
         )
         self.alert = self.raise_alert()
+        self.alerts = [self.alert]
 
     def close(self) -> None:
         self.desk.history.close()

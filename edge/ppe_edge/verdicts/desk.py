@@ -1,7 +1,7 @@
 """Where people look at alerts and decide about them: what the page asks for and changes."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -50,9 +50,11 @@ class AlertDesk:
         looks: Records each look at a frame without pixelated heads.
         telemetry: Counts verdicts.
         contract: Returns the contract of the active model.
+        topology: Returns the cameras and their rules.
 
     Attributes:
         history: The alerts.
+        topology: See above.
     """
 
     def __init__(
@@ -64,14 +66,20 @@ class AlertDesk:
         looks: LookRecord,
         telemetry: Telemetry,
         contract: Callable[[], ModelContract],
+        topology: Callable[[], Mapping[str, Sequence[str]]],
     ) -> None:
-        self.history = history
+        self.history, self.topology = history, topology
         self._outbox, self._frames, self._looks, self._telemetry, self._contract = outbox, frames, looks, telemetry, contract
 
     @property
     def contract(self) -> ModelContract:
         """Contract of the active model."""
         return self._contract()
+
+    @property
+    def trouble(self) -> str:
+        """Why verdicts cannot be stored, in one line; empty if they can."""
+        return self._outbox.trouble
 
     def causes(self) -> Mapping[str, str]:
         """Returns what may have caused a false alarm: the classes of the model and `OTHER`, with their display names."""
@@ -94,7 +102,7 @@ class AlertDesk:
         causes = self.causes()
         if decision.actual is not None and decision.actual not in causes:
             raise EdgeError(item="actual", expected=f"one of {', '.join(causes)}", got=repr(decision.actual[:40]))
-        if self._outbox.trouble:
+        if self.trouble:
             raise EdgeError("the verdict cannot be stored: the disk is full", hint="free disk space on the box")
         alert = past.alert
         verdict = AlertVerdict(

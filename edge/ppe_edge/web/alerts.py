@@ -51,6 +51,7 @@ class _AlertRoutes:
         history = self._desk.history
         found = await _in_thread(lambda: history.alerts(query))
         precision = await _in_thread(lambda: history.precision(query))
+        topology = self._desk.topology()
         return _json(
             {
                 "alerts": [self._summary(past) for past in found],
@@ -62,6 +63,9 @@ class _AlertRoutes:
                     "interval": precision.interval,
                 },
                 "causes": self._desk.causes(),
+                "cameras": sorted(topology),
+                "rules": sorted({rule for rules in topology.values() for rule in rules}),
+                "trouble": self._desk.trouble,
                 "role": request["role"],
             }
         )

@@ -44,6 +44,7 @@ PAGES = {
     "index.html": "text/html",
     "login.html": "text/html",
     "alerts.html": "text/html",
+    "common.js": "text/javascript",
     "app.js": "text/javascript",
     "alerts.js": "text/javascript",
     "compliance.js": "text/javascript",

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
+from helpers import serving
+from judged_box import Box
 from mjpeg_server import PASSWORD, MjpegServer, jpeg
 from multidict import CIMultiDict
 from ppe_edge.compliance.store import Count, Key
 from ppe_edge.config import CameraConfig, load_settings
+from ppe_edge.delivery.alert_history import AlertQuery
+from ppe_edge.delivery.messages import utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.runtime import Runtime
+from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
 from ppe_edge.web.status import RuntimeStatus
 from pydantic import SecretStr
@@ -27,18 +33,41 @@ from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from conftest import GREEN, RED  # isort: skip
 
-TOKEN = "a-token-of-the-gate-0123456789"
+TOKEN, VIEWER = "a-token-of-the-gate-0123456789", "a-token-of-viewers-0123456789"
 SOON = 60.0  # seconds; generous, for busy machines
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs a browser: Debian's packages chromium and chromium-driver"
 )
 QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+# texts whose contrast is below that of WCAG 2.1 AA, 4.5 to 1
+FAINT_TEXTS = """
+const parse = (text) => { const [r, g, b, a = 1] = text.match(/[0-9.]+/g).map(Number); return { rgb: [r, g, b], a }; };
+const light = (rgb) => {
+  const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = (node) => {
+  for (let e = node; e; e = e.parentElement) {
+    const { rgb, a } = parse(getComputedStyle(e).backgroundColor);
+    if (a > 0) return rgb;
+  }
+};
+const faint = [];
+for (const node of document.querySelectorAll("body *")) {
+  if (![...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim()) || !node.checkVisibility()) continue;
+  const [a, b] = [light(parse(getComputedStyle(node).color).rgb), light(behind(node))].sort((x, y) => y - x);
+  if ((a + 0.05) / (b + 0.05) < 4.5) faint.push(`${node.tagName} ${node.textContent.slice(0, 30)}`);
+}
+return faint;
+"""
 MEAN_COLOUR = """
 const image = document.querySelector("#cameras img");
 if (!image || !image.complete || !image.naturalWidth) return null;
@@ -49,21 +78,30 @@ return Array.from(canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0,
 """
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     options = Options()
     options.binary_location = str(CHROMIUM)
     # root has no sandbox; /dev/shm is small in containers
     for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET):
         options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
     options.add_argument("--window-size=1280,900")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, Service(DRIVER))
-    driver.get("about:blank")
-    driver.get_log("performance")  # discards the requests of the browser's own start page
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(session: webdriver.Chrome) -> webdriver.Chrome:
+    """The browser of all tests, as after its start."""
+    session.get("about:blank")
+    session.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    session.set_window_size(1280, 900)
+    for log in ("browser", "performance"):
+        session.get_log(log)  # discards what was requested and reported before
+    return session
 
 
 @dataclass
@@ -223,6 +261,153 @@ def test_page_returns_to_login_when_session_has_expired(browser: webdriver.Chrom
     browser.delete_all_cookies()  # as after a restart of the box, or after twelve hours
     until(browser, lambda: browser.current_url == f"{site.address}/login")
     assert browser.find_element(By.ID, "token").is_displayed()
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Iterator[tuple[Box, str]]:
+    """A box with three alerts, the oldest first, and the address of its page."""
+    box = Box(tmp_path, "full")
+    for camera in ("yard", "gate"):
+        box.alerts.append(box.raise_alert(camera=camera, time=utc(time.time()), zone="<b>lane</b>"))
+    server = WebServer(WebConfig(port=0, token=SecretStr(TOKEN), viewer_token=SecretStr(VIEWER)), Stub(), box.desk)
+    server.start()
+    yield box, f"http://127.0.0.1:{server.port}"
+    server.stop()
+    box.close()
+
+
+class Stub:
+    """The status of a box of which only alerts are looked at."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: {}
+
+
+def open_alerts(browser: webdriver.Chrome, address: str, token: str) -> None:
+    browser.get(address)
+    sign_in(browser, token)
+    browser.get(f"{address}/alerts.html")
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "#alerts li")) == 3)
+
+
+def press(browser: webdriver.Chrome, *keys: str) -> None:
+    """Presses keys, wherever the focus is."""
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def test_operator_judges_alerts_by_keyboard(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: text_of(browser, "#what") == "bare head, gate / <b>lane</b>")
+    press(browser, "c")
+    until(browser, lambda: text_of(browser, "#decided") == "confirmed")
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: text_of(browser, "#what") == "bare head, yard / <b>lane</b>")
+    press(browser, "f")
+    until(browser, lambda: browser.find_element(By.ID, "cause").is_displayed())
+    Select(browser.find_element(By.ID, "actual")).select_by_visible_text("helmet")
+    until(browser, lambda: text_of(browser, "#decided") == "false alarm: helmet")
+    comment = "<img src=x onerror=\"document.title='attacked'\">a c f"  # letters that are keys elsewhere
+    browser.find_element(By.ID, "comment").send_keys(comment)
+    browser.find_element(By.ID, "save").click()
+    until(browser, lambda: text_of(browser, "#decided .comment") == comment)
+    until(browser, lambda: text_of(browser, "#precision").startswith("Precision 50 % (95 % interval 9 % to 91 %): 1 confirmed"))
+    press(browser, Keys.ESCAPE, Keys.ESCAPE)
+    until(browser, lambda: not browser.find_element(By.ID, "detail").is_displayed())
+    badges = "return [...document.querySelectorAll('#alerts .badge')].map(b => b.innerText)"
+    assert browser.execute_script(badges) == ["confirmed", "false alarm: helmet", "to judge"]
+    Select(browser.find_element(By.NAME, "verdict")).select_by_value("false_alarm")
+    until(browser, lambda: browser.execute_script(badges) == ["false alarm: helmet"])
+    thumbnail = "return document.querySelector('#alerts img').naturalWidth"
+    until(browser, lambda: browser.execute_script(thumbnail) == 30)
+
+    past = box.desk.history.alert(box.alerts[1].id)
+    assert past is not None and past.verdict is not None and past.verdict.comment == comment
+    drafts = (box.folder / "training" / "Annotations").iterdir()
+    assert sorted(file.name[:5] for file in drafts) == ["gate_", "yard_"]
+    assert browser.title == "Alerts: ppe_edge" and browser.get_log("browser") == []
+    assert [a for a in requested(browser) if not a.startswith(f"{address}/") or TOKEN in a] == []
+
+
+def test_operator_sees_frame_only_after_asking(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: browser.find_element(By.ID, "show-frame").is_displayed())
+    assert not (box.folder / "looks.jsonl").exists()
+    browser.find_element(By.ID, "show-frame").click()
+    until(browser, lambda: browser.find_element(By.ID, "image").get_attribute("src").endswith("/frame.jpg"))
+    until(browser, lambda: (box.folder / "looks.jsonl").exists())
+
+
+def test_viewer_sees_alerts_and_cannot_judge(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, VIEWER)
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: text_of(browser, "#decided") == "to judge")
+    assert not browser.find_element(By.ID, "decide").is_displayed()
+    press(browser, "c")
+    status = """return fetch(`api/alerts/${location.hash.slice(1)}/verdict`, {method: "POST", body: "{}",
+        headers: {"Content-Type": "application/json"}}).then(r => r.status)"""
+    assert browser.execute_script(status) == 403
+    assert all(past.verdict is None for past in box.desk.history.alerts(AlertQuery()))
+
+
+def test_alerts_fit_phone_tablet_and_desktop_in_light_and_dark(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    box.decide("false_alarm", actual="other", comment="a ball")
+    open_alerts(browser, address, TOKEN)
+    for width in (390, 768, 1280):
+        size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.execute_script(f"location.hash = '{box.alert.id}'")
+        until(browser, lambda: text_of(browser, "#decided .badge") == "false alarm: something else")
+        assert browser.find_element(By.CLASS_NAME, "list").is_displayed() == (width >= 960)
+        for scheme in ("light", "dark"):
+            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+            assert browser.execute_script(FAINT_TEXTS) == [], (width, scheme)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
+        if width < 960:
+            browser.find_element(By.ID, "back").click()
+            until(browser, lambda: browser.find_element(By.CLASS_NAME, "list").is_displayed())
+            assert browser.execute_script(FAINT_TEXTS) == []
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_page_of_another_site_can_neither_frame_nor_judge_nor_read(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    """The browser is signed in to the box, and then visits a page that attacks it from another port of the same machine."""
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    target = f"{address}/api/alerts/{box.alert.id}/verdict"
+    page = f"""<!doctype html><title>attack</title><iframe src="{address}/alerts.html"></iframe>
+        <img src="{address}/alerts/{box.alert.id}/snapshot.jpg"><iframe name="sink"></iframe>
+        <form action="{target}" method="post" enctype="text/plain" target="sink">
+        <input name='{{"verdict":"confirmed","comment":"' value='"}}'></form><script>
+        const kinds = ["text/plain", "application/json"].map((kind) => fetch("{target}", {{method: "POST",
+            credentials: "include", headers: {{"Content-Type": kind}}, body: '{{"verdict": "confirmed"}}'}})
+            .then((r) => r.text()));
+        kinds.push(fetch("{address}/api/alerts", {{credentials: "include"}}).then((r) => r.text()));
+        document.forms[0].submit();
+        Promise.allSettled(kinds).then((all) => {{ document.title = all.map((one) => one.status).join(" "); }});</script>"""
+
+    class Attack(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+    with serving(Attack) as attacker:
+        browser.get(f"http://{attacker}/")
+        until(browser, lambda: browser.title == "rejected rejected rejected")
+        image = "const image = document.querySelector('img'); return image.complete && image.naturalWidth"
+        assert until(browser, lambda: browser.execute_script(image) is not False) and browser.execute_script(image) == 0
+        complaints = " ".join(entry["message"] for entry in browser.get_log("browser"))
+        assert "frame-ancestors 'none'" in complaints
+    past = box.desk.history.alert(box.alert.id)
+    assert past is not None and past.verdict is None
 
 
 class PrefixProxy:
