@@ -25,6 +25,7 @@ from ppe_edge.cameras.sources import SourceConfig
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig
+from ppe_edge.drawn_zones import DrawnZones, read_drawn_zones
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
 from ppe_edge.pictures.sampler import SamplerConfig
@@ -229,17 +230,24 @@ class EdgeSettings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_))
 
 
-def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeSettings:
+def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: DrawnZones | None = None) -> EdgeSettings:
     """Reads and validates all settings.
 
     Args:
         path: edge.yaml.
         desired: The desired values of the module twin, in the same structure.
+        drawn: Zones drawn on the page; by default those in the state folder.
 
     Raises:
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
     document = read_yaml(path)
+    settings = _validated(document, path, desired)
+    drawn = drawn or read_drawn_zones(settings.state_dir)
+    return _validated(drawn.over(document), path, desired) if drawn.zones else settings
+
+
+def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, Any] | None) -> EdgeSettings:
 
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document

@@ -1,7 +1,6 @@
 """The part of the web server where people look at alerts and decide about them."""
 
 import asyncio
-import json
 import logging
 import math
 import sqlite3
@@ -19,6 +18,7 @@ from ppe_edge.delivery.messages import Alert, AlertClosed, AlertVerdict, Judgeme
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.verdicts.desk import AlertDesk, Decision
+from ppe_edge.web.answers import as_json, first_problem
 from ppe_yolo.core.errors import UserError
 
 PER_PAGE = 30
@@ -52,7 +52,7 @@ class _AlertRoutes:
         found = await _in_thread(lambda: history.alerts(query))
         precision = await _in_thread(lambda: history.precision(query))
         topology = self._desk.topology()
-        return _json(
+        return as_json(
             {
                 "alerts": [self._summary(past) for past in found],
                 "before": found[-1].sequence if len(found) == query.limit else None,
@@ -71,15 +71,13 @@ class _AlertRoutes:
         )
 
     async def alert(self, request: web.Request) -> web.Response:
-        return _json(await self._details(request))
+        return as_json(await self._details(request))
 
     async def decide(self, request: web.Request) -> web.Response:
         try:
             decision = Decision.model_validate_json(await request.read())
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise web.HTTPBadRequest(text=f"{place}: {first['msg']}".removeprefix(": ") + "\n") from None
+            raise web.HTTPBadRequest(text=f"{first_problem(error)}\n") from None
         alert_id = request.match_info["alert"]
         try:
             past = await _in_thread(lambda: self._desk.decide(alert_id, decision))
@@ -90,7 +88,7 @@ class _AlertRoutes:
             raise web.HTTPInsufficientStorage(text=f"the verdict is stored, but not its training data: {error}\n") from None
         if past is None:
             raise web.HTTPNotFound(text="no such alert, or no longer\n")
-        return _json(await self._details(request))
+        return as_json(await self._details(request))
 
     async def thumbnail(self, request: web.Request) -> web.Response:
         return _jpeg(await self._image(request, cv2.IMREAD_REDUCED_COLOR_4))
@@ -200,10 +198,6 @@ async def _in_thread(ask: Callable[[], _T]) -> _T:
         return await asyncio.to_thread(ask)
     except sqlite3.Error as error:
         raise web.HTTPServiceUnavailable(text=f"the alerts cannot be read: {error}\n") from error
-
-
-def _json(value: Any) -> web.Response:
-    return web.Response(text=json.dumps(value, allow_nan=False), content_type="application/json")
 
 
 def _jpeg(data: bytes | None) -> web.Response:

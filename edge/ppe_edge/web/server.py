@@ -10,7 +10,6 @@ path from the requests, and redirect the path without the final slash to the one
 
 import asyncio
 import hmac
-import json
 import logging
 import secrets
 import socket
@@ -30,12 +29,14 @@ from ppe_edge.compliance.report import to_csv
 from ppe_edge.telemetry import CONTENT_TYPE
 from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.web.alerts import add_alert_routes
+from ppe_edge.web.answers import as_json
 from ppe_edge.web.config import WebConfig, is_loopback, listen
 from ppe_edge.web.state import BoxState
+from ppe_edge.web.zones import ZoneEditor, add_zone_routes
 
 IDLE_TIMEOUT = 10.0  # seconds
 MAX_CONNECTIONS = 64
-MAX_BYTES = 4096  # of a request body
+MAX_BYTES = 16_384  # of a request body
 MAX_SESSIONS = 32
 SESSION_SECONDS = 12 * 3600
 COOKIE = "ppe_edge_session"
@@ -44,6 +45,8 @@ PAGES = {
     "index.html": "text/html",
     "login.html": "text/html",
     "alerts.html": "text/html",
+    "zones.html": "text/html",
+    "zones.js": "text/javascript",
     "common.js": "text/javascript",
     "app.js": "text/javascript",
     "alerts.js": "text/javascript",
@@ -118,6 +121,7 @@ class WebServer:
         config: Where the page is served, and who may see it.
         status: What the page shows.
         desk: Where people decide about alerts.
+        zones: Where people draw zones.
         listener: The socket to serve; by default `ppe_edge.web.config.listen` opens one.
 
     Attributes:
@@ -127,11 +131,13 @@ class WebServer:
         EdgeError: The address cannot be bound.
     """
 
-    def __init__(self, config: WebConfig, status: Status, desk: AlertDesk, listener: socket.socket | None = None) -> None:
+    def __init__(
+        self, config: WebConfig, status: Status, desk: AlertDesk, zones: ZoneEditor, listener: socket.socket | None = None
+    ) -> None:
         self.config = config
         self._listener = listener or listen(config)
         self.port: int = self._listener.getsockname()[1]
-        self._status, self._desk = status, desk
+        self._status, self._desk, self._zones = status, desk, zones
         folder = files("ppe_edge.web") / "static"
         self._pages = {name: (folder / name).read_bytes() for name in PAGES}  # so that no request can name a file on the disk
         self._sessions: dict[str, tuple[float, Role]] = {}  # cookie -> when it expires, and whose it is
@@ -183,6 +189,7 @@ class WebServer:
         app.router.add_get("/compliance.csv", self._compliance_csv)
         app.router.add_get("/compliance.html", self._compliance_page)
         add_alert_routes(app, self._desk)
+        add_zone_routes(app, self._zones)
         # the access log would record every path that a client invents
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_TIMEOUT, shutdown_timeout=0.2)
         await runner.setup()
@@ -313,9 +320,7 @@ class WebServer:
         return response
 
     async def _state(self, request: web.Request) -> web.Response:
-        return web.Response(
-            text=json.dumps({**self._status.state(), "role": request["role"]}, allow_nan=False), content_type="application/json"
-        )
+        return as_json({**self._status.state(), "role": request["role"]})
 
     async def _live(self, request: web.Request) -> web.Response:
         jpeg = await asyncio.to_thread(self._status.live, request.match_info["camera"])
@@ -337,8 +342,7 @@ class WebServer:
             }
             for row in await _read(self._status.compliance, unit, days)
         ]
-        text = json.dumps({"rows": rows, "shifts": self._status.shifts()})
-        return web.Response(text=text, content_type="application/json")
+        return as_json({"rows": rows, "shifts": self._status.shifts()})
 
     async def _compliance_csv(self, request: web.Request) -> web.Response:
         text = to_csv(await _read(self._status.compliance, *_period(request)))

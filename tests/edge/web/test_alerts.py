@@ -58,7 +58,7 @@ class Client:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     box = Box(tmp_path_factory.mktemp("box"), "full")
-    server = WebServer(WebConfig(port=0, token=OPERATOR, viewer_token=VIEWER), Status(), box.desk)
+    server = WebServer(WebConfig(port=0, token=OPERATOR, viewer_token=VIEWER), Status(), box.desk, Status())
     server.start()
     yield Client(box, server)
     assert server.stop(5.0)
@@ -226,7 +226,7 @@ def test_old_configuration_with_one_token_reads_and_viewer_needs_operator() -> N
 
 def test_box_without_token_is_protected_from_other_sites(tmp_path: Path) -> None:
     box = Box(tmp_path, "none")
-    server = WebServer(WebConfig(port=0), Status(), box.desk)
+    server = WebServer(WebConfig(port=0), Status(), box.desk, Status())
     server.start()
     client = Client(box, server)
     path, body = f"/api/alerts/{client.id}/verdict", json.dumps(CONFIRM).encode()

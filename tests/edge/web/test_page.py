@@ -21,6 +21,7 @@ from mjpeg_server import PASSWORD, MjpegServer, jpeg
 from multidict import CIMultiDict
 from ppe_edge.compliance.store import Count, Key
 from ppe_edge.config import CameraConfig, load_settings
+from ppe_edge.control import Control
 from ppe_edge.delivery.alert_history import AlertQuery
 from ppe_edge.delivery.messages import utc
 from ppe_edge.delivery.outbox import Outbox
@@ -136,7 +137,7 @@ def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
         config.write_text(json.dumps(document))
         settings = load_settings(config)
         runtime = Runtime(settings)
-        server = WebServer(settings.web, RuntimeStatus(runtime), runtime.desk)
+        server = WebServer(settings.web, RuntimeStatus(runtime), runtime.desk, Control(runtime, config, {}))
         runtime.start()
         server.start()
         yield Site(runtime, camera, f"http://127.0.0.1:{server.port}", colour)
@@ -269,7 +270,7 @@ def judged(tmp_path: Path) -> Iterator[tuple[Box, str]]:
     box = Box(tmp_path, "full")
     for camera in ("yard", "gate"):
         box.alerts.append(box.raise_alert(camera=camera, time=utc(time.time()), zone="<b>lane</b>"))
-    server = WebServer(WebConfig(port=0, token=SecretStr(TOKEN), viewer_token=SecretStr(VIEWER)), Stub(), box.desk)
+    server = WebServer(WebConfig(port=0, token=SecretStr(TOKEN), viewer_token=SecretStr(VIEWER)), Stub(), box.desk, Stub())
     server.start()
     yield box, f"http://127.0.0.1:{server.port}"
     server.stop()
