@@ -48,7 +48,6 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs a browser: Debian's packages chromium and chromium-driver"
 )
 QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-# texts whose contrast is below that of WCAG 2.1 AA, 4.5 to 1
 FAINT_TEXTS = """
 const parse = (text) => { const [r, g, b, a = 1] = text.match(/[0-9.]+/g).map(Number); return { rgb: [r, g, b], a }; };
 const light = (rgb) => {
@@ -63,7 +62,8 @@ const behind = (node) => {
 };
 const faint = [];
 for (const node of document.querySelectorAll("body *")) {
-  if (![...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim()) || !node.checkVisibility()) continue;
+  const hasText = [...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim());
+  if (!hasText || !node.checkVisibility() || node.disabled) continue;
   const [a, b] = [light(parse(getComputedStyle(node).color).rgb), light(behind(node))].sort((x, y) => y - x);
   if ((a + 0.05) / (b + 0.05) < 4.5) faint.push(`${node.tagName} ${node.textContent.slice(0, 30)}`);
 }
@@ -99,6 +99,7 @@ def browser(session: webdriver.Chrome) -> webdriver.Chrome:
     """The browser of all tests, as after its start."""
     session.get("about:blank")
     session.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    session.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     session.set_window_size(1280, 900)
     for log in ("browser", "performance"):
         session.get_log(log)  # discards what was requested and reported before
@@ -157,6 +158,16 @@ def sign_in(browser: webdriver.Chrome, token: str) -> None:
     until(browser, lambda: gone(form))
 
 
+def faint_texts(browser: webdriver.Chrome) -> list[str]:
+    """Texts whose contrast is below that of WCAG 2.1 AA, 4.5 to 1, in a light or a dark browser."""
+    found = []
+    for scheme in ("dark", "light"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        found += [f"{scheme}: {text}" for text in browser.execute_script(FAINT_TEXTS)]
+    return found
+
+
 def gone(element: Any) -> bool:
     """Whether the browser has left the page of an element."""
     try:
@@ -197,6 +208,7 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     until(browser, lambda: text_of(browser, "#cameras .violation") == "1 violation")
     alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: bare head"]])
     assert len(alert) == 1 and 0.7 < float(alert[0][3]) < 0.9  # red beyond blue: 210 of 255
+    assert faint_texts(browser) == []
     site.colour[0] = GREEN
     until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "ended: bare head"]])
     until(browser, lambda: text_of(browser, "#sinks") == "jsonl 0 waiting")
@@ -365,16 +377,12 @@ def test_alerts_fit_phone_tablet_and_desktop_in_light_and_dark(browser: webdrive
         browser.execute_script(f"location.hash = '{box.alert.id}'")
         until(browser, lambda: text_of(browser, "#decided .badge") == "false alarm: something else")
         assert browser.find_element(By.CLASS_NAME, "list").is_displayed() == (width >= 960)
-        for scheme in ("light", "dark"):
-            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-            assert browser.execute_script(FAINT_TEXTS) == [], (width, scheme)
+        assert faint_texts(browser) == [], width
         assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
         if width < 960:
             browser.find_element(By.ID, "back").click()
             until(browser, lambda: browser.find_element(By.CLASS_NAME, "list").is_displayed())
-            assert browser.execute_script(FAINT_TEXTS) == []
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            assert faint_texts(browser) == [], width
 
 
 def test_page_of_another_site_can_neither_frame_nor_judge_nor_read(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
@@ -409,6 +417,50 @@ def test_page_of_another_site_can_neither_frame_nor_judge_nor_read(browser: webd
         assert "frame-ancestors 'none'" in complaints
     past = box.desk.history.alert(box.alert.id)
     assert past is not None and past.verdict is None
+
+
+def test_operator_draws_zone_with_pointer_and_keys_and_undoes_it(browser: webdriver.Chrome, site: Site) -> None:
+    browser.get(site.address)
+    sign_in(browser, TOKEN)
+    until(browser, lambda: text_of(browser, "#cameras .state") == "live")
+    browser.get(f"{site.address}/zones.html")
+    until(browser, lambda: browser.execute_script("return document.querySelector('#frame').naturalWidth") == 96)
+    assert text_of(browser, "#none") == "No zones: the whole frame counts."
+    browser.find_element(By.ID, "add").click()
+    press(browser, Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_UP)  # the first corner has the focus: 0.3, 0.3
+    size = browser.find_element(By.ID, "handles").size
+    second = browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='1']:not(.middle)")
+    ActionChains(browser).click_and_hold(second).move_by_offset(round(0.2 * size["width"]), 0).release().perform()
+    browser.find_element(By.CSS_SELECTOR, ".handle.middle[data-corner='2']").send_keys(Keys.ENTER)  # a fifth corner
+    press(browser, Keys.ARROW_DOWN)
+    name = browser.find_element(By.CSS_SELECTOR, "#zones input")
+    name.clear()
+    name.send_keys("<b>door</b>")
+    assert not browser.find_element(By.ID, "camera").is_enabled()  # or the drawing would be lost
+    browser.find_element(By.ID, "save").click()
+    until(browser, lambda: text_of(browser, "#done") == "Saved: the zones are in force.")
+    [(zone, corners)] = site.runtime.settings.rules_of("gate")["default"].zones.items()
+    assert zone == "<b>door</b>" and corners is not None and len(corners) == 5
+    assert [corners[0], corners[2], corners[3], corners[4]] == [(0.29, 0.28), (0.7, 0.7), (0.5, 0.71), (0.3, 0.7)]
+    assert corners[1] == pytest.approx((0.9, 0.3), abs=0.01)
+    assert "<b>door</b>" in browser.find_element(By.ID, "yaml").get_attribute("textContent")
+    for width in (390, 768, 1280):
+        browser.set_window_size(width, 900)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
+    assert faint_texts(browser) == []
+
+    middle = browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='3']:not(.middle)")
+    middle.send_keys(Keys.DELETE)
+    first = browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='0']:not(.middle)")
+    ActionChains(browser).click_and_hold(first).move_by_offset(size["width"], size["height"] // 3).release().perform()
+    browser.find_element(By.ID, "save").click()
+    until(browser, lambda: "crosses itself" in text_of(browser, "#problem"))  # as in edge.yaml
+    browser.find_element(By.ID, "discard").click()
+    browser.find_element(By.ID, "undo").click()
+    until(browser, lambda: text_of(browser, "#done") == "The last change is taken back.")
+    assert site.runtime.settings.rules_of("gate")["default"].zones == {}
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert len(complaints) == 1 and "409" in complaints[0], complaints  # the refused drawing, and nothing else
 
 
 class PrefixProxy:
