@@ -49,7 +49,7 @@ class Application:
             _log.warning("the latest desired values of the twin are no longer valid, and are ignored: %s", error)
             desired = {}
             self.runtime = Runtime(settings, record)
-        control = Control(self.runtime, config_file, desired)
+        self._control = control = Control(self.runtime, config_file, desired)
         self.reload = control.reload
         methods = {"health": control.health, "snapshot": control.snapshot, "reload": control.reload}
         hub = self.runtime.hub if settings.twin.enabled else None
@@ -73,7 +73,9 @@ class Application:
             return None
         from ppe_edge.web.server import WebServer  # aiohttp is slow to import, and the cameras need not wait for it
 
-        web = WebServer(self.runtime.settings.web, RuntimeStatus(self.runtime), self._listener)
+        web = WebServer(
+            self.runtime.settings.web, RuntimeStatus(self.runtime), self.runtime.desk, self._control, self._listener
+        )
         web.start()
         return web
 

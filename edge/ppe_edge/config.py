@@ -25,6 +25,7 @@ from ppe_edge.cameras.sources import SourceConfig
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig
+from ppe_edge.drawn_zones import DrawnZones, read_drawn_zones
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
 from ppe_edge.pictures.sampler import SamplerConfig
@@ -32,6 +33,7 @@ from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.rules.config import DEFAULT_RULE, Polygon, RuleConfig, check_polygons
 from ppe_edge.rules.tracker import TrackerConfig
 from ppe_edge.site import SiteConfig
+from ppe_edge.verdicts.config import VerdictsConfig
 from ppe_edge.web.config import WebConfig
 
 MAX_BYTES = 1024**2  # of edge.yaml
@@ -138,6 +140,7 @@ class EdgeSettings(BaseSettings):
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
+    verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig, description="Frames of alerts, kept for training.")
     compliance: ComplianceConfig = Field(default_factory=ComplianceConfig, description="Compliance over time.")
     outbox: OutboxConfig = Field(default_factory=OutboxConfig, description="Storage of messages until they are delivered.")
     sinks: SinksConfig = Field(default_factory=SinksConfig, description="Destinations of alerts.")
@@ -227,17 +230,24 @@ class EdgeSettings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_))
 
 
-def load_settings(path: Path, desired: Mapping[str, Any] | None = None) -> EdgeSettings:
+def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: DrawnZones | None = None) -> EdgeSettings:
     """Reads and validates all settings.
 
     Args:
         path: edge.yaml.
         desired: The desired values of the module twin, in the same structure.
+        drawn: Zones drawn on the page; by default those in the state folder.
 
     Raises:
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
     document = read_yaml(path)
+    settings = _validated(document, path, desired)
+    drawn = drawn or read_drawn_zones(settings.state_dir)
+    return _validated(drawn.over(document), path, desired) if drawn.zones else settings
+
+
+def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, Any] | None) -> EdgeSettings:
 
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document

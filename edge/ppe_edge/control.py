@@ -11,6 +11,7 @@ from typing import Any
 
 from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings
 from ppe_edge.deployment import Deployment
+from ppe_edge.drawn_zones import DrawnZones, Zones, read_drawn_zones
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.store import ModelStore
 from ppe_edge.runtime import Runtime
@@ -69,6 +70,56 @@ class Control:
             _log.info("reload: applied %s", self._file)
             self._warn_of_restart(needs_restart)
             return {"reloaded": True, "needs_restart": needs_restart}
+
+    def rule_zones(self) -> dict[str, dict[str, Zones]]:
+        """Returns camera -> rule -> zones that are in force."""
+        settings = self._runtime.settings
+        return {
+            camera: {
+                name: {zone: corners for zone, corners in rule.zones.items() if corners is not None}
+                for name, rule in settings.rules_of(camera).items()
+            }
+            for camera in settings.live_cameras
+        }
+
+    def draw_zones(self, camera: str, rule: str, zones: Zones) -> None:
+        """Replaces the zones of a rule of a camera, now and at every later start. edge.yaml stays as it is.
+
+        Raises:
+            UserError, TimeoutError: They were rejected, with the reason. Nothing has changed.
+        """
+        with self._lock:
+            if rule not in self.rule_zones().get(camera, {}):
+                raise EdgeError(item="zones", expected="a camera and one of its rules", got=f"{camera[:40]!r}, {rule[:40]!r}")
+            drawn = read_drawn_zones(self._runtime.settings.state_dir).changed(camera, rule, zones)
+            wanted = load_settings(self._file, self._desired, drawn)
+            if wanted.rules_of(camera)[rule].zones != zones:
+                raise EdgeError("the module twin or an environment variable sets these zones, and comes before the page")
+            self._deploy_drawn(wanted, drawn)
+
+    def undo_zones(self) -> None:
+        """Takes back the latest change of `draw_zones`.
+
+        Raises:
+            UserError, TimeoutError: There is none, or what was before is no longer valid. Nothing has changed.
+        """
+        with self._lock:
+            drawn = read_drawn_zones(self._runtime.settings.state_dir).undone()
+            self._deploy_drawn(load_settings(self._file, self._desired, drawn), drawn)
+
+    def _deploy_drawn(self, wanted: EdgeSettings, drawn: DrawnZones) -> None:
+        before = self._runtime.deployment
+        self._deploy(wanted)
+        try:
+            drawn.save(before.settings.state_dir)
+        except OSError as error:
+            # a change that is applied but not saved would be lost at the next restart
+            self._runtime.between_frames(lambda: self._runtime.deploy(before))
+            raise EdgeError(
+                file=before.settings.state_dir,
+                problem=f"cannot save the zones ({error.strerror or error}), nothing was changed",
+                hint="free disk space on the box",
+            ) from error
 
     def health(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `health`."""

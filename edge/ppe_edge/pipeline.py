@@ -30,6 +30,7 @@ class Model:
 
 
 Count = Callable[[str, Sequence[CountedTrack], float], None]
+KeepFrame = Callable[[Alert, View], None]
 
 
 class _Version2(TypedDict, total=False):
@@ -56,6 +57,7 @@ class Pipeline:
         submit: Takes alerts and the messages that close them, in order.
         telemetry: Counts frames, and times the stages.
         count: Takes the camera, the tracks that have ended, and the correction of their times.
+        keep_frame: Keeps the frame of an alert; called with the snapshot, in the alert writer's thread.
 
     Attributes:
         view: The latest frame with its tracks; None before the first.
@@ -72,6 +74,7 @@ class Pipeline:
         submit: SubmitAlert,
         telemetry: Telemetry,
         count: Count = lambda camera, counted, correction: None,
+        keep_frame: KeepFrame = lambda alert, view: None,
     ) -> None:
         self.camera = camera
         self.view: View | None = None
@@ -82,6 +85,7 @@ class Pipeline:
         self._submit = submit
         self._telemetry = telemetry
         self._count = count
+        self._keep_frame = keep_frame
         self._clocks: dict[str, tuple[float, bool]] = {}  # violation -> correction and certainty of its alert's time
         self._alarmed: frozenset[int] = frozenset()  # rebuilt only when a violation starts or ends
         self._processed = telemetry.processed.labels(camera)  # looked up once, not for every frame
@@ -189,7 +193,11 @@ class Pipeline:
         )
         self.open[change.violation] = alert.id
         self._clocks[change.violation] = view.frame.correction, view.frame.is_time_certain
-        self._submit(alert, partial(make_snapshot, view, self._snapshot, {change.track}), contract.display_name(class_name))
+        self._submit(alert, partial(self._render, alert, view), contract.display_name(class_name))
+
+    def _render(self, alert: Alert, view: View) -> bytes | None:
+        self._keep_frame(alert, view)
+        return make_snapshot(view, self._snapshot, {alert.track})
 
     def _close_alert(self, change: ViolationEnded, end: End) -> None:
         correction, certain = self._correction_of(change.violation)

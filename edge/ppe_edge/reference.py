@@ -154,7 +154,8 @@ def _metrics() -> str:
     sink = SinkFigures(waiting=0, set_aside=0)
     telemetry = Telemetry(Collected(lambda: {"": example}, lambda: {"": sink}, lambda: True))
     telemetry.set_model("", "")
-    for counter, labels in ((telemetry.processed, 1), (telemetry.alerts, 2), (telemetry.faults, 1), (telemetry.changes, 1)):
+    t = telemetry
+    for counter, labels in ((t.processed, 1), (t.alerts, 2), (t.verdicts, 2), (t.faults, 1), (t.changes, 1)):
         counter.labels(*[""] * labels)  # a metric shows its labels from its first value on
     lines = [
         "\n## Metrics\n\n`/metrics`, in the text format of Prometheus.\n",

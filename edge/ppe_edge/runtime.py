@@ -17,6 +17,7 @@ from ppe_edge.clock import is_set, note_passed
 from ppe_edge.compliance.archive import ComplianceArchive
 from ppe_edge.compliance.recorder import WRITE_INTERVAL, ComplianceRecorder
 from ppe_edge.config import EdgeSettings
+from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import CameraEventMessage, utc
@@ -32,6 +33,9 @@ from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
 from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
+from ppe_edge.verdicts.desk import AlertDesk
+from ppe_edge.verdicts.frames import AlertFrames
+from ppe_edge.verdicts.looks import LookRecord
 from ppe_yolo.core.words import plural
 
 GRACE = 5.0  # seconds from SIGTERM to the end of the process
@@ -57,6 +61,7 @@ class Runtime:
         readers: Camera -> its reader.
         pipelines: Camera -> its pipeline.
         sampler: Keeps uncertain frames for training.
+        desk: Where people decide about alerts.
         failed: Whether the process must exit with code 1.
         started_at: Monotonic time of the start.
         first_detection_at: Monotonic time of the first detection; None before it.
@@ -85,6 +90,16 @@ class Runtime:
         self._alerts = AlertWriter(self.outbox, self.telemetry)
         self._deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in sinks.items()]
         self.compliance = ComplianceRecorder(settings.compliance, settings.state_dir, self._send_compliance_report)
+        self._frames = AlertFrames(settings.verdicts, settings.state_dir, settings.outbox.max_message_days)
+        self.desk = AlertDesk(
+            history=AlertHistory(settings.state_dir / "outbox.db"),
+            outbox=self.outbox,
+            frames=self._frames,
+            looks=LookRecord(settings.state_dir / "looks.jsonl"),
+            telemetry=self.telemetry,
+            contract=lambda: self.deployment.model.contract,
+            topology=self._topology,
+        )
         self._mailbox = FrameMailbox()
         self._record = None if record is None else make_folder(record)
         self._recorders: dict[str, Recorder] = {}
@@ -163,6 +178,7 @@ class Runtime:
         if self.hub is not None:
             self.hub.stop(max(0.1, end - time.monotonic() - 0.5))
         waiting = sum(self.outbox.stats().pending.values())
+        self.desk.history.close()
         self.outbox.close()
         _log.info("stopped; the outbox holds %s for its sinks", plural(waiting, "message"))
         return not self._thread.is_alive()
@@ -275,6 +291,7 @@ class Runtime:
             submit=self._alerts.submit,
             telemetry=self.telemetry,
             count=self.compliance.add,
+            keep_frame=self._frames.keep,
         )
 
     def _topology(self) -> dict[str, list[str]]:

@@ -142,6 +142,12 @@ class Telemetry:
         self.registry.register(collected)
         self.processed = Counter("ppe_edge_frames_processed", "Frames processed", ["camera"], registry=self.registry)
         self.alerts = Counter("ppe_edge_alerts", "Alerts and closings stored", ["camera", "kind"], registry=self.registry)
+        self.verdicts = Counter(
+            "ppe_edge_verdicts",
+            "Verdicts stored, those that replace another included: confirmed, false_alarm, or open if taken back",
+            ["camera", "verdict"],
+            registry=self.registry,
+        )
         self.faults = Counter("ppe_edge_faults", "Internal errors survived", ["where"], registry=self.registry)
         self.changes = Counter(
             "ppe_edge_configuration_changes",

@@ -89,6 +89,8 @@ NEW_VALUES: dict[str, Any] = {
     "sampler.keep": 5,
     "sampler.blur": False,
     "sampler.upload": True,
+    "verdicts.frames": "full",
+    "verdicts.keep": 5,
     "outbox.max_mb": 5,
     "outbox.max_snapshot_days": 5,
     "outbox.max_message_days": 50,
@@ -124,6 +126,7 @@ NEW_VALUES: dict[str, Any] = {
     "web.host": "localhost",
     "web.port": 5,
     "web.token": "sixteen-or-more-characters",
+    "web.viewer_token": "sixteen-or-more-characters",
     "log_level": "ERROR",
 }
 # settings that are only valid together with others
@@ -136,6 +139,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     **{f"{place}.exceptions": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
     "sampler.upload": {"sinks.iothub.timeout_s": 10},
     "cameras.gate.zones": {"cameras.gate.rule": {"zones": ["door"]}},
+    "web.viewer_token": {"web.token": "another-token-of-operators"},
     "sinks.mqtt.cert_file": {"sinks.mqtt.key_file": "key.pem"},
     "sinks.mqtt.key_file": {"sinks.mqtt.cert_file": "cert.pem"},
     "sinks.mqtt.password": {"sinks.mqtt.username": "u"},

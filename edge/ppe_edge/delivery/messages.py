@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,16 +11,18 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 COMPATIBILITY = (
     "A later version adds fields and kinds of messages; it never changes or removes one. A message has the lowest version that "
-    "has all its fields. A box without `rules`, `severity` and `compliance.report` in its settings sends version 1 only: a "
-    "consumer of version 1 needs no change. Before you set one of them, let the consumer accept `schema_version` 2, and let it "
-    "ignore fields and kinds that it does not know or read `rule` and `severity`. A message without them is of the rule "
-    "`default` and of severity `warning`."
+    "has all its fields. A box without `rules`, `severity` and `compliance.report` in its settings, and whose alerts nobody "
+    "judges on its page, sends version 1 only: a consumer of version 1 needs no change. Before you set one of them or judge "
+    "alerts, let the consumer accept `schema_version` 2, and let it ignore fields and kinds that it does not know or read "
+    "`rule` and `severity`. A message without them is of the rule `default` and of severity `warning`."
 )
 SCHEMA_FILE = Path(__file__).with_name("alert.schema.json")
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 StorageProblem = Literal["snapshots_dropped", "alerts_dropped", "snapshot_not_stored", "messages_held", "message_set_aside"]
 End = Literal["seen", "stopped", "unknown"]
+Judgement = Literal["confirmed", "false_alarm"]
+OTHER = "other"  # what caused a false alarm if it is no class of the model
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -131,6 +133,35 @@ class AlertClosed(_Message):
     severity: MessageSeverity = None
 
 
+class AlertVerdict(_Message):
+    """Somebody judged an alert on the page. It replaces earlier verdicts on the same alert. Kind of version 2."""
+
+    kind: Literal["alert_verdict"] = "alert_verdict"
+    schema_version: Literal[1, 2] = 2
+    camera: str
+    violation: str
+    alert: str = Field(description="Id of the alert.")
+    verdict: Judgement | None = Field(default=None, description="Null while the alert is not judged, or no longer.")
+    actual: str | None = Field(
+        default=None,
+        description="What caused a false alarm: a class as the model names it, `other` for something else; null if unknown.",
+    )
+    acknowledged: bool = Field(default=False, description="Whether somebody has taken note of the alert.")
+    comment: str = ""
+    rule: RuleName = None
+
+    def in_words(self, display_name: Callable[[str], str]) -> str:
+        """Returns the verdict in a few words, such as "false alarm: helmet".
+
+        Args:
+            display_name: Returns how people call a class of the model.
+        """
+        if self.verdict is None:
+            return "acknowledged" if self.acknowledged else "not judged"
+        actual = "something else" if self.actual == OTHER else self.actual and display_name(self.actual)
+        return self.verdict.replace("_", " ") + (f": {actual}" if actual else "")
+
+
 class CameraEventMessage(_Message):
     """The state of a camera has changed."""
 
@@ -175,7 +206,7 @@ class ComplianceReport(_Message):
     html: str = Field(description="The report as one HTML page, to be read or printed.")
 
 
-Message = Alert | AlertClosed | CameraEventMessage | StorageEvent | ComplianceReport
+Message = Alert | AlertClosed | AlertVerdict | CameraEventMessage | StorageEvent | ComplianceReport
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 

@@ -13,7 +13,12 @@ class OutboxConfig(BaseModel):
     max_message_days: float = Field(
         default=90.0, gt=0, description="Messages older than this are dropped, whether they were delivered or not."
     )
-    keep_delivered: int = Field(default=200, ge=0, description="Number of delivered messages kept for the web page.")
+    keep_delivered: int = Field(
+        default=200,
+        ge=0,
+        description="Number of delivered messages kept for the web page, in addition to those about alerts, which stay for "
+        "max_message_days; 0 keeps none of either.",
+    )
     max_held: int = Field(default=1000, ge=1, description="Maximum number of messages kept in memory while the disk is full.")
 
     @model_validator(mode="after")

@@ -10,7 +10,8 @@ from ppe_edge.clock import SET_AFTER
 
 _SIZE = "length(CAST(body AS BLOB))"  # bytes, not characters
 _ONE_DELIVERY = "sink = ? AND sequence = (SELECT sequence FROM messages WHERE id = ?)"
-_DELIVERED = "SELECT sequence FROM messages m WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.sequence = m.sequence)"
+_DELIVERED = "NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.sequence = m.sequence)"
+_EVENTS = ("camera_event", "storage_event", "compliance_report")  # kinds that are not about an alert
 _TABLES = """
 CREATE TABLE IF NOT EXISTS messages (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, created REAL NOT NULL, body TEXT NOT NULL);
@@ -18,6 +19,9 @@ CREATE TABLE IF NOT EXISTS deliveries (
     sink TEXT NOT NULL, sequence INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
     attempts INTEGER NOT NULL DEFAULT 0, uncertain INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sink, sequence)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS messages_by_time ON messages (created);
+CREATE INDEX IF NOT EXISTS messages_by_kind ON messages (json_extract(body, '$.kind'));
+CREATE INDEX IF NOT EXISTS messages_of_alert ON messages (json_extract(body, '$.alert'));
 CREATE INDEX IF NOT EXISTS deliveries_of_message ON deliveries (sequence);
 CREATE TABLE IF NOT EXISTS snapshots (
     file TEXT PRIMARY KEY, created REAL NOT NULL, size INTEGER NOT NULL);
@@ -26,6 +30,16 @@ CREATE TABLE IF NOT EXISTS set_aside (
 CREATE TABLE IF NOT EXISTS open_alerts (
     violation TEXT PRIMARY KEY, body TEXT NOT NULL, last_seen REAL NOT NULL) WITHOUT ROWID;
 """
+
+
+def field_of(message: str, name: str) -> str:
+    """Returns SQL for a field of a message; `kind` and `alert` have an index.
+
+    Args:
+        message: How the query calls the table.
+        name: Name of the field.
+    """
+    return f"json_extract({message}.body, '$.{name}')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +211,9 @@ class OutboxDatabase:
             self._db.executemany("DELETE FROM snapshots WHERE file = ?", [(file,) for file in files])
 
     def drop_delivered(self, keep: int) -> None:
-        """Deletes the messages that wait for no sink, except the `keep` newest of them."""
-        self._drop(f"{_DELIVERED} ORDER BY sequence DESC LIMIT -1 OFFSET ?", keep)
+        """Deletes the messages that wait for no sink, except the `keep` newest and those about alerts; all if `keep` is 0."""
+        kinds = f"{field_of('m', 'kind')} IN {_EVENTS} AND" if keep else ""
+        self._drop(f"SELECT sequence FROM messages m WHERE {kinds} {_DELIVERED} ORDER BY sequence DESC LIMIT -1 OFFSET ?", keep)
 
     def drop_before(self, created: float) -> int:
         """Deletes messages older than `created`; returns how many of them were not delivered to every sink.
@@ -207,9 +222,11 @@ class OutboxDatabase:
         """
         return self._drop(f"SELECT sequence FROM messages WHERE created >= {SET_AFTER} AND created < ?", created)
 
-    def drop_oldest(self, size: float) -> int:
+    def drop_oldest(self, size: float, only_delivered: bool = False) -> int:
         """Deletes the oldest messages, `size` bytes in total; returns how many of them were not delivered to every sink."""
-        older = f"SELECT sequence, sum({_SIZE}) OVER (ORDER BY sequence) - {_SIZE} AS before FROM messages"
+        older = f"SELECT sequence, sum({_SIZE}) OVER (ORDER BY sequence) - {_SIZE} AS before FROM messages m"
+        if only_delivered:
+            older += f" WHERE {_DELIVERED}"
         return self._drop(f"SELECT sequence FROM ({older}) WHERE before < ?", size)
 
     def close(self) -> None:

@@ -38,7 +38,9 @@ class Retention:
             sqlite3.Error: The messages cannot be deleted.
         """
         self.drop_snapshots(database, self._excess(database), now - self._config.max_snapshot_days * _DAY_S)
-        database.drop_delivered(0 if self._excess(database) else self._config.keep_delivered)
+        database.drop_delivered(self._config.keep_delivered)
+        if excess := self._excess(database):
+            database.drop_oldest(excess, only_delivered=True)
         lost = database.drop_before(now - self._config.max_message_days * _DAY_S)
         if excess := self._excess(database):
             lost += database.drop_oldest(excess)

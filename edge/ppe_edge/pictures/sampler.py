@@ -2,11 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.cameras.mailbox import Frame
@@ -50,6 +52,16 @@ class SamplerConfig(BaseModel):
         if self.unsure_from > self.unsure_to:
             raise ValueError(f"unsure_from must not be above unsure_to, got {self.unsure_from:g} and {self.unsure_to:g}")
         return self
+
+
+def voc_box(box_xyxy: Sequence[float] | NDArray[np.float32], width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Returns a box as `ppe-yolo` reads it: pixels from 0, where x2 and y2 may be as large as width and height.
+
+    None for a sliver at the edge of the image, which the audit would reject.
+    """
+    left, top, right, bottom = (float(x) for x in box_xyxy)
+    x1, y1, x2, y2 = (max(0, round(x)) for x in (left, top, min(width, right), min(height, bottom)))
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 class Sampler:
@@ -131,10 +143,8 @@ class Sampler:
         for box, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True):
             if score < self._config.draft_from:
                 continue
-            # the convention of `ppe-yolo`: pixels from 0, where x2 and y2 may be as large as width and height
-            x1, y1, x2, y2 = (max(0, round(float(x))) for x in (box[0], box[1], min(width, box[2]), min(height, box[3])))
-            if x1 < x2 and y1 < y2:  # the audit would reject a sliver at the edge of the image
-                yield AnnotatedObject(self._class_names[int(label)], (x1, y1, x2, y2))
+            if (rounded := voc_box(box, width, height)) is not None:
+                yield AnnotatedObject(self._class_names[int(label)], rounded)
 
     def _forget_oldest(self) -> None:
         images = sorted((self._folder / "JPEGImages").glob("*.jpg"), key=lambda p: p.stat().st_mtime_ns)

@@ -70,6 +70,12 @@ def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
             head[:] = cv2.resize(small, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST)
 
 
+def heads_to_hide(view: View) -> NDArray[np.float32]:
+    """Returns the boxes [N, 4] of everything that may be a head, pixels of the frame."""
+    hidden = [track.box_xyxy for track in view.tracks if track.seen or track.hits >= STEADY_HITS]
+    return np.concatenate((np.stack(hidden) if hidden else NO_BOXES, view.heads_xyxy))
+
+
 def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
     """Returns a copy of the frame, scaled down, with heads pixelated and the detections above their thresholds drawn.
 
@@ -88,8 +94,7 @@ def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
     canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image.copy(), dtype=np.uint8)
     boxes = np.stack([t.box_xyxy for t in view.tracks]) * np.float32(scale) if view.tracks else NO_BOXES
     if config.blur:
-        hidden = np.array([track.seen or track.hits >= STEADY_HITS for track in view.tracks], dtype=bool)
-        hide_heads(canvas, np.concatenate((boxes[hidden], view.heads_xyxy * np.float32(scale))))
+        hide_heads(canvas, heads_to_hide(view) * np.float32(scale))
     thin = max(1, round(max(size) / 640))
     # alarmed heads last, so that nothing covers them
     for track, box in sorted(zip(view.tracks, boxes, strict=True), key=lambda pair: pair[0].id in alarmed):

@@ -16,10 +16,20 @@ class WebConfig(BaseModel):
     enabled: bool = Field(True, description="Whether to serve the page, /healthz, /readyz and /metrics.")
     host: str = Field("127.0.0.1", description="Address to listen on; any address but loopback requires a token.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port; 0 chooses a free one.")
-    token: SecretStr | None = Field(None, min_length=16, description="Token that visitors must enter; at least 16 characters.")
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Token of operators, who see everything and decide about alerts; at least 16 characters. Without a token, "
+        "everybody on this machine is an operator.",
+    )
+    viewer_token: SecretStr | None = Field(
+        None, min_length=16, description="Token of viewers, who see alerts and live images and change nothing. Default: none."
+    )
 
     @model_validator(mode="after")
     def _token_if_exposed(self) -> "WebConfig":
+        if self.viewer_token is not None and self.token in (None, self.viewer_token):
+            raise ValueError("viewer_token needs a token for operators, which must be another one")
         if self.token is None and not is_loopback(self.host):
             raise ValueError(f"host {self.host} can be reached from other machines: set a token (16 characters or more)")
         return self

@@ -10,7 +10,6 @@ path from the requests, and redirect the path without the final slash to the one
 
 import asyncio
 import hmac
-import json
 import logging
 import secrets
 import socket
@@ -19,31 +18,43 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from pydantic import SecretStr
 
 from ppe_edge.compliance.periods import UNITS, Row, Unit
 from ppe_edge.compliance.report import to_csv
 from ppe_edge.telemetry import CONTENT_TYPE
+from ppe_edge.verdicts.desk import AlertDesk
+from ppe_edge.web.alerts import add_alert_routes
+from ppe_edge.web.answers import as_json
 from ppe_edge.web.config import WebConfig, is_loopback, listen
 from ppe_edge.web.state import BoxState
+from ppe_edge.web.zones import ZoneEditor, add_zone_routes
 
 IDLE_TIMEOUT = 10.0  # seconds
 MAX_CONNECTIONS = 64
-MAX_BYTES = 4096  # of a request body
+MAX_BYTES = 16_384  # of a request body
 MAX_SESSIONS = 32
 SESSION_SECONDS = 12 * 3600
 COOKIE = "ppe_edge_session"
+Role = Literal["viewer", "operator"]
 PAGES = {
     "index.html": "text/html",
     "login.html": "text/html",
+    "alerts.html": "text/html",
+    "zones.html": "text/html",
+    "zones.js": "text/javascript",
+    "common.js": "text/javascript",
     "app.js": "text/javascript",
+    "alerts.js": "text/javascript",
     "compliance.js": "text/javascript",
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
+_OWN_SITE = ("same-origin", "none")  # the latter: no page made the browser send it
 # need no token: they reveal nothing about the site
 OPEN = {"/healthz", "/readyz", "/login", "/login.html", "/style.css", "/icon.svg"}
 HEADERS = {
@@ -109,6 +120,8 @@ class WebServer:
     Args:
         config: Where the page is served, and who may see it.
         status: What the page shows.
+        desk: Where people decide about alerts.
+        zones: Where people draw zones.
         listener: The socket to serve; by default `ppe_edge.web.config.listen` opens one.
 
     Attributes:
@@ -118,14 +131,16 @@ class WebServer:
         EdgeError: The address cannot be bound.
     """
 
-    def __init__(self, config: WebConfig, status: Status, listener: socket.socket | None = None) -> None:
+    def __init__(
+        self, config: WebConfig, status: Status, desk: AlertDesk, zones: ZoneEditor, listener: socket.socket | None = None
+    ) -> None:
         self.config = config
         self._listener = listener or listen(config)
         self.port: int = self._listener.getsockname()[1]
-        self._status = status
+        self._status, self._desk, self._zones = status, desk, zones
         folder = files("ppe_edge.web") / "static"
         self._pages = {name: (folder / name).read_bytes() for name in PAGES}  # so that no request can name a file on the disk
-        self._sessions: dict[str, float] = {}  # cookie -> when it expires
+        self._sessions: dict[str, tuple[float, Role]] = {}  # cookie -> when it expires, and whose it is
         self._last_request: dict[object, float] = {}  # connection -> time of its last request, or of its start
         self._loop = asyncio.new_event_loop()
         self._stopping: asyncio.Event | None = None
@@ -173,6 +188,8 @@ class WebServer:
         app.router.add_get("/api/compliance", self._compliance)
         app.router.add_get("/compliance.csv", self._compliance_csv)
         app.router.add_get("/compliance.html", self._compliance_page)
+        add_alert_routes(app, self._desk)
+        add_zone_routes(app, self._zones)
         # the access log would record every path that a client invents
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_TIMEOUT, shutdown_timeout=0.2)
         await runner.setup()
@@ -208,10 +225,10 @@ class WebServer:
         try:
             if not self._allowed_host(request):
                 raise web.HTTPForbidden(text="unknown host name\n")
-            if request.path not in OPEN and not self._is_authorized(request):
-                if request.path == "/":
-                    raise web.HTTPSeeOther("login")
-                raise web.HTTPUnauthorized(text="a token is required\n")
+            role = self._role_of(request)
+            if request.path not in OPEN:
+                self._require(request, role)
+            request["role"] = role
             response = await handler(request)
         except web.HTTPException as error:
             error.headers.update(HEADERS)
@@ -229,21 +246,44 @@ class WebServer:
         except ValueError:
             return False
 
-    def _is_authorized(self, request: web.Request) -> bool:
+    def _require(self, request: web.Request, role: Role | None) -> None:
+        """Rejects a request that its sender may not make, or that another site made a browser send."""
+        if role is None:
+            if request.path == "/" or request.path.endswith(".html"):
+                raise web.HTTPSeeOther("login")
+            raise web.HTTPUnauthorized(text="a token is required\n")
+        if request.method in ("GET", "HEAD"):
+            return
+        # A page of another site can send a form without asking, but no JSON. Not every browser says where a request is from.
+        if request.content_type != "application/json" or request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
+            raise web.HTTPForbidden(text="expected JSON, sent by the page itself\n")
+        if role != "operator":
+            raise web.HTTPForbidden(text="viewers change nothing: sign in with the token of operators\n")
+
+    def _role_of(self, request: web.Request) -> Role | None:
         if self.config.token is None:
-            return True
+            return "operator"
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._is_token(value):
-            return True
+        if scheme.lower() == "bearer" and (role := self._role_of_token(value)) is not None:
+            return role
         now = time.monotonic()
         offered = request.cookies.get(COOKIE, "").encode(errors="replace")
-        return any(hmac.compare_digest(s.encode(), offered) for s, end in self._sessions.items() if end > now)
+        for session, (end, role) in self._sessions.items():
+            if end > now and hmac.compare_digest(session.encode(), offered):
+                return role
+        return None
 
-    def _is_token(self, value: str) -> bool:
+    def _role_of_token(self, value: str) -> Role | None:
         # bytes, because compare_digest rejects non-ASCII text
-        return self.config.token is not None and hmac.compare_digest(
-            value.strip().encode(errors="replace"), self.config.token.get_secret_value().encode()
+        offered = value.strip().encode(errors="replace")
+        tokens: tuple[tuple[Role, SecretStr | None], ...] = (
+            ("operator", self.config.token),
+            ("viewer", self.config.viewer_token),
         )
+        for role, token in tokens:
+            if token is not None and hmac.compare_digest(offered, token.get_secret_value().encode()):
+                return role
+        return None
 
     def _page(self, name: str) -> _Handler:
         async def answer(request: web.Request) -> web.Response:
@@ -263,23 +303,24 @@ class WebServer:
     async def _login(self, request: web.Request) -> web.StreamResponse:
         """Exchanges the token, sent in the body and never in an address, for a session cookie."""
         form = await request.post()
-        if not self._is_token(str(form.get("token", ""))):
+        role = self._role_of_token(str(form.get("token", "")))
+        if role is None:
             _log.warning("web: wrong token from %s", request.remote)
             page = self._pages["login.html"].replace(b' role="alert" hidden>', b' role="alert">')
             raise web.HTTPUnauthorized(body=page, content_type="text/html")
         now = time.monotonic()
-        self._sessions = {s: end for s, end in self._sessions.items() if end > now}
+        self._sessions = {s: kept for s, kept in self._sessions.items() if kept[0] > now}
         while len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         session = secrets.token_urlsafe(32)
-        self._sessions[session] = now + SESSION_SECONDS
+        self._sessions[session] = now + SESSION_SECONDS, role
         response = web.Response(status=303, headers={"Location": "./"})
         # without a path, the browser sends the cookie to this page alone, not to other boxes behind the same proxy
         response.set_cookie(COOKIE, session, path="", httponly=True, samesite="Strict", max_age=SESSION_SECONDS)
         return response
 
     async def _state(self, request: web.Request) -> web.Response:
-        return web.Response(text=json.dumps(self._status.state(), allow_nan=False), content_type="application/json")
+        return as_json({**self._status.state(), "role": request["role"]})
 
     async def _live(self, request: web.Request) -> web.Response:
         jpeg = await asyncio.to_thread(self._status.live, request.match_info["camera"])
@@ -301,8 +342,7 @@ class WebServer:
             }
             for row in await _read(self._status.compliance, unit, days)
         ]
-        text = json.dumps({"rows": rows, "shifts": self._status.shifts()})
-        return web.Response(text=text, content_type="application/json")
+        return as_json({"rows": rows, "shifts": self._status.shifts()})
 
     async def _compliance_csv(self, request: web.Request) -> web.Response:
         text = to_csv(await _read(self._status.compliance, *_period(request)))

@@ -5,7 +5,15 @@ import time
 
 from ppe_edge.cameras.view_health import LABELS
 from ppe_edge.compliance.periods import Row, Unit
-from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, ComplianceReport, Message, StorageEvent
+from ppe_edge.delivery.messages import (
+    Alert,
+    AlertClosed,
+    AlertVerdict,
+    CameraEventMessage,
+    ComplianceReport,
+    Message,
+    StorageEvent,
+)
 from ppe_edge.pictures.snapshot import View, make_snapshot
 from ppe_edge.runtime import Runtime
 from ppe_edge.telemetry import CameraFigures
@@ -115,6 +123,8 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
             camera, zone, duration = message.camera, message.zone, message.duration_s
             ended = "ended" if message.end == "seen" else "end not seen"
             what = f"{ended}: {contract.display_name(message.class_name)}{_rule(message)}"
+        case AlertVerdict():
+            camera, what = message.camera, f"{message.in_words(contract.display_name)}{_rule(message)}"
         case CameraEventMessage():
             camera, what = message.camera, f"{message.event} {message.detail}".strip()
         case StorageEvent():
@@ -131,7 +141,7 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
     }
 
 
-def _rule(message: Alert | AlertClosed) -> str:
+def _rule(message: Alert | AlertClosed | AlertVerdict) -> str:
     return "" if message.rule is None else f" ({message.rule})"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import ppe_edge.clock as clock_module
 import pytest
-from example_messages import NOON, a_closing, an_alert
+from example_messages import NOON, a_camera_event, a_closing, an_alert
 from helpers import child_environment, wait_until
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -245,7 +245,7 @@ def test_outbox_retries_in_time_when_clock_is_set_back(tmp_path: Path, monkeypat
 
 def test_keep_delivered_limits_messages_kept_for_page(tmp_path: Path, clock: Clock) -> None:
     outbox = Outbox(OutboxConfig(keep_delivered=3), tmp_path, ["hub"], clock)
-    sent = [outbox.put(an_alert(n)) for n in range(10)]
+    sent = [outbox.put(a_camera_event(n)) for n in range(10)]
     while (delivery := outbox.claim("hub")) is not None:
         outbox.ack(delivery)
     clock.now += 100

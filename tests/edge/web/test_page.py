@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,18 @@ import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
+from helpers import serving
+from judged_box import Box
 from mjpeg_server import PASSWORD, MjpegServer, jpeg
 from multidict import CIMultiDict
 from ppe_edge.compliance.store import Count, Key
 from ppe_edge.config import CameraConfig, load_settings
+from ppe_edge.control import Control
+from ppe_edge.delivery.alert_history import AlertQuery
+from ppe_edge.delivery.messages import utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.runtime import Runtime
+from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
 from ppe_edge.web.status import RuntimeStatus
 from pydantic import SecretStr
@@ -27,18 +34,41 @@ from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from conftest import GREEN, RED  # isort: skip
 
-TOKEN = "a-token-of-the-gate-0123456789"
+TOKEN, VIEWER = "a-token-of-the-gate-0123456789", "a-token-of-viewers-0123456789"
 SOON = 60.0  # seconds; generous, for busy machines
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs a browser: Debian's packages chromium and chromium-driver"
 )
 QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+FAINT_TEXTS = """
+const parse = (text) => { const [r, g, b, a = 1] = text.match(/[0-9.]+/g).map(Number); return { rgb: [r, g, b], a }; };
+const light = (rgb) => {
+  const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = (node) => {
+  for (let e = node; e; e = e.parentElement) {
+    const { rgb, a } = parse(getComputedStyle(e).backgroundColor);
+    if (a > 0) return rgb;
+  }
+};
+const faint = [];
+for (const node of document.querySelectorAll("body *")) {
+  const hasText = [...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim());
+  if (!hasText || !node.checkVisibility() || node.disabled) continue;
+  const [a, b] = [light(parse(getComputedStyle(node).color).rgb), light(behind(node))].sort((x, y) => y - x);
+  if ((a + 0.05) / (b + 0.05) < 4.5) faint.push(`${node.tagName} ${node.textContent.slice(0, 30)}`);
+}
+return faint;
+"""
 MEAN_COLOUR = """
 const image = document.querySelector("#cameras img");
 if (!image || !image.complete || !image.naturalWidth) return null;
@@ -49,21 +79,31 @@ return Array.from(canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0,
 """
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     options = Options()
     options.binary_location = str(CHROMIUM)
     # root has no sandbox; /dev/shm is small in containers
     for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *QUIET):
         options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
     options.add_argument("--window-size=1280,900")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, Service(DRIVER))
-    driver.get("about:blank")
-    driver.get_log("performance")  # discards the requests of the browser's own start page
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(session: webdriver.Chrome) -> webdriver.Chrome:
+    """The browser of all tests, as after its start."""
+    session.get("about:blank")
+    session.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    session.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    session.set_window_size(1280, 900)
+    for log in ("browser", "performance"):
+        session.get_log(log)  # discards what was requested and reported before
+    return session
 
 
 @dataclass
@@ -98,7 +138,7 @@ def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
         config.write_text(json.dumps(document))
         settings = load_settings(config)
         runtime = Runtime(settings)
-        server = WebServer(settings.web, RuntimeStatus(runtime))
+        server = WebServer(settings.web, RuntimeStatus(runtime), runtime.desk, Control(runtime, config, {}))
         runtime.start()
         server.start()
         yield Site(runtime, camera, f"http://127.0.0.1:{server.port}", colour)
@@ -116,6 +156,16 @@ def sign_in(browser: webdriver.Chrome, token: str) -> None:
     browser.find_element(By.ID, "token").send_keys(token)
     form.find_element(By.TAG_NAME, "button").click()
     until(browser, lambda: gone(form))
+
+
+def faint_texts(browser: webdriver.Chrome) -> list[str]:
+    """Texts whose contrast is below that of WCAG 2.1 AA, 4.5 to 1, in a light or a dark browser."""
+    found = []
+    for scheme in ("dark", "light"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        found += [f"{scheme}: {text}" for text in browser.execute_script(FAINT_TEXTS)]
+    return found
 
 
 def gone(element: Any) -> bool:
@@ -158,6 +208,7 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     until(browser, lambda: text_of(browser, "#cameras .violation") == "1 violation")
     alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: bare head"]])
     assert len(alert) == 1 and 0.7 < float(alert[0][3]) < 0.9  # red beyond blue: 210 of 255
+    assert faint_texts(browser) == []
     site.colour[0] = GREEN
     until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "ended: bare head"]])
     until(browser, lambda: text_of(browser, "#sinks") == "jsonl 0 waiting")
@@ -223,6 +274,193 @@ def test_page_returns_to_login_when_session_has_expired(browser: webdriver.Chrom
     browser.delete_all_cookies()  # as after a restart of the box, or after twelve hours
     until(browser, lambda: browser.current_url == f"{site.address}/login")
     assert browser.find_element(By.ID, "token").is_displayed()
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Iterator[tuple[Box, str]]:
+    """A box with three alerts, the oldest first, and the address of its page."""
+    box = Box(tmp_path, "full")
+    for camera in ("yard", "gate"):
+        box.alerts.append(box.raise_alert(camera=camera, time=utc(time.time()), zone="<b>lane</b>"))
+    server = WebServer(WebConfig(port=0, token=SecretStr(TOKEN), viewer_token=SecretStr(VIEWER)), Stub(), box.desk, Stub())
+    server.start()
+    yield box, f"http://127.0.0.1:{server.port}"
+    server.stop()
+    box.close()
+
+
+class Stub:
+    """The status of a box of which only alerts are looked at."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: {}
+
+
+def open_alerts(browser: webdriver.Chrome, address: str, token: str) -> None:
+    browser.get(address)
+    sign_in(browser, token)
+    browser.get(f"{address}/alerts.html")
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "#alerts li")) == 3)
+
+
+def press(browser: webdriver.Chrome, *keys: str) -> None:
+    """Presses keys, wherever the focus is."""
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def test_operator_judges_alerts_by_keyboard(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: text_of(browser, "#what") == "bare head, gate / <b>lane</b>")
+    press(browser, "c")
+    until(browser, lambda: text_of(browser, "#decided") == "confirmed")
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: text_of(browser, "#what") == "bare head, yard / <b>lane</b>")
+    press(browser, "f")
+    until(browser, lambda: browser.find_element(By.ID, "cause").is_displayed())
+    Select(browser.find_element(By.ID, "actual")).select_by_visible_text("helmet")
+    until(browser, lambda: text_of(browser, "#decided") == "false alarm: helmet")
+    comment = "<img src=x onerror=\"document.title='attacked'\">a c f"  # letters that are keys elsewhere
+    browser.find_element(By.ID, "comment").send_keys(comment)
+    browser.find_element(By.ID, "save").click()
+    until(browser, lambda: text_of(browser, "#decided .comment") == comment)
+    until(browser, lambda: text_of(browser, "#precision").startswith("Precision 50 % (95 % interval 9 % to 91 %): 1 confirmed"))
+    press(browser, Keys.ESCAPE, Keys.ESCAPE)
+    until(browser, lambda: not browser.find_element(By.ID, "detail").is_displayed())
+    badges = "return [...document.querySelectorAll('#alerts .badge')].map(b => b.innerText)"
+    assert browser.execute_script(badges) == ["confirmed", "false alarm: helmet", "to judge"]
+    Select(browser.find_element(By.NAME, "verdict")).select_by_value("false_alarm")
+    until(browser, lambda: browser.execute_script(badges) == ["false alarm: helmet"])
+    thumbnail = "return document.querySelector('#alerts img').naturalWidth"
+    until(browser, lambda: browser.execute_script(thumbnail) == 30)
+
+    past = box.desk.history.alert(box.alerts[1].id)
+    assert past is not None and past.verdict is not None and past.verdict.comment == comment
+    drafts = (box.folder / "training" / "Annotations").iterdir()
+    assert sorted(file.name[:5] for file in drafts) == ["gate_", "yard_"]
+    assert browser.title == "Alerts: ppe_edge" and browser.get_log("browser") == []
+    assert [a for a in requested(browser) if not a.startswith(f"{address}/") or TOKEN in a] == []
+
+
+def test_operator_sees_frame_only_after_asking(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: browser.find_element(By.ID, "show-frame").is_displayed())
+    assert not (box.folder / "looks.jsonl").exists()
+    browser.find_element(By.ID, "show-frame").click()
+    until(browser, lambda: browser.find_element(By.ID, "image").get_attribute("src").endswith("/frame.jpg"))
+    until(browser, lambda: (box.folder / "looks.jsonl").exists())
+
+
+def test_viewer_sees_alerts_and_cannot_judge(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, VIEWER)
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: text_of(browser, "#decided") == "to judge")
+    assert not browser.find_element(By.ID, "decide").is_displayed()
+    press(browser, "c")
+    status = """return fetch(`api/alerts/${location.hash.slice(1)}/verdict`, {method: "POST", body: "{}",
+        headers: {"Content-Type": "application/json"}}).then(r => r.status)"""
+    assert browser.execute_script(status) == 403
+    assert all(past.verdict is None for past in box.desk.history.alerts(AlertQuery()))
+
+
+def test_alerts_fit_phone_tablet_and_desktop_in_light_and_dark(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    box.decide("false_alarm", actual="other", comment="a ball")
+    open_alerts(browser, address, TOKEN)
+    for width in (390, 768, 1280):
+        size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.execute_script(f"location.hash = '{box.alert.id}'")
+        until(browser, lambda: text_of(browser, "#decided .badge") == "false alarm: something else")
+        assert browser.find_element(By.CLASS_NAME, "list").is_displayed() == (width >= 960)
+        assert faint_texts(browser) == [], width
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
+        if width < 960:
+            browser.find_element(By.ID, "back").click()
+            until(browser, lambda: browser.find_element(By.CLASS_NAME, "list").is_displayed())
+            assert faint_texts(browser) == [], width
+
+
+def test_page_of_another_site_can_neither_frame_nor_judge_nor_read(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    """The browser is signed in to the box, and then visits a page that attacks it from another port of the same machine."""
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    target = f"{address}/api/alerts/{box.alert.id}/verdict"
+    page = f"""<!doctype html><title>attack</title><iframe src="{address}/alerts.html"></iframe>
+        <img src="{address}/alerts/{box.alert.id}/snapshot.jpg"><iframe name="sink"></iframe>
+        <form action="{target}" method="post" enctype="text/plain" target="sink">
+        <input name='{{"verdict":"confirmed","comment":"' value='"}}'></form><script>
+        const kinds = ["text/plain", "application/json"].map((kind) => fetch("{target}", {{method: "POST",
+            credentials: "include", headers: {{"Content-Type": kind}}, body: '{{"verdict": "confirmed"}}'}})
+            .then((r) => r.text()));
+        kinds.push(fetch("{address}/api/alerts", {{credentials: "include"}}).then((r) => r.text()));
+        document.forms[0].submit();
+        Promise.allSettled(kinds).then((all) => {{ document.title = all.map((one) => one.status).join(" "); }});</script>"""
+
+    class Attack(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+    with serving(Attack) as attacker:
+        browser.get(f"http://{attacker}/")
+        until(browser, lambda: browser.title == "rejected rejected rejected")
+        image = "const image = document.querySelector('img'); return image.complete && image.naturalWidth"
+        assert until(browser, lambda: browser.execute_script(image) is not False) and browser.execute_script(image) == 0
+        complaints = " ".join(entry["message"] for entry in browser.get_log("browser"))
+        assert "frame-ancestors 'none'" in complaints
+    past = box.desk.history.alert(box.alert.id)
+    assert past is not None and past.verdict is None
+
+
+def test_operator_draws_zone_with_pointer_and_keys_and_undoes_it(browser: webdriver.Chrome, site: Site) -> None:
+    browser.get(site.address)
+    sign_in(browser, TOKEN)
+    until(browser, lambda: text_of(browser, "#cameras .state") == "live")
+    browser.get(f"{site.address}/zones.html")
+    until(browser, lambda: browser.execute_script("return document.querySelector('#frame').naturalWidth") == 96)
+    assert text_of(browser, "#none") == "No zones: the whole frame counts."
+    browser.find_element(By.ID, "add").click()
+    press(browser, Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_UP)  # the first corner has the focus: 0.3, 0.3
+    size = browser.find_element(By.ID, "handles").size
+    second = browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='1']:not(.middle)")
+    ActionChains(browser).click_and_hold(second).move_by_offset(round(0.2 * size["width"]), 0).release().perform()
+    browser.find_element(By.CSS_SELECTOR, ".handle.middle[data-corner='2']").send_keys(Keys.ENTER)  # a fifth corner
+    press(browser, Keys.ARROW_DOWN)
+    name = browser.find_element(By.CSS_SELECTOR, "#zones input")
+    name.clear()
+    name.send_keys("<b>door</b>")
+    assert not browser.find_element(By.ID, "camera").is_enabled()  # or the drawing would be lost
+    browser.find_element(By.ID, "save").click()
+    until(browser, lambda: text_of(browser, "#done") == "Saved: the zones are in force.")
+    [(zone, corners)] = site.runtime.settings.rules_of("gate")["default"].zones.items()
+    assert zone == "<b>door</b>" and corners is not None and len(corners) == 5
+    assert [corners[0], corners[2], corners[3], corners[4]] == [(0.29, 0.28), (0.7, 0.7), (0.5, 0.71), (0.3, 0.7)]
+    assert corners[1] == pytest.approx((0.9, 0.3), abs=0.01)
+    assert "<b>door</b>" in browser.find_element(By.ID, "yaml").get_attribute("textContent")
+    for width in (390, 768, 1280):
+        browser.set_window_size(width, 900)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
+    assert faint_texts(browser) == []
+
+    middle = browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='3']:not(.middle)")
+    middle.send_keys(Keys.DELETE)
+    first = browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='0']:not(.middle)")
+    ActionChains(browser).click_and_hold(first).move_by_offset(size["width"], size["height"] // 3).release().perform()
+    browser.find_element(By.ID, "save").click()
+    until(browser, lambda: "crosses itself" in text_of(browser, "#problem"))  # as in edge.yaml
+    browser.find_element(By.ID, "discard").click()
+    browser.find_element(By.ID, "undo").click()
+    until(browser, lambda: text_of(browser, "#done") == "The last change is taken back.")
+    assert site.runtime.settings.rules_of("gate")["default"].zones == {}
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert len(complaints) == 1 and "409" in complaints[0], complaints  # the refused drawing, and nothing else
 
 
 class PrefixProxy:

@@ -24,6 +24,8 @@ from pydantic import ValidationError
 
 TOKEN = "a-token-of-the-gate-0123456789"
 JPEG = b"\xff\xd8 an image"
+NO_DESK: Any = None  # test_alerts has one
+NO_ZONES: Any = None  # test_zones draws some
 
 
 class Box:
@@ -69,7 +71,7 @@ class Box:
 
 @contextlib.contextmanager
 def serving(status: Box, **config: Any) -> Iterator[WebServer]:
-    server = WebServer(WebConfig(port=0, **config), status)
+    server = WebServer(WebConfig(port=0, **config), status, NO_DESK, NO_ZONES)
     server.start()
     try:
         yield server
@@ -102,7 +104,7 @@ def ask(
 
 
 def test_loopback_server_without_token_serves_everything(local: WebServer) -> None:
-    assert ask(local, "/api/state")[:2] == (200, b'{"cameras": [{"name": "gate"}]}')
+    assert ask(local, "/api/state")[:2] == (200, b'{"cameras": [{"name": "gate"}], "role": "operator"}')
     status, body, headers = ask(local, "/cameras/gate/live.jpg")
     assert (status, body, headers["Content-Type"]) == (200, JPEG, "image/jpeg")
     assert ask(local, "/cameras/yard/live.jpg")[0] == 404
@@ -263,7 +265,7 @@ def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPat
 
 def test_port_in_use_is_user_error(local: WebServer) -> None:
     with pytest.raises(EdgeError, match=rf"web: cannot listen on 127.0.0.1:{local.port} .*choose another web.port"):
-        WebServer(WebConfig(port=local.port), Box())
+        WebServer(WebConfig(port=local.port), Box(), NO_DESK, NO_ZONES)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gate.example"])

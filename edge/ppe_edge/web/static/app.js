@@ -1,14 +1,5 @@
 "use strict";
-// Everything that comes from the box is inserted as text, never as markup.
-
-const byId = (id) => document.getElementById(id);
-
-function element(tag, text = "", className = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
+// The live view.
 
 function state(text) {
   const made = element("span", text, "state");
@@ -70,12 +61,6 @@ function showCameras(cameras) {
   for (const [name, made] of shown) if (!names.has(name)) made.remove();
 }
 
-function when(seconds) {
-  const time = new Date(seconds * 1000);
-  const today = time.toDateString() === new Date().toDateString();
-  return today ? time.toLocaleTimeString() : time.toLocaleString();
-}
-
 function alertRow(alert) {
   const row = element("tr");
   row.append(
@@ -97,12 +82,7 @@ function sinkRow(sink) {
 }
 
 async function refresh() {
-  const answer = await fetch("api/state");
-  if (answer.status === 401) {
-    location.assign("login");
-    return;
-  }
-  const box = await answer.json();
+  const box = await ask("api/state");
   byId("summary").textContent = `${box.model.name} (${box.model.sha256.slice(0, 12)}) on ${box.model.provider}, up ${Math.round(box.uptime)} s`;
   byId("trouble").textContent = box.trouble;
   byId("trouble").hidden = box.trouble === "";
@@ -112,13 +92,4 @@ async function refresh() {
   byId("sinks").replaceChildren(...box.sinks.map(sinkRow));
 }
 
-async function keepRefreshing() {
-  try {
-    await refresh();
-  } catch {
-    byId("summary").textContent = "the box does not respond";
-  }
-  setTimeout(keepRefreshing, 700);
-}
-
-keepRefreshing();
+repeat(refresh, 700, () => (byId("summary").textContent = "the box does not respond"));

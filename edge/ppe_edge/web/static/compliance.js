@@ -17,12 +17,8 @@ function chosen(id) {
   return byId(id).value;
 }
 
-function offer(id, wanted) {
-  const select = byId(id);
-  if ([...select.options].map((o) => o.value).join("\n") === wanted.join("\n")) return;
-  const before = select.value;
-  select.replaceChildren(...wanted.map((name) => element("option", name)));
-  if (wanted.includes(before)) select.value = before;
+function offerNames(id, names) {
+  offer(byId(id), Object.fromEntries(names.map((name) => [name, name])));
 }
 
 function percent(compliant, violations) {
@@ -71,13 +67,11 @@ async function refreshCompliance() {
   const query = `?unit=${chosen("unit")}`;
   byId("csv").href = `compliance.csv${query}`;
   byId("report").href = `compliance.html${query}`;
-  const answer = await fetch(`api/compliance${query}`);
-  if (!answer.ok) throw new Error(await answer.text());
-  const { rows, shifts } = await answer.json();
-  offer("unit", shifts.length ? ["hour", "shift", "day", "week"] : ["hour", "day", "week"]);
+  const { rows, shifts } = await ask(`api/compliance${query}`);
+  offerNames("unit", shifts.length ? ["hour", "shift", "day", "week"] : ["hour", "day", "week"]);
   shownRows = rows;
-  offer("rule", ["all", ...new Set(rows.map((row) => row.rule))].sort());
-  offer("camera", ["all", ...new Set(rows.map((row) => row.camera))].sort());
+  offerNames("rule", ["all", ...new Set(rows.map((row) => row.rule))].sort());
+  offerNames("camera", ["all", ...new Set(rows.map((row) => row.camera))].sort());
   showChart();
 }
 

@@ -1,0 +1,1 @@
+"""What people decide about alerts, and the training data that comes of it."""

@@ -1,0 +1,148 @@
+"""Where people look at alerts and decide about them: what the page asks for and changes."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ppe_edge.delivery.alert_history import AlertHistory, PastAlert
+from ppe_edge.delivery.messages import OTHER, Alert, AlertVerdict, Judgement, utc
+from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.errors import EdgeError
+from ppe_edge.telemetry import Telemetry
+from ppe_edge.verdicts.frames import AlertFrames
+from ppe_edge.verdicts.looks import LookRecord
+from ppe_yolo.core.contract import ModelContract
+
+MAX_COMMENT = 500  # characters
+
+
+def _printable(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+class Decision(BaseModel):
+    """What somebody decides about an alert; see `AlertVerdict`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verdict: Judgement | None = None
+    actual: str | None = None
+    acknowledged: bool = False
+    comment: Annotated[str, Field(max_length=MAX_COMMENT), AfterValidator(_printable)] = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Decision":
+        if self.actual is not None and self.verdict != "false_alarm":
+            raise ValueError("actual: expected only with the verdict false_alarm")
+        return self
+
+
+class AlertDesk:
+    """The alerts, their images and verdicts. Thread-safe.
+
+    Args:
+        history: The alerts.
+        outbox: Stores and sends verdicts.
+        frames: Frames of alerts.
+        looks: Records each look at a frame without pixelated heads.
+        telemetry: Counts verdicts.
+        contract: Returns the contract of the active model.
+        topology: Returns the cameras and their rules.
+
+    Attributes:
+        history: The alerts.
+        topology: See above.
+    """
+
+    def __init__(
+        self,
+        *,
+        history: AlertHistory,
+        outbox: Outbox,
+        frames: AlertFrames,
+        looks: LookRecord,
+        telemetry: Telemetry,
+        contract: Callable[[], ModelContract],
+        topology: Callable[[], Mapping[str, Sequence[str]]],
+    ) -> None:
+        self.history, self.topology = history, topology
+        self._outbox, self._frames, self._looks, self._telemetry, self._contract = outbox, frames, looks, telemetry, contract
+
+    @property
+    def contract(self) -> ModelContract:
+        """Contract of the active model."""
+        return self._contract()
+
+    @property
+    def trouble(self) -> str:
+        """Why verdicts cannot be stored, in one line; empty if they can."""
+        return self._outbox.trouble
+
+    def causes(self) -> Mapping[str, str]:
+        """Returns what may have caused a false alarm: the classes of the model and `OTHER`, with their display names."""
+        contract = self.contract
+        return {**{name: contract.display_name(name) for name in contract.class_names}, OTHER: "something else"}
+
+    def decide(self, alert_id: str, decision: Decision) -> PastAlert | None:
+        """Stores a decision, sends it to the sinks, and makes training data of it. A verdict also acknowledges the alert.
+
+        Returns:
+            The alert as it is now; None if there is no such alert.
+
+        Raises:
+            EdgeError: The cause is unknown, or the disk is full. Nothing has changed.
+            OSError, UserError: The verdict is stored, but its training data could not be written.
+        """
+        past = self.history.alert(alert_id)
+        if past is None:
+            return None
+        causes = self.causes()
+        if decision.actual is not None and decision.actual not in causes:
+            raise EdgeError(item="actual", expected=f"one of {', '.join(causes)}", got=repr(decision.actual[:40]))
+        if self.trouble:
+            raise EdgeError("the verdict cannot be stored: the disk is full", hint="free disk space on the box")
+        alert = past.alert
+        verdict = AlertVerdict(
+            time=utc(time.time()),
+            camera=alert.camera,
+            violation=alert.violation,
+            alert=alert.id,
+            rule=alert.rule,
+            verdict=decision.verdict,
+            actual=decision.actual,
+            acknowledged=decision.acknowledged or decision.verdict is not None,
+            comment=decision.comment,
+        )
+        self._outbox.put(verdict)
+        self._telemetry.verdicts.labels(alert.camera, verdict.verdict or "open").inc()
+        self._frames.apply(alert, verdict)
+        return self.history.alert(alert_id)
+
+    def snapshot(self, alert_id: str) -> Path | None:
+        """Returns the snapshot of an alert, a JPEG; None if there is none."""
+        past = self.history.alert(alert_id)
+        return None if past is None or past.alert.snapshot is None else self._outbox.snapshot_path(past.alert.snapshot.file)
+
+    def has_frame(self, alert: Alert) -> bool:
+        """Whether the frame of an alert is kept."""
+        return self._frames.find(alert) is not None
+
+    def frame(self, alert_id: str, address: str) -> bytes | None:
+        """Returns the frame of an alert as JPEG, after recording the look; None if there is none.
+
+        Args:
+            alert_id: The alert.
+            address: Network address that asks for it.
+
+        Raises:
+            OSError: The look cannot be recorded, or the file cannot be read.
+        """
+        past = self.history.alert(alert_id)
+        file = None if past is None else self._frames.find(past.alert)
+        if file is None:
+            return None
+        self._looks.add(alert_id, address)  # also of blurred frames: the setting may have changed since
+        return file.read_bytes()

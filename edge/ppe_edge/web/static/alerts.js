@@ -1,0 +1,266 @@
+"use strict";
+// The list of alerts, and the alert that is named after # in the address.
+
+const WORDS = { confirmed: "confirmed", false_alarm: "false alarm" };
+const filters = byId("filters");
+let older = []; // alerts of earlier pages of the list
+let newest = []; // its first page
+let before = null; // where the next page begins; null if there is none
+let causes = {};
+let isOperator = false;
+let shown = null; // the alert in the detail
+
+const idInAddress = () => location.hash.slice(1);
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+function verdictText(alert) {
+  if (alert.verdict === null) return alert.acknowledged ? "acknowledged" : "to judge";
+  return WORDS[alert.verdict] + (alert.actual === null ? "" : `: ${causes[alert.actual] ?? alert.actual}`);
+}
+
+function badge(alert) {
+  const made = element("span", verdictText(alert), "badge");
+  made.dataset.verdict = alert.verdict ?? "open";
+  return made;
+}
+
+function place(alert) {
+  return alert.zone === null ? alert.camera : `${alert.camera} / ${alert.zone}`;
+}
+
+function card(alert) {
+  const item = element("li");
+  item.dataset.id = alert.id;
+  const link = element("a");
+  link.href = `#${alert.id}`;
+  const image = element("img");
+  image.alt = "";
+  image.loading = "lazy";
+  image.width = 160;
+  image.height = 90;
+  image.onerror = () => (image.hidden = true);
+  if (alert.has_snapshot) image.src = `alerts/${alert.id}/thumbnail.jpg`;
+  else image.hidden = true;
+  const text = element("div", "", "text");
+  link.append(image, text);
+  item.append(link);
+  return item;
+}
+
+function fillCard(item, alert) {
+  const text = item.querySelector(".text");
+  const title = element("span", alert.what, "name");
+  const rest = [place(alert), when(alert.time), `score ${alert.score.toFixed(2)}`];
+  if (alert.rule !== "default") rest.splice(1, 0, alert.rule);
+  const parts = [title];
+  if (alert.severity !== "warning") parts.push(element("span", alert.severity, `severity ${alert.severity}`));
+  parts.push(badge(alert), element("span", rest.join(" · "), "quiet"));
+  text.replaceChildren(...parts);
+  item.querySelector("a").ariaCurrent = alert.id === idInAddress() ? "true" : null;
+}
+
+function showList() {
+  const list = byId("alerts");
+  const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
+  const items = [...newest, ...older].map((alert) => {
+    const item = known.get(alert.id) ?? card(alert); // its image is loaded once
+    fillCard(item, alert);
+    return item;
+  });
+  if (items.length !== list.children.length || items.some((item, i) => item !== list.children[i])) {
+    const focused = document.activeElement?.closest("li")?.dataset.id;
+    list.replaceChildren(...items);
+    if (focused) list.querySelector(`li[data-id="${focused}"] a`)?.focus();
+  }
+  byId("no-alerts").hidden = items.length > 0;
+  byId("older").hidden = before === null;
+}
+
+function showPrecision({ confirmed, false_alarms, value, interval }) {
+  byId("precision").textContent =
+    value === null
+      ? "No alert is judged yet: the precision of the alerts is unknown."
+      : `Precision ${percent(value)} (95 % interval ${percent(interval[0])} to ${percent(interval[1])}): ` +
+        `${confirmed} confirmed, ${false_alarms} false ${false_alarms === 1 ? "alarm" : "alarms"}`;
+}
+
+async function page(from) {
+  const query = new URLSearchParams(new FormData(filters));
+  if (from !== null) query.set("before", from);
+  const answer = await ask(`api/alerts?${query}`);
+  causes = answer.causes;
+  isOperator = answer.role === "operator";
+  offer(filters.camera, { "": "all", ...Object.fromEntries(answer.cameras.map((name) => [name, name])) });
+  offer(filters.rule, { "": "all", ...Object.fromEntries(answer.rules.map((name) => [name, name])) });
+  showPrecision(answer.precision);
+  byId("trouble").textContent = answer.trouble;
+  byId("trouble").hidden = answer.trouble === "";
+  return answer;
+}
+
+async function refresh() {
+  const answer = await page(null);
+  const fresh = new Set(answer.alerts.map((alert) => alert.id));
+  // new alerts push others from the first page
+  const pushed = older.length ? newest.filter((alert) => !fresh.has(alert.id) && matches(alert)) : [];
+  older = [...pushed, ...older].filter((alert) => !fresh.has(alert.id));
+  newest = answer.alerts;
+  if (!older.length) before = answer.before;
+  showList();
+}
+
+function matches(alert) {
+  return filters.verdict.value === "" || (alert.verdict ?? "open") === filters.verdict.value;
+}
+
+async function showOlder() {
+  const answer = await page(before);
+  older = [...older, ...answer.alerts];
+  before = answer.before;
+  showList();
+}
+
+function fact(name, value) {
+  return value === null ? [] : [element("dt", name), element("dd", value)];
+}
+
+function showDetail(alert) {
+  const isNew = shown?.id !== alert.id;
+  shown = alert;
+  byId("what").textContent = `${alert.what}, ${place(alert)}`;
+  if (isNew) {
+    const image = byId("image");
+    const show = (available) => {
+      image.hidden = !available;
+      byId("no-image").hidden = available;
+    };
+    image.onload = () => show(true);
+    image.onerror = () => show(false);
+    image.alt = `Snapshot of the alert: ${alert.what}, ${place(alert)}`;
+    image.src = `alerts/${alert.id}/snapshot.jpg`;
+    byId("comment").value = alert.comment;
+  }
+  byId("decided").replaceChildren(badge(alert), element("span", alert.comment, "comment"));
+  byId("decide").hidden = !isOperator;
+  byId("confirm").ariaPressed = alert.verdict === "confirmed";
+  byId("false-alarm").ariaPressed = alert.verdict === "false_alarm";
+  byId("acknowledge").ariaPressed = alert.acknowledged;
+  byId("cause").hidden = alert.verdict !== "false_alarm";
+  const { [alert.class]: _, ...others } = causes;
+  offer(byId("actual"), { "": "unknown", ...others });
+  byId("actual").value = alert.actual ?? "";
+  byId("show-frame").hidden = !alert.has_frame;
+  const threshold = alert.threshold === null ? "" : ` (alarm threshold ${alert.threshold.toFixed(2)})`;
+  byId("facts").replaceChildren(
+    ...fact("Time", new Date(alert.time * 1000).toLocaleString() + (alert.time_uncertain ? " (uncertain)" : "")),
+    ...fact("Duration", alert.duration === null ? "still open" : `${alert.duration.toFixed(1)} s`),
+    ...fact("Rule", `${alert.rule}, ${alert.severity}`),
+    ...fact("Score", alert.score.toFixed(2) + threshold),
+    ...fact("Track", `#${alert.track}`),
+    ...fact("Box", `${alert.box_xyxy.map(Math.round).join(", ")} of ${alert.frame_size[1]} x ${alert.frame_size[0]} pixels`),
+    ...fact("Model", `${alert.model.name} (${alert.model.sha256.slice(0, 12)})`),
+  );
+  byId("events").replaceChildren(
+    ...alert.events.map((event) => {
+      const item = element("li");
+      item.append(element("span", `${when(event.time)} `, "quiet"), element("span", event.text));
+      return item;
+    }),
+  );
+  byId("model").textContent = JSON.stringify(alert.model, null, 2);
+}
+
+function problem(error) {
+  byId("problem").textContent = error?.message ?? "";
+  byId("problem").hidden = !error;
+}
+
+async function follow() {
+  const id = idInAddress();
+  document.body.classList.toggle("with-detail", id !== "");
+  byId("detail").hidden = id === "";
+  for (const item of byId("alerts").children) item.querySelector("a").ariaCurrent = item.dataset.id === id ? "true" : null;
+  problem(null);
+  if (id === "") {
+    shown = null;
+    return;
+  }
+  try {
+    showDetail(await ask(`api/alerts/${encodeURIComponent(id)}`));
+    byId("detail").focus({ preventScroll: true });
+    byId("alerts").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  } catch (error) {
+    byId("what").textContent = "This alert is not known, or no longer.";
+    for (const part of ["image", "no-image", "decide"]) byId(part).hidden = true;
+    for (const part of ["decided", "facts", "events", "model"]) byId(part).replaceChildren();
+    shown = null;
+  }
+}
+
+async function decide(change) {
+  if (shown === null || !isOperator) return;
+  const { id, verdict, actual, acknowledged } = shown;
+  try {
+    const comment = byId("comment").value;
+    const decided = await ask(`api/alerts/${id}/verdict`, { verdict, actual, acknowledged, comment, ...change });
+    if (idInAddress() === id) showDetail(decided);
+    problem(null);
+    newest = newest.map((alert) => (alert.id === id ? { ...alert, ...decided } : alert));
+    older = older.map((alert) => (alert.id === id ? { ...alert, ...decided } : alert));
+    showList();
+    await page(null); // the precision
+  } catch (error) {
+    problem(error);
+  }
+}
+
+// pressed again, a button takes back what it did
+const confirm_ = () => decide({ verdict: shown?.verdict === "confirmed" ? null : "confirmed", actual: null });
+const falseAlarm = () => decide({ verdict: shown?.verdict === "false_alarm" ? null : "false_alarm", actual: null });
+const acknowledge = () => decide(shown?.verdict === null ? { acknowledged: !shown.acknowledged } : { verdict: null, actual: null, acknowledged: false });
+
+function step(forward) {
+  const items = [...byId("alerts").children];
+  const index = items.findIndex((item) => item.dataset.id === idInAddress());
+  const wanted = items[index === -1 ? 0 : index + (forward ? 1 : -1)];
+  if (wanted) location.hash = wanted.dataset.id;
+}
+
+const KEYS = {
+  ArrowDown: () => step(true),
+  ArrowUp: () => step(false),
+  Escape: () => (location.hash = ""),
+  c: confirm_,
+  f: falseAlarm,
+  a: acknowledge,
+};
+
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.closest("input, select, textarea");
+  if (event.ctrlKey || event.altKey || event.metaKey || !(event.key in KEYS) || (isTyping && event.key !== "Escape")) return;
+  event.preventDefault();
+  if (isTyping) event.target.blur();
+  else KEYS[event.key]();
+});
+filters.addEventListener("change", () => {
+  older = newest = [];
+  refresh().catch(problem);
+});
+filters.addEventListener("submit", (event) => event.preventDefault());
+byId("older").addEventListener("click", () => showOlder().catch(problem));
+byId("confirm").addEventListener("click", confirm_);
+byId("false-alarm").addEventListener("click", falseAlarm);
+byId("acknowledge").addEventListener("click", acknowledge);
+byId("actual").addEventListener("change", () => decide({ actual: byId("actual").value || null }));
+byId("save").addEventListener("click", () => decide({}));
+byId("show-frame").addEventListener("click", () => {
+  byId("image").src = `alerts/${shown.id}/frame.jpg`;
+  byId("show-frame").hidden = true;
+});
+window.addEventListener("hashchange", follow);
+repeat(refresh, 3000, (error) => (byId("precision").textContent = `The alerts cannot be read: ${error.message}`));
+ask("api/alerts").then((answer) => {
+  causes = answer.causes;
+  isOperator = answer.role === "operator";
+  follow();
+}, () => {});

@@ -1,0 +1,51 @@
+"use strict";
+// Shared by all pages. Everything that comes from the box is inserted as text, never as markup.
+
+const byId = (id) => document.getElementById(id);
+
+function element(tag, text = "", className = "") {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function when(seconds) {
+  const time = new Date(seconds * 1000);
+  const today = time.toDateString() === new Date().toDateString();
+  return today ? time.toLocaleTimeString() : time.toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+}
+
+function offer(select, wanted) {
+  // wanted: value -> text; the choice stays if it is still offered
+  const before = select.value;
+  const options = Object.entries(wanted).map(([value, text]) => {
+    const option = element("option", text);
+    option.value = value;
+    return option;
+  });
+  if ([...select.options].map((o) => o.value).join("\n") === Object.keys(wanted).join("\n")) return;
+  select.replaceChildren(...options);
+  if (before in wanted) select.value = before;
+}
+
+async function ask(address, decision) {
+  // JSON marks a request as the page's own: another site's form cannot send it
+  const options = decision && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(decision) };
+  const answer = await fetch(address, options);
+  if (answer.status === 401) location.assign("login");
+  if (!answer.ok) throw new Error((await answer.text()).trim());
+  return answer.json();
+}
+
+function repeat(action, milliseconds, onError) {
+  const again = async () => {
+    try {
+      if (!document.hidden) await action();
+    } catch (error) {
+      onError(error);
+    }
+    setTimeout(again, milliseconds);
+  };
+  again();
+}

@@ -1,0 +1,138 @@
+"""Verdicts: stored, sent, counted, and turned into training data that the library reads."""
+
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+from judged_box import NOISE, Box
+from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.errors import EdgeError
+from ppe_edge.verdicts.desk import Decision
+from pydantic import ValidationError
+
+from ppe_yolo.data.dataset import AnnotatedDataset
+
+
+@pytest.fixture
+def box(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Box]:
+    made = Box(tmp_path, getattr(request, "param", "full"))
+    yield made
+    made.close()
+
+
+PENDING = ["frames/x.jpg", "frames/x.json"]
+TRAINING = ["frames/x.json", "training/Annotations/x.xml", "training/JPEGImages/x.jpg"]
+HELMET_BESIDE = ("helmet", (70, 20, 120, 60))
+
+
+def test_verdict_is_stored_sent_to_sinks_and_counted(box: Box) -> None:
+    given = box.decide("false_alarm", actual="helmet", comment="white\n helmet\x07")
+    alert = box.outbox.claim("hub")
+    assert alert is not None and alert.id == box.alert.id
+    box.outbox.ack(alert)
+    sent = box.outbox.claim("hub")
+    assert sent is not None and given is not None
+    body = json.loads(sent.message.to_json())
+    assert {k: body[k] for k in ("kind", "schema_version", "alert", "violation", "camera", "verdict", "actual")} == {
+        "kind": "alert_verdict", "schema_version": 2, "alert": box.alert.id, "violation": "gate-7", "camera": "gate",
+        "verdict": "false_alarm", "actual": "helmet",
+    }  # fmt: skip
+    assert (body["acknowledged"], body["comment"], body["id"]) == (True, "white helmet", given.id)
+    assert b'ppe_edge_verdicts_total{camera="gate",verdict="false_alarm"} 1.0' in box.telemetry.text()
+
+
+def test_confirmed_frame_is_training_data_that_library_reads(box: Box) -> None:
+    assert box.files() == PENDING
+    box.decide("confirmed")
+    assert box.files() == TRAINING
+    assert box.annotation() == [("none", (10, 20, 40, 60)), HELMET_BESIDE]
+    modes = {stat.S_IMODE(f.stat().st_mode) for p in ("frames", "training") for f in (box.folder / p).rglob("*") if f.is_file()}
+    assert modes == {0o600} and stat.S_IMODE((box.folder / "training").stat().st_mode) == 0o700
+    dataset = AnnotatedDataset.open(box.folder / "training", on_error="skip", progress=False)
+    [image] = [image for images in dataset.splits.values() for image in images]
+    assert dataset.errors == [] and [item.class_name for item in image.objects] == ["none", "helmet"]
+
+
+@pytest.mark.parametrize(
+    ("actual", "objects"), [("helmet", [("helmet", (10, 20, 40, 60)), HELMET_BESIDE]), ("other", [HELMET_BESIDE])]
+)
+def test_false_alarm_corrects_label_in_draft(box: Box, actual: str, objects: list[object]) -> None:
+    box.decide("confirmed")
+    box.decide("false_alarm", actual=actual)
+    assert box.annotation() == objects
+
+
+def test_frame_leaves_training_data_when_verdict_is_taken_back_or_cause_unknown(box: Box) -> None:
+    box.decide("confirmed")
+    box.decide("false_alarm")
+    assert box.files() == PENDING
+    box.decide("confirmed")
+    assert box.decide(None, acknowledged=True) is not None
+    assert box.files() == PENDING
+
+
+@pytest.mark.parametrize("box", ["none", "blurred", "full"], indirect=True)
+def test_frame_is_kept_as_setting_says(box: Box) -> None:
+    file = box.frames.find(box.alert)
+    setting = box.frames._config.frames
+    assert (file is None) == (setting == "none")
+    if file is not None:
+        image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB).astype(int)
+        change = abs(image - NOISE)[22:58, 12:38].mean()  # in the alarmed head; the noise loses its colours to JPEG
+        assert change > 60 if setting == "blurred" else change < 50
+    assert box.decide("confirmed") is not None  # also without a frame
+
+
+def test_look_is_recorded_before_frame_is_shown(box: Box) -> None:
+    assert box.desk.frame(box.alert.id, "192.0.2.7") is not None
+    assert box.desk.frame("00000000-0000-0000-0000-000000000000", "192.0.2.7") is None
+    record = box.folder / "looks.jsonl"
+    [look] = [json.loads(line) for line in record.read_text().splitlines()]
+    assert (look["alert"], look["address"]) == (box.alert.id, "192.0.2.7") and look["time"].endswith("+00:00")
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+    record.unlink()
+    record.mkdir()  # nothing can be written
+    with pytest.raises(OSError):
+        box.desk.frame(box.alert.id, "192.0.2.7")
+
+
+def test_too_many_and_old_frames_are_deleted_with_their_annotations(tmp_path: Path) -> None:
+    box = Box(tmp_path, "full", keep=3)
+    box.decide("confirmed")
+    for age, file in ((100, box.alert), (91, box.raise_alert(camera="old"))):
+        found = box.frames.find(file)
+        assert found is not None
+        os.utime(found, (time.time() - age * 86400,) * 2)
+    newer = [box.raise_alert() for _ in range(5)]
+    assert sum(box.frames.find(alert) is not None for alert in newer) == 3
+    assert len(box.files()) == 6 and not any("training" in file or "old" in file for file in box.files())
+    box.close()
+
+
+def test_full_disk_refuses_verdict_and_costs_no_alert(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (box.folder / "frames").rename(box.folder / "away")
+    (box.folder / "frames").write_text("a file in the way")
+    box.raise_alert()
+    assert "gate: cannot keep the frame of an alert" in caplog.text
+    monkeypatch.setattr(Outbox, "trouble", "the disk is full")
+    with pytest.raises(EdgeError, match="cannot be stored"):
+        box.decide("confirmed")
+    past = box.desk.history.alert(box.alert.id)
+    assert past is not None and past.verdict is None
+
+
+def test_unknown_alert_and_cause_change_nothing(box: Box) -> None:
+    assert box.desk.decide("00000000-0000-0000-0000-000000000000", Decision(verdict="confirmed")) is None
+    with pytest.raises(EdgeError, match="expected one of helmet, none, other"):
+        box.decide("false_alarm", actual="../../etc")
+    assert box.files() == PENDING
+    for wrong in ({"verdict": "maybe"}, {"actual": "helmet"}, {"comment": "x" * 501}, {"by": "me"}):
+        with pytest.raises(ValidationError):
+            Decision(**wrong)  # type: ignore[arg-type]
