@@ -93,7 +93,7 @@ PATHS = st.from_regex(r"/[a-z ,%é]{0,8}/[a-z0-9]{1,5}( [a-z]{1,3})?\.(jpg|PNG)"
 OBJECTS = st.builds(AnnotatedObject, NAMES, st.tuples(*[NUMBERS] * 4))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(images=st.lists(st.tuples(PATHS, st.lists(OBJECTS, max_size=3)), min_size=1, max_size=3))
 def test_annotation_list_round_trip(tmp_path: Path, images: list[tuple[str, list[AnnotatedObject]]]) -> None:
     path = tmp_path / "round.txt"

@@ -161,7 +161,7 @@ COORDINATES = st.integers(-5, 4000).map(float) | st.floats(-10, 5000).map(lambda
 OBJECTS = st.builds(AnnotatedObject, NAMES, st.tuples(*[COORDINATES] * 4), st.booleans())
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(objects=st.lists(OBJECTS, max_size=4), filename=NAMES, height=st.integers(1, 9999), width=st.integers(1, 9999))
 def test_voc_round_trip(tmp_path: Path, objects: list[AnnotatedObject], filename: str, height: int, width: int) -> None:
     path = tmp_path / "round.xml"
