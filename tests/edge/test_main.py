@@ -165,9 +165,8 @@ def test_box_processes_clip_to_end(tmp_path: Path, tiny_model: Path, make_clip: 
     assert done.returncode == 0, done.stderr
     assert re.search("INFO .* gate: ended$", done.stderr, re.MULTILINE)
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
-    assert kinds == ["camera_event", "alert", "camera_event", "alert_closed"] or kinds == [
-        "camera_event", "alert", "alert_closed", "camera_event",
-    ]  # fmt: skip
+    assert sorted(kinds) == ["alert", "alert_closed", "camera_event", "camera_event"]  # the events may overtake the alert
+    assert kinds.index("alert") < kinds.index("alert_closed")
     with av.open(str(tmp_path / "videos" / "gate.mp4")) as video:
         assert len(list(video.decode(video=0))) == 30
 
