@@ -41,6 +41,7 @@ from ppe_yolo.core.words import plural
 GRACE = 5.0  # seconds from SIGTERM to the end of the process
 HEARTBEAT_TIMEOUT = 10.0  # seconds after which a processing loop or an alert writer that makes no progress counts as dead
 NOTE_INTERVAL = 10.0  # seconds between updates on the disk of when open violations were last seen
+FORGET_INTERVAL = 3600.0  # seconds between checks for frames of alerts that are too old
 RATE_INTERVAL = 1.0  # seconds between checks of the cameras' rates
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
 WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", *EVENT_OF.values()})
@@ -348,6 +349,7 @@ class Runtime:
         next_note = self.started_at + NOTE_INTERVAL
         next_check = self.started_at + RATE_INTERVAL
         next_count = self.started_at + WRITE_INTERVAL
+        next_forget = self.started_at
         try:
             while not self._stopping.is_set():
                 self._beat = time.monotonic()
@@ -360,6 +362,9 @@ class Runtime:
                 if self._beat >= next_count:
                     next_count = self._beat + WRITE_INTERVAL
                     self.compliance.write_soon([pipeline.counted_now() for pipeline in self.pipelines.values()])
+                if self._beat >= next_forget:
+                    next_forget = self._beat + FORGET_INTERVAL
+                    self._frames.forget_old_soon()
                 while not self._actions.empty():
                     self._actions.get()()
                 frames = self._mailbox.take(self.settings.batch, 0.1)
