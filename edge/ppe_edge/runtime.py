@@ -20,7 +20,7 @@ from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
-from ppe_edge.delivery.messages import CameraEventMessage, utc
+from ppe_edge.delivery.messages import Alert, CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
@@ -32,6 +32,7 @@ from ppe_edge.model.store import ModelStore
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
+from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.verdicts.frames import AlertFrames
@@ -100,6 +101,7 @@ class Runtime:
             telemetry=self.telemetry,
             contract=lambda: self.deployment.model.contract,
             topology=self._topology,
+            threshold=self._threshold,
         )
         self._mailbox = FrameMailbox()
         self._record = None if record is None else make_folder(record)
@@ -299,6 +301,16 @@ class Runtime:
         """Returns the cameras and their rules."""
         settings = self.settings
         return {name: list(settings.rules_of(name)) for name in settings.live_cameras}
+
+    def _threshold(self, alert: Alert) -> float | None:
+        """Returns the alarm threshold that now holds for the camera, rule and class of an alert; None if it has gone."""
+        settings = self.settings
+        rules = settings.rules_of(alert.camera) if alert.camera in settings.live_cameras else {}
+        rule = rules.get(alert.rule or DEFAULT_RULE)
+        if rule is None:
+            return None
+        known = self.detector.contract.alarm_thresholds.get(alert.class_name)
+        return known if rule.alarm_threshold is None else rule.alarm_threshold
 
     def compliance_archive(self) -> ComplianceArchive:
         """Returns the figures of compliance in the periods of the running configuration."""
