@@ -20,7 +20,7 @@ from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
-from ppe_edge.delivery.messages import CameraEventMessage, utc
+from ppe_edge.delivery.messages import Alert, CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
@@ -32,6 +32,7 @@ from ppe_edge.model.store import ModelStore
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
+from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.verdicts.frames import AlertFrames
@@ -41,6 +42,7 @@ from ppe_yolo.core.words import plural
 GRACE = 5.0  # seconds from SIGTERM to the end of the process
 HEARTBEAT_TIMEOUT = 10.0  # seconds after which a processing loop or an alert writer that makes no progress counts as dead
 NOTE_INTERVAL = 10.0  # seconds between updates on the disk of when open violations were last seen
+FORGET_INTERVAL = 3600.0  # seconds between checks for frames of alerts that are too old
 RATE_INTERVAL = 1.0  # seconds between checks of the cameras' rates
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
 WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", *EVENT_OF.values()})
@@ -99,6 +101,7 @@ class Runtime:
             telemetry=self.telemetry,
             contract=lambda: self.deployment.model.contract,
             topology=self._topology,
+            threshold=self._threshold,
         )
         self._mailbox = FrameMailbox()
         self._record = None if record is None else make_folder(record)
@@ -299,6 +302,16 @@ class Runtime:
         settings = self.settings
         return {name: list(settings.rules_of(name)) for name in settings.live_cameras}
 
+    def _threshold(self, alert: Alert) -> float | None:
+        """Returns the alarm threshold that now holds for the camera, rule and class of an alert; None if it has gone."""
+        settings = self.settings
+        rules = settings.rules_of(alert.camera) if alert.camera in settings.live_cameras else {}
+        rule = rules.get(alert.rule or DEFAULT_RULE)
+        if rule is None:
+            return None
+        known = self.detector.contract.alarm_thresholds.get(alert.class_name)
+        return known if rule.alarm_threshold is None else rule.alarm_threshold
+
     def compliance_archive(self) -> ComplianceArchive:
         """Returns the figures of compliance in the periods of the running configuration."""
         return ComplianceArchive(self.compliance.store, self.settings.site.zone, self.settings.site.shifts)
@@ -348,6 +361,7 @@ class Runtime:
         next_note = self.started_at + NOTE_INTERVAL
         next_check = self.started_at + RATE_INTERVAL
         next_count = self.started_at + WRITE_INTERVAL
+        next_forget = self.started_at
         try:
             while not self._stopping.is_set():
                 self._beat = time.monotonic()
@@ -360,6 +374,9 @@ class Runtime:
                 if self._beat >= next_count:
                     next_count = self._beat + WRITE_INTERVAL
                     self.compliance.write_soon([pipeline.counted_now() for pipeline in self.pipelines.values()])
+                if self._beat >= next_forget:
+                    next_forget = self._beat + FORGET_INTERVAL
+                    self._frames.forget_old_soon()
                 while not self._actions.empty():
                     self._actions.get()()
                 frames = self._mailbox.take(self.settings.batch, 0.1)

@@ -58,6 +58,7 @@ class Box:
             looks=LookRecord(folder / "looks.jsonl"),
             telemetry=self.telemetry,
             contract=lambda: CONTRACT,
+            threshold=lambda alert: 0.5,
             topology=lambda: {"gate": ["default"], "yard": ["default", "vest"]},
         )
         self.alert = self.raise_alert()

@@ -51,10 +51,11 @@ class AlertDesk:
         telemetry: Counts verdicts.
         contract: Returns the contract of the active model.
         topology: Returns the cameras and their rules.
+        threshold: Returns the alarm threshold that now holds for the camera, rule and class of an alert; None if unknown.
 
     Attributes:
         history: The alerts.
-        topology: See above.
+        topology, threshold: See above.
     """
 
     def __init__(
@@ -67,8 +68,9 @@ class AlertDesk:
         telemetry: Telemetry,
         contract: Callable[[], ModelContract],
         topology: Callable[[], Mapping[str, Sequence[str]]],
+        threshold: Callable[[Alert], float | None],
     ) -> None:
-        self.history, self.topology = history, topology
+        self.history, self.topology, self.threshold = history, topology, threshold
         self._outbox, self._frames, self._looks, self._telemetry, self._contract = outbox, frames, looks, telemetry, contract
 
     @property

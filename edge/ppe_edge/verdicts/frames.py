@@ -108,6 +108,18 @@ class AlertFrames:
             )
             image.replace(self._images / image.name)
 
+    def forget_old_soon(self) -> None:
+        """Deletes frames that are too old, in a thread of its own; also while there are no alerts, or no frames are kept."""
+
+        def forget() -> None:
+            try:
+                with self._lock:
+                    self._forget_old()
+            except OSError as error:
+                _log.error("frames that are too old cannot be deleted: %s", error)
+
+        threading.Thread(target=forget, name="frames", daemon=True).start()
+
     def _forget_old(self) -> None:
         """Deletes the frames that are too many or too old."""
         files = [file for folder in (self._pending, self._images) if folder.is_dir() for file in folder.glob("*.jpg")]

@@ -127,13 +127,13 @@ class _AlertRoutes:
         past = await _in_thread(lambda: history.alert(alert_id))
         if past is None:
             raise web.HTTPNotFound(text="no such alert, or no longer\n")
-        alert, contract = past.alert, self._desk.contract
+        alert = past.alert
         return {
             **self._summary(past),
             "box_xyxy": alert.box_xyxy,
             "frame_size": alert.frame_size,
             "track": alert.track,
-            "threshold": contract.alarm_thresholds.get(alert.class_name),
+            "threshold": self._desk.threshold(alert),
             "model": alert.model.model_dump(mode="json"),
             "has_frame": request["role"] == "operator" and self._desk.has_frame(alert),
             "events": [self._event(message) for message in await _in_thread(lambda: history.messages_about(alert_id))],

@@ -30,12 +30,16 @@ class CameraState(TypedDict):
 
 
 class MessageRow(TypedDict):
-    """A message of the outbox. `time` is in UTC epoch seconds, `duration` in seconds; `camera` may be the box itself."""
+    """A message of the outbox. `time` is in UTC epoch seconds, `duration` in seconds; `camera` may be the box itself.
+
+    `alert` is the id of the alert that it is about, None for other messages.
+    """
 
     time: float
     camera: str
     zone: str | None
     what: str
+    alert: str | None
     score: float | None
     duration: float | None
 

@@ -114,17 +114,17 @@ class RuntimeStatus:
 
 def row(message: Message, contract: ModelContract) -> MessageRow:
     """Returns a message as a row of the page's table; class names are shown by the display names of the contract."""
-    camera, zone, score, duration = "box", None, None, None
+    camera, zone, alert, score, duration = "box", None, None, None, None
     match message:
         case Alert():
-            camera, zone, score = message.camera, message.zone, message.score
+            camera, zone, alert, score = message.camera, message.zone, message.id, message.score
             what = f"{_severity(message)}alert: {contract.display_name(message.class_name)}{_rule(message)}"
         case AlertClosed():
-            camera, zone, duration = message.camera, message.zone, message.duration_s
+            camera, zone, alert, duration = message.camera, message.zone, message.alert, message.duration_s
             ended = "ended" if message.end == "seen" else "end not seen"
             what = f"{ended}: {contract.display_name(message.class_name)}{_rule(message)}"
         case AlertVerdict():
-            camera, what = message.camera, f"{message.in_words(contract.display_name)}{_rule(message)}"
+            camera, alert, what = message.camera, message.alert, f"{message.in_words(contract.display_name)}{_rule(message)}"
         case CameraEventMessage():
             camera, what = message.camera, f"{message.event} {message.detail}".strip()
         case StorageEvent():
@@ -136,6 +136,7 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
         "camera": camera,
         "zone": zone,
         "what": what,
+        "alert": alert,
         "score": score,
         "duration": duration,
     }

@@ -17,11 +17,14 @@ def test_judged_alert_is_sent_and_becomes_training_data(
     tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(RED, 30), (GREY, 30)])
-    runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": clip}, verdicts={"frames": "full"})))
+    settings = {"verdicts": {"frames": "full"}, "rule": {"alarm_threshold": 0.6}}
+    runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": clip}, **settings)))
     runtime.start()
     assert runtime.wait(60.0)
     [past] = runtime.desk.history.alerts(AlertQuery())
     assert past.closed is not None and runtime.desk.has_frame(past.alert)
+    assert runtime.desk.threshold(past.alert) == 0.6  # of the rule; the model says 0.5
+    assert runtime.desk.threshold(past.alert.model_copy(update={"camera": "yard"})) is None
     judged = runtime.desk.decide(past.alert.id, Decision(verdict="false_alarm", actual="helmet"))
     assert judged is not None and judged.verdict is not None
     assert runtime.stop() and not runtime.failed

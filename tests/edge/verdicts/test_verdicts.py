@@ -9,10 +9,13 @@ from pathlib import Path
 
 import cv2
 import pytest
+from helpers import wait_until
 from judged_box import NOISE, Box
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.errors import EdgeError
+from ppe_edge.verdicts.config import VerdictsConfig
 from ppe_edge.verdicts.desk import Decision
+from ppe_edge.verdicts.frames import AlertFrames
 from pydantic import ValidationError
 
 from ppe_yolo.data.dataset import AnnotatedDataset
@@ -112,6 +115,15 @@ def test_too_many_and_old_frames_are_deleted_with_their_annotations(tmp_path: Pa
     assert sum(box.frames.find(alert) is not None for alert in newer) == 3
     assert len(box.files()) == 6 and not any("training" in file or "old" in file for file in box.files())
     box.close()
+
+
+def test_old_frames_are_deleted_without_a_new_alert(box: Box) -> None:
+    box.decide("confirmed")
+    found = box.frames.find(box.alert)
+    assert found is not None
+    os.utime(found, (time.time() - 91 * 86400,) * 2)
+    AlertFrames(VerdictsConfig(frames="none"), box.folder, 90.0).forget_old_soon()  # also after the setting was changed
+    wait_until(lambda: box.files() == [])
 
 
 def test_full_disk_refuses_verdict_and_costs_no_alert(

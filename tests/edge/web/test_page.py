@@ -209,6 +209,9 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     alert = until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "alert: bare head"]])
     assert len(alert) == 1 and 0.7 < float(alert[0][3]) < 0.9  # red beyond blue: 210 of 255
     assert faint_texts(browser) == []
+    [raised] = [past.alert.id for past in site.runtime.desk.history.alerts(AlertQuery())]
+    link = browser.find_element(By.LINK_TEXT, "alert: bare head")
+    assert link.get_attribute("href") == f"{site.address}/alerts.html#{raised}"
     site.colour[0] = GREEN
     until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "ended: bare head"]])
     until(browser, lambda: text_of(browser, "#sinks") == "jsonl 0 waiting")
@@ -319,7 +322,8 @@ def test_operator_judges_alerts_by_keyboard(browser: webdriver.Chrome, judged: t
     until(browser, lambda: text_of(browser, "#what") == "bare head, yard / <b>lane</b>")
     press(browser, "f")
     until(browser, lambda: browser.find_element(By.ID, "cause").is_displayed())
-    Select(browser.find_element(By.ID, "actual")).select_by_visible_text("helmet")
+    assert text_of(browser, "#cause").split() == ["It", "was", "helmet", "something", "else"]
+    press(browser, "1")
     until(browser, lambda: text_of(browser, "#decided") == "false alarm: helmet")
     comment = "<img src=x onerror=\"document.title='attacked'\">a c f"  # letters that are keys elsewhere
     browser.find_element(By.ID, "comment").send_keys(comment)

@@ -146,11 +146,9 @@ function showDetail(alert) {
   byId("false-alarm").ariaPressed = alert.verdict === "false_alarm";
   byId("acknowledge").ariaPressed = alert.acknowledged;
   byId("cause").hidden = alert.verdict !== "false_alarm";
-  const { [alert.class]: _, ...others } = causes;
-  offer(byId("actual"), { "": "unknown", ...others });
-  byId("actual").value = alert.actual ?? "";
+  showCauses(alert);
   byId("show-frame").hidden = !alert.has_frame;
-  const threshold = alert.threshold === null ? "" : ` (alarm threshold ${alert.threshold.toFixed(2)})`;
+  const threshold = alert.threshold === null ? "" : ` (alarm threshold now ${alert.threshold.toFixed(2)})`;
   byId("facts").replaceChildren(
     ...fact("Time", new Date(alert.time * 1000).toLocaleString() + (alert.time_uncertain ? " (uncertain)" : "")),
     ...fact("Duration", alert.duration === null ? "still open" : `${alert.duration.toFixed(1)} s`),
@@ -168,6 +166,26 @@ function showDetail(alert) {
     }),
   );
   byId("model").textContent = JSON.stringify(alert.model, null, 2);
+}
+
+function showCauses(alert) {
+  const { [alert.class]: _, ...others } = causes;
+  const focused = document.activeElement?.dataset.cause;
+  const buttons = Object.entries(others).map(([cause, text], index) => {
+    const button = element("button", `${text} `);
+    button.type = "button";
+    button.dataset.cause = cause;
+    button.ariaPressed = alert.actual === cause;
+    button.append(element("kbd", String(index + 1)));
+    button.addEventListener("click", () => because(cause));
+    return button;
+  });
+  byId("cause").replaceChildren(element("span", "It was"), ...buttons);
+  buttons.find((button) => button.dataset.cause === focused)?.focus();
+}
+
+function because(cause) {
+  if (cause && shown?.verdict === "false_alarm") decide({ actual: shown.actual === cause ? null : cause });
 }
 
 function problem(error) {
@@ -234,6 +252,7 @@ const KEYS = {
   f: falseAlarm,
   a: acknowledge,
 };
+for (let n = 1; n <= 9; n++) KEYS[n] = () => because(byId("cause").querySelectorAll("button")[n - 1]?.dataset.cause);
 
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest("input, select, textarea");
@@ -251,7 +270,6 @@ byId("older").addEventListener("click", () => showOlder().catch(problem));
 byId("confirm").addEventListener("click", confirm_);
 byId("false-alarm").addEventListener("click", falseAlarm);
 byId("acknowledge").addEventListener("click", acknowledge);
-byId("actual").addEventListener("change", () => decide({ actual: byId("actual").value || null }));
 byId("save").addEventListener("click", () => decide({}));
 byId("show-frame").addEventListener("click", () => {
   byId("image").src = `alerts/${shown.id}/frame.jpg`;

@@ -63,10 +63,16 @@ function showCameras(cameras) {
 
 function alertRow(alert) {
   const row = element("tr");
+  const what = element("td", alert.alert === null ? alert.what : "");
+  if (alert.alert !== null) {
+    const link = element("a", alert.what);
+    link.href = `alerts.html#${alert.alert}`;
+    what.append(link);
+  }
   row.append(
     element("td", when(alert.time)),
     element("td", alert.zone === null ? alert.camera : `${alert.camera} / ${alert.zone}`),
-    element("td", alert.what),
+    what,
     element("td", alert.score === null ? "" : alert.score.toFixed(2)),
     element("td", alert.duration === null ? "" : `${alert.duration.toFixed(1)} s`),
   );
@@ -81,13 +87,17 @@ function sinkRow(sink) {
   return row;
 }
 
+let shownRowsOfAlerts = "";
+
 async function refresh() {
   const box = await ask("api/state");
   byId("summary").textContent = `${box.model.name} (${box.model.sha256.slice(0, 12)}) on ${box.model.provider}, up ${Math.round(box.uptime)} s`;
   byId("trouble").textContent = box.trouble;
   byId("trouble").hidden = box.trouble === "";
   showCameras(box.cameras);
-  byId("alerts").replaceChildren(...box.alerts.map(alertRow));
+  const rows = JSON.stringify(box.alerts);
+  if (rows !== shownRowsOfAlerts) byId("alerts").replaceChildren(...box.alerts.map(alertRow)); // else a link would lose its focus
+  shownRowsOfAlerts = rows;
   byId("no-alerts").hidden = box.alerts.length > 0;
   byId("sinks").replaceChildren(...box.sinks.map(sinkRow));
 }
