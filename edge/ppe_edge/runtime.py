@@ -24,6 +24,7 @@ from ppe_edge.delivery.messages import CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
+from ppe_edge.delivery.sinks.notify import Site
 from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
@@ -78,7 +79,7 @@ class Runtime:
         self.deployment = Deployment(settings, detector)
         self.deployment.require_valid()
         self.hub = HubConnection() if settings.needs_hub else None
-        sinks = build_sinks(settings.sinks, self.hub, self._topology)
+        sinks = build_sinks(settings.sinks, self.hub, self._topology, self._site)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         note_passed(self.outbox.latest())
         self.telemetry = Telemetry(Collected(self.camera_figures, self.sink_figures, lambda: not self.outbox.trouble))
@@ -298,6 +299,9 @@ class Runtime:
         """Returns the cameras and their rules."""
         settings = self.settings
         return {name: list(settings.rules_of(name)) for name in settings.live_cameras}
+
+    def _site(self) -> Site:
+        return Site(self.settings.site.zone, self.detector.contract.display_name)
 
     def compliance_archive(self) -> ComplianceArchive:
         """Returns the figures of compliance in the periods of the running configuration."""
