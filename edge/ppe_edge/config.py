@@ -29,6 +29,7 @@ from ppe_edge.delivery.sinks.notify import URLS_VARIABLE
 from ppe_edge.drawn_zones import DrawnZones, read_drawn_zones
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
+from ppe_edge.pictures.clip import ClipConfig
 from ppe_edge.pictures.sampler import SamplerConfig
 from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.rules.config import DEFAULT_RULE, Polygon, RuleConfig, check_polygons
@@ -140,6 +141,7 @@ class EdgeSettings(BaseSettings):
     rules: Rules = Field(default_factory=dict, description="Named rules that apply to all cameras.")
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
+    clip: ClipConfig = Field(default_factory=ClipConfig, description="The film that follows an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
     verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig, description="Frames of alerts, kept for training.")
     compliance: ComplianceConfig = Field(default_factory=ComplianceConfig, description="Compliance over time.")

@@ -30,6 +30,7 @@ from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
+from ppe_edge.pictures.clip import ClipRecorder
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
@@ -89,6 +90,11 @@ class Runtime:
         self._watches: dict[str, CameraWatch] = {}
         self._beat = self.started_at  # when the processing loop made its last turn
         self._alerts = AlertWriter(self.outbox, self.telemetry)
+        self._clips = (
+            ClipRecorder(settings.clip, self._alerts.submit, self.telemetry.faults.labels("clip").inc)
+            if settings.clip.enabled
+            else None
+        )
         self._deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in sinks.items()]
         self.compliance = ComplianceRecorder(settings.compliance, settings.state_dir, self._send_compliance_report)
         self._frames = AlertFrames(settings.verdicts, settings.state_dir, settings.outbox.max_message_days)
@@ -141,6 +147,8 @@ class Runtime:
     def start(self) -> None:
         """Starts the threads; returns at once."""
         self._alerts.start()
+        if self._clips is not None:
+            self._clips.start()
         self.compliance.start()
         for delivery in self._deliveries:
             delivery.start()
@@ -293,6 +301,7 @@ class Runtime:
             telemetry=self.telemetry,
             count=self.compliance.add,
             keep_frame=self._frames.keep,
+            **({} if self._clips is None else {"record": self._clips.add}),
         )
 
     def _topology(self) -> dict[str, list[str]]:
@@ -409,6 +418,8 @@ class Runtime:
             self.failed = True
             _log.exception("not everything could be closed")
         finally:
+            if self._clips is not None:
+                self._clips.stop(GRACE / 5)
             if not self._alerts.close(GRACE / 3):
                 self.failed = True
             self._stopping.set()

@@ -1,11 +1,11 @@
 """Sends alerts to people: e-mail, Teams, Slack, Telegram, SMS and about a hundred more services, through Apprise.
 
-Alerts only; the other messages go to the other sinks. With several addresses, a notification that one of them does not take is
-tried again for this one alone.
+Alerts and their clips only; the other messages go to the other sinks. With several addresses, a notification that one of them
+does not take is tried again for this one alone.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from ppe_edge.delivery.messages import Alert, Message
+from ppe_edge.delivery.messages import Alert, AlertClip, Message
 from ppe_edge.delivery.sinks.base import SinkFailed
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY
@@ -53,7 +53,7 @@ class NotifySinkConfig(BaseModel):
         "Alerts left out since the last notification: {left_out}",
         description="Text, with the same fields; {time:%H:%M} formats one.",
     )
-    attach_snapshot: bool = Field(True, description="Whether to attach the snapshot.")
+    attach_snapshot: bool = Field(True, description="Whether to attach the snapshot; the clip, if there is one, follows.")
     min_interval_s: float = Field(
         60.0,
         ge=0,
@@ -129,14 +129,19 @@ class NotifySink:
         self._done: dict[str, set[int]] = {}  # alert -> the addresses that have taken it, while others have not
         self._last: dict[tuple[str, str], float] = {}  # (camera, rule) -> time of the latest alert that was sent
         self._left_out: Counter[tuple[str, str]] = Counter()
+        self._without_clip: deque[str] = deque(maxlen=1000)  # ids of the latest alerts that were left out
 
     def send(self, message: Message, snapshot: Path | None) -> None:
-        """Sends one alert to all addresses; see `Sink.send`. Does nothing for other messages."""
-        if not isinstance(message, Alert):
+        """Sends one alert, or its clip, to all addresses; see `Sink.send`. Does nothing for other messages."""
+        if not isinstance(message, Alert | AlertClip):
             return
         place = message.camera, message.rule or DEFAULT_RULE
-        if self._is_left_out(message, place):
+        if isinstance(message, AlertClip):
+            if snapshot is None or message.alert in self._without_clip or not self._config.attach_snapshot:
+                return
+        elif self._is_left_out(message, place):
             self._left_out[place] += 1
+            self._without_clip.append(message.id)
             return
         done = self._done.setdefault(message.id, set())
         fields = self._fields(message, place)
@@ -151,8 +156,10 @@ class NotifySink:
                 outcome_unknown=True,
                 reached=True,
             )
-        self._last[place] = message.time.timestamp()
-        del self._left_out[place], self._done[message.id]
+        del self._done[message.id]
+        if isinstance(message, Alert):
+            self._last[place] = message.time.timestamp()
+            del self._left_out[place]
 
     def close(self) -> None:
         """Does nothing: a connection is opened per notification."""
@@ -164,7 +171,7 @@ class NotifySink:
             return True
         return bool(self._config.quiet_hours) and Schedule(self._config.quiet_hours, {}, self._site().zone).is_on(time)
 
-    def _fields(self, alert: Alert, place: tuple[str, str]) -> dict[str, object]:
+    def _fields(self, alert: Alert | AlertClip, place: tuple[str, str]) -> dict[str, object]:
         site = self._site()
         return {
             "object": site.display_name(alert.class_name),
