@@ -67,7 +67,7 @@ def test_installed_box_passes_dry_run_without_torch(environment: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_demo_raises_an_alert_and_ends_cleanly(environment: Path, tmp_path: Path) -> None:
+def test_demo_raises_an_alert_with_a_clip_and_ends_cleanly(environment: Path, tmp_path: Path) -> None:
     clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "http_proxy": "http://127.0.0.1:9"}
     command = [environment / "ppe-edge", "demo"]
     demo = subprocess.Popen(command, cwd=tmp_path, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -76,8 +76,11 @@ def test_demo_raises_an_alert_and_ends_cleanly(environment: Path, tmp_path: Path
         page = demo.stdout.readline().split()[-1]
         folder = Path(demo.stdout.readline().split()[1])
         assert folder.parent == tmp_path
-        alerts = wait_until(lambda: delivered(folder, "alert"), 60)
-        assert alerts[0]["class"] == "none" and (folder / "state" / "snapshots" / alerts[0]["snapshot"]["file"]).is_file()
+        [clip, *_] = wait_until(lambda: delivered(folder, "alert_clip"), 60)
+        [alert, *_] = delivered(folder, "alert")
+        assert alert["class"] == "none" and clip["alert"] == alert["id"]
+        for file in (alert["snapshot"]["file"], clip["clip"]["file"]):
+            assert (folder / "state" / "snapshots" / file).is_file()
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{page}/cameras/gate/live.jpg") as answer:
             assert answer.read(2) == b"\xff\xd8"
     finally:

@@ -24,6 +24,7 @@ model: {{path: {model}}}
 state_dir: {state}
 cameras:
   gate: {{source: {camera}, fps: {fps}}}
+clip: {{enabled: true}}
 sinks:
   jsonl: {{path: {alerts}}}
 web: {{port: 0}}  # a free one
@@ -49,7 +50,8 @@ def run() -> int:
         print(f"page:   {application.page}", flush=True)
         print(f"files:  {folder} (edge.yaml, alerts.jsonl, state), deleted at the end", flush=True)
         print(
-            "A visitor without a helmet comes in: the first alert follows within 15 seconds. Ctrl-C ends the demo.", flush=True
+            "A visitor without a helmet comes in: an alert and its clip follow within 15 seconds. Ctrl-C ends the demo.",
+            flush=True,
         )
         if application.page and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             # some browsers keep the caller waiting until they are closed

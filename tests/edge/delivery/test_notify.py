@@ -19,6 +19,7 @@ from helpers import free_port, serving, wait_until
 from ppe_edge.backoff import Backoff
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
+from ppe_edge.delivery.messages import clip_of
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks.notify import URLS_VARIABLE, NotifySink, NotifySinkConfig, Site
@@ -128,6 +129,20 @@ def test_no_notifications_in_quiet_hours(webhook: tuple[str, list[dict[str, Any]
     for minutes in (29, 30, 119, 120):  # from 09:00 on in Berlin
         notify.send(an_alert(60 * minutes), None)
     assert [post["message"] for post in webhook[1]] == ["09:29 0", "11:00 2"]
+
+
+def test_clip_is_a_notification_of_its_own_if_its_alert_was_one(
+    webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"a film")
+    notify = sink(webhook[0], title="{camera}", min_interval_s=60)
+    for alert in (an_alert(0), an_alert(10)):
+        notify.send(alert, None)
+        notify.send(clip_of(alert, -5, 10), film)
+    notify.send(clip_of(an_alert(), -5, 10), None)  # there is none any more
+    names = [[file["filename"] for file in post["attachments"]] for post in webhook[1]]
+    assert names == [[], ["film.mp4"]]
 
 
 @pytest.mark.parametrize(
