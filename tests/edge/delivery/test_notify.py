@@ -116,6 +116,7 @@ def test_notifications_that_follow_too_soon_are_left_out_and_counted(webhook: tu
     for seconds, camera in ((0, "gate"), (10, "gate"), (59, "gate"), (20, "yard"), (60, "gate"), (130, "gate")):
         notify.send(an_alert(seconds, camera=camera), None)
     notify.send(a_camera_event(), None)
+    assert notify.check() == "sends to JSON, not tried"
     assert [(post["title"], post["message"]) for post in webhook[1]] == [
         ("gate", "0"),
         ("yard", "0"),

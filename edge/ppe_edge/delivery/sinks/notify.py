@@ -161,6 +161,10 @@ class NotifySink:
             self._last[place] = message.time.timestamp()
             del self._left_out[place]
 
+    def check(self) -> str:
+        """Names the services; see `Sink.check`. Whether they can be reached is known after a message only."""
+        return f"sends to {', '.join(str(service.service_name) for service in self._services)}, not tried"
+
     def close(self) -> None:
         """Does nothing: a connection is opened per notification."""
 
