@@ -256,7 +256,6 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: D
 
 
 def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, Any] | None) -> EdgeSettings:
-
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document
 

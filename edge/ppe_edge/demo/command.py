@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from ppe_edge.__main__ import prepare, stop_on_signals
+from ppe_edge.__main__ import handle_signals, prepare
 from ppe_edge.demo.site import DrawnSite
 from ppe_edge.model.store import bundled_model
 
@@ -46,7 +46,7 @@ def run() -> int:
         config.write_text(CONFIG.format(**quoted, fps=FPS), encoding="utf-8")
         os.environ["no_proxy"] = "127.0.0.1"  # FFmpeg would ask a proxy for the camera
         application = prepare(config, None)
-        stop_on_signals(application.runtime.request_stop)
+        handle_signals(application.runtime.request_stop, application.reload)
         print(f"page:   {application.page}", flush=True)
         print(f"files:  {folder} (edge.yaml, alerts.jsonl, state), deleted at the end", flush=True)
         print(

@@ -22,9 +22,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.delivery.messages import Alert, AlertClip, clip_of
-from ppe_edge.pictures.snapshot import SnapshotConfig, View, draw, encode
+from ppe_edge.errors import EdgeError
+from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, encode
 
-ENCODER = "libx264"
 MAX_SIDE = 640  # pixels
 FPS = 8  # at most
 RING_BYTES = 8_000_000  # per camera
@@ -64,15 +64,15 @@ class _Ring:
     """The latest frames of a camera."""
 
     frames: deque[tuple[float, bytes]] = field(default_factory=deque)
-    bytes: int = 0
+    size: int = 0  # bytes
     cuts: list[_Cut] = field(default_factory=list)
 
     def add(self, seconds: float, jpeg: bytes, before_s: float) -> None:
         self.frames.append((seconds, jpeg))
-        self.bytes += len(jpeg)
+        self.size += len(jpeg)
         oldest = min([seconds, *(cut.time for cut in self.cuts)]) - before_s
-        while self.frames and (self.frames[0][0] < oldest or self.bytes > RING_BYTES):
-            self.bytes -= len(self.frames.popleft()[1])
+        while self.frames and (self.frames[0][0] < oldest or self.size > RING_BYTES):
+            self.size -= len(self.frames.popleft()[1])
 
 
 class ClipRecorder:
@@ -82,9 +82,14 @@ class ClipRecorder:
         config: Length of the clips.
         submit: Takes the message with the clip, and a function that returns the MP4; called in a thread of the recorder.
         on_fault: Called after each failure.
+
+    Raises:
+        EdgeError: The installed PyAV has no encoder.
     """
 
     def __init__(self, config: ClipConfig, submit: Submit, on_fault: Callable[[], None]) -> None:
+        if "libx264" not in av.codecs_available:
+            raise EdgeError(setting="clip.enabled", problem="this PyAV has no H.264 encoder", hint="install PyAV from PyPI")
         self._config, self._submit, self._on_fault = config, submit, on_fault
         self._views: queue.SimpleQueue[tuple[View, Sequence[Alert], bool] | None] = queue.SimpleQueue()
         self._due: dict[str, float] = {}  # camera -> time of its next frame to keep
@@ -180,32 +185,34 @@ def encode_film(frames: Frames) -> bytes:
     Raises:
         OSError, ValueError: It cannot be encoded.
     """
-    begin = frames[0][0]
+    height, width = (side - side % 2 for side in _decode(frames[0][1]).shape[:2])  # 4:2:0 needs even sides
     with tempfile.TemporaryFile() as file:  # without a name: if the process is killed, nothing is left
         with av.open(f"/proc/self/fd/{file.fileno()}", "w", format="mp4", options={"movflags": "faststart"}) as container:
-            stream = None
+            stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "26"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
+            stream.codec_context.thread_count = 1
             last_tick = -1
             for seconds, jpeg in frames:
-                image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-                if stream is None:
-                    height, width = (side - side % 2 for side in image.shape[:2])  # 4:2:0 needs even sides
-                    stream = container.add_stream(ENCODER, rate=FPS, options={"preset": "veryfast", "crf": "26"})
-                    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                    stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
-                    stream.codec_context.thread_count = 1
-                elif image.shape[0] - image.shape[0] % 2 != height or image.shape[1] - image.shape[1] % 2 != width:
-                    image = cv2.resize(image, (width, height))  # the camera has changed its resolution
-                tick = round((seconds - begin) * _TICKS)
+                tick = round((seconds - frames[0][0]) * _TICKS)
                 if tick <= last_tick:
                     continue
                 last_tick = tick
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="bgr24")
+                image = _decode(jpeg)
+                if not (
+                    0 <= image.shape[0] - height <= 1 and 0 <= image.shape[1] - width <= 1
+                ):  # the camera has changed its resolution
+                    image = np.asarray(cv2.resize(image, (width, height)), dtype=np.uint8)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
                 frame.pts, frame.time_base = tick, Fraction(1, _TICKS)
                 container.mux(stream.encode(frame))
-            if stream is not None:
-                container.mux(stream.encode(None))
+            container.mux(stream.encode(None))
         file.seek(0)
         return file.read()
+
+
+def _decode(jpeg: bytes) -> Image:
+    return np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB), dtype=np.uint8)
 
 
 def _yield_to_others() -> None:

@@ -114,7 +114,7 @@ def test_ring_keeps_the_latest_frames_within_its_bytes(monkeypatch: pytest.Monke
     recording.feed(times(0, 10), {10.0: 1}, blur=False)
     assert recording.recorder.stop(30)
     [(message, _)] = recording.clips
-    assert -30 < message.offset_s < -0.5 and recording.recorder._rings["gate"].bytes <= 20 * size
+    assert -30 < message.offset_s < -0.5 and recording.recorder._rings["gate"].size <= 20 * size
 
 
 def test_film_survives_a_change_of_resolution() -> None:

@@ -1,7 +1,7 @@
 """Destinations of messages: IoT Hub, MQTT, a webhook, a file, and people."""
 
 from collections.abc import Callable
-from datetime import UTC
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,7 +33,7 @@ def build_sinks(
     config: SinksConfig,
     hub: HubConnection | None,
     topology: Callable[[], Topology] = dict,
-    site: Callable[[], Site] = lambda: Site(UTC, str),
+    site: Callable[[], Site] = lambda: Site(ZoneInfo("UTC"), str),
 ) -> dict[str, Sink]:
     """Builds the configured sinks.
 

@@ -7,10 +7,11 @@ does not take is tried again for this one alone.
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -91,7 +92,7 @@ class Site(NamedTuple):
         display_name: Returns how people call a class.
     """
 
-    zone: tzinfo
+    zone: ZoneInfo
     display_name: Callable[[str], str]
 
 
