@@ -12,9 +12,9 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 COMPATIBILITY = (
     "A later version adds fields and kinds of messages; it never changes or removes one. A message has the lowest version "
     "that has all its fields. A box without `rules`, `severity`, `compliance.report` and `clip` in its settings, and whose "
-    "alerts nobody judges on its page, sends version 1 only: a consumer of version 1 needs no change. Before you set one of them "
-    "or judge alerts, let the consumer accept `schema_version` 2, and let it ignore fields and kinds that it does not know or "
-    "read `rule` and `severity`. A message without them is of the rule `default` and of severity `warning`."
+    "alerts nobody judges on its page, sends version 1 only: a consumer of version 1 needs no change. Before you set one of "
+    "them or judge alerts, let the consumer accept `schema_version` 2, and let it ignore fields and kinds that it does not "
+    "know or read `rule` and `severity`. A message without them is of the rule `default` and of severity `warning`."
 )
 SCHEMA_FILE = Path(__file__).with_name("alert.schema.json")
 
