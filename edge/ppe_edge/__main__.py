@@ -1,4 +1,4 @@
-"""The command line of the box: `ppe-edge --config edge.yaml`, or `python -m ppe_edge`; and `ppe-edge score` for films."""
+"""The command line of the box: `ppe-edge --config edge.yaml`, `ppe-edge demo`, and `ppe-edge score` for films."""
 
 import argparse
 import logging
@@ -34,11 +34,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="check configuration, model, cameras and sinks, then exit; sends nothing",
     )
     parser.add_argument("--record", type=Path, metavar="DIR", help="write annotated videos of all cameras to DIR/CAMERA.mp4")
-    _add_score(parser)
+    commands = parser.add_subparsers(dest="command", metavar="demo, score", title="commands")
+    commands.add_parser(
+        "demo",
+        help="watch a drawn site with the bundled model; needs no camera and no configuration",
+        description="Watches a drawn building site with the bundled model, and raises alerts. Ends with Ctrl-C.",
+    )
+    _add_score(commands)
     options = parser.parse_args(arguments)
     if options.command is None and options.config is None:
         parser.error("the following arguments are required: --config")
+    if options.command == "demo" and (options.config or options.dry_run or options.record):
+        parser.error("demo takes no options")
     try:
+        if options.command == "demo":
+            from ppe_edge.demo.command import run as demo
+
+            return demo()
         if options.command == "score":
             from ppe_edge.scoring.command import run as score
 
@@ -49,9 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
 
 
-def _add_score(parser: argparse.ArgumentParser) -> None:
+def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command `score`."""
-    commands = parser.add_subparsers(dest="command", metavar="score", title="commands")
     score = commands.add_parser(
         "score",
         help="compare the alerts for films with the truth about them; see `ppe-edge score --help`",

@@ -55,6 +55,12 @@ class Application:
         hub = self.runtime.hub if settings.twin.enabled else None
         self._twin = None if hub is None else TwinClient(hub, control.apply, methods, control.reported)
 
+    @property
+    def page(self) -> str | None:
+        """Address of the web page; None if it is not served."""
+        web = self.runtime.settings.web
+        return None if self._listener is None else f"http://{web.host}:{self._listener.getsockname()[1]}"
+
     def run(self) -> int:
         """Runs until the runtime ends or is asked to stop; returns the exit code."""
         if self._twin is not None:

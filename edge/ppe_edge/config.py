@@ -25,9 +25,11 @@ from ppe_edge.cameras.sources import SourceConfig
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig
+from ppe_edge.delivery.sinks.notify import URLS_VARIABLE
 from ppe_edge.drawn_zones import DrawnZones, read_drawn_zones
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
+from ppe_edge.pictures.clip import ClipConfig
 from ppe_edge.pictures.sampler import SamplerConfig
 from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.rules.config import DEFAULT_RULE, Polygon, RuleConfig, check_polygons
@@ -139,6 +141,7 @@ class EdgeSettings(BaseSettings):
     rules: Rules = Field(default_factory=dict, description="Named rules that apply to all cameras.")
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
+    clip: ClipConfig = Field(default_factory=ClipConfig, description="The film that follows an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
     verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig, description="Frames of alerts, kept for training.")
     compliance: ComplianceConfig = Field(default_factory=ComplianceConfig, description="Compliance over time.")
@@ -160,6 +163,8 @@ class EdgeSettings(BaseSettings):
             scheduled = next((self.key_of(name, rule) for rule, config in rules.items() if config.has_schedule), None)
             if scheduled is not None and self.site.time_zone is None:
                 raise ValueError(f"site.time_zone: is missing, the schedule of {scheduled} needs one, such as Europe/Berlin")
+        if self.sinks.notify is not None and self.sinks.notify.quiet_hours and self.site.time_zone is None:
+            raise ValueError("site.time_zone: is missing, sinks.notify.quiet_hours needs one, such as Europe/Berlin")
         if self.compliance.report == "shift" and not self.site.shifts:
             raise ValueError("site.shifts: is missing, compliance.report: shift needs shifts, such as early: 06:00-14:00")
         if self.sampler.upload and self.sinks.iothub is None:
@@ -242,13 +247,15 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: D
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
     document = read_yaml(path)
+    if _holds(document, ("sinks", "notify", "urls")):
+        problem = f"sinks.notify.urls: set it in the environment variable {URLS_VARIABLE}, because it holds passwords"
+        raise EdgeError(f"{path}: {problem}")
     settings = _validated(document, path, desired)
     drawn = drawn or read_drawn_zones(settings.state_dir)
     return _validated(drawn.over(document), path, desired) if drawn.zones else settings
 
 
 def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, Any] | None) -> EdgeSettings:
-
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document
 

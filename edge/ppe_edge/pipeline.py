@@ -31,6 +31,7 @@ class Model:
 
 Count = Callable[[str, Sequence[CountedTrack], float], None]
 KeepFrame = Callable[[Alert, View], None]
+Record = Callable[[View, Sequence[Alert], bool], None]
 
 
 class _Version2(TypedDict, total=False):
@@ -58,6 +59,7 @@ class Pipeline:
         telemetry: Counts frames, and times the stages.
         count: Takes the camera, the tracks that have ended, and the correction of their times.
         keep_frame: Keeps the frame of an alert; called with the snapshot, in the alert writer's thread.
+        record: Takes each frame for clips, the alerts that it raised, and whether to pixelate heads.
 
     Attributes:
         view: The latest frame with its tracks; None before the first.
@@ -75,6 +77,7 @@ class Pipeline:
         telemetry: Telemetry,
         count: Count = lambda camera, counted, correction: None,
         keep_frame: KeepFrame = lambda alert, view: None,
+        record: Record = lambda view, alerts, blur: None,
     ) -> None:
         self.camera = camera
         self.view: View | None = None
@@ -86,6 +89,7 @@ class Pipeline:
         self._telemetry = telemetry
         self._count = count
         self._keep_frame = keep_frame
+        self._record = record
         self._clocks: dict[str, tuple[float, bool]] = {}  # violation -> correction and certainty of its alert's time
         self._alarmed: frozenset[int] = frozenset()  # rebuilt only when a violation starts or ends
         self._processed = telemetry.processed.labels(camera)  # looked up once, not for every frame
@@ -122,7 +126,7 @@ class Pipeline:
             thresholds=self._rules.thresholds,
             alarmed=self._alarmed,
         )
-        self._report(changes, self.view)
+        self._record(self.view, self._report(changes, self.view), self._snapshot.blur)
         self._report_counted(frame.correction)
         self._processed.inc()
 
@@ -166,14 +170,17 @@ class Pipeline:
         certain = certain and now.is_time_certain and abs(now.correction - correction) < STEP
         return max(correction, now.correction), certain
 
-    def _report(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View) -> None:
+    def _report(self, changes: Sequence[ViolationStarted | ViolationEnded], view: View) -> list[Alert]:
+        """Submits the messages about changes; returns the alerts among them."""
+        alerts = []
         for change in changes:
             if isinstance(change, ViolationEnded):
                 self._close_alert(change, "stopped" if change.stopped else "seen")
             else:
-                self._raise_alert(change, view)
+                alerts.append(self._raise_alert(change, view))
+        return alerts
 
-    def _raise_alert(self, change: ViolationStarted, view: View) -> None:
+    def _raise_alert(self, change: ViolationStarted, view: View) -> Alert:
         contract = self._model.contract
         class_name = contract.class_names[change.label]
         left, top, right, bottom = (float(v) for v in change.box_xyxy)
@@ -194,6 +201,7 @@ class Pipeline:
         self.open[change.violation] = alert.id
         self._clocks[change.violation] = view.frame.correction, view.frame.is_time_certain
         self._submit(alert, partial(self._render, alert, view), contract.display_name(class_name))
+        return alert
 
     def _render(self, alert: Alert, view: View) -> bytes | None:
         self._keep_frame(alert, view)

@@ -24,11 +24,13 @@ from ppe_edge.delivery.messages import Alert, CameraEventMessage, utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
+from ppe_edge.delivery.sinks.notify import Site
 from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
+from ppe_edge.pictures.clip import ClipRecorder
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
@@ -80,7 +82,7 @@ class Runtime:
         self.deployment = Deployment(settings, detector)
         self.deployment.require_valid()
         self.hub = HubConnection() if settings.needs_hub else None
-        sinks = build_sinks(settings.sinks, self.hub, self._topology)
+        sinks = build_sinks(settings.sinks, self.hub, self._topology, self._site)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         note_passed(self.outbox.latest())
         self.telemetry = Telemetry(Collected(self.camera_figures, self.sink_figures, lambda: not self.outbox.trouble))
@@ -90,6 +92,11 @@ class Runtime:
         self._watches: dict[str, CameraWatch] = {}
         self._beat = self.started_at  # when the processing loop made its last turn
         self._alerts = AlertWriter(self.outbox, self.telemetry)
+        self._clips = (
+            ClipRecorder(settings.clip, self._alerts.submit, self.telemetry.faults.labels("clip").inc)
+            if settings.clip.enabled
+            else None
+        )
         self._deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in sinks.items()]
         self.compliance = ComplianceRecorder(settings.compliance, settings.state_dir, self._send_compliance_report)
         self._frames = AlertFrames(settings.verdicts, settings.state_dir, settings.outbox.max_message_days)
@@ -143,6 +150,8 @@ class Runtime:
     def start(self) -> None:
         """Starts the threads; returns at once."""
         self._alerts.start()
+        if self._clips is not None:
+            self._clips.start()
         self.compliance.start()
         for delivery in self._deliveries:
             delivery.start()
@@ -295,6 +304,7 @@ class Runtime:
             telemetry=self.telemetry,
             count=self.compliance.add,
             keep_frame=self._frames.keep,
+            **({} if self._clips is None else {"record": self._clips.add}),
         )
 
     def _topology(self) -> dict[str, list[str]]:
@@ -311,6 +321,9 @@ class Runtime:
             return None
         known = self.detector.contract.alarm_thresholds.get(alert.class_name)
         return known if rule.alarm_threshold is None else rule.alarm_threshold
+
+    def _site(self) -> Site:
+        return Site(self.settings.site.zone, self.detector.contract.display_name)
 
     def compliance_archive(self) -> ComplianceArchive:
         """Returns the figures of compliance in the periods of the running configuration."""
@@ -422,6 +435,8 @@ class Runtime:
             self.failed = True
             _log.exception("not everything could be closed")
         finally:
+            if self._clips is not None:
+                self._clips.stop(GRACE / 5)
             if not self._alerts.close(GRACE / 3):
                 self.failed = True
             self._stopping.set()

@@ -2,14 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import wait_until
 from packaging.requirements import Requirement
+from running_box import delivered
 
 from conftest import GREEN  # isort: skip
 
@@ -60,6 +64,30 @@ def test_installed_box_passes_dry_run_without_torch(environment: Path, tmp_path:
     assert modules.returncode == 1 and "No module named 'torch'" in modules.stderr
     listing = run(tmp_path, environment / "python", "-c", "import pathlib, ppe_yolo as p; print(*p.__path__)")
     assert sorted(p.name for p in Path(listing.stdout.strip()).iterdir() if p.name != "__pycache__") == ["__init__.py", "core"]
+
+
+@pytest.mark.slow
+def test_demo_raises_an_alert_with_a_clip_and_ends_cleanly(environment: Path, tmp_path: Path) -> None:
+    clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "http_proxy": "http://127.0.0.1:9"}
+    command = [environment / "ppe-edge", "demo"]
+    demo = subprocess.Popen(command, cwd=tmp_path, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert demo.stdout is not None
+        page = demo.stdout.readline().split()[-1]
+        folder = Path(demo.stdout.readline().split()[1])
+        assert folder.parent == tmp_path
+        [clip, *_] = wait_until(lambda: delivered(folder, "alert_clip"), 60)
+        [alert, *_] = delivered(folder, "alert")
+        assert alert["class"] == "none" and clip["alert"] == alert["id"]
+        for file in (alert["snapshot"]["file"], clip["clip"]["file"]):
+            assert (folder / "state" / "snapshots" / file).is_file()
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{page}/cameras/gate/live.jpg") as answer:
+            assert answer.read(2) == b"\xff\xd8"
+    finally:
+        demo.send_signal(signal.SIGINT)
+        log = demo.communicate(timeout=30)[1]
+    assert demo.returncode == 0 and not list(tmp_path.glob("ppe-edge-demo-*")), log
+    assert "ERROR" not in log and "Traceback" not in log
 
 
 def test_dependencies_match_those_of_the_library() -> None:

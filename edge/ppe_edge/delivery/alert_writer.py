@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ppe_edge.delivery.messages import Alert, AlertClosed
+from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.telemetry import Telemetry
 
@@ -44,12 +44,13 @@ class AlertWriter:
         """Starts the thread. Messages may be submitted before."""
         self._thread.start()
 
-    def submit(self, message: Alert | AlertClosed, render: RenderSnapshot | None = None, label: str = "") -> None:
+    def submit(self, message: Alert | AlertClosed | AlertClip, render: RenderSnapshot | None = None, label: str = "") -> None:
         """Queues a message. Blocks while the queue is full: a disk that cannot keep up delays frames, but loses no alert.
 
         Args:
-            message: The alert, or the message that closes it.
-            render: Returns the snapshot as JPEG; called in the writer's thread. If it fails, the alert is stored without it.
+            message: The alert, its clip, or the message that closes it.
+            render: Returns the snapshot or the clip; called in the writer's thread. If it fails, the message is stored
+                without it.
             label: How the log names the class of the alert, such as "bare head".
         """
         self._jobs.put(partial(self._store, message, render, label or message.class_name))
@@ -103,7 +104,7 @@ class AlertWriter:
                 self._note_fault("a message or sample could not be stored")
             self._busy_since = None
 
-    def _store(self, message: Alert | AlertClosed, render: RenderSnapshot | None, label: str) -> None:
+    def _store(self, message: Alert | AlertClosed | AlertClip, render: RenderSnapshot | None, label: str) -> None:
         snapshot = None
         if render is not None:
             try:
@@ -116,6 +117,8 @@ class AlertWriter:
         self._telemetry.alerts.labels(message.camera, message.kind).inc()
         if isinstance(message, Alert):
             _log.info("%s: alert: %s, track %d, score %.2f", message.camera, label, message.track, message.score)
+        elif isinstance(message, AlertClip):
+            _log.info("%s: clip of track %d, %.1f s", message.camera, message.track, message.duration_s)
         else:
             _log.info("%s: alert closed: track %d, after %.1f s", message.camera, message.track, message.duration_s)
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.messages import Message, attachment_name
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class Entry:
     Attributes:
         message: The message.
         created: When it was put, UTC epoch seconds.
-        snapshot_bytes: Size of its snapshot file, 0 if it has none.
+        snapshot_bytes: Size of its snapshot or clip, 0 if it has none.
         waiting: Sink -> state of the delivery.
     """
 
@@ -38,8 +38,8 @@ class Entry:
 
     @property
     def snapshot_file(self) -> str:
-        """File name of the snapshot; meaningful only if there is one."""
-        return f"{self.message.id}.jpg"
+        """File name of the snapshot or clip; meaningful only if there is one."""
+        return attachment_name(self.message)
 
 
 class HeldMessages:

@@ -1,4 +1,4 @@
-"""Messages and snapshots on the disk, or messages in memory while the disk is full or broken."""
+"""Messages, snapshots and clips on the disk, or messages in memory while the disk is full or broken."""
 
 import fcntl
 import logging
@@ -12,7 +12,17 @@ from typing import IO
 from pydantic import ValidationError
 
 from ppe_edge.delivery.held import DeliveryState, Entry, HeldMessages
-from ppe_edge.delivery.messages import Alert, AlertClosed, Message, SnapshotReference, close_unseen, parse_message
+from ppe_edge.delivery.messages import (
+    Alert,
+    AlertClip,
+    AlertClosed,
+    ClipReference,
+    Message,
+    SnapshotReference,
+    attachment_name,
+    close_unseen,
+    parse_message,
+)
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.outbox_database import OutboxDatabase
 from ppe_edge.delivery.records import OutboxStats
@@ -106,10 +116,15 @@ class MessageStore:
     def put(self, message: Message, now: float, snapshot: bytes | None = None) -> None:
         """Stores a message for every sink; see `Outbox.put`."""
         size = 0
-        if snapshot is not None and isinstance(message, Alert):
-            reference = self._write_snapshot(f"{message.id}.jpg", snapshot)
-            message = message.model_copy(update={"snapshot": reference})
-            size = len(snapshot) if reference else 0
+        if snapshot is not None and isinstance(message, Alert | AlertClip):
+            file = attachment_name(message)
+            sha256 = self._write_snapshot(file, snapshot)
+            if sha256 is not None:
+                size = len(snapshot)
+                if isinstance(message, Alert):
+                    message = message.model_copy(update={"snapshot": SnapshotReference(file=file, sha256=sha256)})
+                else:
+                    message = message.model_copy(update={"clip": ClipReference(file=file, sha256=sha256)})
         self._store(self._entry(message, now, size))
 
     def claim(self, sink: str, is_due: Callable[[str], bool]) -> Claimed | None:
@@ -317,9 +332,9 @@ class MessageStore:
         )
         self._last_error = ""
 
-    def _write_snapshot(self, file: str, jpeg: bytes) -> SnapshotReference | None:
+    def _write_snapshot(self, file: str, content: bytes) -> str | None:
         try:
-            return self._snapshots.write(file, jpeg)
+            return self._snapshots.write(file, content)
         except OSError as error:
             self._log_once(error)
             self.report.count("snapshot_not_stored")

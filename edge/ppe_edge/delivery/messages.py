@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 COMPATIBILITY = (
-    "A later version adds fields and kinds of messages; it never changes or removes one. A message has the lowest version that "
-    "has all its fields. A box without `rules`, `severity` and `compliance.report` in its settings, and whose alerts nobody "
-    "judges on its page, sends version 1 only: a consumer of version 1 needs no change. Before you set one of them or judge "
-    "alerts, let the consumer accept `schema_version` 2, and let it ignore fields and kinds that it does not know or read "
-    "`rule` and `severity`. A message without them is of the rule `default` and of severity `warning`."
+    "A later version adds fields and kinds of messages; it never changes or removes one. A message has the lowest version "
+    "that has all its fields. A box without `rules`, `severity`, `compliance.report` and `clip` in its settings, and whose "
+    "alerts nobody judges on its page, sends version 1 only: a consumer of version 1 needs no change. Before you set one of "
+    "them or judge alerts, let the consumer accept `schema_version` 2, and let it ignore fields and kinds that it does not "
+    "know or read `rule` and `severity`. A message without them is of the rule `default` and of severity `warning`."
 )
 SCHEMA_FILE = Path(__file__).with_name("alert.schema.json")
 
@@ -48,6 +48,13 @@ class SnapshotReference(_Strict):
 
     file: str = Field(description="File name of the JPEG.")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the JPEG.")
+
+
+class ClipReference(_Strict):
+    """The clip of an alert. The file stays on the box, in snapshots/ of the state folder."""
+
+    file: str = Field(description="File name of the MP4.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the MP4.")
 
 
 class _Message(_Strict):
@@ -103,6 +110,26 @@ class Alert(_Message):
     violation: str = Field(description="Id of the violation; the same in the alert and in the message that closes it.")
     model: ModelReference
     snapshot: SnapshotReference | None = Field(default=None, description="Null if there is no snapshot, or no longer one.")
+    time_uncertain: TimeUncertain = False
+    rule: RuleName = None
+    severity: MessageSeverity = None
+
+
+class AlertClip(_Message):
+    """The clip of an alert: the seconds before and after it, with heads pixelated. Kind of version 2."""
+
+    kind: Literal["alert_clip"] = "alert_clip"
+    schema_version: Literal[1, 2] = 2
+    camera: str
+    class_name: str = Field(alias="class")
+    score: Fraction
+    track: int
+    zone: str | None = None
+    violation: str
+    alert: str = Field(description="Id of the alert.")
+    offset_s: float = Field(description="Start of the clip, in seconds after the alert; usually negative.")
+    duration_s: float = Field(ge=0.0, description="Duration in seconds; shorter if the camera or the box stopped meanwhile.")
+    clip: ClipReference | None = Field(default=None, description="Null if it could not be stored, or is no longer there.")
     time_uncertain: TimeUncertain = False
     rule: RuleName = None
     severity: MessageSeverity = None
@@ -206,7 +233,7 @@ class ComplianceReport(_Message):
     html: str = Field(description="The report as one HTML page, to be read or printed.")
 
 
-Message = Alert | AlertClosed | AlertVerdict | CameraEventMessage | StorageEvent | ComplianceReport
+Message = Alert | AlertClip | AlertClosed | AlertVerdict | CameraEventMessage | StorageEvent | ComplianceReport
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 
@@ -217,6 +244,25 @@ def parse_message(text: str | bytes) -> Message:
         pydantic.ValidationError: The text is not a message of this schema version.
     """
     return _ADAPTER.validate_json(text)
+
+
+def clip_of(alert: Alert, offset_s: float, duration_s: float) -> AlertClip:
+    """Returns the message for the clip of an alert; `time` is that of the alert.
+
+    Args:
+        alert: The alert.
+        offset_s: Start of the clip, in seconds after the alert.
+        duration_s: Its duration in seconds.
+    """
+    same = ("time", "camera", "class_name", "score", "track", "zone", "violation", "time_uncertain", "rule", "severity")
+    values = {name: getattr(alert, name) for name in same}
+    clip_id = str(uuid.uuid5(uuid.UUID(alert.id), "alert_clip"))
+    return AlertClip(**values, id=clip_id, alert=alert.id, offset_s=offset_s, duration_s=duration_s)
+
+
+def attachment_name(message: Message) -> str:
+    """Returns the name of the file that belongs to an alert or a clip."""
+    return f"{message.alert}.mp4" if isinstance(message, AlertClip) else f"{message.id}.jpg"
 
 
 def close_unseen(alert: Alert, last_seen: float) -> AlertClosed:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ppe_edge.clock import steady_now
 from ppe_edge.delivery.message_store import MessageStore
-from ppe_edge.delivery.messages import Alert, Message
+from ppe_edge.delivery.messages import AlertClip, Message
 from ppe_edge.delivery.outbox_config import OutboxConfig
 from ppe_edge.delivery.records import Delivery, OutboxStats
 
@@ -56,7 +56,7 @@ class Outbox:
 
         Args:
             message: The message.
-            snapshot: The snapshot of an `Alert` as JPEG.
+            snapshot: The snapshot of an `Alert` as JPEG, or the film of an `AlertClip` as MP4.
 
         Returns:
             The id of the message.
@@ -85,10 +85,12 @@ class Outbox:
                 return None
             changes: dict[str, object] = {"redelivered": claimed.uncertain}
             snapshot = None
-            if isinstance(claimed.message, Alert) and claimed.message.snapshot is not None:
-                snapshot = self._store.snapshot_path(claimed.message.snapshot.file)
+            name = "clip" if isinstance(claimed.message, AlertClip) else "snapshot"
+            reference = getattr(claimed.message, name, None)
+            if reference is not None:
+                snapshot = self._store.snapshot_path(reference.file)
                 if snapshot is None:
-                    changes["snapshot"] = None
+                    changes[name] = None
             message = claimed.message.model_copy(update=changes)
             return Delivery(sink=sink, message=message, attempts=claimed.attempts, snapshot=snapshot)
 
@@ -167,7 +169,7 @@ class Outbox:
             return self._store.latest()
 
     def snapshot_path(self, file: str) -> Path | None:
-        """Returns the path of a snapshot that an alert refers to; None if it is unknown or was dropped."""
+        """Returns the path of a snapshot or clip that a message refers to; None if it is unknown or was dropped."""
         with self._lock:
             return self._store.snapshot_path(file)
 

@@ -14,7 +14,7 @@ class Delivery:
         sink: Name of the sink.
         message: The message; `redelivered` and `snapshot` are up to date.
         attempts: Number of earlier attempts.
-        snapshot: File of the snapshot, None if there is none.
+        snapshot: File of the snapshot or clip, None if there is none.
     """
 
     sink: str

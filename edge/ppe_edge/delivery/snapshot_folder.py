@@ -1,4 +1,4 @@
-"""The folder that holds the snapshots of alerts."""
+"""The folder that holds the snapshots and clips of alerts."""
 
 import hashlib
 import os
@@ -6,11 +6,9 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ppe_edge.delivery.messages import SnapshotReference
-
 
 class SnapshotFolder:
-    """JPEG files, named after the alerts that they belong to.
+    """JPEG and MP4 files, named after the alerts that they belong to.
 
     Args:
         path: The folder; `create` makes it.
@@ -27,8 +25,8 @@ class SnapshotFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
 
-    def write(self, file: str, jpeg: bytes) -> SnapshotReference:
-        """Writes a new file; when this returns, the file survives a power cut.
+    def write(self, file: str, content: bytes) -> str:
+        """Writes a new file and returns its SHA-256; when this returns, the file survives a power cut.
 
         Raises:
             OSError: The file cannot be written. Nothing of it is left behind.
@@ -36,7 +34,7 @@ class SnapshotFolder:
         path = self.path / file
         try:
             with path.open("xb") as stream:
-                stream.write(jpeg)
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             folder = os.open(self.path, os.O_RDONLY)
@@ -48,7 +46,7 @@ class SnapshotFolder:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             raise
-        return SnapshotReference(file=file, sha256=hashlib.sha256(jpeg).hexdigest())
+        return hashlib.sha256(content).hexdigest()
 
     def delete(self, files: Iterable[str]) -> None:
         """Deletes files; those that do not exist are ignored.

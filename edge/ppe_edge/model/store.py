@@ -24,6 +24,7 @@ from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.core.onnx_session import MAX_BYTES, one_line
 
 TIMEOUT = 30.0  # seconds without a byte
+BUNDLED = "helmet-small.int8.onnx"
 _ACTIVE = "active.json"
 
 _log = logging.getLogger(__name__)
@@ -141,6 +142,21 @@ class ModelStore:
 
     def _detector(self, path: Path) -> EdgeDetector:
         return EdgeDetector(path, self._settings.providers, self._settings.threads)
+
+
+def bundled_model() -> Path:
+    """Returns the bundled model: from the installed package, or from the clone that this file lies in.
+
+    Raises:
+        EdgeError: It is in neither.
+    """
+    places = Path(__file__).parent, Path(__file__).parents[3] / "ppe_yolo" / "weights"
+    for path in (place / BUNDLED for place in places):
+        if path.is_file():
+            return path
+    raise EdgeError(
+        file=places[0] / BUNDLED, expected="the bundled model", got="no such file", hint="pip install ./edge, in a clone"
+    )
 
 
 def bundled_frame() -> NDArray[np.uint8]:

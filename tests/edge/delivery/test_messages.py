@@ -37,7 +37,7 @@ def test_schema_file_matches_code() -> None:
 def test_schema_discriminates_all_kinds() -> None:
     schema = json.loads(schema_text())
     assert sorted(schema["discriminator"]["mapping"]) == [
-        "alert", "alert_closed", "alert_verdict", "camera_event", "compliance_report", "storage_event",
+        "alert", "alert_clip", "alert_closed", "alert_verdict", "camera_event", "compliance_report", "storage_event",
     ]  # fmt: skip
     assert "class" in schema["$defs"]["Alert"]["properties"] and "class_name" not in schema["$defs"]["Alert"]["properties"]
 

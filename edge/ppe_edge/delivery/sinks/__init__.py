@@ -1,6 +1,7 @@
-"""Destinations of messages: IoT Hub, MQTT, a webhook, a file."""
+"""Destinations of messages: IoT Hub, MQTT, a webhook, a file, and people."""
 
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +10,7 @@ from ppe_edge.delivery.sinks.home_assistant import Topology
 from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
 from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig
 from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
+from ppe_edge.delivery.sinks.notify import NotifySink, NotifySinkConfig, Site
 from ppe_edge.delivery.sinks.webhook import WebhookSink, WebhookSinkConfig
 from ppe_edge.iot.hub import HubConnection
 
@@ -24,18 +26,28 @@ class SinksConfig(BaseModel):
     mqtt: MqttSinkConfig | None = Field(default=None, description="Any MQTT broker.")
     webhook: WebhookSinkConfig | None = Field(default=None, description="HTTP POST requests.")
     jsonl: JsonlSinkConfig | None = Field(default=None, description="A file with one JSON object per line.")
+    notify: NotifySinkConfig | None = Field(default=None, description="E-mail, chat and push notifications to people.")
 
 
-def build_sinks(config: SinksConfig, hub: HubConnection | None, topology: Callable[[], Topology] = dict) -> dict[str, Sink]:
+def build_sinks(
+    config: SinksConfig,
+    hub: HubConnection | None,
+    topology: Callable[[], Topology] = dict,
+    site: Callable[[], Site] = lambda: Site(ZoneInfo("UTC"), str),
+) -> dict[str, Sink]:
     """Builds the configured sinks.
 
     Args:
         config: The sinks to build.
         hub: The connection to IoT Edge; only needed for `iothub`.
         topology: Returns the cameras and their rules, for Home Assistant.
+        site: Returns the names and times of the site, for notifications.
 
     Returns:
         Name -> sink.
+
+    Raises:
+        EdgeError: A sink cannot be used.
     """
     sinks: dict[str, Sink] = {}
     if config.iothub is not None:
@@ -48,4 +60,6 @@ def build_sinks(config: SinksConfig, hub: HubConnection | None, topology: Callab
         sinks["webhook"] = WebhookSink(config.webhook)
     if config.jsonl is not None:
         sinks["jsonl"] = JsonlSink(config.jsonl)
+    if config.notify is not None:
+        sinks["notify"] = NotifySink(config.notify, site)
     return sinks

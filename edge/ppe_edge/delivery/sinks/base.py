@@ -54,7 +54,7 @@ class Sink(Protocol):
 
         Args:
             message: The message.
-            snapshot: The JPEG of its snapshot; most sinks do not send it.
+            snapshot: The file of its snapshot or clip; most sinks do not send it.
 
         Raises:
             SinkFailed: The message is not confirmed.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ppe_edge.delivery.messages import Alert, AlertClosed, Message
+from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed, Message
 from ppe_edge.delivery.sinks.base import SinkFailed, SinkRefused
 from ppe_edge.delivery.sinks.payload import encode
 from ppe_edge.iot.hub import HubConnection, HubUnavailable
@@ -40,7 +40,7 @@ class IotHubSink:
         hub_message.custom_properties.update(_properties(message))
         if hub_message.get_size() > _MAX_BYTES:
             raise SinkRefused(f"{hub_message.get_size()} bytes exceed the {_MAX_BYTES} bytes that IoT Hub carries")
-        is_alert = isinstance(message, Alert | AlertClosed)
+        is_alert = isinstance(message, Alert | AlertClosed | AlertClip)
         output = self._config.alerts_output if is_alert else self._config.events_output
         try:
             self._hub.call(lambda client: client.send_message_to_output(hub_message, output), self._config.timeout_s)

@@ -1,10 +1,10 @@
-"""Encodes a message as bytes, with its snapshot if that is wanted and fits."""
+"""Encodes a message as bytes, with its snapshot or clip if that is wanted and fits."""
 
 import base64
 import logging
 from pathlib import Path
 
-from ppe_edge.delivery.messages import Message
+from ppe_edge.delivery.messages import AlertClip, Message
 
 _log = logging.getLogger(__name__)
 
@@ -14,17 +14,18 @@ def encode(message: Message, snapshot: Path | None = None, max_bytes: int | None
 
     Args:
         message: The message.
-        snapshot: A JPEG to add as `snapshot_base64`; None adds none.
-        max_bytes: If the line would become longer, the JPEG is left out. The reference to it stays.
+        snapshot: A JPEG to add as `snapshot_base64`, or the MP4 of a clip as `clip_base64`; None adds none.
+        max_bytes: If the line would become longer, the file is left out. The reference to it stays.
     """
     line = message.to_json().encode()
     if snapshot is None:
         return line
     try:
-        jpeg = base64.b64encode(snapshot.read_bytes())
+        content = base64.b64encode(snapshot.read_bytes())
     except FileNotFoundError:  # dropped by the limits of the outbox since the message was claimed
         return line
-    attached = line.removesuffix(b"}") + b',"snapshot_base64":"' + jpeg + b'"}'
+    name = b"clip_base64" if isinstance(message, AlertClip) else b"snapshot_base64"
+    attached = line.removesuffix(b"}") + b',"' + name + b'":"' + content + b'"}'
     return line if max_bytes is not None and len(attached) > max_bytes else attached
 
 

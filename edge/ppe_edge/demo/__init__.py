@@ -1,0 +1,1 @@
+"""`ppe-edge demo`: the box on a drawn building site, without a camera and without a configuration."""
