@@ -7,7 +7,7 @@ from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
 from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
 from ppe_yolo.data.sources.cvat_xml import CvatFile, is_cvat_file
-from ppe_yolo.data.sources.files import children
+from ppe_yolo.data.sources.files import files_with, subfolders
 from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
 from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
@@ -52,11 +52,10 @@ def open_source(root: str | Path) -> Source:
     lists = find_lists(root)
     if lists:
         return AnnotationLists(lists)
-    inside = children(root)
-    folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+    folders = [path for path in subfolders(root) if not path.name.startswith(".")]
     if len(folders) == 1 and not folders[0].is_symlink():
         return open_source(folders[0])
-    archives = [path.name for path in inside if path.suffix.lower() in _ARCHIVES]
+    archives = [path.name for path in files_with(root, _ARCHIVES)]
     raise UserError(
         file=root,
         expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",

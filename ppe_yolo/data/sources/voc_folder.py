@@ -13,6 +13,7 @@ from ppe_yolo.data.sources.files import (
     by_stem,
     canonical_split,
     files_with,
+    has_files_with,
     images_in,
     nfc,
     split_folders,
@@ -47,8 +48,8 @@ def _find_parts(root: Path, split: str | None = None) -> list[_Part]:
         parts += [_Part(name, folder, folder) for name, folder in split_folders(images or root)] if images else []
     for folder in (root, images):
         if folder is not None:
-            parts.append(_Part(split, folder, folder if images is None or images_in(folder) else images))
-    return [part for part in parts if files_with(part.annotations, (".xml",))]
+            parts.append(_Part(split, folder, folder if images is None or has_files_with(folder, IMAGE_SUFFIXES) else images))
+    return [part for part in parts if has_files_with(part.annotations, (".xml",))]
 
 
 def is_voc_folder(root: Path) -> bool:

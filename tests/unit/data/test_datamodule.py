@@ -68,7 +68,7 @@ def test_datamodule_errors_stop_or_are_skipped(make_voc: Callable[..., Path], tm
         made(root)
     message = str(stopped.value)
     assert message.startswith(f"{root}: 2 errors in the data: ")
-    assert f"{root}/Annotations/aa.xml: expected a Pascal VOC annotation, got an empty file" in message
+    assert f"{root}/Annotations/aa.xml: expected XML, got an empty file" in message
     assert f"{root}/JPEGImages/bb.jpg: cannot be decoded" in message
     assert message.endswith("or skip the affected images with data.on_error skip")
     with pytest.warns(UserWarning, match="2 errors, 2 images are skipped: see `ppe-yolo audit"):
