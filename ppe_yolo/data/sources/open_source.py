@@ -8,7 +8,7 @@ from ppe_yolo.data.sources.base import ALL, Source
 from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
 from ppe_yolo.data.sources.cvat_xml import CvatFile, is_cvat_file
 from ppe_yolo.data.sources.files import files_with, subfolders
-from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
+from ppe_yolo.data.sources.voc_folder import VocFolder, find_parts
 from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -41,8 +41,9 @@ def open_source(root: str | Path) -> Source:
         return AnnotationLists({ALL: root})
     if is_cvat_file(root / "annotations.xml"):
         return CvatFile(root / "annotations.xml")
-    if is_voc_folder(root) or (root / "Annotations").is_dir():
-        return VocFolder(root)
+    parts = find_parts(root)
+    if parts or (root / "Annotations").is_dir():
+        return VocFolder(root, parts)
     config = find_data_yaml(root)
     if config is not None or is_yolo_folder(root):
         return YoloFolder(root, config)

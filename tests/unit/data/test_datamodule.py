@@ -1,6 +1,7 @@
 """The data of a training: images that are used, left out or held out, and errors."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,23 @@ def test_datamodule_uses_split_val(make_voc: Callable[..., Path], tmp_path: Path
     lists = {split: letters(text) for split, text in training_lists.items()}
     root = make_voc(tmp_path, letters("abcdef"), {**lists, "val": letters("de"), "test": letters("f")})
     assert ids(made(root)) == (set(letters("abc")), set(letters("de")))
+
+
+def test_datamodule_second_process_or_rank_decodes_nothing(
+    make_voc: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stems = letters("abcdefgh")
+    root = make_voc(tmp_path, stems, {"trainval": stems[:6], "test": stems[6:]})
+    now = time.time_ns
+    monkeypatch.setattr("ppe_yolo.data.audit.check_cache.time.time_ns", lambda: now() + 10_000_000_000)  # the images are old
+    first = made(root, val_fraction=0.2)
+
+    def decode(*arguments: object) -> None:
+        raise AssertionError("an image is read")
+
+    for function in ("cv2.imdecode", "PIL.Image.open", "ppe_yolo.data.audit.engine.read_file"):
+        monkeypatch.setattr(function, decode)
+    assert ids(made(root, val_fraction=0.2)) == ids(first)
 
 
 def test_datamodule_keeps_background_images(make_voc: Callable[..., Path], tmp_path: Path) -> None:
