@@ -209,3 +209,21 @@ def test_loaders_share_images_among_processes(make_voc: Callable[..., Path], tmp
         assert [tuple(b.images.shape) for b in training] == [(2, 3, 64, 64), (2, 3, 64, 64)]
         counts.append(sum(len(b.targets) for b in module.val_dataloader()))
     assert counts == [2, 1]  # each validation image once, over all processes
+
+
+def test_datamodule_refuses_an_image_cache_that_the_disk_cannot_hold(
+    make_voc: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_voc(tmp_path / "data", letters("ab"), {"train": ["aa"], "val": ["bb"]}, size=(96, 192))
+    module = made(root, image_cache=str(tmp_path / "copies"), batch_size=1)
+    module.trainer = SimpleNamespace(world_size=1, global_rank=0, max_epochs=1, is_global_zero=True)  # type: ignore[assignment]
+    room = 128 * 64 * 0.5  # bytes: one copy of 64x128 pixels
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=room - 1))
+    with pytest.raises(
+        UserError, match=r"^data.image_cache: .*/copies: expected 0 MB of .* copies of 1 large images, got"
+    ):
+        module.train_dataloader()
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=room))
+    list(module.train_dataloader())
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+    module.train_dataloader()  # the copy is there
