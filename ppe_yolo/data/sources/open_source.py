@@ -39,6 +39,24 @@ def open_source(root: str | Path) -> Source:
         if root.suffix.lower() == ".xml":
             return CvatFile(root)
         return AnnotationLists({ALL: root})
+    folder = root
+    while (source := _open_folder(folder)) is None:
+        inside = [path for path in subfolders(folder) if not path.name.startswith(".")]
+        if len(inside) != 1 or inside[0].is_symlink():
+            break
+        folder = inside[0]
+    else:
+        return source
+    archives = [path.name for path in files_with(folder, _ARCHIVES)]
+    raise UserError(
+        file=root,
+        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
+        got="a folder with none of these" if root.is_dir() else "no such folder",
+        hint=f"unpack {archives[0]}" if archives else None,
+    )
+
+
+def _open_folder(root: Path) -> Source | None:
     if is_cvat_file(root / "annotations.xml"):
         return CvatFile(root / "annotations.xml")
     parts = find_parts(root)
@@ -51,15 +69,4 @@ def open_source(root: str | Path) -> Source:
     if files:
         return CocoFiles(root, files)
     lists = find_lists(root)
-    if lists:
-        return AnnotationLists(lists)
-    folders = [path for path in subfolders(root) if not path.name.startswith(".")]
-    if len(folders) == 1 and not folders[0].is_symlink():
-        return open_source(folders[0])
-    archives = [path.name for path in files_with(root, _ARCHIVES)]
-    raise UserError(
-        file=root,
-        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
-        got="a folder with none of these" if root.is_dir() else "no such folder",
-        hint=f"unpack {archives[0]}" if archives else None,
-    )
+    return AnnotationLists(lists) if lists else None

@@ -19,11 +19,12 @@ from ppe_yolo.data.sources.files import (
     nfc,
     split_folders,
     subfolder,
+    subfolders,
 )
 from ppe_yolo.data.sources.text import read_lines
 from ppe_yolo.data.sources.voc import VocAnnotation, read_voc_annotation
 
-_ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml")
+_ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class VocFolder:
                 by_folder.setdefault(part.split, []).append(key)
         lists = self._read_lists() or {split: sorted(keys) for split, keys in by_folder.items()}
         self.splits = {name: keys for name, keys in lists.items() if keys} or {ALL: sorted(self._xmls)}
-        self.problems = self._find_unused(lists)
+        self.problems = [*self._find_unused(lists), *_find_unused_folders(root, parts)]
 
     def _read_lists(self) -> dict[str, list[str]]:
         sets = subfolder(self.root, "imagesets")
@@ -217,6 +218,17 @@ class VocFolder:
                 hint="add the image, or remove the XML file",
             )
         return self._image_by_name[folder][name]
+
+
+def _find_unused_folders(root: Path, parts: Sequence[Part]) -> list[Problem]:
+    """Subfolders with annotations whose names are no splits."""
+    used = {folder for part in parts for folder in (part.annotations, *part.annotations.parents)}
+    message = "has annotations, but is not used: rename it to train, val or test, or give it as a data set of its own"
+    return [
+        Problem(severity="warning", code="unused-folder", file=str(folder), message=message)
+        for folder in subfolders(root)
+        if folder not in used and find_parts(folder)
+    ]
 
 
 def _read_image_set(path: Path, known: set[str]) -> list[str]:

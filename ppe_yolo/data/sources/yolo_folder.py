@@ -266,7 +266,10 @@ class YoloFolder:
             values = [math.nan]
         if not all(math.isfinite(v) and abs(v) < 1e9 for v in values):
             raise AnnotationError(
-                file=location, expected="a class number and normalised coordinates", got=repr(line.strip()[:80])
+                file=location,
+                expected="a class number and normalised coordinates",
+                got=repr(line.strip()[:80]),
+                hint="separate the numbers by spaces" if "," in line else None,
             )
         index, coordinates = values[0], values[1:]
         if len(coordinates) < 4 or len(coordinates) == 5 or len(coordinates) % 2:

@@ -219,9 +219,7 @@ def test_datamodule_refuses_an_image_cache_that_the_disk_cannot_hold(
     module.trainer = SimpleNamespace(world_size=1, global_rank=0, max_epochs=1, is_global_zero=True)  # type: ignore[assignment]
     room = 128 * 64 * 0.5  # bytes: one copy of 64x128 pixels
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=room - 1))
-    with pytest.raises(
-        UserError, match=r"^data.image_cache: .*/copies: expected 0 MB of .* copies of 1 large images, got"
-    ):
+    with pytest.raises(UserError, match=r"^data.image_cache: .*/copies: expected 0 MB of .* copies of 1 large images, got"):
         module.train_dataloader()
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=room))
     list(module.train_dataloader())
