@@ -42,6 +42,7 @@ def check_habits(root: str, checked: Sequence[CheckedImage], class_names: Sequen
         class_names: The names that the source declares, in their order.
     """
     found = _check_shapes(root, checked) or check_positions(root, checked) or _check_zero_based(root, checked)
+    found = found or _check_far_corners(root, checked)
     found += _check_class_numbers(root, checked, class_names) + _check_sizes(root, checked)
     for code, message in _ONCE.items():
         found += _merge(root, checked, code, lambda p: p.message if message is None else "", message)  # noqa: B023 (used at once)
@@ -195,3 +196,17 @@ def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
         return []
     drop_box_problems(with_objects)
     return [Problem(severity="error", code=code, file=root, message=message)]
+
+
+def _check_far_corners(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
+    """Lower right corners where COCO and YOLO expect sizes: each box is larger than its distance from the edges."""
+    shapes = [(c, o.box_xyxy) for c in checked if c.raw is not None and not c.is_one_based for o in c.raw.objects]
+    beyond = [c for c, box in shapes if box[2] > c.size[1] + 1 or box[3] > c.size[0] + 1]
+    is_suspicious = len({box for _, box in shapes}) >= LEAST_DISTINCT and len(beyond) >= INVERTED * len(shapes)
+    if not is_suspicious or not all(x2 - x1 > x1 and y2 - y1 > y1 for _, (x1, y1, x2, y2) in shapes):
+        return []
+    message = (
+        f"{len(beyond):,} of {len(shapes):,} boxes extend beyond their images, and all are larger than their distance from the "
+        "left and upper edge: the labels probably hold corners, x1 y1 x2 y2, where width and height are expected"
+    )
+    return [Problem(severity="warning", code="corners-as-size", file=root, message=message)]

@@ -227,3 +227,18 @@ def test_audit_names_one_cause_of_many_unreadable_labels(make_yolo: Callable[...
     assert problem.message.startswith("3 images: expected a class number and normalised coordinates, got '0,")
     assert problem.message.endswith("separate the numbers by spaces")
     assert len(problem.files) == 3
+
+
+@pytest.mark.parametrize(("holds_corners", "codes"), [(True, ["corners-as-size"]), (False, [])])
+def test_audit_suspects_corners_where_sizes_are_expected(
+    make_voc: Callable[..., Path], tmp_path: Path, holds_corners: bool, codes: list[str]
+) -> None:
+    root = make_voc(tmp_path, ["a", "b", "c"])
+    shapes = [(20 + i, 10 + i, 8, 12) for i in range(12)]  # x, y, width, height in 48x64 pixels
+    boxes = [(x, y, x + w, y + h) if holds_corners else (x, y, w, h) for x, y, w, h in shapes]
+    annotations = [{"id": i, "image_id": i % 3, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]
+    images = [{"id": i, "file_name": f"{stem}.jpg"} for i, stem in enumerate("abc")]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "helmet"}]}
+    (root / "train.json").write_text(json.dumps(content))
+    dataset = AnnotatedDataset.open(root / "train.json", on_error="skip", progress=False)
+    assert [p.code for p in dataset.problems if p.code == "corners-as-size"] == codes
