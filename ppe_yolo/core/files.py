@@ -11,11 +11,12 @@ from typing import Any
 
 from ppe_yolo.core.errors import UserError
 
-_SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", "__macosx"})
+_SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".trashes", "$recycle.bin"})
+_SYSTEM_FILES |= {".ipynb_checkpoints", "@eadir"}  # copies by Jupyter, thumbnails by Synology
 
 
 def is_system_file(name: str) -> bool:
-    """Whether an operating system wrote a file or folder of this name for itself, such as `._a.jpg` or `.DS_Store`."""
+    """Whether a system or tool wrote a file or folder of this name for itself, such as `._a.jpg` or `.DS_Store`."""
     return name.startswith("._") or name.lower() in _SYSTEM_FILES
 
 

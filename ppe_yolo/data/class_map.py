@@ -11,7 +11,7 @@ from typing import Any, Self
 import yaml
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 
 DEFAULT = "default"
 _PACKAGED = resources.files("ppe_yolo.data") / "class_maps"
@@ -43,7 +43,8 @@ class ClassMap:
     def apply(self, image: AnnotatedImage) -> AnnotatedImage:
         """The image with the classes of the model, without ignored objects. The class map must know all of its names."""
         kept = (o for o in image.objects if o.class_name not in self.ignored)
-        return replace(image, objects=tuple(replace(o, class_name=self.mapping[o.class_name]) for o in kept))
+        objects = tuple(AnnotatedObject(self.mapping[o.class_name], o.box_xyxy, o.difficult) for o in kept)
+        return replace(image, objects=objects)
 
     def explain_unknown(self, raw_name: str) -> str:
         """The message about a name that the class map does not mention."""

@@ -1,6 +1,7 @@
 """The data of a training: checked, divided, and served in batches."""
 
 import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,8 @@ class DetectionDataModule(pl.LightningDataModule):
         difficult: Whether objects marked difficult are trained on; validation always ignores them.
         on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images and log how many.
         image_cache: Folder for small copies of training images whose longer side is more than twice that of the network's input
-            (with `multi_scale`, of its largest), for large images that limit the loader; no copies by default.
+            (with `multi_scale`, of its largest), for large images that limit the loader; no copies by default. Nothing deletes
+            them.
         augment: Augmentation of the training images.
         seed: Seed of the order, the augmentation and the validation part.
 
@@ -194,7 +196,20 @@ class DetectionDataModule(pl.LightningDataModule):
                 problem = f"cannot be created ({error.strerror})"
                 raise UserError(problem, setting="data.image_cache", file=folder) from error
         longest = max(self.input_size) if self.multi_scale is None else self.multi_scale[1]
-        return ImageReader(OVERSAMPLING * longest, self._checks, folder)
+        reader = ImageReader(OVERSAMPLING * longest, self._checks, folder)
+        if folder is not None:
+            count, size = reader.missing_copies()
+            free = shutil.disk_usage(folder).free
+            if size > free:
+                raise UserError(
+                    setting="data.image_cache",
+                    file=folder,
+                    expected=f"{size / 1e6:,.0f} MB of free disk space for the copies of {count:,} large images",
+                    got=f"{free / 1e6:,.0f} MB",
+                    hint="give a folder on a larger disk, or leave the option out",
+                )
+            rank_zero_info(f"data: copies of {count:,} large images will take up to {size / 1e6:,.0f} MB in {folder}")
+        return reader
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Letterboxed batches of the validation images."""

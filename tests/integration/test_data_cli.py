@@ -200,6 +200,14 @@ def test_benchmark_audit_prints_all_stages(run_cli, capsys: pytest.CaptureFixtur
     assert not list(tmp_path.iterdir())
 
 
+def test_benchmark_loading_prints_all_ways(run_cli, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run_cli("benchmark", "loading", "--photos", 1, "--folder", tmp_path) == 0
+    printed = capsys.readouterr().out
+    for text in ("4032x3024", "full size", "reduced size", "copies, first epoch", "copies, later epochs", "CPU per image"):
+        assert text in printed
+    assert not list(tmp_path.iterdir())
+
+
 def test_prepared_data_set_is_audited_without_decoding(
     make_voc: Callable[..., Path], tmp_path: Path, run_cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

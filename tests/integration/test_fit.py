@@ -1,6 +1,7 @@
 """Trainings through the real command line, on drawn images of 64 to 128 pixels."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,17 @@ def scalars(run_dir: Path) -> dict[str, list[float]]:
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_fit_with_copies_of_large_images_ignores_files_of_macos(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(site, root)
+    for path in [*root.glob("JPEGImages/*"), *root.glob("Annotations/*")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+    more = ("--data.image_cache", str(tmp_path / "copies"), "--data.input_size", "[32,32]", "--data.multi_scale", "null")
+    assert run_cli(*arguments(root, tmp_path / "run", *more, "--trainer.max_epochs", "1")) == 0
+    copies = [cv2.imread(str(path)).shape for path in (tmp_path / "copies").iterdir()]
+    assert copies == [(48, 64, 3)] * 16
 
 
 def test_fit_writes_run_folder_and_tensorboard(

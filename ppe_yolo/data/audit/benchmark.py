@@ -24,7 +24,7 @@ from ppe_yolo.data.splits import group_alike
 from ppe_yolo.data.synthetic import draw_site
 
 SIZE = (360, 480)  # (height, width) of the images
-ALIKE = 0.15  # fraction of the hashes that are frames of one fixed camera
+ALIKE = 0.15  # fraction of the images that are frames of one fixed camera
 _DRAWN = 500  # different drawings; the other images are copies with another comment, so that each must be decoded
 _NOISE_BITS = 6  # bits of a hash that vary between the frames of a fixed camera
 
@@ -37,7 +37,7 @@ class Stage:
         name: What was timed.
         seconds: Wall-clock time.
         cpu_seconds: Processor time of this process and of its workers.
-        peak_bytes: Largest memory of this process so far.
+        peak_bytes: Largest memory so far: of this process, plus that of its largest worker for each core if it had workers.
     """
 
     name: str
@@ -84,11 +84,12 @@ def benchmark_audit(images: int, folder: Path | None = None) -> AuditBenchmark:
 def print_benchmark(result: AuditBenchmark, console: Console) -> None:
     """Prints the figures as a table."""
     title = f"{result.images:,} images of {SIZE[1]}x{SIZE[0]} pixels, {result.cores} cores"
-    table = Table("", "time", "images/s", "images/s and core", "peak memory", title=title, title_justify="left")
+    table = Table("", "time", "CPU", "images/s", "images/s and core", "peak memory", title=title, title_justify="left")
     for stage in result.stages:
         table.add_row(
             stage.name,
             f"{stage.seconds:.1f} s",
+            f"{stage.cpu_seconds:.1f} s",
             f"{result.images / stage.seconds:,.0f}",
             f"{result.images / max(stage.cpu_seconds, 1e-9):,.0f}",
             f"{stage.peak_bytes / 1e6:,.0f} MB",
@@ -98,7 +99,10 @@ def print_benchmark(result: AuditBenchmark, console: Console) -> None:
 
 
 def draw_many(root: Path, count: int) -> None:
-    """Draws a Pascal VOC folder quickly: few drawings, and copies of them with different contents."""
+    """Draws a Pascal VOC folder quickly: few drawings, and copies of them with different contents.
+
+    The first drawing makes `ALIKE` of the images.
+    """
     for name in ("JPEGImages", "Annotations"):
         (root / name).mkdir(parents=True)
     drawings: list[tuple[bytes, str]] = []
@@ -109,7 +113,7 @@ def draw_many(root: Path, count: int) -> None:
         write_voc_annotation(annotation, image_name=annotation.with_suffix(".jpg").name, image_size=(*SIZE, 3), objects=objects)
         drawings.append((data, annotation.read_text(encoding="utf-8")))
     for i in range(count):
-        first = i % len(drawings)
+        first = 0 if i < ALIKE * count else i % len(drawings)
         data, text = drawings[first]
         comment = f"{i}".encode()
         segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
@@ -133,8 +137,8 @@ def _time(stages: list[Stage], name: str, work: Callable[[], object]) -> None:
     start, cpu = time.perf_counter(), _cpu_seconds()
     work()
     seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - cpu
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    ours, largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak = (ours + available_cores() * largest) * (1 if sys.platform == "darwin" else 1024)
     stages.append(Stage(name=name, seconds=seconds, cpu_seconds=cpu_seconds, peak_bytes=peak))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 
 import cv2
@@ -52,6 +52,9 @@ def check_images(
     Returns:
         Image -> the result, or why the image cannot be used.
     """
+    # a worker that imports a script without `if __name__ == "__main__"` comes here again: it must not wait for its parent
+    if getattr(current_process(), "_inheriting", False):
+        raise RuntimeError('the audit starts processes: put the script behind `if __name__ == "__main__":`')
     wanted = list(dict.fromkeys(images))
     folder = cache_folder() / "audit"
     cache = CheckCache(folder / "checks-1.sqlite")
@@ -73,7 +76,7 @@ def _find(cache: CheckCache, images: Sequence[str]) -> dict[str, Checked]:
     kept = cache.find(path_of.values())
     found: dict[str, Checked] = {}
     for image, path in path_of.items():
-        state = file_state(Path(path)) if path in kept else ""
+        state = file_state(path) if path in kept else ""
         if state and kept[path].state == state:
             found[image] = kept[path].check
     cache.mark_used(path_of[image] for image in found)
@@ -81,6 +84,8 @@ def _find(cache: CheckCache, images: Sequence[str]) -> dict[str, Checked]:
 
 
 def _key(image: str) -> str:
+    if image.startswith("/"):  # nearly all images
+        return image
     return str(cached_path(image).absolute())
 
 

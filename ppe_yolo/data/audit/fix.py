@@ -10,7 +10,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit.corrections import Change, Evidence, correct
-from ppe_yolo.data.audit.habits import check_habits
+from ppe_yolo.data.audit.habits import ALL_BOXES, check_habits
 from ppe_yolo.data.audit.images import CheckedImage
 from ppe_yolo.data.audit.splits import DISJOINT
 from ppe_yolo.data.class_map import load_class_map
@@ -100,13 +100,13 @@ def _blocked_by_habits(root: str, checked: list[CheckedImage], class_names: list
     """Images that a fault of the whole data set spoils: key -> why."""
     usable = [c.key for c in checked if c.image is not None]
     copies = [CheckedImage(**{**vars(c), "problems": list(c.problems)}) for c in checked]
-    spoiled = [p for p in check_habits(root, copies, class_names) if p.code in ("ymax-is-xmin", "other-size", "class-number")]
+    spoiled = [p for p in check_habits(root, copies, class_names) if p.code in (*ALL_BOXES, "other-size", "class-number")]
     errors = [p for p in spoiled if p.severity == "error"]
     if not errors:
         return {}
     reason = Change(code=errors[0].code, file=root, message=errors[0].message, left_out=True)
     lost = {c.key for c in copies if c.image is None}
-    if errors[0].code == "ymax-is-xmin":
+    if errors[0].code in ALL_BOXES:
         usable += [c.key for c in checked if c.raw is not None and c.raw.objects]
     return {key: reason for key in usable if key in lost}
 

@@ -10,6 +10,9 @@ from ppe_yolo.data.sources.base import Problem
 
 LEAST_OBJECTS = 3  # fewer may agree by chance
 LEAST_IMAGES = 3
+INVERTED = 0.2  # fraction of the boxes; fewer may be slips
+LEAST_DISTINCT = 10  # boxes with swapped corners fit as corner and size by chance only if they lie in the upper left
+ALL_BOXES = ("empty-boxes", "ymax-is-xmin", "fractions", "corner-and-size")  # faults of every box of a data set
 # problems of the same cause wherever they occur. {count} images; a message that is the same everywhere is kept
 _ONCE = {
     "duplicate-box": "{count} images have boxes that are annotated twice, as after a merge: each is counted once",
@@ -38,11 +41,13 @@ def check_habits(root: str, checked: Sequence[CheckedImage], class_names: Sequen
         checked: Its images; those with such a fault are changed.
         class_names: The names that the source declares, in their order.
     """
-    found = _check_ymax(root, checked) or check_positions(root, checked) or _check_zero_based(root, checked)
+    found = _check_shapes(root, checked) or check_positions(root, checked) or _check_zero_based(root, checked)
+    found = found or _check_far_corners(root, checked)
     found += _check_class_numbers(root, checked, class_names) + _check_sizes(root, checked)
     for code, message in _ONCE.items():
         found += _merge(root, checked, code, lambda p: p.message if message is None else "", message)  # noqa: B023 (used at once)
-    return found
+    # the same mistake in the syntax of many files; what was found instead differs
+    return found + _merge(root, checked, "annotation", lambda p: p.message.partition(", got ")[0])
 
 
 def _merge(
@@ -110,13 +115,14 @@ def _check_class_numbers(root: str, checked: Sequence[CheckedImage], class_names
     """Class numbers without a name, and numbers that count from 1."""
     unknown = {p.item for c in checked for p in c.problems if p.code == "class-number"}
     used = {o.class_name for c in checked if c.raw is not None for o in c.raw.objects}
-    if unknown == {f"class {len(class_names)}"} and used and class_names[0] not in used:
+    if unknown == {f"class {len(class_names)}"} and class_names[0] not in used:
         if used == set(class_names[1:]):
             for image in checked:
                 image.image = None  # every label has the wrong class
+        evidence = ", and no other label has the class 0" if used else ""
         message = (
-            f"{{count}} images have the class {len(class_names)}, but the {len(class_names)} classes count from 0, and no "
-            "label has the class 0: the labels probably count from 1; subtract 1 from the class numbers, or add a name in front"
+            f"{{count}} images have the class {len(class_names)}, but the {len(class_names)} classes count from 0{evidence}: "
+            "the labels probably count from 1; subtract 1 from the class numbers, or add a name in front"
         )
     else:
         message = (
@@ -153,14 +159,54 @@ def _check_zero_based(root: str, checked: Sequence[CheckedImage]) -> list[Proble
     ]
 
 
-def _check_ymax(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
+def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
+    """Faults of all boxes: no height, no size, a size instead of a corner, fractions instead of pixels."""
     with_objects = [c for c in checked if c.raw is not None and c.raw.objects]
-    boxes = [o.box_xyxy for c in with_objects if c.raw is not None for o in c.raw.objects]
-    if len(boxes) < LEAST_OBJECTS or not all(y2 == x1 for x1, _, _, y2 in boxes):
+    sizes_boxes = [(c.size, o.box_xyxy) for c in with_objects if c.raw is not None for o in c.raw.objects]
+    boxes = [box for _, box in sizes_boxes]
+    if len(boxes) < LEAST_OBJECTS:
+        return []
+    inverted = [(x2 < x1, y2 < y1) for x1, y1, x2, y2 in boxes]
+    if all(x1 == x2 or y1 == y2 for x1, y1, x2, y2 in boxes):
+        code, message = "empty-boxes", f"all {len(boxes)} boxes are empty: their size is lost; export the annotations again"
+    elif all(y2 == x1 for x1, _, _, y2 in boxes):
+        code = "ymax-is-xmin"
+        message = (
+            f"ymax equals xmin in all {len(boxes)} objects, as a fault of VoTT writes them, so the height of the boxes is "
+            "lost: export the annotations again, from VoTT as JSON or CSV"
+        )
+    elif all(0 <= value <= 1 for box in boxes for value in box):
+        code = "fractions"
+        message = (
+            f"all {len(boxes)} boxes lie between 0 and 1: they are fractions of the image, but pixels are expected; multiply x "
+            "by the width and y by the height of the image"
+        )
+    elif (
+        len(set(boxes)) >= LEAST_DISTINCT
+        and sum(map(any, inverted)) >= INVERTED * len(boxes)
+        and not all(map(any, inverted))  # else the corners are swapped
+        and all(x + w <= size[1] + 1 and y + h <= size[0] + 1 and min(w, h) > 0 for size, (x, y, w, h) in sizes_boxes)
+    ):
+        code = "corner-and-size"
+        message = (
+            f"xmax is below xmin, or ymax below ymin, in {sum(map(any, inverted)):,} of {len(boxes):,} boxes, and all of them "
+            "fit the images as x, y, width and height: write xmin + width into xmax, and ymin + height into ymax"
+        )
+    else:
         return []
     drop_box_problems(with_objects)
+    return [Problem(severity="error", code=code, file=root, message=message)]
+
+
+def _check_far_corners(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
+    """Lower right corners where COCO and YOLO expect sizes: each box is larger than its distance from the edges."""
+    shapes = [(c, o.box_xyxy) for c in checked if c.raw is not None and not c.is_one_based for o in c.raw.objects]
+    beyond = [c for c, box in shapes if box[2] > c.size[1] + 1 or box[3] > c.size[0] + 1]
+    is_suspicious = len({box for _, box in shapes}) >= LEAST_DISTINCT and len(beyond) >= INVERTED * len(shapes)
+    if not is_suspicious or not all(x2 - x1 > x1 and y2 - y1 > y1 for _, (x1, y1, x2, y2) in shapes):
+        return []
     message = (
-        f"ymax equals xmin in all {len(boxes)} objects, as a fault of VoTT writes them, so the height of the boxes is lost: "
-        "export the annotations again, from VoTT as JSON or CSV"
+        f"{len(beyond):,} of {len(shapes):,} boxes extend beyond their images, and all are larger than their distance from the "
+        "left and upper edge: the labels probably hold corners, x1 y1 x2 y2, where width and height are expected"
     )
-    return [Problem(severity="error", code="ymax-is-xmin", file=root, message=message)]
+    return [Problem(severity="warning", code="corners-as-size", file=root, message=message)]

@@ -19,6 +19,7 @@ MAX_BYTES = 1 << 30  # of a file; more than MAX_PIXELS need in any format
 _ORIENTATION = 0x0112  # EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # orientations with height and width swapped
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # brands of iPhones and others
+_DEEP = ("I", "F")  # Pillow's modes of integers and floating-point numbers with 32 bits
 _DRAFT = 8  # a JPEG is decoded at an eighth of its size by the strict decoder: it reads the same data, in half the time
 
 
@@ -116,6 +117,13 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
                     hint="make the image smaller",
                 )
             orientation = opened.getexif().get(_ORIENTATION, 1)
+            if opened.mode in _DEEP:
+                raise ImageError(
+                    file=shown(image),
+                    expected="8 or 16 bits per channel",
+                    got=f"32 bits (mode {opened.mode})",
+                    hint="convert it, since its range is unknown",
+                )
             if opened.mode != "RGB":
                 unusual.append(f"{opened.mode} instead of RGB: converted")
             stored = (opened.height, opened.width)

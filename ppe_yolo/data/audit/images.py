@@ -196,7 +196,7 @@ class _Objects:
         clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height)))
         if (clipped[2] - clipped[0]) * (clipped[3] - clipped[1]) > WHOLE_IMAGE * self.width * self.height:
             self._report("warning", "whole-image", name, f"{_box(item)} covers all of {self.image}", item)
-        return replace(item, box_xyxy=clipped)
+        return item if clipped == item.box_xyxy else replace(item, box_xyxy=clipped)
 
 
 def _box(item: AnnotatedObject) -> str:

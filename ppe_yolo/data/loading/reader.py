@@ -14,6 +14,7 @@ from ppe_yolo.data.images import read_image
 
 OVERSAMPLING = 2  # images are at least this many times as large as the network's input: a crop enlarges them up to 1.5 times
 QUALITY = 95  # of the copies, as JPEG
+BYTES_PER_PIXEL = 0.5  # of a copy, at most: noisy photos take half of it
 
 
 class ImageReader:
@@ -46,8 +47,20 @@ class ImageReader:
         factors = [pixels.shape[1] / check.size[1], pixels.shape[0] / check.size[0]]
         return pixels, np.array(factors * 2, dtype=np.float32)
 
+    def missing_copies(self) -> tuple[int, int]:
+        """Number of copies that are still to be written, and the room that they take at most, bytes."""
+        if self.copies is None or self.max_side is None:
+            return 0, 0
+        large = {c.content_hash: c.size for c in self._checks.values() if max(c.size) > self.max_side}
+        sizes = [size for content, size in large.items() if not self._path(self.copies, content).is_file()]
+        pixels = sum(self.max_side**2 * min(size) / max(size) for size in sizes)
+        return len(sizes), round(BYTES_PER_PIXEL * pixels)
+
+    def _path(self, folder: Path, content: str) -> Path:
+        return folder / f"{content}-{self.max_side}.jpg"
+
     def _copy(self, folder: Path, image: str, check: ImageCheck, reduce: int) -> NDArray[np.uint8]:
-        path = folder / f"{check.content_hash}-{self.max_side}.jpg"
+        path = self._path(folder, check.content_hash)
         if path.is_file():
             return read_image(str(path))
         pixels = read_image(image, reduce)

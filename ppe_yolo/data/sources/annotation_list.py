@@ -12,7 +12,7 @@ from ppe_yolo.core.files import write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.images import is_url, shown
 from ppe_yolo.data.sources.base import AnnotationError, Entry, Problem
-from ppe_yolo.data.sources.files import canonical_split, files_with, find_file
+from ppe_yolo.data.sources.files import FileFinder, canonical_split, files_with
 from ppe_yolo.data.sources.text import read_lines
 
 LINE = "`PATH x1,y1,x2,y2,class ...`"
@@ -37,6 +37,7 @@ class AnnotationLists:
         self.splits: dict[str, list[str]] = {}
         self.problems: list[Problem] = []
         self._lines: dict[str, tuple[Path, int, str]] = {}
+        self._finder = FileFinder()
         for split, path in lists.items():
             lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
             if not lines:
@@ -52,7 +53,7 @@ class AnnotationLists:
         location = f"{path}:{number}"
         image = read_annotation_line(line, path, number)
         if not is_url(image.image):
-            found = find_file(Path(image.image))
+            found = self._finder.find(Path(image.image))
             if found is None:
                 raise AnnotationError(f"no such image {image.image}", file=location, hint="add the image, or remove the line")
             image = replace(image, image=str(found))

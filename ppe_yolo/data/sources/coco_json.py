@@ -13,14 +13,14 @@ from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, Entry, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
+    FileFinder,
     canonical_split,
-    children,
     files_with,
-    find_file,
     is_inside,
     short_names,
     split_folders,
     subfolder,
+    subfolders,
     upright_size,
 )
 
@@ -103,6 +103,10 @@ class CocoFiles:
         self._annotations: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         self._names: dict[Path, dict[str, str]] = {}
         self._normalised: set[Path] = set()
+        self._finder = FileFinder()
+        images = subfolder(root, *IMAGE_FOLDERS)
+        self._folders = [root] if images is None else [root, images, *subfolders(images)]
+        self._folders += subfolders(root)
         for split, path in files.items():
             self._read_file(split, path)
         self._short_names = short_names(image["file_name"] for _, image in self._images.values())
@@ -171,15 +175,10 @@ class CocoFiles:
 
     def _find_image(self, path: Path, name: str) -> Path:
         relative = Path(name.replace("\\", "/").removeprefix("/"))
-        folders = [path.parent, self.root]
-        images = subfolder(self.root, *IMAGE_FOLDERS)
-        below = [child for base in (images, self.root) if base is not None for child in children(base) if child.is_dir()]
-        folders += [images, *below] if images is not None else below
+        folders = (path.parent, *self._folders)
         for candidate in (folder / part for folder in folders for part in (relative, Path(relative.name))):
-            if is_inside(candidate, self.root):
-                found = find_file(candidate)
-                if found is not None:
-                    return found
+            if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
+                return found
         raise AnnotationError(
             f"no such image {name}", file=path, hint=f"add the image to {self.root}, or remove it from the JSON"
         )

@@ -3,15 +3,13 @@
 import math
 from collections import Counter
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from xml.etree.ElementTree import Element
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
-from ppe_yolo.data.sources.files import IMAGE_FOLDERS, canonical_split, find_file, is_inside, short_names, subfolder
+from ppe_yolo.data.sources.files import IMAGE_FOLDERS, FileFinder, canonical_split, is_inside, short_names, subfolder
+from ppe_yolo.data.sources.read_xml import read_xml
 
 MAX_BYTES = 512 * 1024 * 1024
 _HEAD = 4096
@@ -48,7 +46,9 @@ class CvatFile:
         self.problems: list[Problem] = []
         self.splits: dict[str, list[str]] = {}
         self._images: dict[str, Element] = {}
-        root = _parse(path)
+        self._finder = FileFinder()
+        self._folders = [folder for folder in (self.root, subfolder(self.root, *IMAGE_FOLDERS)) if folder is not None]
+        root = read_xml(path, "annotations", MAX_BYTES)
         if root.find("track") is not None:
             raise UserError(file=path, expected="CVAT for images 1.1", got="CVAT for video", hint="export the task for images")
         nodes = root.findall("image")
@@ -84,11 +84,9 @@ class CvatFile:
 
     def _find_image(self, name: str) -> Path:
         relative = Path(name.replace("\\", "/").lstrip("/"))
-        images = subfolder(self.root, *IMAGE_FOLDERS)
-        for folder in (self.root, images):
-            for part in (relative, Path(relative.name)):
-                if folder is not None and is_inside(folder / part, self.root) and (found := find_file(folder / part)):
-                    return found
+        for candidate in (folder / part for folder in self._folders for part in (relative, Path(relative.name))):
+            if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
+                return found
         hint = f"add the image to {self.root} (export the task with its images), or remove it from the XML"
         raise AnnotationError(f"no such image {name}", file=self.path, hint=hint)
 
@@ -127,20 +125,3 @@ class CvatFile:
         if not math.isfinite(value):
             raise AnnotationError(file=self.path, item=item, expected=f"a number in {key}", got=repr(text)[:80])
         return value
-
-
-def _parse(path: Path) -> Element:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of XML", got=str(size))
-        root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", file=path) from error
-    except DefusedXmlException as error:
-        raise UserError(f"XML with a DTD or entities is not accepted ({type(error).__name__})", file=path) from error
-    except (ParseError, ValueError, LookupError) as error:
-        raise UserError(file=path, expected="XML", got=f"something else ({error})") from error
-    if root.tag != "annotations":
-        raise UserError(file=path, expected="the root element <annotations>", got=f"<{root.tag}>")
-    return root

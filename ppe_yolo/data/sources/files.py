@@ -13,7 +13,7 @@ from ppe_yolo.core.files import is_system_file
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.sources.base import AnnotationError, Problem
 
-IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
+IMAGE_FOLDERS = ("jpegimages", "jpegimage", "images", "image", "imgs", "img")
 UNSUPPORTED = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".nef", ".cr2")
 _SPLITS = {
     "train": "train",
@@ -37,20 +37,32 @@ def canonical_split(name: str) -> str:
     return _SPLITS.get(name.lower(), name)
 
 
-def children(folder: Path) -> list[Path]:
-    """Files and folders in a folder, sorted, without those of operating systems. Empty if there is no such folder."""
-    return sorted(path for path in folder.iterdir() if not is_system_file(path.name)) if folder.is_dir() else []
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """The content of a folder, sorted by name, without the files of operating systems. Empty if there is no such folder."""
+    # a Path for each of 100,000 files takes a second, and a stat for each another
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not is_system_file(entry.name)), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"cannot be listed ({error.strerror})", file=folder) from error
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The subfolders of a folder, sorted, without those of operating systems. Empty if there is no such folder."""
+    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
     """The first of some subfolders (in lower case) that exists, in any case."""
-    found = {path.name.lower(): path for path in children(folder) if path.is_dir()}
+    found = {path.name.lower(): path for path in subfolders(folder)}
     return next((found[name] for name in names if name in found), None)
 
 
 def split_folders(folder: Path) -> list[tuple[str, Path]]:
     """Subfolders named after a split: (split, folder)."""
-    return [(_SPLITS[p.name.lower()], p) for p in children(folder) if p.name.lower() in _SPLITS and p.is_dir()]
+    return [(_SPLITS[path.name.lower()], path) for path in subfolders(folder) if path.name.lower() in _SPLITS]
 
 
 def files_with(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -59,7 +71,7 @@ def files_with(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     Raises:
         UserError: The name of a file is not valid UTF-8, so that no report could name it.
     """
-    paths = [path for path in children(folder) if path.suffix.lower() in suffixes and not path.is_dir()]
+    paths = [folder / e.name for e in _entries(folder) if e.name[1:].lower().endswith(suffixes) and not e.is_dir()]
     for path in paths:
         try:
             str(path).encode()
@@ -67,6 +79,11 @@ def files_with(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
             name = os.fsencode(path).decode(errors="backslashreplace")
             raise UserError("its name is not valid UTF-8", file=name, hint="rename the file, and what refers to it") from error
     return paths
+
+
+def has_files_with(folder: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether a folder has a file with one of these suffixes, in lower or upper case."""
+    return any(entry.name[1:].lower().endswith(suffixes) and not entry.is_dir() for entry in _entries(folder))
 
 
 def by_stem(files: list[Path]) -> dict[str, list[Path]]:
@@ -105,16 +122,24 @@ def unsupported_images(folder: Path) -> list[Problem]:
     return [Problem(severity="warning", code="unsupported-image", file=str(folder), message=message, files=files)]
 
 
-def find_file(path: Path) -> Path | None:
-    """The file of this name, in whatever Unicode form the disk holds it. None if there is none."""
-    try:
-        if path.is_file():
-            return path
-        if path.name.isascii() or not path.parent.is_dir():
+class FileFinder:
+    """Finds files by names in whatever Unicode form the disk holds them. Each folder is listed once at most."""
+
+    def __init__(self) -> None:
+        self._listings: dict[Path, dict[str, Path]] = {}  # folder -> name in NFC -> file
+
+    def find(self, path: Path) -> Path | None:
+        """The file at a path. None if there is none."""
+        try:
+            if path.is_file():
+                return path
+            if path.name.isascii():
+                return None
+        except (OSError, ValueError):  # too long a name, or a zero byte in it
             return None
-    except (OSError, ValueError):  # too long a name, or a zero byte in it
-        return None
-    return next((p for p in children(path.parent) if nfc(p.name) == nfc(path.name) and p.is_file()), None)
+        if path.parent not in self._listings:
+            self._listings[path.parent] = {nfc(e.name): path.parent / e.name for e in _entries(path.parent) if e.is_file()}
+        return self._listings[path.parent].get(nfc(path.name))
 
 
 def find_folder(path: Path) -> Path | None:

@@ -7,8 +7,8 @@ from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
 from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
 from ppe_yolo.data.sources.cvat_xml import CvatFile, is_cvat_file
-from ppe_yolo.data.sources.files import children
-from ppe_yolo.data.sources.voc_folder import VocFolder, is_voc_folder
+from ppe_yolo.data.sources.files import files_with, subfolders
+from ppe_yolo.data.sources.voc_folder import VocFolder, find_parts
 from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -39,10 +39,29 @@ def open_source(root: str | Path) -> Source:
         if root.suffix.lower() == ".xml":
             return CvatFile(root)
         return AnnotationLists({ALL: root})
+    folder = root
+    while (source := _open_folder(folder)) is None:
+        inside = [path for path in subfolders(folder) if not path.name.startswith(".")]
+        if len(inside) != 1 or inside[0].is_symlink():
+            break
+        folder = inside[0]
+    else:
+        return source
+    archives = [path.name for path in files_with(folder, _ARCHIVES)]
+    raise UserError(
+        file=root,
+        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
+        got="a folder with none of these" if root.is_dir() else "no such folder",
+        hint=f"unpack {archives[0]}" if archives else None,
+    )
+
+
+def _open_folder(root: Path) -> Source | None:
     if is_cvat_file(root / "annotations.xml"):
         return CvatFile(root / "annotations.xml")
-    if is_voc_folder(root) or (root / "Annotations").is_dir():
-        return VocFolder(root)
+    parts = find_parts(root)
+    if parts or (root / "Annotations").is_dir():
+        return VocFolder(root, parts)
     config = find_data_yaml(root)
     if config is not None or is_yolo_folder(root):
         return YoloFolder(root, config)
@@ -50,16 +69,4 @@ def open_source(root: str | Path) -> Source:
     if files:
         return CocoFiles(root, files)
     lists = find_lists(root)
-    if lists:
-        return AnnotationLists(lists)
-    inside = children(root)
-    folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
-    if len(folders) == 1 and not folders[0].is_symlink():
-        return open_source(folders[0])
-    archives = [path.name for path in inside if path.suffix.lower() in _ARCHIVES]
-    raise UserError(
-        file=root,
-        expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
-        got="a folder with none of these" if root.is_dir() else "no such folder",
-        hint=f"unpack {archives[0]}" if archives else None,
-    )
+    return AnnotationLists(lists) if lists else None

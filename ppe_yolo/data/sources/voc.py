@@ -3,13 +3,11 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from xml.etree.ElementTree import Element
 
 from ppe_yolo.data.annotation import AnnotatedObject
 from ppe_yolo.data.sources.base import AnnotationError
+from ppe_yolo.data.sources.read_xml import read_xml
 
 MAX_XML_BYTES = 4 * 1024 * 1024
 
@@ -39,29 +37,7 @@ def read_voc_annotation(path: Path) -> VocAnnotation:
         AnnotationError: The file is empty, too large, not XML, has a DTD or entities, or is not an annotation; or an object has
             no name or no box of finite numbers.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_XML_BYTES:
-            raise AnnotationError(file=path, expected=f"at most {MAX_XML_BYTES} bytes of XML", got=str(size))
-        data = path.read_bytes()
-    except OSError as error:
-        raise AnnotationError(f"cannot be read ({error.strerror})", file=path) from error
-    if not data.strip():
-        raise AnnotationError(
-            file=path,
-            expected="a Pascal VOC annotation",
-            got="an empty file",
-            hint="annotate the image again, or remove the file",
-        )
-    try:
-        root = fromstring(data, forbid_dtd=True)
-    except DefusedXmlException as error:
-        raise AnnotationError(f"XML with a DTD or entities is not accepted ({type(error).__name__})", file=path) from error
-    # an unknown or wrong encoding raises LookupError or ValueError; the parser raises ParseError for the rest
-    except (ParseError, ValueError, LookupError) as error:
-        raise AnnotationError(file=path, expected="XML", got=f"something else ({error})") from error
-    if root.tag != "annotation":
-        raise AnnotationError(file=path, expected="the root element <annotation>", got=f"<{root.tag}>")
+    root = read_xml(path, "annotation", MAX_XML_BYTES)
     objects = tuple(_read_object(path, i, node) for i, node in enumerate(root.iter("object"), start=1))
     return VocAnnotation(path=path, filename=(root.findtext("filename") or "").strip(), size=_read_size(root), objects=objects)
 
@@ -71,9 +47,10 @@ def _read_object(path: Path, number: int, node: Element) -> AnnotatedObject:
     item = f"object {number} ({name or 'no name'})"
     if not name:
         raise AnnotationError(file=path, item=item, expected="a <name>", got="none")
+    box = node.find("bndbox")
     values = []
     for key in ("xmin", "ymin", "xmax", "ymax"):
-        text = node.findtext(f"bndbox/{key}")
+        text = None if box is None else box.findtext(key)
         try:
             value = float(text or "")
         except ValueError:
@@ -87,8 +64,11 @@ def _read_object(path: Path, number: int, node: Element) -> AnnotatedObject:
 
 
 def _read_size(root: Element) -> tuple[int, int, int] | None:
+    size = root.find("size")
+    if size is None:
+        return None
     try:
-        height, width, depth = (int(float(root.findtext(f"size/{k}") or "")) for k in ("height", "width", "depth"))
+        height, width, depth = (int(float(size.findtext(key) or "")) for key in ("height", "width", "depth"))
     except (ValueError, OverflowError):
         return None  # the audit warns and uses the size of the image
     return height, width, depth

@@ -1,6 +1,7 @@
 """Pascal VOC folders in the layouts that are in use."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +14,21 @@ from ppe_yolo.data.sources.files import (
     by_stem,
     canonical_split,
     files_with,
+    has_files_with,
     images_in,
     nfc,
     split_folders,
     subfolder,
+    subfolders,
 )
 from ppe_yolo.data.sources.text import read_lines
 from ppe_yolo.data.sources.voc import VocAnnotation, read_voc_annotation
 
-_ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml")
+_ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels", "label")
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """A folder of XML files and the folder of their images. The split is None if the folder names none."""
 
     split: str | None
@@ -33,27 +36,22 @@ class _Part:
     images: Path
 
 
-def _find_parts(root: Path, split: str | None = None) -> list[_Part]:
-    """Folders with XML files, in this order: Annotations, train/ and the like, next to the images."""
+def find_parts(root: Path, split: str | None = None) -> list[Part]:
+    """Folders with XML files, in this order: Annotations, train/ and the like, next to the images. Empty if there are none."""
     images = subfolder(root, *IMAGE_FOLDERS)
     annotations = subfolder(root, *_ANNOTATION_FOLDERS)
     parts = []
     if annotations is not None:
         nested = [(name, folder, subfolder(images or root, folder.name.lower())) for name, folder in split_folders(annotations)]
-        parts = [_Part(name, folder, own or images or folder) for name, folder, own in nested]
-        parts.append(_Part(split, annotations, images or root))
+        parts = [Part(name, folder, own or images or folder) for name, folder, own in nested]
+        parts.append(Part(split, annotations, images or root))
     elif split is None:
-        parts = [part for name, folder in split_folders(root) for part in _find_parts(folder, name)]
-        parts += [_Part(name, folder, folder) for name, folder in split_folders(images or root)] if images else []
+        parts = [part for name, folder in split_folders(root) for part in find_parts(folder, name)]
+        parts += [Part(name, folder, folder) for name, folder in split_folders(images or root)] if images else []
     for folder in (root, images):
         if folder is not None:
-            parts.append(_Part(split, folder, folder if images is None or images_in(folder) else images))
-    return [part for part in parts if files_with(part.annotations, (".xml",))]
-
-
-def is_voc_folder(root: Path) -> bool:
-    """Whether a folder holds XML files in a layout that `VocFolder` reads."""
-    return bool(_find_parts(root))
+            parts.append(Part(split, folder, folder if images is None or has_files_with(folder, IMAGE_SUFFIXES) else images))
+    return [part for part in parts if has_files_with(part.annotations, (".xml",))]
 
 
 class VocFolder:
@@ -65,6 +63,7 @@ class VocFolder:
 
     Args:
         root: The folder that holds Annotations.
+        parts: See `find_parts`.
 
     Raises:
         UserError: No XML file, or lists without a usable split.
@@ -72,10 +71,9 @@ class VocFolder:
 
     format = "Pascal VOC"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, parts: Sequence[Part]) -> None:
         self.class_names: list[str] = []
         self.root = root
-        parts = _find_parts(root)
         if not parts:
             raise UserError(
                 file=subfolder(root, *_ANNOTATION_FOLDERS) or root,
@@ -90,7 +88,7 @@ class VocFolder:
             for folder, images in self._images.items()
         }
         self._xmls: dict[str, list[Path]] = {}
-        self._part_of: dict[str, _Part] = {}
+        self._part_of: dict[str, Part] = {}
         xmls = [
             (part, stem, paths) for part in parts for stem, paths in by_stem(files_with(part.annotations, (".xml",))).items()
         ]
@@ -104,7 +102,7 @@ class VocFolder:
                 by_folder.setdefault(part.split, []).append(key)
         lists = self._read_lists() or {split: sorted(keys) for split, keys in by_folder.items()}
         self.splits = {name: keys for name, keys in lists.items() if keys} or {ALL: sorted(self._xmls)}
-        self.problems = self._find_unused(lists)
+        self.problems = [*self._find_unused(lists), *_find_unused_folders(root, parts)]
 
     def _read_lists(self) -> dict[str, list[str]]:
         sets = subfolder(self.root, "imagesets")
@@ -220,6 +218,17 @@ class VocFolder:
                 hint="add the image, or remove the XML file",
             )
         return self._image_by_name[folder][name]
+
+
+def _find_unused_folders(root: Path, parts: Sequence[Part]) -> list[Problem]:
+    """Subfolders with annotations whose names are no splits."""
+    used = {folder for part in parts for folder in (part.annotations, *part.annotations.parents)}
+    message = "has annotations, but is not used: rename it to train, val or test, or give it as a data set of its own"
+    return [
+        Problem(severity="warning", code="unused-folder", file=str(folder), message=message)
+        for folder in subfolders(root)
+        if folder not in used and find_parts(folder)
+    ]
 
 
 def _read_image_set(path: Path, known: set[str]) -> list[str]:

@@ -13,10 +13,9 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.sources.base import ALL, AnnotationError, ClassNumberError, Entry, Problem
 from ppe_yolo.data.sources.files import (
+    FileFinder,
     canonical_split,
-    children,
     files_with,
-    find_file,
     find_folder,
     images_in,
     is_inside,
@@ -24,6 +23,7 @@ from ppe_yolo.data.sources.files import (
     short_names,
     split_folders,
     subfolder,
+    subfolders,
     unsupported_images,
     upright_size,
 )
@@ -82,7 +82,8 @@ class YoloFolder:
     def __init__(self, root: Path, config: Path | None = None) -> None:
         self.root = root
         self.problems: list[Problem] = []
-        self._config = config
+        self._finder = FileFinder()
+        self._label_folders: dict[Path, Path | None] = {}  # of each folder of images
         if config is not None:
             values = _read_yaml(config)
             self.class_names = _class_names(values.get("names"), config)
@@ -136,8 +137,8 @@ class YoloFolder:
     def _compare_with_classes(self, config: Path) -> None:
         """Labels hold numbers only, so a second list of names in another order is a sign of swapped classes."""
         for folder in (self.root, subfolder(self.root, "labels")):
-            path = folder and find_file(folder / "classes.txt")
-            names = [line.strip() for line in read_lines(path) if line.strip()] if path else self.class_names
+            path = (folder or self.root) / "classes.txt"
+            names = [line.strip() for line in read_lines(path) if line.strip()] if path.is_file() else self.class_names
             if names != self.class_names:
                 message = (
                     f"names {', '.join(names)[:90]}, but {config.name}, which counts, has {', '.join(self.class_names)[:90]}: "
@@ -194,10 +195,10 @@ class YoloFolder:
         for candidate in candidates:
             if not is_inside(candidate, self.root):
                 continue
-            found = find_folder(candidate) or find_file(candidate)
+            found = find_folder(candidate) or self._finder.find(candidate)
             if found is not None:
                 return found
-        outside = any(find_folder(path) or find_file(path) for path in candidates)
+        outside = any(find_folder(path) or self._finder.find(path) for path in candidates)
         raise UserError(
             file=file,
             item=item,
@@ -241,8 +242,10 @@ class YoloFolder:
         )
 
     def _label_file(self, image: Path) -> Path | None:
-        folder = self._label_folder(image.parent)
-        return None if folder is None else find_file(folder / f"{image.stem}.txt")
+        if image.parent not in self._label_folders:
+            self._label_folders[image.parent] = self._label_folder(image.parent)
+        folder = self._label_folders[image.parent]
+        return None if folder is None else self._finder.find(folder / f"{image.stem}.txt")
 
     def _label_folder(self, images: Path) -> Path | None:
         """The folder of the label files: in labels where the images are in images, else next to the images."""
@@ -263,7 +266,10 @@ class YoloFolder:
             values = [math.nan]
         if not all(math.isfinite(v) and abs(v) < 1e9 for v in values):
             raise AnnotationError(
-                file=location, expected="a class number and normalised coordinates", got=repr(line.strip()[:80])
+                file=location,
+                expected="a class number and normalised coordinates",
+                got=repr(line.strip()[:80]),
+                hint="separate the numbers by spaces" if "," in line else None,
             )
         index, coordinates = values[0], values[1:]
         if len(coordinates) < 4 or len(coordinates) == 5 or len(coordinates) % 2:
@@ -296,8 +302,8 @@ class YoloFolder:
 
 def _images_below(folder: Path) -> list[Path]:
     found = images_in(folder)
-    for child in children(folder):
-        if child.is_dir() and not child.is_symlink():
+    for child in subfolders(folder):
+        if not child.is_symlink():
             found += _images_below(child)
     return found
 
@@ -363,8 +369,8 @@ def _read_classes(root: Path) -> list[str]:
     labels = subfolder(root, "labels") or root
     for folder in (root, labels):
         for name in ("classes.txt", "obj.names", "labels.txt"):
-            path = find_file(folder / name)
-            if path is not None:
+            path = folder / name
+            if path.is_file():
                 return _class_names([line.strip() for line in read_lines(path) if line.strip()], path)
     raise UserError(
         file=root,

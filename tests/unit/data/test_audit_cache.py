@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import child_environment
 
 from ppe_yolo.data.audit import engine
 from ppe_yolo.data.audit.check_cache import CheckCache, KeptCheck, file_state, read_kept, write_kept
@@ -194,6 +195,20 @@ def test_check_images_result_does_not_depend_on_workers(
     assert list(results) == [*images, broken]
     assert [results[image] for image in images] == [check_image(image) for image in images]
     assert str(results[broken]).startswith(f"{broken}: cannot be decoded (unknown format)")
+
+
+def test_check_images_script_without_main_guard_checks_in_its_own_process(images: list[str], tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from ppe_yolo.data.audit import engine\n"
+        "engine.PROCESSES_FROM = 2\n"
+        "print(len(engine.check_images(sys.argv[1:], progress=False, workers=2)))\n"
+    )
+    command = [sys.executable, str(script), *images]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=child_environment())
+    assert done.stdout == f"{len(images)}\n"
+    assert "the remaining images are checked in this one" in done.stderr
 
 
 def test_check_images_second_process_waits_for_the_first(

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import pytest
 
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.audit.fix import fix
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.sources.base import Problem
 
@@ -53,7 +55,7 @@ def test_audit_names_zero_based_boxes_once(make_voc: Callable[..., Path], tmp_pa
 def test_audit_command_tells_how_many_problems_are_not_shown(
     make_voc: Callable[..., Path], tmp_path: Path, run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = make_voc(tmp_path, {name: [("helmet", (5, 5, 5, 30))] for name in "abcde"})
+    root = make_voc(tmp_path, {name: [("helmet", (5, 5, 5, 30)), ("helmet", (5, 5, 20, 30))] for name in "abcde"})
     assert run_cli("audit", root) == 1
     assert "and 2 more, listed by --json" in capsys.readouterr().out
 
@@ -195,3 +197,48 @@ def test_audit_names_duplicated_annotations_once(make_voc: Callable[..., Path], 
 def test_audit_names_swapped_corners(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     problem = only(opened(make_voc(tmp_path, {"a": [("helmet", (30, 5, 20, 20))]})).errors, "swapped-corners")
     assert problem.boxes_xyxy == ((30, 5, 20, 20),)
+
+
+@pytest.mark.parametrize(
+    ("write", "code"),
+    [
+        (lambda x, y, w, h: (x, y, x + w, x), "ymax-is-xmin"),
+        (lambda x, y, w, h: (x, y, x, y + h), "empty-boxes"),
+        (lambda x, y, w, h: (0, 0, 0, 0), "empty-boxes"),
+        (lambda x, y, w, h: (x / 64, y / 48, (x + w) / 64, (y + h) / 48), "fractions"),
+        (lambda x, y, w, h: (x, y, w, h), "corner-and-size"),
+    ],
+)
+def test_audit_names_a_fault_of_all_boxes_once_and_fix_leaves_them_out(
+    make_voc: Callable[..., Path], tmp_path: Path, write: Callable[..., tuple[float, ...]], code: str
+) -> None:
+    boxes = [*((20 + i, 6, 12, 8) for i in range(10)), (4, 4, 16, 20)]  # x, y, width, height
+    root = make_voc(tmp_path / "data", {f"a{i}": [("helmet", write(*box))] for i, box in enumerate(boxes)})
+    dataset = AnnotatedDataset.open(root, on_error="skip", progress=False)
+    assert [p.code for p in dataset.errors] == [code]
+    assert dataset.left_out == 11
+    with pytest.raises(UserError, match="no image can be corrected"):
+        fix(root, tmp_path / "fixed", progress=False)
+
+
+def test_audit_names_one_cause_of_many_unreadable_labels(make_yolo: Callable[..., Path]) -> None:
+    root = make_yolo({"a": "0,.5,.5,.2,.2\n", "b": "1,.5,.5,.2,.2\n", "c": "0,.4,.4,.2,.2\n"})
+    (problem,) = AnnotatedDataset.open(root, on_error="skip", progress=False).errors
+    assert problem.message.startswith("3 images: expected a class number and normalised coordinates, got '0,")
+    assert problem.message.endswith("separate the numbers by spaces")
+    assert len(problem.files) == 3
+
+
+@pytest.mark.parametrize(("holds_corners", "codes"), [(True, ["corners-as-size"]), (False, [])])
+def test_audit_suspects_corners_where_sizes_are_expected(
+    make_voc: Callable[..., Path], tmp_path: Path, holds_corners: bool, codes: list[str]
+) -> None:
+    root = make_voc(tmp_path, ["a", "b", "c"])
+    shapes = [(20 + i, 10 + i, 8, 12) for i in range(12)]  # x, y, width, height in 48x64 pixels
+    boxes = [(x, y, x + w, y + h) if holds_corners else (x, y, w, h) for x, y, w, h in shapes]
+    annotations = [{"id": i, "image_id": i % 3, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]
+    images = [{"id": i, "file_name": f"{stem}.jpg"} for i, stem in enumerate("abc")]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "helmet"}]}
+    (root / "train.json").write_text(json.dumps(content))
+    dataset = AnnotatedDataset.open(root / "train.json", on_error="skip", progress=False)
+    assert [p.code for p in dataset.problems if p.code == "corners-as-size"] == codes

@@ -1,6 +1,7 @@
 """The data of a training: images that are used, left out or held out, and errors."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +52,23 @@ def test_datamodule_uses_split_val(make_voc: Callable[..., Path], tmp_path: Path
     assert ids(made(root)) == (set(letters("abc")), set(letters("de")))
 
 
+def test_datamodule_second_process_or_rank_decodes_nothing(
+    make_voc: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stems = letters("abcdefgh")
+    root = make_voc(tmp_path, stems, {"trainval": stems[:6], "test": stems[6:]})
+    now = time.time_ns
+    monkeypatch.setattr("ppe_yolo.data.audit.check_cache.time.time_ns", lambda: now() + 10_000_000_000)  # the images are old
+    first = made(root, val_fraction=0.2)
+
+    def decode(*arguments: object) -> None:
+        raise AssertionError("an image is read")
+
+    for function in ("cv2.imdecode", "PIL.Image.open", "ppe_yolo.data.audit.engine.read_file"):
+        monkeypatch.setattr(function, decode)
+    assert ids(made(root, val_fraction=0.2)) == ids(first)
+
+
 def test_datamodule_keeps_background_images(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     objects = {stem: [("helmet", BOX)] if stem > "dd" else [] for stem in letters("abcdefgh")}
     root = make_voc(tmp_path, objects, {"trainval": list(objects)})
@@ -68,7 +86,7 @@ def test_datamodule_errors_stop_or_are_skipped(make_voc: Callable[..., Path], tm
         made(root)
     message = str(stopped.value)
     assert message.startswith(f"{root}: 2 errors in the data: ")
-    assert f"{root}/Annotations/aa.xml: expected a Pascal VOC annotation, got an empty file" in message
+    assert f"{root}/Annotations/aa.xml: expected XML, got an empty file" in message
     assert f"{root}/JPEGImages/bb.jpg: cannot be decoded" in message
     assert message.endswith("or skip the affected images with data.on_error skip")
     with pytest.warns(UserWarning, match="2 errors, 2 images are skipped: see `ppe-yolo audit"):
@@ -191,3 +209,19 @@ def test_loaders_share_images_among_processes(make_voc: Callable[..., Path], tmp
         assert [tuple(b.images.shape) for b in training] == [(2, 3, 64, 64), (2, 3, 64, 64)]
         counts.append(sum(len(b.targets) for b in module.val_dataloader()))
     assert counts == [2, 1]  # each validation image once, over all processes
+
+
+def test_datamodule_refuses_an_image_cache_that_the_disk_cannot_hold(
+    make_voc: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_voc(tmp_path / "data", letters("ab"), {"train": ["aa"], "val": ["bb"]}, size=(96, 192))
+    module = made(root, image_cache=str(tmp_path / "copies"), batch_size=1)
+    module.trainer = SimpleNamespace(world_size=1, global_rank=0, max_epochs=1, is_global_zero=True)  # type: ignore[assignment]
+    room = 128 * 64 * 0.5  # bytes: one copy of 64x128 pixels
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=room - 1))
+    with pytest.raises(UserError, match=r"^data.image_cache: .*/copies: expected 0 MB of .* copies of 1 large images, got"):
+        module.train_dataloader()
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=room))
+    list(module.train_dataloader())
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+    module.train_dataloader()  # the copy is there

@@ -173,3 +173,34 @@ def test_image_whose_name_is_not_utf8_is_refused_by_name(make_yolo: Callable[[],
     image.replace(image.with_name(os.fsdecode(b"\xff") + image.name))
     with pytest.raises(UserError, match=r"\\xff.*: its name is not valid UTF-8: rename the file"):
         opened(folder)
+
+
+def test_error_about_an_unknown_format_names_the_folder_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "rf" / "train").mkdir(parents=True)
+    (tmp_path / "rf" / "README.dataset.txt").write_text("Hard Hat\nhttps://universe.roboflow.com/x\n")
+    with pytest.raises(UserError, match=r"/rf: expected a Pascal VOC folder"):
+        open_source(tmp_path / "rf")
+
+
+def test_folders_of_tools_are_ignored(make_yolo: Callable[[], Path]) -> None:
+    root = make_yolo()
+    for folder in (".ipynb_checkpoints", "@eaDir"):
+        (root / "images" / folder).mkdir()
+        shutil.copy(root / "images" / "a.jpg", root / "images" / folder / "a-copy.jpg")
+    assert set(boxes_of(root)) == {"a", "b"}
+
+
+def test_voc_warns_of_folders_whose_names_are_no_splits(make_voc: MakeVoc, tmp_path: Path) -> None:
+    make_voc(tmp_path / "data" / "train", ["a"])
+    make_voc(tmp_path / "data" / "dev", ["b"])
+    source = open_source(tmp_path / "data")
+    assert source.splits == {"train": ["a"]}
+    assert [(p.code, p.file) for p in source.problems] == [("unused-folder", str(tmp_path / "data" / "dev"))]
+
+
+@pytest.mark.parametrize(("annotations", "images"), [("labels", "images"), ("Annotation", "JPEGImage")])
+def test_voc_reads_other_names_of_folders(make_voc: MakeVoc, tmp_path: Path, annotations: str, images: str) -> None:
+    root = make_voc(tmp_path, ["a", "b"])
+    (root / "Annotations").rename(root / annotations)
+    (root / "JPEGImages").rename(root / images)
+    assert set(boxes_of(root)) == {"a", "b"}

@@ -70,6 +70,17 @@ def test_near_any_by_hand() -> None:
     assert near_any([0b11111, 0], [0b1, 2**64 - 1]).tolist() == [True, True]
     assert near_any([0b11111, 0], [2**64 - 1]).tolist() == [False, False]
     assert near_any([7], []).tolist() == [False]
+    assert near_any([], [7]).tolist() == []
+
+
+@pytest.mark.parametrize("bits", [8, 16, 40])  # the fewer bits vary, the larger the buckets
+def test_near_any_agrees_with_brute_force(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    ours, theirs = (rng.integers(2**bits, size=200, dtype=np.uint64) << np.uint64(20) for _ in range(2))
+    theirs[:50] = ours[:50] ^ np.uint64(0b1001 << 40)
+    for distance in (0, 2, 4):
+        expected = [any((a ^ b).bit_count() <= distance for b in theirs.tolist()) for a in ours.tolist()]
+        assert near_any(ours.tolist(), theirs.tolist(), distance).tolist() == expected
 
 
 @given(
