@@ -82,7 +82,7 @@ def _draw(path: Path, size: tuple[int, int], seed: int) -> str:
     rng = np.random.default_rng(seed)
     small = draw_site(rng, (size[0] // 4, size[1] // 4))[0]
     pixels = cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    pixels += rng.normal(0, NOISE, pixels.shape).astype(np.float32)
+    pixels += np.asarray(rng.normal(0, NOISE, pixels.shape), np.float32)
     data = cv2.imencode(".jpg", np.clip(pixels, 0, 255).astype(np.uint8)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
     path.write_bytes(data.tobytes())
     return str(path)
