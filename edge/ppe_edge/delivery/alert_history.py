@@ -144,7 +144,8 @@ class AlertHistory:
 
 def _latest(kind: str) -> str:
     """SQL for the body of the latest message of a kind about the alert `a`."""
-    about = f"{field_of('m', 'alert')} = a.id AND {field_of('m', 'kind')} = '{kind}'"
+    # the plus takes the type from a.id: SQLite would not use the index to compare an expression with a column of text
+    about = f"{field_of('m', 'alert')} = +a.id AND {field_of('m', 'kind')} = '{kind}'"
     return f"(SELECT m.body FROM messages m WHERE {about} ORDER BY m.sequence DESC LIMIT 1)"
 
 

@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     PRIMARY KEY (sink, sequence)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS messages_by_time ON messages (created);
 CREATE INDEX IF NOT EXISTS messages_by_kind ON messages (json_extract(body, '$.kind'));
-CREATE INDEX IF NOT EXISTS messages_of_alert ON messages (json_extract(body, '$.alert'));
+CREATE INDEX IF NOT EXISTS messages_of_alert ON messages (json_extract(body, '$.alert'), json_extract(body, '$.kind'));
 CREATE INDEX IF NOT EXISTS deliveries_of_message ON deliveries (sequence);
 CREATE TABLE IF NOT EXISTS snapshots (
     file TEXT PRIMARY KEY, created REAL NOT NULL, size INTEGER NOT NULL);

@@ -1,5 +1,7 @@
 """The history of alerts in the outbox, and what it says about their precision."""
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ class Box:
     """An outbox without sinks whose clock stands at the last message, and its history."""
 
     def __init__(self, folder: Path, **limits: Any) -> None:
-        self.now = NOON
+        self.now, self.folder = NOON, folder
         self.outbox = Outbox(OutboxConfig(**limits), folder, [], lambda: self.now)
         self.history = AlertHistory(folder / "outbox.db")
 
@@ -123,3 +125,18 @@ def test_alerts_and_verdicts_stay_for_message_days_and_events_do_not(tmp_path: P
     assert [message.kind for message in box.outbox.recent(100)] == ["alert"]
     box.history.close()
     box.outbox.close()
+
+
+def test_long_history_is_read_through_its_index(box: Box) -> None:
+    rows = []
+    for n in range(1000):
+        alert = an_alert(n)
+        end = a_closing(n).model_copy(update={"alert": alert.id})
+        rows += [(message.id, NOON, message.to_json()) for message in (alert, end)]
+    with contextlib.closing(sqlite3.connect(box.folder / "outbox.db")) as database, database:
+        database.executemany("INSERT INTO messages (id, created, body) VALUES (?, ?, ?)", rows)
+    assert len(box.found()) == 50 and box.history._db is not None
+    thousands = []
+    box.history._db.set_progress_handler(lambda: thousands.append(1), 1000)
+    box.found()
+    assert len(thousands) < 50  # thousands of steps of SQLite; 1,500 if it reads all ends for each alert
