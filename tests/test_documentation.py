@@ -24,6 +24,7 @@ from ppe_edge import benchmark
 from ppe_edge.cameras.camera import EventKind
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.messages import StorageProblem
+from ppe_edge.demo import command as demo
 from ppe_edge.reference import setting_names
 from ppe_edge.scoring import command as score
 
@@ -136,6 +137,7 @@ def printed_by_fit(arguments: list[str]) -> str:
 def test_ppe_edge_command_is_accepted_by_its_parser(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(box, "_run", lambda *arguments: 0)
     monkeypatch.setattr(score, "run", lambda options: 0)
+    monkeypatch.setattr(demo, "run", lambda: 0)
     assert box.main(spelled_out(words)) == 0
 
 
