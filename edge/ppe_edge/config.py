@@ -40,7 +40,8 @@ from ppe_edge.web.config import WebConfig
 
 MAX_BYTES = 1024**2  # of edge.yaml
 # `reload` and the twin apply these while the box runs. The others need a restart: they name files, ports and secrets of this
-# machine, or concern threads that are created once.
+# machine, or concern threads that are created once. A new one also needs `Runtime.deploy` or `Deployment.looks_alike`, which
+# replace what uses it; `test_reload_applies_every_setting_or_lists_it` checks that.
 LIVE_FIELDS = frozenset({"cameras", "site", "rule", "rules", "tracker", "snapshot", "sampler", "batch", "model"})
 # errors that show the wrong value, because it cannot be a password: expected a number, a boolean or one of a few words
 _SHOWN = {"int_parsing", "float_parsing", "bool_parsing", "literal_error", "enum", "int_from_float"}

@@ -51,7 +51,7 @@ class Control:
                 self._require_applicable(desired)
                 needs_restart = self._deploy(load_settings(self._file, desired), desired)
             except (UserError, TimeoutError) as error:
-                outcome("refused").inc()
+                outcome("rejected").inc()
                 _log.warning("twin: rejected: %s", error)
                 raise EdgeError(str(error)) from error
             outcome("accepted").inc()
@@ -65,7 +65,7 @@ class Control:
             try:
                 needs_restart = self._deploy(load_settings(self._file, self._desired))
             except (UserError, TimeoutError) as error:
-                _log.warning("reload: refused, nothing has changed: %s", error)
+                _log.warning("reload: rejected, nothing has changed: %s", error)
                 return {"reloaded": False, "reason": str(error)}
             _log.info("reload: applied %s", self._file)
             self._warn_of_restart(needs_restart)
@@ -94,7 +94,10 @@ class Control:
             drawn = read_drawn_zones(self._runtime.settings.state_dir).changed(camera, rule, zones)
             wanted = load_settings(self._file, self._desired, drawn)
             if wanted.rules_of(camera)[rule].zones != zones:
-                raise EdgeError("the module twin or an environment variable sets these zones, and comes before the page")
+                raise EdgeError(
+                    "the module twin or an environment variable sets these zones and overrides the page",
+                    hint="remove them there",
+                )
             self._deploy_drawn(wanted, drawn)
 
     def undo_zones(self) -> None:

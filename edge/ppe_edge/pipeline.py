@@ -44,7 +44,7 @@ class SubmitAlert(Protocol):
     """See `AlertWriter.submit`."""
 
     def __call__(self, message: Alert | AlertClosed, render: RenderSnapshot | None = None, label: str = "") -> None:
-        """Queues a message with its snapshot; returns at once."""
+        """Queues a message with its snapshot; blocks while the queue is full."""
 
 
 class Pipeline:
@@ -162,7 +162,7 @@ class Pipeline:
     def _correction_of(self, violation: str) -> tuple[float, bool]:
         """Returns the correction for the end of a violation, and whether its times are certain.
 
-        If the clock was set back since the alert, the end is told by the clock as it was set then, so that it is not earlier.
+        If the clock was set back since the alert, the end uses the earlier setting, so that it never precedes the alert.
         """
         assert self.view is not None
         now = self.view.frame

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ppe_edge.cameras.camera import State
 from ppe_edge.cameras.view_health import LABELS, ViewFault
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-STATES = ("connecting", "live", "frozen", "lost", "ended")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class CameraFigures:
     """Counters of a camera's reader.
 
     Attributes:
-        state: One of `STATES`.
+        state: State of the reader.
         frames: Frames read.
         dropped: Frames replaced by a newer one before they were processed.
         reconnects: Number of reconnections.
@@ -32,7 +33,7 @@ class CameraFigures:
         score_drift: Population stability index of the scores of the last day against the validation images; None if unknown.
     """
 
-    state: str
+    state: State
     frames: int
     dropped: int
     reconnects: int
@@ -104,7 +105,7 @@ class Collected(Collector):
         for name, figures in self.cameras().items():
             for key, family in totals.items():
                 family.add_metric([name], getattr(figures, key))
-            for each in STATES:
+            for each in get_args(State):
                 state.add_metric([name, each], float(figures.state == each))
             if figures.age is not None:
                 age.add_metric([name], figures.age)

@@ -88,7 +88,7 @@ def tile_images(images: Sequence[Image], columns: int, cell_size: tuple[int, int
     """Puts images into a grid of cells of (height, width) pixels, each scaled to fit its cell, on grey."""
     height, width = cell_size
     rows = math.ceil(len(images) / columns)
-    sheet = np.full((rows * height, columns * width, 3), 114, dtype=np.uint8)
+    sheet = np.full((rows * height, columns * width, 3), ModelContract.pad_value, dtype=np.uint8)
     for i, image in enumerate(images):
         scale = min(height / image.shape[0], width / image.shape[1])
         size = (max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale)))

@@ -371,7 +371,7 @@ def test_sighup_reloads_and_sigterm_delivers_messages_and_stops(
     good = config.read_text()
     config.write_text(json.dumps({**json.loads(good), "batch": 0}))
     box.process.send_signal(signal.SIGHUP)
-    box.wait_for(r"WARNING ppe_edge.control: reload: refused, nothing has changed: \S+edge.yaml: batch: .* got 0\n")
+    box.wait_for(r"WARNING ppe_edge.control: reload: rejected, nothing has changed: \S+edge.yaml: batch: .* got 0\n")
     config.write_text(json.dumps({**json.loads(good), "rule": {"cooldown_s": 5}, "log_level": "ERROR"}))
     box.process.send_signal(signal.SIGHUP)
     box.wait_for(r"INFO ppe_edge.control: reload: applied \S+edge.yaml\n")

@@ -39,12 +39,12 @@ BLANK = 1.5  # grey levels of contrast; a cell with less shows nothing
 MIN_SHOWN = 0.05  # a view with a smaller share of cells that show anything sees nothing, whatever its history
 STRUCTURED = 4.0  # grey levels of contrast; only such cells are compared
 MIN_CELLS = 8  # with fewer of them, nothing is compared
-# A cover keeps the light and takes the contrast, or leaves a cell blank; night takes light and contrast alike.
+# A cover lowers contrast but not brightness, or leaves a cell blank; night lowers both.
 LOST_CONTRAST, KEPT_LEVEL, MAX_LOST = 0.3, 0.6, 0.7
 BRIGHT = 245.0  # grey levels
 MAX_BRIGHT = 0.5  # share of saturated cells
 MIN_SHARPNESS = 0.45  # of the usual one
-# The similarity of each cell's edges with the usual ones, less that with the edges of all other cells, which is chance: about 0
+# The similarity of each cell's edges with the usual ones, minus the similarity with all other cells (the chance level): about 0
 # for another view, 0.3 and more at night, under other lamps or in infrared. Below `MIN_LEARNT`, a look teaches nothing. A
 # camera that is carried or patrols has no usual view to turn away from.
 MIN_ALIGNED, MIN_LEARNT, MIN_STEADINESS = 0.12, 0.25, 0.4
@@ -113,7 +113,7 @@ class _Comparison:
     Attributes:
         structured: Which cells usually have structure [9, 16].
         alike: Similarity of each cell with itself [9, 16].
-        aligned: Mean of these over cells with structure, less the mean similarity with other cells; 1 if there are too few.
+        aligned: Mean of these over cells with structure, minus the mean similarity with other cells; 1 if there are too few.
     """
 
     structured: NDArray[np.bool_]

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, Message
+from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY
 
 Topology = Mapping[str, Sequence[str]]  # camera -> its rules
 
 ONLINE, OFFLINE, ON, OFF = b"online", b"offline", b"ON", b"OFF"
 _CONNECTED = {"connected": ON, "resumed": ON, "lost": OFF, "frozen": OFF, "ended": OFF}
 _LATE_ALERTS = 1000  # closed violations to remember, in case that their alert, set aside before, arrives after its end
-_DEFAULT_RULE = "default"
 
 
 class Retained(NamedTuple):
@@ -71,12 +71,12 @@ class HomeAssistant:
             state = _CONNECTED.get(message.event)
             return [] if state is None else [Retained(f"{self._topic}/{message.camera}/connected", state)]
         if isinstance(message, AlertClosed):
-            place = message.camera, message.rule or _DEFAULT_RULE
+            place = message.camera, message.rule or DEFAULT_RULE
             self._open[place].discard(message.violation)
             self._closed.append(message.violation)
             return [self._state(*place)]
         if isinstance(message, Alert):
-            place = message.camera, message.rule or _DEFAULT_RULE
+            place = message.camera, message.rule or DEFAULT_RULE
             if message.violation not in self._closed:
                 self._open[place].add(message.violation)
             return [*self._details(message, self._rule_topic(*place), snapshot), self._state(*place)]
@@ -85,7 +85,7 @@ class HomeAssistant:
     def _details(self, alert: Alert, topic: str, snapshot: Path | None) -> Iterator[Retained]:
         attributes = {
             "class": alert.class_name,
-            "severity": alert.severity or "warning",
+            "severity": alert.severity or DEFAULT_SEVERITY,
             "zone": alert.zone,
             "score": round(alert.score, 3),
             "time": alert.time.isoformat(),
@@ -108,7 +108,7 @@ class HomeAssistant:
             state = {"state_topic": f"{self._topic}/{camera}/connected", "device_class": "connectivity"}
             yield self._entity("binary_sensor", f"{camera}_connected", f"{camera} connected", state)
             for rule in rules:
-                topic, name = self._rule_topic(camera, rule), f"{camera} {'violation' if rule == _DEFAULT_RULE else rule}"
+                topic, name = self._rule_topic(camera, rule), f"{camera} {'violation' if rule == DEFAULT_RULE else rule}"
                 state = {"state_topic": topic, "json_attributes_topic": f"{topic}/attributes", "device_class": "safety"}
                 yield self._entity("binary_sensor", f"{camera}_{rule}", name, state)
                 image = {"image_topic": f"{topic}/snapshot", "content_type": "image/jpeg"}
