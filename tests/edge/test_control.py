@@ -16,6 +16,7 @@ from conftest import CONTRACT, GREY, RED  # isort: skip
 from helpers import serving, wait_until
 from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings
 from ppe_edge.control import read_desired
+from ppe_edge.delivery.sinks.notify import URLS_VARIABLE
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
 from pydantic import BaseModel
@@ -81,6 +82,9 @@ NEW_VALUES: dict[str, Any] = {
     "snapshot.max_side": 640,
     "snapshot.quality": 70,
     "snapshot.max_bytes": 100_000,
+    "clip.enabled": True,
+    "clip.before_s": 4,
+    "clip.after_s": 4,
     "sampler.enabled": True,
     "sampler.unsure_from": 0.3,
     "sampler.unsure_to": 0.6,
@@ -121,6 +125,11 @@ NEW_VALUES: dict[str, Any] = {
     "sinks.jsonl.path": "other.jsonl",
     "sinks.jsonl.max_mb": 5,
     "sinks.jsonl.keep_files": 2,
+    "sinks.notify.title": "{camera}",
+    "sinks.notify.body": "{camera}",
+    "sinks.notify.attach_snapshot": False,
+    "sinks.notify.min_interval_s": 5,
+    "sinks.notify.quiet_hours": ["daily 20:00-06:00"],
     "twin.enabled": True,
     "web.enabled": True,
     "web.host": "localhost",
@@ -137,6 +146,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "cameras.gate.rule.enabled": {"cameras.gate.rules": {"lane": {"enabled": True}}},
     **{f"{place}.schedule": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
     **{f"{place}.exceptions": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
+    "sinks.notify.quiet_hours": {"site.time_zone": "UTC"},
     "sampler.upload": {"sinks.iothub.timeout_s": 10},
     "cameras.gate.zones": {"cameras.gate.rule": {"zones": ["door"]}},
     "web.viewer_token": {"web.token": "another-token-of-operators"},
@@ -186,9 +196,14 @@ def user_of(runtime: Runtime, setting: str) -> object:
 
 
 def test_reload_applies_every_setting_or_lists_it(
-    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], endless: Path, shelf: tuple[Path, str]
+    tmp_path: Path,
+    tiny_model: Path,
+    make_clip: Callable[..., Path],
+    endless: Path,
+    shelf: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert set(NEW_VALUES) == set(settings_of(EdgeSettings)), "add a new value for each new setting"
+    assert set(NEW_VALUES) == set(settings_of(EdgeSettings)) - {"sinks.notify.urls"}, "add a new value for each new setting"
     another, sha256 = another_model(tiny_model, shelf[0] / "another.onnx")
     clip = make_clip(tmp_path / "another.mp4", [(GREY, 1500)])
     placeholders = {
@@ -207,10 +222,12 @@ def test_reload_applies_every_setting_or_lists_it(
             before, top = runtime.deployment, setting.split(".")[0]
             part = user_of(runtime, setting) if top in LIVE_FIELDS else None
             config.write_text(json.dumps(document))
-            answer = control.reload()
+            with monkeypatch.context() as environment:
+                if setting.startswith("sinks.notify"):
+                    environment.setenv(URLS_VARIABLE, "json://127.0.0.1:9")  # the file must not hold it
+                answer, wanted = control.reload(), load_settings(config)
             tops = {name.split(".")[0] for name in (setting, *COMPANIONS.get(setting, {}))}
             assert answer == {"reloaded": True, "needs_restart": sorted(tops - LIVE_FIELDS)}, setting
-            wanted = load_settings(config)
             assert getattr(runtime.settings, top) == getattr(wanted if top in LIVE_FIELDS else before.settings, top), setting
             assert top not in LIVE_FIELDS or user_of(runtime, setting) is not part, setting
             if tops & LIVE_FIELDS:
@@ -343,7 +360,7 @@ def test_apply_rejects_invalid_request_and_changes_nothing(
             control.apply(desired)
         assert runtime.settings is before and runtime.readers == readers
         assert not (tmp_path / "state" / "desired.json").exists()
-        assert 'changes_total{outcome="refused"} 1.0' in runtime.telemetry.text().decode()
+        assert 'changes_total{outcome="rejected"} 1.0' in runtime.telemetry.text().decode()
 
 
 def test_apply_is_rolled_back_if_it_cannot_be_saved(tmp_path: Path, tiny_model: Path, endless: Path) -> None:
