@@ -38,7 +38,7 @@ from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.verdicts.frames import AlertFrames
-from ppe_edge.verdicts.looks import LookRecord
+from ppe_edge.verdicts.viewings import ViewingRecord
 from ppe_yolo.core.words import plural
 
 GRACE = 5.0  # seconds from SIGTERM to the end of the process
@@ -104,7 +104,7 @@ class Runtime:
             history=AlertHistory(settings.state_dir / "outbox.db"),
             outbox=self.outbox,
             frames=self._frames,
-            looks=LookRecord(settings.state_dir / "looks.jsonl"),
+            viewings=ViewingRecord(settings.state_dir / "viewings.jsonl"),
             telemetry=self.telemetry,
             contract=lambda: self.deployment.model.contract,
             topology=self._topology,

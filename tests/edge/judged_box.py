@@ -16,7 +16,7 @@ from ppe_edge.telemetry import Collected, Telemetry
 from ppe_edge.verdicts.config import Frames, VerdictsConfig
 from ppe_edge.verdicts.desk import AlertDesk, Decision
 from ppe_edge.verdicts.frames import AlertFrames
-from ppe_edge.verdicts.looks import LookRecord
+from ppe_edge.verdicts.viewings import ViewingRecord
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.data.sources.voc import read_voc_annotation
@@ -55,7 +55,7 @@ class Box:
             history=AlertHistory(folder / "outbox.db"),
             outbox=self.outbox,
             frames=self.frames,
-            looks=LookRecord(folder / "looks.jsonl"),
+            viewings=ViewingRecord(folder / "viewings.jsonl"),
             telemetry=self.telemetry,
             contract=lambda: CONTRACT,
             threshold=lambda alert: 0.5,

@@ -21,7 +21,7 @@ class DeliveryState:
 
 
 @dataclass(slots=True, kw_only=True)
-class Entry:
+class HeldMessage:
     """A message and the sinks that have not confirmed it.
 
     Attributes:
@@ -46,20 +46,20 @@ class HeldMessages:
     """A queue of entries, oldest first. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[HeldMessage] = deque()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[HeldMessage]:
         return iter(self._entries)
 
-    def add(self, entry: Entry, limit: int) -> list[Entry]:
+    def add(self, entry: HeldMessage, limit: int) -> list[HeldMessage]:
         """Appends an entry; returns the oldest ones, which no longer fit into `limit`."""
         self._entries.append(entry)
         return [self._entries.popleft() for _ in range(len(self._entries) - limit)]
 
-    def store(self, insert: Callable[[Entry], None]) -> int:
+    def store(self, insert: Callable[[HeldMessage], None]) -> int:
         """Moves all entries to the disk, oldest first; stops at the first error of `insert`.
 
         Returns:
@@ -72,11 +72,11 @@ class HeldMessages:
             moved += 1
         return moved
 
-    def find(self, message_id: str) -> Entry | None:
+    def find(self, message_id: str) -> HeldMessage | None:
         """Returns the entry with this id."""
         return next((entry for entry in self._entries if entry.message.id == message_id), None)
 
-    def first_waiting(self, sink: str, is_due: Callable[[str], bool]) -> Entry | None:
+    def first_waiting(self, sink: str, is_due: Callable[[str], bool]) -> HeldMessage | None:
         """Returns the oldest entry that waits for a sink and whose id `is_due`."""
         return next((entry for entry in self._entries if sink in entry.waiting and is_due(entry.message.id)), None)
 

@@ -11,7 +11,7 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from ppe_edge.delivery.held import DeliveryState, Entry, HeldMessages
+from ppe_edge.delivery.held import DeliveryState, HeldMessage, HeldMessages
 from ppe_edge.delivery.messages import (
     Alert,
     AlertClip,
@@ -287,9 +287,9 @@ class MessageStore:
             _log.warning("%s: closing the alert of track %d, which was open when the box was killed", alert.camera, alert.track)
             self._store(self._entry(close_unseen(alert, last_seen), now))
 
-    def _entry(self, message: Message, now: float, snapshot_bytes: int = 0) -> Entry:
+    def _entry(self, message: Message, now: float, snapshot_bytes: int = 0) -> HeldMessage:
         waiting = {sink: DeliveryState() for sink in self._sinks}
-        return Entry(message=message, created=now, snapshot_bytes=snapshot_bytes, waiting=waiting)
+        return HeldMessage(message=message, created=now, snapshot_bytes=snapshot_bytes, waiting=waiting)
 
     def _parse(self, body: str) -> Message | None:
         try:
@@ -299,7 +299,7 @@ class MessageStore:
             self._log_once(f"{self._file}: a stored message cannot be read, and stays where it is: {problem}: {body[:100]}")
             return None
 
-    def _store(self, entry: Entry) -> None:
+    def _store(self, entry: HeldMessage) -> None:
         """Writes to the disk. On a full disk, drops the oldest snapshots and tries again; then keeps the message in memory."""
         if self.is_open and not len(self._held):  # otherwise the message would overtake those in memory
             for last_try in (False, True):
@@ -319,7 +319,7 @@ class MessageStore:
             _log.error("message %s is lost: the disk is full, and so is the memory of the outbox", lost.message.id)
             self.report.count("alerts_dropped")
 
-    def _insert(self, entry: Entry) -> None:
+    def _insert(self, entry: HeldMessage) -> None:
         message = entry.message
         self._db.insert(
             message_id=message.id,

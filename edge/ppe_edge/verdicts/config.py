@@ -15,7 +15,7 @@ class VerdictsConfig(BaseModel):
     frames: Frames = Field(
         "none",
         description="none: no frames. blurred: with all heads pixelated. full: as the camera showed them, which training "
-        "needs; the page shows them to operators only, and records each look.",
+        "needs; the page shows them to operators only, and records each viewing.",
     )
     keep: int = Field(
         500,

@@ -13,7 +13,7 @@ from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.errors import EdgeError
 from ppe_edge.telemetry import Telemetry
 from ppe_edge.verdicts.frames import AlertFrames
-from ppe_edge.verdicts.looks import LookRecord
+from ppe_edge.verdicts.viewings import ViewingRecord
 from ppe_yolo.core.contract import ModelContract
 
 MAX_COMMENT = 500  # characters
@@ -47,7 +47,7 @@ class AlertDesk:
         history: The alerts.
         outbox: Stores and sends verdicts.
         frames: Frames of alerts.
-        looks: Records each look at a frame without pixelated heads.
+        viewings: Records each viewing of a frame without pixelated heads.
         telemetry: Counts verdicts.
         contract: Returns the contract of the active model.
         topology: Returns the cameras and their rules.
@@ -64,14 +64,15 @@ class AlertDesk:
         history: AlertHistory,
         outbox: Outbox,
         frames: AlertFrames,
-        looks: LookRecord,
+        viewings: ViewingRecord,
         telemetry: Telemetry,
         contract: Callable[[], ModelContract],
         topology: Callable[[], Mapping[str, Sequence[str]]],
         threshold: Callable[[Alert], float | None],
     ) -> None:
         self.history, self.topology, self.threshold = history, topology, threshold
-        self._outbox, self._frames, self._looks, self._telemetry, self._contract = outbox, frames, looks, telemetry, contract
+        self._outbox, self._frames, self._viewings = outbox, frames, viewings
+        self._telemetry, self._contract = telemetry, contract
 
     @property
     def contract(self) -> ModelContract:
@@ -133,18 +134,18 @@ class AlertDesk:
         return self._frames.find(alert) is not None
 
     def frame(self, alert_id: str, address: str) -> bytes | None:
-        """Returns the frame of an alert as JPEG, after recording the look; None if there is none.
+        """Returns the frame of an alert as JPEG, after recording the viewing; None if there is none.
 
         Args:
             alert_id: The alert.
             address: Network address that asks for it.
 
         Raises:
-            OSError: The look cannot be recorded, or the file cannot be read.
+            OSError: The viewing cannot be recorded, or the file cannot be read.
         """
         past = self.history.alert(alert_id)
         file = None if past is None else self._frames.find(past.alert)
         if file is None:
             return None
-        self._looks.add(alert_id, address)  # also of blurred frames: the setting may have changed since
+        self._viewings.add(alert_id, address)  # also of blurred frames: the setting may have changed since
         return file.read_bytes()

@@ -102,7 +102,7 @@ class _AlertRoutes:
         try:
             jpeg = await _in_thread(lambda: self._desk.frame(request.match_info["alert"], request.remote or "unknown"))
         except OSError as error:
-            raise web.HTTPServiceUnavailable(text=f"the look cannot be recorded: {error.strerror}\n") from error
+            raise web.HTTPServiceUnavailable(text=f"the viewing cannot be recorded: {error.strerror}\n") from error
         return _jpeg(jpeg)
 
     async def _image(self, request: web.Request, reduced: int | None) -> bytes | None:

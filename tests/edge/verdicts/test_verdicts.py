@@ -94,9 +94,9 @@ def test_frame_is_kept_as_setting_says(box: Box) -> None:
 def test_look_is_recorded_before_frame_is_shown(box: Box) -> None:
     assert box.desk.frame(box.alert.id, "192.0.2.7") is not None
     assert box.desk.frame("00000000-0000-0000-0000-000000000000", "192.0.2.7") is None
-    record = box.folder / "looks.jsonl"
-    [look] = [json.loads(line) for line in record.read_text().splitlines()]
-    assert (look["alert"], look["address"]) == (box.alert.id, "192.0.2.7") and look["time"].endswith("+00:00")
+    record = box.folder / "viewings.jsonl"
+    [viewing] = [json.loads(line) for line in record.read_text().splitlines()]
+    assert (viewing["alert"], viewing["address"]) == (box.alert.id, "192.0.2.7") and viewing["time"].endswith("+00:00")
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     record.unlink()
     record.mkdir()  # nothing can be written

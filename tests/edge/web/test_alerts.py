@@ -115,7 +115,7 @@ def test_images_of_alert(client: Client) -> None:
         )
         widths[name] = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape[1]
     assert widths == {"snapshot": 120, "thumbnail": 30, "frame": 120}
-    assert "127.0.0.1" in (client.box.folder / "looks.jsonl").read_text()
+    assert "127.0.0.1" in (client.box.folder / "viewings.jsonl").read_text()
     assert client.get(f"/alerts/{NOBODY}/snapshot.jpg")[0] == client.get(f"/api/alerts/{NOBODY}")[0] == 404
 
 
@@ -125,10 +125,10 @@ def test_viewer_sees_alert_but_neither_decides_nor_sees_frame(client: Client) ->
     assert json.loads(client.get(f"/api/alerts/{client.id}", VIEWER)[1])["has_frame"] is False
     status, body = client.decide(CONFIRM, VIEWER)
     assert status == 403 and b"operators" in body
-    record = client.box.folder / "looks.jsonl"
-    looks = record.read_text() if record.exists() else ""
+    record = client.box.folder / "viewings.jsonl"
+    viewings = record.read_text() if record.exists() else ""
     assert client.get(f"/alerts/{client.id}/frame.jpg", VIEWER)[0] == 403
-    assert (record.read_text() if record.exists() else "") == looks and client.verdict() is None
+    assert (record.read_text() if record.exists() else "") == viewings and client.verdict() is None
 
 
 def test_session_has_role_of_its_token(client: Client) -> None:

@@ -352,10 +352,10 @@ def test_operator_sees_frame_only_after_asking(browser: webdriver.Chrome, judged
     open_alerts(browser, address, TOKEN)
     press(browser, Keys.ARROW_DOWN)
     until(browser, lambda: browser.find_element(By.ID, "show-frame").is_displayed())
-    assert not (box.folder / "looks.jsonl").exists()
+    assert not (box.folder / "viewings.jsonl").exists()
     browser.find_element(By.ID, "show-frame").click()
     until(browser, lambda: browser.find_element(By.ID, "image").get_attribute("src").endswith("/frame.jpg"))
-    until(browser, lambda: (box.folder / "looks.jsonl").exists())
+    until(browser, lambda: (box.folder / "viewings.jsonl").exists())
 
 
 def test_viewer_sees_alerts_and_cannot_judge(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:

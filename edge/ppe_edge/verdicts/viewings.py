@@ -1,4 +1,4 @@
-"""The record of who looked at frames without pixelated heads: `state_dir`/looks.jsonl, a line per look."""
+"""The record of who viewed frames without pixelated heads: `state_dir`/viewings.jsonl, a line per viewing."""
 
 import json
 import logging
@@ -11,18 +11,18 @@ from ppe_edge.delivery.messages import utc
 _log = logging.getLogger(__name__)
 
 
-class LookRecord:
+class ViewingRecord:
     """Appends to the file, readable only by its owner.
 
     Args:
-        file: Created with the first look.
+        file: Created with the first viewing.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def add(self, alert_id: str, address: str) -> None:
-        """Notes a look. When this returns, the line survives a power cut.
+        """Notes a viewing. When this returns, the line survives a power cut.
 
         Args:
             alert_id: The alert whose frame is shown.
