@@ -5,9 +5,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from ppe_edge.cameras.camera import EventKind
 
 COMPATIBILITY = (
     "A later version adds fields and kinds of messages; it never changes or removes one. A message has the lowest version "
@@ -194,10 +196,7 @@ class CameraEventMessage(_Message):
 
     kind: Literal["camera_event"] = "camera_event"
     camera: str
-    event: str = Field(
-        description="connected, lost, frozen, resumed, resolution_changed, ended, decode_errors, slow, rate_restored, "
-        "view_covered, view_overexposed, view_out_of_focus, view_turned, view_restored, ..."
-    )
+    event: str = Field(description=f"{', '.join(get_args(EventKind))}; later versions of the box may add more.")
     detail: str = ""
 
 

@@ -1,12 +1,14 @@
 """View health on drawn material: an ordinary hour raises nothing, every fault is reported in time, and so is its end."""
 
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import numpy as np
 import pytest
 from drawn_view import DrawnCamera, Image, draw_scene
+from ppe_edge.camera_watch import EVENT_OF
 from ppe_edge.cameras import view_health
-from ppe_edge.cameras.view_health import ACCEPT_S, CHECK_S, ViewChange, ViewFault, ViewWatch
+from ppe_edge.cameras.view_health import ACCEPT_S, CHECK_S, LABELS, ViewChange, ViewFault, ViewWatch
 
 Frames = Callable[[DrawnCamera], Image]
 IN_TIME = 60.0  # seconds within which a fault must be reported
@@ -29,6 +31,10 @@ def learnt(camera: DrawnCamera, make: Frames = DAY) -> ViewWatch:
     watch = ViewWatch()
     assert watched(watch, minutes(camera, 2, make)) == []
     return watch
+
+
+def test_every_fault_has_event_and_label() -> None:
+    assert EVENT_OF.keys() == LABELS.keys() == set(get_args(ViewFault))
 
 
 def test_ordinary_material_raises_nothing() -> None:
