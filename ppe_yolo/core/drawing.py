@@ -66,18 +66,34 @@ def draw_detections(image: Image, detections: Detections, contract: ModelContrac
     return canvas
 
 
-def draw_box(canvas: Image, box_xyxy: NDArray[np.floating[Any]], rgb: tuple[int, int, int], text: str | None = None) -> None:
-    """Draws a box [4], and its text on a background of the same colour, into an image."""
+def draw_box(
+    canvas: Image,
+    box_xyxy: NDArray[np.floating[Any]],
+    rgb: tuple[int, int, int],
+    text: str | None = None,
+    line: int | None = None,
+) -> None:
+    """Draws a box [4], and its text on a background of the same colour, into an image.
+
+    Args:
+        canvas: uint8 [H, W, 3], RGB; changed in place.
+        box_xyxy: [4], pixels.
+        rgb: Colour of the box.
+        text: Written above the box, or below it where there is no room; None for none.
+        line: Width of the lines, pixels; by default 1/400 of the longer side.
+    """
     height, width = canvas.shape[:2]
+    line = max(1, round(max(height, width) / 400)) if line is None else line
     x1, y1, x2, y2 = np.rint(box_xyxy).astype(int).tolist()
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, max(1, round(max(height, width) / 400)))
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line)
     if text is None:
         return
     font_scale = max(0.35, max(height, width) / 1600)
     (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)
     left = max(0, min(x1, width - text_width - 2))
-    top = y1 - text_height - below - 1 if y1 - text_height - below - 1 >= 0 else min(y2 + 1, height - text_height - below)
-    top = max(0, top)
+    top = y1 - line // 2 - text_height - below - 1
+    if top < 0:
+        top = max(0, min(y2 + line // 2 + 1, height - text_height - below))
     cv2.rectangle(canvas, (left, top), (left + text_width + 2, top + text_height + below), rgb, cv2.FILLED)
     dark = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 150
     at, letters = (left + 1, top + text_height), (0, 0, 0) if dark else (255, 255, 255)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.rules.tracker import Track
 from ppe_yolo.core.contract import ModelContract
-from ppe_yolo.core.drawing import BARE_HEAD, colour_of
+from ppe_yolo.core.drawing import BARE_HEAD, colour_of, draw_box
 
 Image = NDArray[np.uint8]
 
@@ -104,23 +104,10 @@ def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
             thick = 4 * thin
             around = box + np.array([-1, -1, 1, 1]) * (thick // 2 + 1)  # keep the head itself visible
             limits = np.array([size[0], size[1], size[0], size[1]]) - 1 - thick // 2
-            _draw_box(canvas, np.clip(around, thick // 2, limits), f"ALERT: {text}", _ALARMED, thick)
+            draw_box(canvas, np.clip(around, thick // 2, limits), _ALARMED, f"ALERT: {text}", thick)
         elif track.seen and track.score >= view.thresholds[track.label]:
-            _draw_box(canvas, box, text, colour_of(name, track.label), thin)
+            draw_box(canvas, box, colour_of(name, track.label), text, thin)
     return canvas
-
-
-def _draw_box(canvas: Image, box_xyxy: NDArray[np.floating[Any]], text: str, rgb: tuple[int, int, int], line: int) -> None:
-    x1, y1, x2, y2 = np.rint(box_xyxy).astype(int).tolist()
-    font_scale = max(0.4, max(canvas.shape[:2]) / 1600)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), rgb, line)
-    (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)
-    left = max(0, min(x1, canvas.shape[1] - text_width - 2))
-    top = max(0, y1 - line // 2 - text_height - below - 1)
-    cv2.rectangle(canvas, (left, top), (left + text_width + 2, top + text_height + below), rgb, cv2.FILLED)
-    cv2.putText(
-        canvas, text, (left + 1, top + text_height), cv2.FONT_HERSHEY_SIMPLEX, font_scale, (255, 255, 255), 1, cv2.LINE_AA
-    )
 
 
 def encode(image: Image, config: SnapshotConfig) -> bytes | None:
