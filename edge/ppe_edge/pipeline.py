@@ -13,7 +13,6 @@ from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, 
 from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY, Severity
-from ppe_edge.rules.heads import possible_heads
 from ppe_edge.rules.tally import CountedTrack
 from ppe_edge.rules.violations import ViolationEnded, ViolationStarted
 from ppe_edge.telemetry import Telemetry
@@ -122,8 +121,9 @@ class Pipeline:
             frame=frame,
             tracks=tuple(tracks),
             contract=self._model.contract,
-            heads_xyxy=possible_heads(detections, self._rules.thresholds),
+            detections=detections,
             thresholds=self._rules.thresholds,
+            violating=self._rules.violating,
             alarmed=self._alarmed,
         )
         self._record(self.view, self._report(changes, self.view), self._snapshot.blur)

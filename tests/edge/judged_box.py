@@ -19,6 +19,7 @@ from ppe_edge.verdicts.frames import AlertFrames
 from ppe_edge.verdicts.viewings import ViewingRecord
 
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 from ppe_yolo.data.sources.voc import read_voc_annotation
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 96), display_names={"none": "bare head"})
@@ -37,8 +38,9 @@ def a_view(image: np.ndarray = NOISE) -> View:
         frame=Frame(camera="gate", number=0, time=0.0, monotonic=0.0, image=image),
         tracks=(track(7, HEAD, 0.8, 1), track(8, NEIGHBOUR, 0.9, 0), track(9, (0.0, 0.0, 9.0, 9.0), 0.2, 1)),
         contract=CONTRACT,
-        heads_xyxy=np.empty((0, 4), np.float32),
+        detections=Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64)),
         thresholds=(0.5, 0.5),
+        violating=frozenset({1}),
         alarmed=frozenset({7}),
     )
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.cameras.mailbox import Frame
+from ppe_edge.rules.heads import possible_heads
 from ppe_edge.rules.tracker import Track
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import BARE_HEAD, colour_of, draw_box
 
 Image = NDArray[np.uint8]
@@ -21,7 +23,6 @@ MARGIN = 0.05  # pixelated beyond each side of the box, as a fraction of its siz
 STEADY_HITS = 3  # a track that was detected this often is pixelated where it is expected while it is not detected
 MIN_QUALITY = 30
 NO_BOXES = np.empty((0, 4), dtype=np.float32)
-_ALARMED = BARE_HEAD  # whatever the class of the violation
 
 
 class SnapshotConfig(BaseModel):
@@ -43,17 +44,18 @@ class View:
         frame: The frame.
         tracks: All tracks, those that were not detected in this frame included.
         contract: Contract of the model.
-        heads_xyxy: Boxes of everything else that may be a head, [N, 4], pixels of the frame; see
-            `ppe_edge.rules.heads.possible_heads`.
+        detections: What the model detected, whether it is tracked or not.
         thresholds: Alarm threshold of each label.
+        violating: Labels that are a violation by themselves: drawn in red.
         alarmed: Ids of the tracks with open violations.
     """
 
     frame: Frame
     tracks: tuple[Track, ...]
     contract: ModelContract
-    heads_xyxy: NDArray[np.float32]
+    detections: Detections
     thresholds: tuple[float, ...]
+    violating: frozenset[int]
     alarmed: frozenset[int]
 
 
@@ -73,7 +75,7 @@ def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
 def heads_to_hide(view: View) -> NDArray[np.float32]:
     """Returns the boxes [N, 4] of everything that may be a head, pixels of the frame."""
     hidden = [track.box_xyxy for track in view.tracks if track.seen or track.hits >= STEADY_HITS]
-    return np.concatenate((np.stack(hidden) if hidden else NO_BOXES, view.heads_xyxy))
+    return np.concatenate((np.stack(hidden) if hidden else NO_BOXES, possible_heads(view.detections, view.thresholds)))
 
 
 def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
@@ -104,9 +106,10 @@ def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
             thick = 4 * thin
             around = box + np.array([-1, -1, 1, 1]) * (thick // 2 + 1)  # keep the head itself visible
             limits = np.array([size[0], size[1], size[0], size[1]]) - 1 - thick // 2
-            draw_box(canvas, np.clip(around, thick // 2, limits), _ALARMED, f"ALERT: {text}", thick)
+            draw_box(canvas, np.clip(around, thick // 2, limits), BARE_HEAD, f"ALERT: {text}", thick)
         elif track.seen and track.score >= view.thresholds[track.label]:
-            draw_box(canvas, box, colour_of(name, track.label), text, thin)
+            colour = BARE_HEAD if track.label in view.violating else colour_of(name, track.label)
+            draw_box(canvas, box, colour, text, thin)
     return canvas
 
 

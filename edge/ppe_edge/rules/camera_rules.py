@@ -52,6 +52,7 @@ class CameraRules:
 
     Attributes:
         thresholds: Alarm threshold of each label: the lowest of all rules.
+        violating: Labels that are a violation by themselves, such as bare heads. Not persons, who may wear what a rule demands.
 
     Raises:
         EdgeError: A rule contradicts the model.
@@ -79,6 +80,9 @@ class CameraRules:
             for name, rule in rules.items()
         }
         self.thresholds = tuple(map(min, zip(*(part.monitor.thresholds for part in self._parts.values()), strict=True)))
+        self.violating = frozenset(
+            contract.class_names.index(rule.violation_class) for rule in rules.values() if rule.without is None
+        )
         self._in_group = {
             group: np.array([name in group for name in contract.class_names]) for group in dict.fromkeys(groups.values())
         }

@@ -27,6 +27,8 @@ from ppe_edge.pictures.snapshot import SnapshotConfig as Look
 from ppe_edge.rules.tracker import Track
 from running_box import configure, delivered, running
 
+from ppe_yolo.core.detections import Detections
+
 from conftest import CONTRACT, GREEN, GREY, RED  # isort: skip
 
 CHROMIUM = shutil.which("chromium")
@@ -52,8 +54,9 @@ def a_view(seconds: float, number: int = 0, camera: str = "gate") -> View:
         frame=Frame(camera=camera, number=number, time=seconds, monotonic=seconds, image=NOISE),
         tracks=(head,),
         contract=CONTRACT,
-        heads_xyxy=NO_BOXES,
+        detections=Detections(NO_BOXES, np.empty(0, np.float32), np.empty(0, np.int64)),
         thresholds=(0.5, 0.5),
+        violating=frozenset(),
         alarmed=frozenset(),
     )
 

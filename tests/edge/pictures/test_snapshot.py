@@ -10,10 +10,10 @@ from ppe_edge.pictures.snapshot import (
     View,
     draw,
     encode,
+    heads_to_hide,
     hide_heads,
     make_snapshot,
 )
-from ppe_edge.rules.heads import possible_heads
 from ppe_edge.rules.tracker import Track
 
 from ppe_yolo.core.contract import ModelContract
@@ -23,6 +23,7 @@ CONTRACT = ModelContract(("helmet", "none"), (64, 64))
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
 
 
+NOTHING = Detections(NO_BOXES, np.empty(0, np.float32), np.empty(0, np.int64))
 RED, GREEN = [213, 40, 40], [0, 158, 115]
 
 
@@ -39,13 +40,14 @@ def head(box, label=1, seen=True, number=7, score=0.87):
     )
 
 
-def view(tracks, heads_xyxy=NO_BOXES, image=NOISE):
+def view(tracks, detections=NOTHING, image=NOISE, contract=CONTRACT):
     return View(
         frame=Frame(camera="gate", number=0, time=0.0, monotonic=0.0, image=image),
         tracks=tuple(tracks),
-        contract=CONTRACT,
-        heads_xyxy=heads_xyxy,
+        contract=contract,
+        detections=detections,
         thresholds=(0.4, 0.5),
+        violating=frozenset({1}),
         alarmed=frozenset(),
     )
 
@@ -121,12 +123,11 @@ def test_draw_hides_detection_near_threshold_without_track():
     """From half the alarm threshold on: 0.2 for a helmet, 0.25 for a bare head. Of two boxes of one head, the stronger one."""
     boxes = np.array([[200, 100, 240, 140], [20, 20, 40, 40], [60, 20, 80, 40], [180, 80, 260, 160]], np.float32)
     detections = Detections(boxes, np.array([0.3, 0.19, 0.24, 0.26], np.float32), np.array([0, 0, 1, 1]))
-    heads = possible_heads(detections, (0.4, 0.5))
-    assert heads.tolist() == [[200, 100, 240, 140]]
-    drawn = draw(view([], heads), SnapshotConfig(), ())
+    assert heads_to_hide(view([], detections)).tolist() == [[200, 100, 240, 140]]
+    drawn = draw(view([], detections), SnapshotConfig(), ())
     assert len(np.unique(drawn[98:142, 198:242].reshape(-1, 3), axis=0)) <= CELLS**2
     assert (drawn[20:40, 20:80] == NOISE[20:40, 20:80]).all()  # too weak
-    half = draw(view([], heads), SnapshotConfig(max_side=150), ())
+    half = draw(view([], detections), SnapshotConfig(max_side=150), ())
     assert len(np.unique(half[50:70, 100:120].reshape(-1, 3), axis=0)) <= CELLS**2
 
 
@@ -135,6 +136,12 @@ def test_draw_hides_undetected_track_only_if_it_was_detected_often():
     drawn = draw(view([once, often]), SnapshotConfig(), ())
     assert (drawn[100:120, 60:80] == NOISE[100:120, 60:80]).all()
     assert len(np.unique(drawn[100:120, 160:180].reshape(-1, 3), axis=0)) <= CELLS**2
+
+
+def test_draw_shows_violations_in_red_whatever_their_class():
+    tracks = [head((60, 100, 80, 120), label=0, number=1), head((160, 100, 180, 120), number=2)]
+    row = draw(view(tracks, image=GREY, contract=ModelContract(("hat", "hatless"), (64, 64))), SnapshotConfig(), ())[110]
+    assert np.flatnonzero((row == RED).all(-1)).tolist() == [160, 180]
 
 
 def test_draw_scales_large_frame_with_its_boxes():

@@ -66,6 +66,10 @@ def test_person_without_vest_and_bare_head_inside_person_are_two_violations() ->
     assert sorted(watch.seen[2:]) == [(4, "bare_head", "ended"), (4, "no_vest", "ended")]
 
 
+def test_violating_labels_are_those_that_need_nothing_to_be_missing() -> None:
+    assert rules_of({"bare_head": BARE_HEAD, "no_vest": NO_VEST}).violating == {NAMES.index("none")}
+
+
 def test_bare_head_outside_of_persons_does_not_count() -> None:
     watch = Watch(rules_of({"bare_head": BARE_HEAD}))
     watch.show(detections(("person", PERSON), ("none", (300, 98, 330, 130))), 5)
