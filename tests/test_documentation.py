@@ -20,7 +20,7 @@ import pytest
 import typer
 import yaml
 from ppe_edge import __main__ as box
-from ppe_edge import benchmark
+from ppe_edge.benchmark import __main__ as benchmark
 from ppe_edge.cameras.camera import EventKind
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.messages import StorageProblem

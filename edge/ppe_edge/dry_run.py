@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ppe_edge.benchmark.capacity import CameraLoad, Capacity, describe, measure_detection
 from ppe_edge.cameras.camera import CameraEvent, CameraReader
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import FOLDER_FPS, Kind, SourceConfig
-from ppe_edge.capacity import CameraLoad, Capacity, describe, measure_detection
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.sinks import SinkFailed, build_sinks
 from ppe_edge.deployment import camera_rules, require_valid

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ppe_edge import benchmark_cameras
-from ppe_edge.benchmark_cameras import PROGRESS
+from ppe_edge.benchmark.cameras import PROGRESS, choose_fps, report
+from ppe_edge.benchmark.cameras import run as run_cameras
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.core.timing import time_interleaved
@@ -90,10 +90,10 @@ def _print_cameras(folder: Path, options: argparse.Namespace, clip: Path) -> Non
     fps = options.fps
     if fps is None:
         config = write_configuration(folder, options.model, clip, options.cameras, ALERTING)
-        fps = benchmark_cameras.choose_fps(config, options.cameras)
+        fps = choose_fps(config, options.cameras)
     config = write_configuration(folder, options.model, clip, options.cameras, ALERTING, fps)
     figures = _child("cameras", config, "--seconds", str(options.seconds))
-    print(benchmark_cameras.report(figures, options.cameras, fps))
+    print(report(figures, options.cameras, fps))
 
 
 def _child(what: str, config: Path, *options: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _start(config: Path, _: argparse.Namespace) -> dict[str, Any]:
 
 def _cameras(config: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Runs the box with its cameras in real time."""
-    return benchmark_cameras.run(config, options.seconds)
+    return run_cameras(config, options.seconds)
 
 
 def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import RED
 from helpers import child_environment
-from ppe_edge import benchmark
-from ppe_edge.benchmark_cameras import percentiles
+from ppe_edge.benchmark import __main__ as benchmark
+from ppe_edge.benchmark.cameras import percentiles
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """What cameras ask for, and what a machine can do; computed by hand."""
 
 import pytest
-from ppe_edge.capacity import CameraLoad, Capacity, describe
+from ppe_edge.benchmark.capacity import CameraLoad, Capacity, describe
 
 
 @pytest.mark.parametrize(

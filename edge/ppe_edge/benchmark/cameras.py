@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ppe_edge.capacity import CameraLoad, Capacity
+from ppe_edge.benchmark.capacity import CameraLoad, Capacity
 from ppe_yolo.core.words import plural
 
 MEASURE_S = 1.0  # for the first estimate
@@ -49,7 +49,7 @@ class StopWatch:
 
 def choose_fps(config: Path, cameras: int) -> float:
     """Returns a frame rate per camera that this machine probably serves, after a measurement of about two seconds."""
-    from ppe_edge.capacity import measure_detection
+    from ppe_edge.benchmark.capacity import measure_detection
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_frames
     from ppe_edge.model.cpu import available_cores
