@@ -200,10 +200,11 @@ class Pipeline:
         )
         self.open[change.violation] = alert.id
         self._clocks[change.violation] = view.frame.correction, view.frame.is_time_certain
-        self._submit(alert, partial(self._render, alert, view), contract.display_name(class_name))
+        self._submit(alert, partial(self._keep_frame_and_render, alert, view), contract.display_name(class_name))
         return alert
 
-    def _render(self, alert: Alert, view: View) -> bytes | None:
+    def _keep_frame_and_render(self, alert: Alert, view: View) -> bytes | None:
+        """Keeps the frame of an alert, and returns its snapshot; runs in the alert writer's thread."""
         self._keep_frame(alert, view)
         return make_snapshot(view, self._snapshot, {alert.track})
 
