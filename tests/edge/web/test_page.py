@@ -388,14 +388,20 @@ def test_operator_sees_frame_only_after_asking(browser: webdriver.Chrome, judged
 
 def test_viewer_sees_alerts_and_cannot_judge(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
     box, address = judged
-    open_alerts(browser, address, VIEWER)
-    press(browser, Keys.ARROW_DOWN)
+    wanted = f"{address}/alerts.html#{box.alerts[-1].id}"
+    browser.get(wanted)  # as from a notification
+    for token in ("wrong-wrong-wrong-wrong", VIEWER):
+        assert browser.current_url == f"{address}/login?to=alerts.html#{box.alerts[-1].id}"
+        sign_in(browser, token)
+    assert browser.current_url == wanted
     until(browser, lambda: text_of(browser, "#decided") == "to judge")
     assert not browser.find_element(By.ID, "decide").is_displayed()
     press(browser, "c")
     status = """return fetch(`api/alerts/${location.hash.slice(1)}/verdict`, {method: "POST", body: "{}",
         headers: {"Content-Type": "application/json"}}).then(r => r.status)"""
     assert browser.execute_script(status) == 403
+    browser.delete_all_cookies()  # as after a restart of the box
+    until(browser, lambda: browser.current_url == f"{address}/login?to=alerts.html#{box.alerts[-1].id}")
     assert all(past.verdict is None for past in box.desk.history.alerts(AlertQuery()))
 
 
