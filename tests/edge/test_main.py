@@ -1,6 +1,7 @@
 """The command line in a process of its own: exit codes, output, signals, a full disk."""
 
 import contextlib
+import hashlib
 import http.client
 import http.server
 import json
@@ -442,12 +443,16 @@ def messages(folder: Path, kind: str) -> list[dict[str, Any]]:
     return list({m["id"]: m for m in lines if m["kind"] == kind}.values())
 
 
-def test_next_start_after_kill_closes_open_alert_once(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:
-    config = configure(tmp_path, tiny_model, camera)
+def test_kill_during_clip_loses_the_clip_alone_and_next_start_closes_alert_once(
+    tmp_path: Path, tiny_model: Path, camera: str, start: Any
+) -> None:
+    config = configure(tmp_path, tiny_model, camera, {"clip": {"enabled": True, "after_s": 30}})
     first = start(config)
     first.wait_for("gate: alert: bare head")
     first.process.kill()
     first.process.wait(30)
+    [snapshot] = (tmp_path / "state" / "snapshots").iterdir()
+    snapshot.with_suffix(".mp4").write_bytes(b"as if it had been killed while it wrote the clip")
     for _ in range(2):  # the second process ends cleanly, and leaves nothing open for the third
         box = start(config)
         box.wait_for("gate: alert: bare head")
@@ -457,6 +462,15 @@ def test_next_start_after_kill_closes_open_alert_once(tmp_path: Path, tiny_model
     assert [m["end"] for m in closed] == ["unknown", "stopped", "stopped"]
     assert [m["alert"] for m in closed] == [m["id"] for m in alerts] and len(alerts) == 3
     assert closed[0]["time"] == alerts[0]["time"] and closed[0]["duration_s"] == 0.0  # it was not seen again
+    clips = {m["alert"]: m["clip"] for m in messages(tmp_path, "alert_clip")}
+    assert list(clips) == [m["id"] for m in alerts[1:]] and snapshot.stem == alerts[0]["id"]
+    films = sorted((tmp_path / "state" / "snapshots").glob("*.mp4"))
+    assert [(f.name, hashlib.sha256(f.read_bytes()).hexdigest()) for f in films] == sorted(
+        (clip["file"], clip["sha256"]) for clip in clips.values()
+    )
+    for film in films:
+        with av.open(str(film)) as container:
+            assert len(list(container.decode(video=0))) > 0
 
 
 def test_running_box_serves_page_to_many_slow_clients(tmp_path: Path, tiny_model: Path, camera: str, start: Any) -> None:

@@ -261,7 +261,12 @@ def clip_of(alert: Alert, offset_s: float, duration_s: float) -> AlertClip:
 
 def attachment_name(message: Message) -> str:
     """Returns the name of the file that belongs to an alert or a clip."""
-    return f"{message.alert}.mp4" if isinstance(message, AlertClip) else f"{message.id}.jpg"
+    return clip_name(message.alert) if isinstance(message, AlertClip) else f"{message.id}.jpg"
+
+
+def clip_name(alert_id: str) -> str:
+    """Returns the name of the file with the clip of an alert."""
+    return f"{alert_id}.mp4"
 
 
 def close_unseen(alert: Alert, last_seen: float) -> AlertClosed:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.delivery.alert_history import AlertHistory, PastAlert
-from ppe_edge.delivery.messages import OTHER, Alert, AlertVerdict, Judgement, utc
+from ppe_edge.delivery.messages import OTHER, Alert, AlertVerdict, Judgement, clip_name, utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.errors import EdgeError
 from ppe_edge.telemetry import Telemetry
@@ -128,6 +128,10 @@ class AlertDesk:
         """Returns the snapshot of an alert, a JPEG; None if there is none."""
         past = self.history.alert(alert_id)
         return None if past is None or past.alert.snapshot is None else self._outbox.snapshot_path(past.alert.snapshot.file)
+
+    def clip(self, alert_id: str) -> Path | None:
+        """Returns the clip of an alert, an MP4; None if there is none, not yet, or no longer."""
+        return self._outbox.snapshot_path(clip_name(alert_id))
 
     def has_frame(self, alert: Alert) -> bool:
         """Whether the frame of an alert is kept."""

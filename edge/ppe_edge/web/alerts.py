@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from ppe_edge.delivery.alert_history import AlertQuery, PastAlert
-from ppe_edge.delivery.messages import Alert, AlertClosed, AlertVerdict, Judgement, Message
+from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed, AlertVerdict, Judgement, Message
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.verdicts.desk import AlertDesk, Decision
@@ -40,6 +40,7 @@ def add_alert_routes(app: web.Application, desk: AlertDesk) -> None:
     app.router.add_get(f"/alerts/{_ID}/thumbnail.jpg", routes.thumbnail)
     app.router.add_get(f"/alerts/{_ID}/snapshot.jpg", routes.snapshot)
     app.router.add_get(f"/alerts/{_ID}/frame.jpg", routes.frame)
+    app.router.add_get(f"/alerts/{_ID}/clip.mp4", routes.clip)
 
 
 class _AlertRoutes:
@@ -105,6 +106,13 @@ class _AlertRoutes:
             raise web.HTTPServiceUnavailable(text=f"the viewing cannot be recorded: {error.strerror}\n") from error
         return _jpeg(jpeg)
 
+    async def clip(self, request: web.Request) -> web.StreamResponse:
+        file = await _in_thread(lambda: self._desk.clip(request.match_info["alert"]))
+        if file is None:
+            raise web.HTTPNotFound(text="no clip\n")
+        # it answers requests for a range of bytes: Safari and phones play nothing else
+        return web.FileResponse(file, headers={"Content-Type": "video/mp4"})
+
     async def _image(self, request: web.Request, reduced: int | None) -> bytes | None:
         def read() -> bytes | None:
             file = self._desk.snapshot(request.match_info["alert"])
@@ -135,6 +143,7 @@ class _AlertRoutes:
             "track": alert.track,
             "threshold": self._desk.threshold(alert),
             "model": alert.model.model_dump(mode="json"),
+            "has_clip": await _in_thread(lambda: self._desk.clip(alert_id)) is not None,
             "has_frame": request["role"] == "operator" and self._desk.has_frame(alert),
             "events": [self._event(message) for message in await _in_thread(lambda: history.messages_about(alert_id))],
         }
@@ -166,6 +175,8 @@ class _AlertRoutes:
                 text = "raised"
             case AlertClosed():
                 text = f"ended after {message.duration_s:.1f} s ({message.end})"
+            case AlertClip():
+                text = f"clip of {message.duration_s:.1f} s"
             case AlertVerdict():
                 text = message.in_words(self._desk.contract.display_name) + (f": {message.comment}" if message.comment else "")
             case _:

@@ -54,12 +54,13 @@ PAGES = {
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
+DESTINATIONS = ("alerts.html", "zones.html", "compliance.html")  # where a login may lead, besides the live view
 _OWN_SITE = ("same-origin", "none")  # the latter: no page made the browser send it
 # need no token: they reveal nothing about the site
-OPEN = {"/healthz", "/readyz", "/login", "/login.html", "/style.css", "/icon.svg"}
+OPEN = {"/healthz", "/readyz", "/login", "/style.css", "/icon.svg"}
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -176,7 +177,7 @@ class WebServer:
         self._stopping = asyncio.Event()
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_BYTES)
         app.router.add_get("/", self._page("index.html"))
-        for name in PAGES:
+        for name in PAGES.keys() - {"login.html"}:
             app.router.add_get(f"/{name}", self._page(name))
         app.router.add_get("/login", self._page("login.html"))
         app.router.add_post("/login", self._login)
@@ -250,7 +251,8 @@ class WebServer:
         """Rejects a request that its sender may not make, or that another site made a browser send."""
         if role is None:
             if request.path == "/" or request.path.endswith(".html"):
-                raise web.HTTPSeeOther("login")
+                page = request.path[1:]
+                raise web.HTTPSeeOther(f"login?to={page}" if page in DESTINATIONS else "login")
             raise web.HTTPUnauthorized(text="a token is required\n")
         if request.method in ("GET", "HEAD"):
             return
@@ -314,7 +316,9 @@ class WebServer:
             del self._sessions[next(iter(self._sessions))]
         session = secrets.token_urlsafe(32)
         self._sessions[session] = now + SESSION_SECONDS, role
-        response = web.Response(status=303, headers={"Location": "./"})
+        to = request.query.get("to")
+        # the browser keeps what follows #, such as the id of an alert, through both redirects and the form between them
+        response = web.Response(status=303, headers={"Location": to if to in DESTINATIONS else "./"})
         # without a path, the browser sends the cookie to this page alone, not to other boxes behind the same proxy
         response.set_cookie(COOKIE, session, path="", httponly=True, samesite="Strict", max_age=SESSION_SECONDS)
         return response

@@ -9,6 +9,7 @@ from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -137,13 +138,15 @@ def test_clip_is_a_notification_of_its_own_if_its_alert_was_one(
 ) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(b"a film")
-    notify = sink(webhook[0], title="{camera}", min_interval_s=60)
+    notify = sink(webhook[0], title="{camera}", body="https://box/alerts.html#{alert}", min_interval_s=60)
     for alert in (an_alert(0), an_alert(10)):
         notify.send(alert, None)
         notify.send(clip_of(alert, -5, 10), film)
     notify.send(clip_of(an_alert(), -5, 10), None)  # there is none any more
     names = [[file["filename"] for file in post["attachments"]] for post in webhook[1]]
     assert names == [[], ["film.mp4"]]
+    [link] = {post["message"] for post in webhook[1]}
+    assert link.startswith("https://box/alerts.html#") and UUID(link.partition("#")[2])
 
 
 @pytest.mark.parametrize(

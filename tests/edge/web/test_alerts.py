@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from judged_box import Box
+from ppe_edge.delivery.messages import clip_of
 from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
 from pydantic import ValidationError
@@ -119,6 +120,30 @@ def test_images_of_alert(client: Client) -> None:
     assert client.get(f"/alerts/{NOBODY}/snapshot.jpg")[0] == client.get(f"/api/alerts/{NOBODY}")[0] == 404
 
 
+def test_clip_of_alert_is_served_whole_and_by_ranges_of_bytes(client: Client) -> None:
+    path = f"/alerts/{client.id}/clip.mp4"
+    assert client.get(path)[0] == 404 and json.loads(client.get(f"/api/alerts/{client.id}")[1])["has_clip"] is False
+    film = bytes(range(200))
+    client.box.outbox.put(clip_of(client.box.alert, -5.0, 10.0), film)
+    details = json.loads(client.get(f"/api/alerts/{client.id}", VIEWER)[1])
+    assert details["has_clip"] is True and details["events"][-1]["text"] == "clip of 10.0 s"
+    assert client.get(path, VIEWER) == (200, film)
+    kept = ("Content-Type", "Accept-Ranges", "Cache-Control", "X-Content-Type-Options")
+    assert [client.headers[name] for name in kept] == ["video/mp4", "bytes", "no-store", "nosniff"]
+    for wanted, status, where, body in (
+        ("bytes=0-1", 206, "bytes 0-1/200", b"\x00\x01"),  # what Safari asks first
+        ("bytes=10-12", 206, "bytes 10-12/200", b"\x0a\x0b\x0c"),
+        ("bytes=197-", 206, "bytes 197-199/200", b"\xc5\xc6\xc7"),
+        ("bytes=-2", 206, "bytes 198-199/200", b"\xc6\xc7"),
+        ("bytes=199-999", 206, "bytes 199-199/200", b"\xc7"),
+        ("bytes=200-", 416, "bytes */200", b""),
+        ("bytes=5-2", 416, "bytes */200", b""),
+    ):
+        assert client.ask(path, Range=wanted, Authorization=f"Bearer {OPERATOR}") == (status, body), wanted
+        assert client.headers["Content-Range"] == where and "media-src 'self'" in client.headers["Content-Security-Policy"]
+    assert client.get(f"/alerts/{NOBODY}/clip.mp4")[0] == 404
+
+
 def test_viewer_sees_alert_but_neither_decides_nor_sees_frame(client: Client) -> None:
     assert client.get("/api/alerts", VIEWER)[0] == client.get(f"/alerts/{client.id}/snapshot.jpg", VIEWER)[0] == 200
     assert json.loads(client.get("/api/alerts", VIEWER)[1])["role"] == "viewer"
@@ -142,7 +167,9 @@ def test_session_has_role_of_its_token(client: Client) -> None:
         assert client.ask(path, "POST", json.dumps(CONFIRM).encode(), **json_)[0] == want
 
 
-@pytest.mark.parametrize("path", ["/api/alerts", "/api/alerts/{}", "/alerts/{}/snapshot.jpg", "/alerts/{}/frame.jpg"])
+@pytest.mark.parametrize(
+    "path", ["/api/alerts", "/api/alerts/{}", "/alerts/{}/snapshot.jpg", "/alerts/{}/frame.jpg", "/alerts/{}/clip.mp4"]
+)
 def test_nothing_about_alerts_is_shown_without_token(client: Client, path: str) -> None:
     for query in ("", f"?token={OPERATOR}"):  # a token in the address would stand in logs and histories
         status, body = client.ask(path.format(client.id) + query)
@@ -204,7 +231,7 @@ def test_unreadable_decision_is_rejected_and_changes_nothing(client: Client, dec
 )
 def test_id_that_is_no_uuid_is_unknown(client: Client, alert: str) -> None:
     assert client.decide(CONFIRM, alert=alert.replace(" ", "%20"))[0] in (400, 404)
-    for path in (f"/alerts/{alert}/frame.jpg", f"/api/alerts/{alert}"):
+    for path in (f"/alerts/{alert}/frame.jpg", f"/alerts/{alert}/clip.mp4", f"/api/alerts/{alert}"):
         status, body = client.get(path.replace(" ", "%20"))
         assert status in (400, 404) and b"SQLite" not in body
 

@@ -23,8 +23,9 @@ from ppe_edge.compliance.store import Count, Key
 from ppe_edge.config import CameraConfig, load_settings
 from ppe_edge.control import Control
 from ppe_edge.delivery.alert_history import AlertQuery
-from ppe_edge.delivery.messages import utc
+from ppe_edge.delivery.messages import clip_of, utc
 from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.pictures.clip import encode_film
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
@@ -347,6 +348,33 @@ def test_operator_judges_alerts_by_keyboard(browser: webdriver.Chrome, judged: t
     assert [a for a in requested(browser) if not a.startswith(f"{address}/") or TOKEN in a] == []
 
 
+def test_clip_appears_when_it_arrives_and_plays_by_keyboard(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, VIEWER)
+    press(browser, Keys.ARROW_DOWN)
+    clip, image = browser.find_element(By.ID, "clip"), browser.find_element(By.ID, "image")
+    until(browser, image.is_displayed)
+    assert not clip.is_displayed()
+    film = encode_film([(n / 8, jpeg(np.full((120, 160, 3), RED, np.uint8)[..., ::-1])) for n in range(9)])
+    box.outbox.put(clip_of(box.alerts[-1], -0.5, 1.0), film)
+    until(browser, clip.is_displayed)
+    assert not image.is_displayed() and clip.get_attribute("poster") == image.get_attribute("src")
+    assert browser.execute_script(
+        "return getComputedStyle(arguments[0]).width === getComputedStyle(arguments[1]).width",
+        *[clip, browser.find_element(By.ID, "verdict")],
+    )
+    browser.execute_script("arguments[0].onseeked = arguments[0].onplaying = () => arguments[0].dataset.played = true", clip)
+    press(browser, Keys.TAB, Keys.SPACE)
+    assert browser.switch_to.active_element == clip
+    until(browser, lambda: clip.get_attribute("data-played"))
+    until(browser, lambda: browser.execute_script("return arguments[0].currentTime === 0 && arguments[0].paused", clip))
+    assert browser.execute_script("return arguments[0].videoWidth", clip) == 160
+    press(browser, Keys.ARROW_DOWN)  # an alert without clip
+    until(browser, lambda: text_of(browser, "#what") == "bare head, yard / <b>lane</b>")
+    until(browser, image.is_displayed)
+    assert not clip.is_displayed() and browser.get_log("browser") == []
+
+
 def test_operator_sees_frame_only_after_asking(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
     box, address = judged
     open_alerts(browser, address, TOKEN)
@@ -360,14 +388,20 @@ def test_operator_sees_frame_only_after_asking(browser: webdriver.Chrome, judged
 
 def test_viewer_sees_alerts_and_cannot_judge(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
     box, address = judged
-    open_alerts(browser, address, VIEWER)
-    press(browser, Keys.ARROW_DOWN)
+    wanted = f"{address}/alerts.html#{box.alerts[-1].id}"
+    browser.get(wanted)  # as from a notification
+    for token in ("wrong-wrong-wrong-wrong", VIEWER):
+        assert browser.current_url == f"{address}/login?to=alerts.html#{box.alerts[-1].id}"
+        sign_in(browser, token)
+    assert browser.current_url == wanted
     until(browser, lambda: text_of(browser, "#decided") == "to judge")
     assert not browser.find_element(By.ID, "decide").is_displayed()
     press(browser, "c")
     status = """return fetch(`api/alerts/${location.hash.slice(1)}/verdict`, {method: "POST", body: "{}",
         headers: {"Content-Type": "application/json"}}).then(r => r.status)"""
     assert browser.execute_script(status) == 403
+    browser.delete_all_cookies()  # as after a restart of the box
+    until(browser, lambda: browser.current_url == f"{address}/login?to=alerts.html#{box.alerts[-1].id}")
     assert all(past.verdict is None for past in box.desk.history.alerts(AlertQuery()))
 
 

@@ -200,6 +200,29 @@ def test_login_sets_session_cookie_that_is_not_token(guarded: WebServer, caplog:
 
 
 @pytest.mark.parametrize(
+    ("requested", "redirect", "location"),
+    [
+        ("/alerts.html", "login?to=alerts.html", "alerts.html"),
+        ("/nosuch.html", "login", "./"),
+        ("/login.html", "login", "./"),
+        (None, "login?to=//evil.example/", "./"),
+        (None, "login?to=https://evil.example/alerts.html", "./"),
+        (None, "login?to=../alerts.html", "./"),
+        (None, "login?to=alerts.html%0d%0aX-Evil:1", "./"),
+    ],
+)
+def test_login_leads_to_requested_page_and_nowhere_else(
+    guarded: WebServer, requested: str | None, redirect: str, location: str
+) -> None:
+    if requested is not None:
+        status, _, headers = ask(guarded, requested)
+        assert (status, headers["Location"]) == (303, redirect)
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    status, _, headers = ask(guarded, f"/{redirect}", "POST", f"token={TOKEN}".encode(), **form)
+    assert (status, headers["Location"]) == (303, location)
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/../web.py",

@@ -35,6 +35,7 @@ _EXAMPLE: Mapping[str, object] = {
     "score": 0.5,
     "time": datetime(2027, 1, 1),
     "left_out": 0,
+    "alert": "00000000-0000-0000-0000-000000000000",
 }
 _FIELDS = ", ".join(f"{{{name}}}" for name in _EXAMPLE)
 
@@ -187,6 +188,7 @@ class NotifySink:
             "score": alert.score,
             "time": alert.time.astimezone(site.zone),
             "left_out": self._left_out[place],
+            "alert": alert.alert if isinstance(alert, AlertClip) else alert.id,
         }
 
     def _notify(self, service: "apprise.NotifyBase", fields: Mapping[str, object], attached: list[str] | None) -> bool:

@@ -107,6 +107,10 @@ async function refresh() {
   newest = answer.alerts;
   if (!older.length) before = answer.before;
   showList();
+  const known = shown;
+  if (known === null) return;
+  const now = await ask(`api/alerts/${known.id}`); // its clip and its end come later
+  if (shown === known && JSON.stringify(now) !== JSON.stringify(known)) showDetail(now);
 }
 
 function matches(alert) {
@@ -122,6 +126,21 @@ async function showOlder() {
 
 function fact(name, value) {
   return value === null ? [] : [element("dt", name), element("dd", value)];
+}
+
+function showClip(alert) {
+  const clip = byId("clip");
+  const address = alert?.has_clip ? `alerts/${alert.id}/clip.mp4` : null;
+  if (clip.getAttribute("src") === address) return;
+  clip.hidden = address === null;
+  if (address === null) {
+    clip.removeAttribute("src");
+    clip.load(); // ends the download
+    return;
+  }
+  clip.ariaLabel = `Clip of the alert: ${alert.what}, ${place(alert)}`;
+  clip.poster = `alerts/${alert.id}/snapshot.jpg`;
+  clip.src = address;
 }
 
 function showDetail(alert) {
@@ -140,6 +159,7 @@ function showDetail(alert) {
     image.src = `alerts/${alert.id}/snapshot.jpg`;
     byId("comment").value = alert.comment;
   }
+  showClip(alert);
   byId("decided").replaceChildren(badge(alert), element("span", alert.comment, "comment"));
   byId("decide").hidden = !isOperator;
   byId("confirm").ariaPressed = alert.verdict === "confirmed";
@@ -201,6 +221,7 @@ async function follow() {
   problem(null);
   if (id === "") {
     shown = null;
+    showClip(null);
     return;
   }
   try {
@@ -210,6 +231,7 @@ async function follow() {
   } catch (error) {
     byId("what").textContent = "This alert is not known, or no longer.";
     for (const part of ["image", "no-image", "decide"]) byId(part).hidden = true;
+    showClip(null);
     for (const part of ["decided", "facts", "events", "model"]) byId(part).replaceChildren();
     shown = null;
   }
@@ -271,7 +293,11 @@ byId("confirm").addEventListener("click", confirm_);
 byId("false-alarm").addEventListener("click", falseAlarm);
 byId("acknowledge").addEventListener("click", acknowledge);
 byId("save").addEventListener("click", () => decide({}));
+byId("clip").addEventListener("ended", () => byId("clip").load()); // back to the snapshot
+byId("clip").addEventListener("error", () => (byId("clip").hidden = true));
 byId("show-frame").addEventListener("click", () => {
+  byId("clip").pause();
+  byId("clip").hidden = true;
   byId("image").src = `alerts/${shown.id}/frame.jpg`;
   byId("show-frame").hidden = true;
 });

@@ -33,7 +33,7 @@ async function ask(address, decision) {
   // JSON marks a request as the page's own: another site's form cannot send it
   const options = decision && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(decision) };
   const answer = await fetch(address, options);
-  if (answer.status === 401) location.assign("login");
+  if (answer.status === 401) location.reload(); // leads to the login, and back here after it
   if (!answer.ok) throw new Error((await answer.text()).trim());
   return answer.json();
 }
