@@ -63,7 +63,7 @@ def evaluate(
     """
     require_torch()
     from ppe_yolo.data.class_map import load_class_map
-    from ppe_yolo.evaluation.domains import parse_data
+    from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.evaluation.evaluate import evaluate as run
     from ppe_yolo.evaluation.printing import print_metrics
     from ppe_yolo.evaluation.recorded import RecordedDetections
@@ -126,7 +126,7 @@ def report(
     run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,
 ) -> None:
     """Is it good enough, and which alarm threshold: report.html, results.txt, on --split val operating_point.json."""
-    from ppe_yolo.evaluation.domains import parse_data
+    from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.evaluation.report.report import report as run
     from ppe_yolo.evaluation.report.texts import summary_lines
 

@@ -15,7 +15,7 @@ from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.held_out import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.domains import (
+from ppe_yolo.evaluation.data_sets import (
     DataSet,
     DataSpec,
     Domain,

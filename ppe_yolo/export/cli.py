@@ -114,7 +114,7 @@ def quantize(
 ) -> None:
     """Quantises a model to 8-bit integers, if it still detects well enough on the validation images."""
     require_torch()
-    from ppe_yolo.evaluation.domains import parse_data
+    from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.export.printing import print_quantization
     from ppe_yolo.export.quantize import quantize as run
 
@@ -146,7 +146,7 @@ def pack_weights(
 ) -> None:
     """For maintainers: makes a small checkpoint and an 8-bit ONNX file, to be bundled with the library."""
     require_torch()
-    from ppe_yolo.evaluation.domains import parse_data
+    from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.export.pack import pack_weights as run
     from ppe_yolo.export.printing import print_packed
 

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from ppe_yolo.core.files import atomic_path, blake2b_file
-from ppe_yolo.evaluation.domains import DataSpec
+from ppe_yolo.evaluation.data_sets import DataSpec
 from ppe_yolo.evaluation.files import with_operating_point
 from ppe_yolo.export.onnx import Exported, export_onnx
 from ppe_yolo.export.quantize import Quantized, quantize

@@ -20,7 +20,7 @@ from ppe_yolo.core.files import atomic_path
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.domains import DataSpec
+from ppe_yolo.evaluation.data_sets import DataSpec
 from ppe_yolo.evaluation.evaluate import average_precision_of
 from ppe_yolo.export.calibration import choose_images, open_calibration
 from ppe_yolo.export.quantize_graph import quantize_graph

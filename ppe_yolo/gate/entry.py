@@ -10,7 +10,7 @@ from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import blake2b_file
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.decisions.selection import Contender
+from ppe_yolo.evaluation.decisions.promotion_rules import Contender
 from ppe_yolo.evaluation.files import (
     DETECTIONS_FILE,
     GROUND_TRUTH_FILE,

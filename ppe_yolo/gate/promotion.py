@@ -15,7 +15,7 @@ import numpy as np
 from ppe_yolo.core.files import write_json
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
-from ppe_yolo.evaluation.decisions.selection import Decision, Demands, Latency, decide
+from ppe_yolo.evaluation.decisions.promotion_rules import Decision, Demands, Latency, decide
 from ppe_yolo.evaluation.files import EVALUATION_FILES
 from ppe_yolo.gate.entry import Entry, measure_again, read_entry
 from ppe_yolo.gate.models import Version

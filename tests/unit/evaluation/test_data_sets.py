@@ -8,7 +8,7 @@ import pytest
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.evaluation.domains import DataSpec, parse_data
+from ppe_yolo.evaluation.data_sets import DataSpec, parse_data
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.files import read_detections, read_ground_truth
 from ppe_yolo.evaluation.metrics.domain_figures import domain_figures
