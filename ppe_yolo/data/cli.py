@@ -200,16 +200,16 @@ def benchmark_audit(
 
 @benchmark_app.command(name="loading")
 def benchmark_loading(
-    photos: Annotated[int, typer.Option(min=1, help="Number of photos to draw, 12 megapixels each.")] = 8,
+    images: Annotated[int, typer.Option(min=1, help="Number of images to draw, 12 megapixels each.")] = 8,
     input_side: Annotated[int, typer.Option(min=32, help="Longer side of the network's input, pixels.")] = 416,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A folder with room for them, 10 MB each; by default a temporary one."),
     ] = None,
 ) -> None:
-    """Times how long training takes to read a 12-megapixel photo: at full size, at reduced size, and from small copies."""
+    """Times how long training takes to read a 12-megapixel image: at full size, at reduced size, and from small copies."""
     from ppe_yolo.data.loading.benchmark import SIZE, print_benchmark
     from ppe_yolo.data.loading.benchmark import benchmark_loading as run
 
-    title = f"photos of {SIZE[1]}x{SIZE[0]} pixels for an input of {input_side} pixels"
-    print_benchmark(run(photos, input_side, folder=folder), title, out_console)
+    title = f"images of {SIZE[1]}x{SIZE[0]} pixels for an input of {input_side} pixels"
+    print_benchmark(run(images, input_side, folder=folder), title, out_console)

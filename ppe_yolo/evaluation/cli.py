@@ -42,7 +42,7 @@ def evaluate(
     ] = "test",
     class_map: ClassMapOption = "default",
     on_error: Annotated[OnError, typer.Option("--on-error", help="What to do with images that the audit rejects.")] = "stop",
-    pictures: Annotated[int, typer.Option(min=0, help="Number of images to draw, those with most mistakes first.")] = 24,
+    images: Annotated[int, typer.Option(min=0, help="Number of images to draw, those with most mistakes first.")] = 24,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per batch.")] = 8,
     device: DeviceOption = "auto",
     tiles: TilesOption = 1,
@@ -84,7 +84,7 @@ def evaluate(
         split=split,
         on_error=on_error,
         batch_size=batch_size,
-        pictures=pictures,
+        images=images,
         val_fraction=val_fraction,
         seed=seed,
         with_report=with_report,
@@ -146,7 +146,7 @@ def report(
 
 @benchmark_app.command(name="metrics")
 def benchmark_metrics(
-    photos: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1076,
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1076,
     objects: Annotated[int, typer.Option(min=1, help="Objects per image.")] = 12,
     detections: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 30,
     rounds: Annotated[int, typer.Option(min=1, help="Timings of each engine.")] = 5,
@@ -159,8 +159,8 @@ def benchmark_metrics(
 
     from ppe_yolo.evaluation.metrics.benchmark import benchmark_metrics as run
 
-    cases = run(photos, objects, detections, rounds)
-    title = f"{photos:,} images, {objects} objects and {detections} detections each"
+    cases = run(images, objects, detections, rounds)
+    title = f"{images:,} images, {objects} objects and {detections} detections each"
     table = Table("", "median", "fastest", "mean AP", title=title)
     for case in cases:
         table.add_row(

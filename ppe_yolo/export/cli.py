@@ -41,9 +41,9 @@ def export(
         typer.Option("--without-nms", help="End in decoded boxes and scores, for TensorRT, DeepStream and OpenVINO."),
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Convolutions in float16, for GPUs.")] = False,
-    alarm_thresholds: Annotated[
+    operating_point: Annotated[
         Path | None,
-        typer.Option("--alarm-thresholds", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
+        typer.Option("--operating-point", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
     ] = None,
     input_size: Annotated[
         tuple[int, int] | None,
@@ -62,7 +62,7 @@ def export(
         out,
         suppression=not without_nms,
         half=half,
-        alarm_thresholds=alarm_thresholds,
+        operating_point=operating_point,
         input_size=input_size,
     )
     print_export(result, out_console)
@@ -96,7 +96,7 @@ def quantize(
     calibration: CalibrationOption,
     out: OnnxOutOption,
     class_map: ClassMapOption = "default",
-    photos: Annotated[int, typer.Option(min=1, help="Number of training images to find the ranges on.")] = 200,
+    images: Annotated[int, typer.Option(min=1, help="Number of training images to find the ranges on.")] = 200,
     val_fraction: ValFractionOption = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="As in fit, for the same purpose; also the seed of the choice of images.")
@@ -122,7 +122,7 @@ def quantize(
         model,
         parse_data(calibration, class_map),
         out,
-        images=photos,
+        images=images,
         val_fraction=val_fraction,
         seed=seed,
         max_drop=max_drop,
@@ -136,9 +136,9 @@ def quantize(
 def pack_weights(
     checkpoint: CheckpointArgument,
     name: Annotated[str, typer.Option(help="Name of the model and its two files.")],
-    alarm_thresholds: Annotated[
+    operating_point: Annotated[
         Path,
-        typer.Option("--alarm-thresholds", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
+        typer.Option("--operating-point", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
     ],
     calibration: CalibrationOption,
     out: OutOption,
@@ -154,7 +154,7 @@ def pack_weights(
         checkpoint,
         out,
         name,
-        alarm_thresholds=alarm_thresholds,
+        operating_point=operating_point,
         calibration=parse_data(calibration, class_map),
         console=out_console,
     )

@@ -131,7 +131,7 @@ def quantize(
                     f"quantised, {name} falls by {drop:.2f} points ({100 * old:.2f} to {100 * maps[1][name]:.2f} % on "
                     f"{len(data.validation)} images), allowed are {max_drop:g}: nothing is written",
                     file=model,
-                    hint="try more --photos",
+                    hint="try more --images",
                 )
         canvas = np.full((1, *before.contract.input_size, 3), 114, dtype=np.uint8)
         times = time_interleaved({"before": partial(before.run, canvas), "after": partial(after.run, canvas)}, TIMED_ROUNDS)

@@ -137,6 +137,6 @@ def _open(model: Path, critical_class: str) -> OnnxDetector:
             file=model,
             expected=f"an alarm threshold of {critical_class} (the class) in its contract",
             got="none",
-            hint="export with --alarm-thresholds",
+            hint="export with --operating-point",
         )
     return detector

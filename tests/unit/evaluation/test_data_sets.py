@@ -125,7 +125,7 @@ def sites(tmp_path_factory, make_voc):
 @pytest.fixture(scope="module")
 def out(tmp_path_factory, sites):
     folder = tmp_path_factory.mktemp("out")
-    evaluate(Constant(), "model", specs(sites), folder, pictures=1, with_report=True)
+    evaluate(Constant(), "model", specs(sites), folder, images=1, with_report=True)
     return folder
 
 
