@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from ppe_yolo.options import (
+    DATA_HELP,
     ClassMapOption,
     DeviceOption,
     ModelArgument,
@@ -26,8 +27,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR[=CLASSMAP]",
-        help="Pascal VOC folder, annotation lists, or one list. Repeat it to evaluate several data sets, each with its own "
-        "class map after `=`, or else that of --class-map.",
+        help=f"{DATA_HELP} Repeat it to evaluate several data sets, each with its own class map after `=`, or else that of "
+        "--class-map.",
     ),
 ]
 
@@ -125,7 +126,7 @@ def report(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,
 ) -> None:
-    """Is it good enough, and which alarm threshold: report.html, results.txt, on --split val operating_point.json."""
+    """How good is the detector, and which alarm threshold: report.html, results.txt, on --split val operating_point.json."""
     from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.evaluation.report.report import report as run
     from ppe_yolo.evaluation.report.texts import summary_lines

@@ -7,6 +7,7 @@ import typer
 
 from ppe_yolo.model.names import BoxCoding, DarknetKind
 from ppe_yolo.options import (
+    DATA_HELP,
     CheckpointArgument,
     ClassMapOption,
     OnnxArgument,
@@ -75,7 +76,7 @@ def verify(
         Path,
         typer.Option("--checkpoint", metavar="CHECKPOINT", parser=find_checkpoint, help="What the model was exported from."),
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help=DATA_HELP)],
     split: Annotated[Split, typer.Option(help="The images.")] = "test",
     class_map: ClassMapOption = "default",
     max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Allowed difference, points of mAP.")] = 0.1,

@@ -96,7 +96,7 @@ def _check(recorded: GroundTruth, path: Path, split: str, class_names: tuple[str
         )
     if recorded.class_names != class_names:
         raise UserError(
-            f"holds the classes {', '.join(recorded.class_names)}, the class map makes {', '.join(class_names)}",
+            f"holds the classes {', '.join(recorded.class_names)}, the class map has {', '.join(class_names)}",
             file=path,
             hint="choose the class map with --class-map",
         )

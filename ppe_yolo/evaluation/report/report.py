@@ -1,4 +1,4 @@
-"""`ppe-yolo report`: is the detector good enough, and which alarm threshold? Measure, draw, render, write."""
+"""`ppe-yolo report`: how good is the detector, and which alarm threshold? Measure, draw, render, write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
