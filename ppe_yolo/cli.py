@@ -18,13 +18,20 @@ from ppe_yolo.azure.cli import azureml_app
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.options import describe, out_console
 
+_FORMER_NAMES = {"photos": "images", "pictures": "images", "alarm-thresholds": "operating-point"}  # of options, before 0.2
+
+
+def _current_name(option: str) -> str:
+    return _FORMER_NAMES.get(option, option)
+
+
 app = typer.Typer(
     name="ppe-yolo",
     help="Detects heads with and without a helmet: data, training, evaluation, export, promotion.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _current_name},
 )
 benchmark_app = typer.Typer(help="Speed, measured side by side on this machine.", no_args_is_help=True)
 

@@ -21,9 +21,8 @@ ClassMapOption = Annotated[
         help="Meaning of the data's class names: default, shwd, gdut-hwd, hard-hat-workers, shwd+gdut-hwd, or your own YAML.",
     ),
 ]
-DataArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder in Pascal VOC, YOLO, COCO or CVAT format, or annotation lists.")
-]
+DATA_HELP = "Folder in Pascal VOC, YOLO, COCO or CVAT format, or annotation lists."
+DataArgument = Annotated[Path, typer.Argument(metavar="DIR", help=DATA_HELP)]
 
 
 def find_checkpoint(model: str) -> Path:

@@ -200,7 +200,7 @@ def main() -> None:
             evaluation = work / "evaluation"
             job.run(
                 *(sys.executable, ROOT / "scripts/evaluate.py", model, "--data", data, "--split", "test"),
-                *("--pictures", "0", "--out", evaluation),
+                *("--images", "0", "--out", evaluation),
             )
         except subprocess.CalledProcessError as error:
             return f"{name:28} failed with exit code {error.returncode}; see {work / 'log.txt'}"

@@ -16,7 +16,6 @@ from ppe_edge.delivery.sinks import SinkFailed, build_sinks
 from ppe_edge.deployment import camera_rules, require_valid
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
-from ppe_edge.model.cpu import available_cores
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
 from ppe_edge.rules.config import RuleConfig
@@ -24,6 +23,7 @@ from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide
 from ppe_edge.rules.words import describe as describe_rule
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
+from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.words import plural
 
 TIMEOUT = 10.0  # seconds for all cameras together

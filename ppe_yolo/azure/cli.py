@@ -102,10 +102,10 @@ def submit(
     settings: SetOption = None,
 ) -> None:
     """Submit a pipeline to Azure ML, follow it and download its outputs. Exit code 1 if it fails."""
-    from ppe_yolo.azure.condition import Condition
     from ppe_yolo.azure.lint.linter import load_checked_pipeline
     from ppe_yolo.azure.submit import connect, find_workspace
     from ppe_yolo.azure.submit import submit as run_submit
+    from ppe_yolo.azure.trigger import Trigger
 
     if out is not None and not wait:
         raise UserError(setting="out", problem="outputs can only be downloaded when the job has ended", hint="omit --no-wait")
@@ -113,11 +113,11 @@ def submit(
     read, changed = load_checked_pipeline(pipeline, settings or ())
     if unknown := set(output or ()) - set(read.outputs):
         raise UserError(setting="output", expected=f"one of {', '.join(read.outputs)}", got=", ".join(sorted(unknown)))
-    conditions = [Condition.parse(text) for text in only_if or ()]
-    for condition in conditions:
-        _console.print(f"{condition.name}: {condition.value():g}")
-    met = [condition.name for condition in conditions if condition.holds()]
-    if conditions and not met:
+    triggers = [Trigger.parse(text) for text in only_if or ()]
+    for trigger in triggers:
+        _console.print(f"{trigger.name}: {trigger.value():g}")
+    met = [trigger.name for trigger in triggers if trigger.holds()]
+    if triggers and not met:
         _console.print("not submitted: no figure is beyond its limit")
         return
     client = connect(find_workspace(workspace, os.environ))

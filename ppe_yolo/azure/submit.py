@@ -157,7 +157,7 @@ def submit(
         client: The client.
         only_new_data: Use the latest version of all data, and submit only if no job of this experiment has used it yet.
             Failed jobs are repeated until there are MAX_FAILED_ATTEMPTS of them; cancelled jobs are not repeated.
-        trigger: The condition that started this, see `Condition`. It starts one training per version of the data: repeated
+        trigger: What started this, see `Trigger`. It starts one training per version of the data: repeated
             ones on the same data would not change the figures.
 
     Raises:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.score_histogram import BINS
@@ -15,6 +15,7 @@ DEFAULT_SCORE_THRESHOLD = 0.3  # of a class without an alarm threshold; the orig
 STRIDE = 32  # both backbones halve the image five times
 
 _UPDATE_OR_EXPORT = "update ppe_yolo, or export the model again"
+_JSON_KINDS = {tuple: list, Mapping: dict}  # fields of other types are checked by their values
 
 
 class ContractError(UserError):
@@ -92,7 +93,11 @@ class ModelContract:
         return self.display_names.get(class_name, class_name)
 
     def score_thresholds(self) -> dict[str, float]:
-        """Returns class name -> score from which a detection counts: its alarm threshold, or 0.3 if it has none."""
+        """Returns class name -> score from which a detection is shown: its alarm threshold, or 0.3 if it has none.
+
+        Decisions treat a class without a threshold otherwise: in a promotion it raises no alarm (`promotion_rules`), on
+        the box it has the threshold of the violation class (`ViolationMonitor`).
+        """
         return {name: self.alarm_thresholds.get(name, DEFAULT_SCORE_THRESHOLD) for name in self.class_names}
 
     def to_json(self) -> str:
@@ -101,7 +106,7 @@ class ModelContract:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelContract":
-        """Reads the output of `to_json`.
+        """Reads the output of `to_json`. A field that the file lacks, since an older version wrote it, has its default.
 
         Raises:
             ContractError: The text is not JSON, has an unknown version, missing or unknown keys, or impossible values.
@@ -114,24 +119,18 @@ class ModelContract:
             raise _error(expected="a JSON object", got=type(values).__name__)
         if values.get("schema_version") != SCHEMA_VERSION:
             raise _unknown_version(values.get("schema_version"))
-        expected = {f.name for f in dataclasses.fields(cls)}
-        values.setdefault("display_names", {})  # added in 0.2
-        values.setdefault("score_histogram", [])  # added in 0.2
-        if set(values) != expected:
-            raise _error(f"missing keys {sorted(expected - set(values))}, unknown keys {sorted(set(values) - expected)}")
-        for key, kind in (
-            ("class_names", list),
-            ("input_size", list),
-            ("alarm_thresholds", dict),
-            ("provenance", dict),
-            ("display_names", dict),
-            ("score_histogram", list),
-        ):
+        if unknown := sorted(set(values) - {f.name for f in dataclasses.fields(cls)}):
+            raise _error(f"unknown keys {unknown}", hint="a newer ppe_yolo wrote it: update this program (on a box, ppe-edge)")
+        if missing := sorted({"class_names", "input_size"} - set(values)):
+            raise _error(f"missing keys {missing}")
+        for key, hint in get_type_hints(cls).items():
+            kind = _JSON_KINDS.get(get_origin(hint))
+            if kind is None or key not in values:
+                continue
             if not isinstance(values[key], kind):
                 raise _error(f"{key} must be a {kind.__name__}, got {values[key]!r}")
-        values["class_names"] = tuple(values["class_names"])
-        values["input_size"] = tuple(values["input_size"])
-        values["score_histogram"] = tuple(values["score_histogram"])
+            if kind is list:
+                values[key] = tuple(values[key])
         return cls(**values)
 
 

@@ -1,45 +1,56 @@
-"""The number of processor cores that this process may use."""
+"""How many cores this process may use."""
 
 import math
 import os
 from pathlib import Path
 
 
-def available_cores(system: Path = Path("/")) -> int:
-    """Number of cores, limited by the affinity of this process and by the quota of its container (cgroup v1 or v2).
+def available_cores(root: Path = Path("/")) -> int:
+    """Returns the number of cores that the CPU affinity and the cgroup quota leave to this process, at least 1.
+
+    A container that may use one core of a large host sees all of them, and a thread per core would spend its time waiting for
+    the quota. A quota of 1.5 cores counts as 2.
 
     Args:
-        system: The root of the file system.
+        root: Where /proc and /sys are.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cores, *_quotas(system)]))
+    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
-def _quotas(system: Path) -> list[int]:
-    """Limits of the control groups of this process, in cores, rounded up."""
-    base = system / "sys/fs/cgroup"
-    limits = []
-    for group in _groups(system):
-        text = _read(base / group / "cpu.max").split()
-        if len(text) == 2 and text[0] != "max":
-            limits.append(math.ceil(int(text[0]) / int(text[1])))
-    quota, period = (_read(base / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
-    if quota and period and int(quota) > 0:
-        limits.append(math.ceil(int(quota) / int(period)))
-    return limits
+def _quotas(root: Path) -> list[float]:
+    """Returns the quotas of the cgroup of this process and of all above it, in cores (cgroup v2: cpu.max; v1: cpu.cfs_*)."""
+    quotas = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
+        elif "cpu" in controllers.split(","):
+            mounts = [root / "sys/fs/cgroup" / name for name in ("cpu", controllers)]
+        else:
+            continue
+        # in a container, the path is the host's, or /, and the limit is in the top folder
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for mount in mounts:
+            quotas += [_quota(mount.joinpath(*parts[:depth])) for depth in range(len(parts) + 1)]
+    return [quota for quota in quotas if quota is not None]
 
 
-def _groups(system: Path) -> list[str]:
-    """The control group of this process and those above it, relative to the root of the hierarchy."""
-    for line in _read(system / "proc/self/cgroup").splitlines():
-        if line.startswith("0::/"):
-            path = Path(line.removeprefix("0::/"))
-            return [str(path), *(str(parent) for parent in path.parents)]
-    return ["."]
-
-
-def _read(path: Path) -> str:
+def _quota(folder: Path) -> float | None:
+    """Returns the quota of one cgroup in cores; None if it has none."""
+    limit = _read(folder / "cpu.max").split() or [
+        _read(folder / "cpu.cfs_quota_us").strip(),
+        _read(folder / "cpu.cfs_period_us").strip(),
+    ]
     try:
-        return path.read_text(encoding="ascii")
-    except (OSError, ValueError):
+        quota, period = float(limit[0]), float(limit[1])
+    except (ValueError, IndexError):  # "max", or no such files
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
         return ""

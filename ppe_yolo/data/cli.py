@@ -65,7 +65,7 @@ def samples(
     out: OutOption,
 ) -> None:
     """Collects the samples that edge devices uploaded, as a Pascal VOC folder whose draft annotations must be corrected."""
-    from ppe_yolo.data.samples import collect
+    from ppe_yolo.data.device_samples import collect
 
     found = collect(messages, out)
     out_console.print(
@@ -110,8 +110,8 @@ def audit(
     if out is not None:
         if json is not None or html is not None:
             raise UserError(setting="fix", expected="no --json and no --html with it", got="one of them")
-        from ppe_yolo.data.audit.fix import CHANGES_FILE
-        from ppe_yolo.data.audit.fix import fix as run
+        from ppe_yolo.data.review.fix import CHANGES_FILE
+        from ppe_yolo.data.review.fix import fix as run
 
         result = run(data, out, class_map)
         print_changes(result, out / CHANGES_FILE, out_console)
@@ -127,7 +127,7 @@ def audit(
         dataset.save_audit(json)
         out_console.print(f"all problems: {json}", soft_wrap=True, markup=False)
     if html is not None:
-        from ppe_yolo.data.audit.page import write_page
+        from ppe_yolo.data.review.page import write_page
 
         write_page(dataset, html)
         out_console.print(f"page: {html}", soft_wrap=True, markup=False)
@@ -192,24 +192,24 @@ def benchmark_audit(
     ] = None,
 ) -> None:
     """Times a first audit, the same again from the cache, and the search for images that look alike."""
-    from ppe_yolo.data.audit.benchmark import benchmark_audit as run
-    from ppe_yolo.data.audit.benchmark import print_benchmark
+    from ppe_yolo.data.audit_benchmark import benchmark_audit as run
+    from ppe_yolo.data.audit_benchmark import print_benchmark
 
     print_benchmark(run(images, folder), out_console)
 
 
 @benchmark_app.command(name="loading")
 def benchmark_loading(
-    photos: Annotated[int, typer.Option(min=1, help="Number of photos to draw, 12 megapixels each.")] = 8,
+    images: Annotated[int, typer.Option(min=1, help="Number of images to draw, 12 megapixels each.")] = 8,
     input_side: Annotated[int, typer.Option(min=32, help="Longer side of the network's input, pixels.")] = 416,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A folder with room for them, 10 MB each; by default a temporary one."),
     ] = None,
 ) -> None:
-    """Times how long training takes to read a 12-megapixel photo: at full size, at reduced size, and from small copies."""
+    """Times how long training takes to read a 12-megapixel image: at full size, at reduced size, and from small copies."""
     from ppe_yolo.data.loading.benchmark import SIZE, print_benchmark
     from ppe_yolo.data.loading.benchmark import benchmark_loading as run
 
-    title = f"photos of {SIZE[1]}x{SIZE[0]} pixels for an input of {input_side} pixels"
-    print_benchmark(run(photos, input_side, folder=folder), title, out_console)
+    title = f"images of {SIZE[1]}x{SIZE[0]} pixels for an input of {input_side} pixels"
+    print_benchmark(run(images, input_side, folder=folder), title, out_console)

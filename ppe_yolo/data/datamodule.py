@@ -34,7 +34,7 @@ class DetectionDataModule(pl.LightningDataModule):
     of the data sets are left out.
 
     Args:
-        root: The data set: a Pascal VOC folder or annotation lists.
+        root: The data set: a folder in Pascal VOC, YOLO, COCO or CVAT format, or annotation lists.
         extra_roots: More data sets: a list of folders that share `class_map`, or a mapping of folder to class map.
         class_map: Name of a bundled class map, or a YAML file. All class maps must have the same classes.
         input_size: (height, width) of the network's input, multiples of 32.

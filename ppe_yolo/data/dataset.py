@@ -13,11 +13,11 @@ from rich.progress import track
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.audit.annotation_check import CheckedImage, check_entry
 from ppe_yolo.data.audit.check_cache import KEPT_FILE, read_kept
 from ppe_yolo.data.audit.engine import check_images
 from ppe_yolo.data.audit.habits import check_habits
 from ppe_yolo.data.audit.image_check import ImageCheck
-from ppe_yolo.data.audit.images import CheckedImage, check_entry
 from ppe_yolo.data.audit.splits import check_classes, check_duplicates, check_lists
 from ppe_yolo.data.audit.statistics import Statistics, measure
 from ppe_yolo.data.class_map import ClassMap, load_class_map

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ppe_yolo.data.audit.corrections import Change
-from ppe_yolo.data.audit.fix import FixResult
 from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.review.corrections import Change
+from ppe_yolo.data.review.fix import FixResult
 from ppe_yolo.data.sources.base import Problem
 
 EXAMPLES = 3

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from ppe_yolo.options import (
+    DATA_HELP,
     ClassMapOption,
     DeviceOption,
     ModelArgument,
@@ -26,8 +27,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR[=CLASSMAP]",
-        help="Pascal VOC folder, annotation lists, or one list. Repeat it to evaluate several data sets, each with its own "
-        "class map after `=`, or else that of --class-map.",
+        help=f"{DATA_HELP} Repeat it to evaluate several data sets, each with its own class map after `=`, or else that of "
+        "--class-map.",
     ),
 ]
 
@@ -42,7 +43,7 @@ def evaluate(
     ] = "test",
     class_map: ClassMapOption = "default",
     on_error: Annotated[OnError, typer.Option("--on-error", help="What to do with images that the audit rejects.")] = "stop",
-    pictures: Annotated[int, typer.Option(min=0, help="Number of images to draw, those with most mistakes first.")] = 24,
+    images: Annotated[int, typer.Option(min=0, help="Number of images to draw, those with most mistakes first.")] = 24,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per batch.")] = 8,
     device: DeviceOption = "auto",
     tiles: TilesOption = 1,
@@ -63,7 +64,7 @@ def evaluate(
     """
     require_torch()
     from ppe_yolo.data.class_map import load_class_map
-    from ppe_yolo.evaluation.domains import parse_data
+    from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.evaluation.evaluate import evaluate as run
     from ppe_yolo.evaluation.printing import print_metrics
     from ppe_yolo.evaluation.recorded import RecordedDetections
@@ -84,7 +85,7 @@ def evaluate(
         split=split,
         on_error=on_error,
         batch_size=batch_size,
-        pictures=pictures,
+        images=images,
         val_fraction=val_fraction,
         seed=seed,
         with_report=with_report,
@@ -125,8 +126,8 @@ def report(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,
 ) -> None:
-    """Is it good enough, and which alarm threshold: report.html, results.txt, on --split val operating_point.json."""
-    from ppe_yolo.evaluation.domains import parse_data
+    """How good is the detector, and which alarm threshold: report.html, results.txt, on --split val operating_point.json."""
+    from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.evaluation.report.report import report as run
     from ppe_yolo.evaluation.report.texts import summary_lines
 
@@ -146,7 +147,7 @@ def report(
 
 @benchmark_app.command(name="metrics")
 def benchmark_metrics(
-    photos: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1076,
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1076,
     objects: Annotated[int, typer.Option(min=1, help="Objects per image.")] = 12,
     detections: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 30,
     rounds: Annotated[int, typer.Option(min=1, help="Timings of each engine.")] = 5,
@@ -159,8 +160,8 @@ def benchmark_metrics(
 
     from ppe_yolo.evaluation.metrics.benchmark import benchmark_metrics as run
 
-    cases = run(photos, objects, detections, rounds)
-    title = f"{photos:,} images, {objects} objects and {detections} detections each"
+    cases = run(images, objects, detections, rounds)
+    title = f"{images:,} images, {objects} objects and {detections} detections each"
     table = Table("", "median", "fastest", "mean AP", title=title)
     for case in cases:
         table.add_row(

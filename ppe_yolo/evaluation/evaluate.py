@@ -15,7 +15,7 @@ from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.held_out import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.domains import (
+from ppe_yolo.evaluation.data_sets import (
     DataSet,
     DataSpec,
     Domain,
@@ -79,7 +79,7 @@ def evaluate(
     class_map: str | None = None,
     on_error: Literal["stop", "skip"] = "stop",
     batch_size: int = 8,
-    pictures: int = 24,
+    images: int = 24,
     val_fraction: float | None = None,
     seed: int | None = None,
     with_report: bool = False,
@@ -97,7 +97,7 @@ def evaluate(
         class_map: Name or file, for one data set; its classes must be the detector's.
         on_error: What happens if the audit finds errors in the split.
         batch_size: Images per batch.
-        pictures: Number of images to draw, those with most mistakes first.
+        images: Number of images to draw, those with most mistakes first.
         val_fraction: See `validation_images`.
         seed: See `validation_images`.
         with_report: Also write what `ppe-yolo report` writes, with the model's own thresholds if it has any.
@@ -156,7 +156,7 @@ def evaluate(
     write_ground_truth(out, truth)
     write_detections(out, detections)
     mistakes = count_mistakes(table, truth.targets, len(annotated))
-    draw_mistakes(out / "pictures", annotated, detections, mistakes, contract, pictures)
+    draw_mistakes(out / "pictures", annotated, detections, mistakes, contract, images)
     (out / ROBUSTNESS_FILE).unlink(missing_ok=True)  # one of an earlier evaluation must not be taken for this one's
     corruptions = None
     if robustness and not isinstance(detector, RecordedDetections):

@@ -11,7 +11,7 @@ from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.held_out import VALIDATION_KEY, training_split, validation_images
-from ppe_yolo.evaluation.domains import DataSpec
+from ppe_yolo.evaluation.data_sets import DataSpec
 
 
 @dataclass(frozen=True)

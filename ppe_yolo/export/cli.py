@@ -7,6 +7,7 @@ import typer
 
 from ppe_yolo.model.names import BoxCoding, DarknetKind
 from ppe_yolo.options import (
+    DATA_HELP,
     CheckpointArgument,
     ClassMapOption,
     OnnxArgument,
@@ -41,9 +42,9 @@ def export(
         typer.Option("--without-nms", help="End in decoded boxes and scores, for TensorRT, DeepStream and OpenVINO."),
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Convolutions in float16, for GPUs.")] = False,
-    alarm_thresholds: Annotated[
+    operating_point: Annotated[
         Path | None,
-        typer.Option("--alarm-thresholds", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
+        typer.Option("--operating-point", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
     ] = None,
     input_size: Annotated[
         tuple[int, int] | None,
@@ -62,7 +63,7 @@ def export(
         out,
         suppression=not without_nms,
         half=half,
-        alarm_thresholds=alarm_thresholds,
+        operating_point=operating_point,
         input_size=input_size,
     )
     print_export(result, out_console)
@@ -75,7 +76,7 @@ def verify(
         Path,
         typer.Option("--checkpoint", metavar="CHECKPOINT", parser=find_checkpoint, help="What the model was exported from."),
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Pascal VOC folder, annotation lists, or one list.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help=DATA_HELP)],
     split: Annotated[Split, typer.Option(help="The images.")] = "test",
     class_map: ClassMapOption = "default",
     max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Allowed difference, points of mAP.")] = 0.1,
@@ -96,7 +97,7 @@ def quantize(
     calibration: CalibrationOption,
     out: OnnxOutOption,
     class_map: ClassMapOption = "default",
-    photos: Annotated[int, typer.Option(min=1, help="Number of training images to find the ranges on.")] = 200,
+    images: Annotated[int, typer.Option(min=1, help="Number of training images to find the ranges on.")] = 200,
     val_fraction: ValFractionOption = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="As in fit, for the same purpose; also the seed of the choice of images.")
@@ -114,7 +115,7 @@ def quantize(
 ) -> None:
     """Quantises a model to 8-bit integers, if it still detects well enough on the validation images."""
     require_torch()
-    from ppe_yolo.evaluation.domains import parse_data
+    from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.export.printing import print_quantization
     from ppe_yolo.export.quantize import quantize as run
 
@@ -122,7 +123,7 @@ def quantize(
         model,
         parse_data(calibration, class_map),
         out,
-        images=photos,
+        images=images,
         val_fraction=val_fraction,
         seed=seed,
         max_drop=max_drop,
@@ -136,9 +137,9 @@ def quantize(
 def pack_weights(
     checkpoint: CheckpointArgument,
     name: Annotated[str, typer.Option(help="Name of the model and its two files.")],
-    alarm_thresholds: Annotated[
+    operating_point: Annotated[
         Path,
-        typer.Option("--alarm-thresholds", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
+        typer.Option("--operating-point", metavar="FILE", help="operating_point.json of `ppe-yolo report --split val`."),
     ],
     calibration: CalibrationOption,
     out: OutOption,
@@ -146,7 +147,7 @@ def pack_weights(
 ) -> None:
     """For maintainers: makes a small checkpoint and an 8-bit ONNX file, to be bundled with the library."""
     require_torch()
-    from ppe_yolo.evaluation.domains import parse_data
+    from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.export.pack import pack_weights as run
     from ppe_yolo.export.printing import print_packed
 
@@ -154,7 +155,7 @@ def pack_weights(
         checkpoint,
         out,
         name,
-        alarm_thresholds=alarm_thresholds,
+        operating_point=operating_point,
         calibration=parse_data(calibration, class_map),
         console=out_console,
     )

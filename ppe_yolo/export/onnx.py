@@ -44,7 +44,7 @@ def export_onnx(
     *,
     suppression: bool = True,
     half: bool = False,
-    alarm_thresholds: Path | None = None,
+    operating_point: Path | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Exported:
     """Exports a checkpoint, compares the result with it, and writes the file.
@@ -55,7 +55,7 @@ def export_onnx(
         suppression: Put the suppression into the graph; without it, the outputs are decoded_xyxy [B, N, 4] and decoded_scores
             [B, N, C].
         half: Convolutions in float16.
-        alarm_thresholds: An operating_point.json for the contract; None keeps thresholds and score histogram of the checkpoint.
+        operating_point: An operating_point.json for the contract; None keeps thresholds and score histogram of the checkpoint.
         input_size: (height, width) in multiples of 32; None: that of the training. The network is fully convolutional and
             its anchors are in pixels, so the same weights work at any size. Alarm thresholds hold for one size only: at
             another one, those of the checkpoint are dropped.
@@ -71,11 +71,11 @@ def export_onnx(
     checkpoint_hash = blake2b_file(checkpoint)
     trained_size, has_dropped_thresholds = contract.input_size, False
     if input_size is not None and input_size != trained_size:
-        has_dropped_thresholds = bool(contract.alarm_thresholds) and alarm_thresholds is None
+        has_dropped_thresholds = bool(contract.alarm_thresholds) and operating_point is None
         contract = at_input_size(contract, input_size)
-    if alarm_thresholds is not None:
+    if operating_point is not None:
         model_hash = training_hash(contract, checkpoint)
-        contract = with_operating_point(contract, alarm_thresholds, model_hash=model_hash, trained_size=trained_size)
+        contract = with_operating_point(contract, operating_point, model_hash=model_hash, trained_size=trained_size)
     contract = replace(
         contract,
         provenance={

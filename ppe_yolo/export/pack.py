@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from ppe_yolo.core.files import atomic_path, blake2b_file
-from ppe_yolo.evaluation.domains import DataSpec
+from ppe_yolo.evaluation.data_sets import DataSpec
 from ppe_yolo.evaluation.files import with_operating_point
 from ppe_yolo.export.onnx import Exported, export_onnx
 from ppe_yolo.export.quantize import Quantized, quantize
@@ -46,7 +46,7 @@ def pack_weights(
     out: Path,
     name: str,
     *,
-    alarm_thresholds: Path,
+    operating_point: Path,
     calibration: Sequence[DataSpec],
     console: Console | None = None,
 ) -> Packed:
@@ -56,7 +56,7 @@ def pack_weights(
         checkpoint: Of a run; it records the validation images.
         out: Folder for the two files.
         name: The model's name.
-        alarm_thresholds: operating_point.json of the same checkpoint on its validation images.
+        operating_point: operating_point.json of the same checkpoint on its validation images.
         calibration: The data sets of the training, see `quantize`.
         console: Shows progress; none when None.
 
@@ -66,7 +66,7 @@ def pack_weights(
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
     run_hash = blake2b_file(checkpoint)
-    contract = with_operating_point(contract, alarm_thresholds, model_hash=run_hash, trained_size=contract.input_size)
+    contract = with_operating_point(contract, operating_point, model_hash=run_hash, trained_size=contract.input_size)
     contract = replace(contract, provenance={**contract.provenance, "run_checkpoint_blake2b": run_hash})
     with tempfile.TemporaryDirectory() as folder:
         checkpoint_file, float_file, onnx_file = (

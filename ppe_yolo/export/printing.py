@@ -18,7 +18,7 @@ def print_export(result: Exported, console: Console) -> None:
     if result.has_dropped_thresholds:
         console.print(
             f"the checkpoint's alarm thresholds were chosen at another input size and are not in the file: evaluate it on the "
-            f"validation images, report, and export again with --input-size {height} {width} --alarm-thresholds FILE",
+            f"validation images, report, and export again with --input-size {height} {width} --operating-point FILE",
             soft_wrap=True,
         )
     size = result.path.stat().st_size / 1e6

@@ -20,7 +20,7 @@ from ppe_yolo.core.files import atomic_path
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.domains import DataSpec
+from ppe_yolo.evaluation.data_sets import DataSpec
 from ppe_yolo.evaluation.evaluate import average_precision_of
 from ppe_yolo.export.calibration import choose_images, open_calibration
 from ppe_yolo.export.quantize_graph import quantize_graph
@@ -131,7 +131,7 @@ def quantize(
                     f"quantised, {name} falls by {drop:.2f} points ({100 * old:.2f} to {100 * maps[1][name]:.2f} % on "
                     f"{len(data.validation)} images), allowed are {max_drop:g}: nothing is written",
                     file=model,
-                    hint="try more --photos",
+                    hint="try more --images",
                 )
         canvas = np.full((1, *before.contract.input_size, 3), 114, dtype=np.uint8)
         times = time_interleaved({"before": partial(before.run, canvas), "after": partial(after.run, canvas)}, TIMED_ROUNDS)

@@ -55,7 +55,7 @@ def promote(
 ) -> None:
     """Promotes a model if it is better than the champion; exit code 1 if it is rejected."""
     require_torch()
-    from ppe_yolo.evaluation.decisions.selection import Demands
+    from ppe_yolo.evaluation.decisions.promotion_rules import Demands
     from ppe_yolo.gate.printing import print_promotion
     from ppe_yolo.gate.promotion import promote as run
     from ppe_yolo.gate.registry import Registry, registry_uri

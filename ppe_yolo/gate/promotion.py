@@ -15,9 +15,9 @@ import numpy as np
 from ppe_yolo.core.files import write_json
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
-from ppe_yolo.evaluation.decisions.selection import Decision, Demands, Latency, decide
+from ppe_yolo.evaluation.decisions.promotion_rules import Decision, Demands, Latency, decide
 from ppe_yolo.evaluation.files import EVALUATION_FILES
-from ppe_yolo.gate.entry import Entry, measure_again, read_entry
+from ppe_yolo.gate.candidate import Candidate, measure_again, read_candidate
 from ppe_yolo.gate.models import Version
 from ppe_yolo.gate.registry import Registry
 from ppe_yolo.inference.onnx_detector import OnnxDetector
@@ -69,20 +69,20 @@ def promote(
         UserError: The evaluation is of another file or split, or the champion cannot be measured on its images; then nothing
             is recorded.
     """
-    entry = read_entry(model, evaluation, demands.critical_class)
+    candidate = read_candidate(model, evaluation, demands.critical_class)
     with registry.locked(on_wait), tempfile.TemporaryDirectory() as scratch:
         champion = registry.champion()
-        rival = None if champion is None else _read_champion(registry, champion, entry, demands, Path(scratch) / "champion")
-        latency = measure_latency(entry.detector, rival.detector if rival else None)
-        decision = decide(entry.truth, entry.contender, rival.contender if rival else None, latency, demands)
+        rival = None if champion is None else _read_champion(registry, champion, candidate, demands, Path(scratch) / "champion")
+        latency = measure_latency(candidate.detector, rival.detector if rival else None)
+        decision = decide(candidate.truth, candidate.contender, rival.contender if rival else None, latency, demands)
         files = Path(scratch) / "challenger"
         files.mkdir()
         shutil.copyfile(model, files / MODEL_FILE)
         for name in EVALUATION_FILES:
             shutil.copyfile(evaluation / name, files / name)
-        record = _to_plain(decision, entry, champion, demands, registry.name)
+        record = _to_plain(decision, candidate, champion, demands, registry.name)
         write_json(files / DECISION_FILE, record)
-        version = registry.register(files, _tags(decision, entry, champion))
+        version = registry.register(files, _tags(decision, candidate, champion))
         if decision.promoted:
             registry.promote(version)
         else:
@@ -92,17 +92,17 @@ def promote(
     return Promotion(decision, version, champion)
 
 
-def _read_champion(registry: Registry, champion: Version, entry: Entry, demands: Demands, folder: Path) -> Entry:
-    """The champion on the images of an entry: its own evaluation if that was on the same images, else measured now."""
+def _read_champion(registry: Registry, champion: Version, candidate: Candidate, demands: Demands, folder: Path) -> Candidate:
+    """The champion on the images of a candidate: its own evaluation if that was on the same images, else measured now."""
     folder.mkdir()
     files = registry.files(champion, folder)
-    if _has_other_images(champion, entry):
-        return measure_again(files / MODEL_FILE, entry, demands.critical_class)
-    return read_entry(files / MODEL_FILE, files, demands.critical_class)
+    if _has_other_images(champion, candidate):
+        return measure_again(files / MODEL_FILE, candidate, demands.critical_class)
+    return read_candidate(files / MODEL_FILE, files, demands.critical_class)
 
 
-def _has_other_images(champion: Version, entry: Entry) -> bool:
-    return champion.tags.get("data_blake2b") != entry.truth.data_blake2b
+def _has_other_images(champion: Version, candidate: Candidate) -> bool:
+    return champion.tags.get("data_blake2b") != candidate.truth.data_blake2b
 
 
 def measure_latency(challenger: OnnxDetector, champion: OnnxDetector | None) -> Latency:
@@ -117,7 +117,9 @@ def measure_latency(challenger: OnnxDetector, champion: OnnxDetector | None) -> 
     return Latency(median["challenger"], median["champion"], ratio)
 
 
-def _to_plain(decision: Decision, entry: Entry, champion: Version | None, demands: Demands, name: str) -> dict[str, Any]:
+def _to_plain(
+    decision: Decision, candidate: Candidate, champion: Version | None, demands: Demands, name: str
+) -> dict[str, Any]:
     """The content of decision.json."""
     return {
         "name": name,
@@ -125,28 +127,28 @@ def _to_plain(decision: Decision, entry: Entry, champion: Version | None, demand
         "reasons": decision.reasons,
         "champion_version": None if champion is None else champion.number,
         "decided": datetime.now(UTC).isoformat(timespec="seconds"),
-        "champion_measured_again": champion is not None and _has_other_images(champion, entry),
-        "data_blake2b": entry.truth.data_blake2b,
-        "photos": len(entry.truth),
-        "model_blake2b": entry.model_blake2b,
-        "checkpoint_blake2b": entry.checkpoint_blake2b,
-        "alarm_thresholds": dict(entry.contender.thresholds),
+        "champion_measured_again": champion is not None and _has_other_images(champion, candidate),
+        "data_blake2b": candidate.truth.data_blake2b,
+        "photos": len(candidate.truth),
+        "model_blake2b": candidate.model_blake2b,
+        "checkpoint_blake2b": candidate.checkpoint_blake2b,
+        "alarm_thresholds": dict(candidate.contender.thresholds),
         "demands": asdict(demands),
         "conditions": [asdict(c) for c in decision.conditions],
         "numbers": decision.numbers,
     }
 
 
-def _tags(decision: Decision, entry: Entry, champion: Version | None) -> dict[str, str]:
+def _tags(decision: Decision, candidate: Candidate, champion: Version | None) -> dict[str, str]:
     numbers = decision.numbers["challenger"]
     tags = {
         "map_50": f"{numbers['map_50']:.6f}",
         "recall": f"{numbers['recall']:.6f}",
         "false_alarms_per_1000": f"{numbers['false_alarms_per_1000']:.3f}",
         "latency_ms": f"{numbers['latency_ms']:.3f}",
-        "data_blake2b": entry.truth.data_blake2b,
-        "model_blake2b": entry.model_blake2b,
-        "checkpoint_blake2b": entry.checkpoint_blake2b or "unknown",
+        "data_blake2b": candidate.truth.data_blake2b,
+        "model_blake2b": candidate.model_blake2b,
+        "checkpoint_blake2b": candidate.checkpoint_blake2b or "unknown",
         "compared_with": "no champion" if champion is None else str(champion.number),
         "decided": datetime.now(UTC).isoformat(timespec="seconds"),
     }

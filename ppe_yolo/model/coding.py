@@ -1,7 +1,8 @@
-"""How raw maps encode boxes: the grid of their predictions, decoding and encoding. Plain functions on tensors."""
+"""How raw maps encode boxes: the grid of their predictions, and decoding. Plain functions on tensors."""
 
 import math
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -84,22 +85,12 @@ def decode_cxcywh(box_logits: Tensor, cells_xy: Tensor, anchors_wh: Tensor, stri
     if coding == "darknet":
         centre = (torch.sigmoid(box_logits[..., :2]) + cells_xy) * strides
         size = torch.exp(box_logits[..., 2:4].clamp(max=MAX_LOG_SCALE)) * anchors_wh
-    else:
+    elif coding == "bounded":
         centre = (torch.sigmoid(box_logits[..., :2]) * 2.0 - 0.5 + cells_xy) * strides
         size = (torch.sigmoid(box_logits[..., 2:4]) * 2.0) ** 2 * anchors_wh
+    else:
+        assert_never(coding)
     return torch.cat((centre, size), dim=-1)
-
-
-def encode_cxcywh(boxes_cxcywh: Tensor, cells_xy: Tensor, anchors_wh: Tensor, strides: Tensor, coding: BoxCoding) -> Tensor:
-    """Encodes centre and size [..., N, 4] in pixels as box logits [..., N, 4], the inverse of `decode_cxcywh`.
-
-    A box that the coding cannot express (too far from its cell, or too large) gives infinite logits.
-    """
-    offset = boxes_cxcywh[..., :2] / strides - cells_xy
-    ratio = boxes_cxcywh[..., 2:] / anchors_wh
-    if coding == "darknet":
-        return torch.cat((torch.logit(offset), torch.log(ratio)), dim=-1)
-    return torch.cat((torch.logit((offset + 0.5) / 2.0), torch.logit(ratio.sqrt() / 2.0)), dim=-1)
 
 
 def decode(logits: Tensor, grid: Grid, coding: BoxCoding) -> tuple[Tensor, Tensor]:

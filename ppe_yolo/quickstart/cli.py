@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ppe_yolo.options import ClassMapOption, out_console, require_torch
+from ppe_yolo.options import DATA_HELP, ClassMapOption, out_console, require_torch
 
 app = typer.Typer()
 
@@ -13,7 +13,7 @@ app = typer.Typer()
 @app.command()
 def quickstart(
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Your annotated images; a building site is drawn without it.")
+        Path | None, typer.Option("--data", metavar="DIR", help=f"{DATA_HELP} A building site is drawn without it.")
     ] = None,
     class_map: ClassMapOption = "default",
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of the training.")] = None,

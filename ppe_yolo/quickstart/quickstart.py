@@ -29,7 +29,7 @@ def quickstart(
     """Draws (without `data`), audits, trains and evaluates.
 
     Args:
-        data: A Pascal VOC folder or annotation lists; None for the drawn site.
+        data: A folder in Pascal VOC, YOLO, COCO or CVAT format, or annotation lists; None for the drawn site.
         class_map: Name or file.
         epochs: Length of the training; None for one that gives a first result in minutes.
         run_dir: The run folder; None for the next free runs/quickstart-<number>.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F
@@ -87,8 +87,10 @@ def build_matcher(config: AssignConfig) -> Matcher:
     anchors: AnchorMatcher
     if config.strategy == "iou":
         anchors = IoUMatcher(neighbours=config.neighbours, iou_threshold=config.iou_threshold)
-    else:
+    elif config.strategy == "ratio":
         anchors = RatioMatcher(neighbours=config.neighbours, max_ratio=config.max_ratio)
+    else:
+        assert_never(config.strategy)
     return SimOTAMatcher(anchors) if config.dynamic else anchors
 
 
@@ -127,8 +129,10 @@ def compute_loss(
     weight[assigned.image, assigned.location] = 1.0
     if config.objectness_target == "iou":
         value = paired_iou(predicted_xyxy.detach(), matched_xyxy)
-    else:
+    elif config.objectness_target == "one":
         value = torch.ones_like(box_losses)
+    else:
+        assert_never(config.objectness_target)
     objectness_target[assigned.image, assigned.location] = value
     objectness_logits = logits[..., 4]
     if config.focal_gamma > 0:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import pytorch_lightning as pl
 import torch
@@ -209,8 +209,10 @@ class DetectorTask(pl.LightningModule):
             optimizer = torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.momentum > 0, fused=fused)
         elif config.name == "adamw":
             optimizer = torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
-        else:
+        elif config.name == "adam":
             optimizer = torch.optim.Adam(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
+        else:
+            assert_never(config.name)
         self.trainer.fit_loop.setup_data()  # the length of an epoch is known only afterwards
         steps = self.trainer.estimated_stepping_batches
         if steps == math.inf:

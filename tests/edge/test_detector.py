@@ -96,3 +96,8 @@ def test_edge_detector_of_unusable_file_raises_error(tiny_model: Path, tmp_path:
         EdgeDetector(cut)
     with pytest.raises(EdgeError, match=r"model\.providers"):
         EdgeDetector(tiny_model, providers=["CUDAExecutionProvider"])
+
+
+def test_detector_without_threads_uses_available_cores(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppe_edge.model.detector.available_cores", lambda: 3)
+    assert EdgeDetector(tiny_model).session.get_session_options().intra_op_num_threads == 3

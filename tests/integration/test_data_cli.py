@@ -201,7 +201,7 @@ def test_benchmark_audit_prints_all_stages(run_cli, capsys: pytest.CaptureFixtur
 
 
 def test_benchmark_loading_prints_all_ways(run_cli, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run_cli("benchmark", "loading", "--photos", 1, "--folder", tmp_path) == 0
+    assert run_cli("benchmark", "loading", "--images", 1, "--folder", tmp_path) == 0
     printed = capsys.readouterr().out
     for text in ("4032x3024", "full size", "reduced size", "copies, first epoch", "copies, later epochs", "CPU per image"):
         assert text in printed

@@ -257,7 +257,7 @@ def test_layouts_give_equal_metrics_and_no_problems(
             assert run_cli("fit", "--data.root", root, "--run_dir", root.parent / "run", *EPOCH) == 0
             model = str(root.parent / "run" / "checkpoints" / "best.ckpt")
         out = tmp_path / "out" / layout.__name__
-        assert run_cli("evaluate", model, "--data", root, "--out", out, "--pictures", 0, "--device", "cpu") == 0
+        assert run_cli("evaluate", model, "--data", root, "--out", out, "--images", 0, "--device", "cpu") == 0
         written = json.loads((out / "metrics.json").read_text().replace(str(root.parent), "PARENT"))
         metrics = metrics or written
         assert written == metrics, layout.__name__
@@ -276,7 +276,7 @@ def test_evaluate_on_bare_heads_only_ignores_files_of_macos(site: Site, tmp_path
         (root / folder / f"._test_00.{suffix}").write_bytes(b"\x00\x05\x16\x07")
     class_map = tmp_path / "heads.yaml"
     class_map.write_text("class_names: [helmet, none]\nmap: {head: none}\n")
-    options = ("--class-map", class_map, "--pictures", 0, "--device", "cpu", "--out", tmp_path / "out")
+    options = ("--class-map", class_map, "--images", 0, "--device", "cpu", "--out", tmp_path / "out")
     assert run_cli("evaluate", "helmet-small", "--data", root, *options) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     counts = {name: values["objects"] for name, values in metrics["per_class"].items()}

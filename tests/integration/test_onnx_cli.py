@@ -71,7 +71,7 @@ def test_quantize_ranges_ignore_rare_values(tmp_path: Path, run_cli, monkeypatch
     for percentile, name in ((100.0, "all"), (99.0, "most")):
         monkeypatch.setattr(quantize_graph, "PERCENTILE", percentile)
         out = tmp_path / f"{name}.onnx"
-        options = ("--calibration", data, "--out", out, "--photos", 11, "--val-fraction", 0.2, "--seed", 0)
+        options = ("--calibration", data, "--out", out, "--images", 11, "--val-fraction", 0.2, "--seed", 0)
         assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
         tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer}
         scales.append({n: float(t) for n, t in tensors.items() if n.endswith("_scale") and t.ndim == 0})
@@ -100,7 +100,7 @@ def test_evaluate_and_predict_take_checkpoint_or_onnx(
     metrics, rows = [], []
     for file in (checkpoint, model):
         out = tmp_path / file.suffix[1:]
-        assert run_cli("evaluate", file, "--data", data, "--out", out, "--pictures", 0) == 0
+        assert run_cli("evaluate", file, "--data", data, "--out", out, "--images", 0) == 0
         metrics.append(json.loads((out / "metrics.json").read_text()))
         assert run_cli("predict", file, data / "JPEGImages", "--out", out / "p", "--score-threshold", "0.05") == 0
         rows.append(json.loads((out / "p" / "predictions.json").read_text()))
@@ -129,7 +129,7 @@ def test_quantize_writes_8_bit_model_or_nothing(
     tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], monkeypatch, data: Path, model: Path
 ) -> None:
     out = tmp_path / "model.int8.onnx"
-    options = ("--calibration", data, "--out", out, "--photos", 6, "--val-fraction", 0.3, "--seed", 0)
+    options = ("--calibration", data, "--out", out, "--images", 6, "--val-fraction", 0.3, "--seed", 0)
     assert run_cli("quantize", model, *options, "--max-drop", 100, "--reduce-range") == 0
     printed = capsys.readouterr().out
     assert "weights of 7 bits (as requested)" in printed and "smaller" in printed and "faster" in printed
@@ -150,7 +150,7 @@ def test_quantize_writes_8_bit_model_or_nothing(
     assert after.scores[:5] == pytest.approx(before.scores[:5], abs=0.1)
 
     refused = tmp_path / "refused.onnx"
-    options = ("--calibration", data, "--out", refused, "--photos", 2, "--val-fraction", 0.3, "--seed", 0)
+    options = ("--calibration", data, "--out", refused, "--images", 2, "--val-fraction", 0.3, "--seed", 0)
     for loose, strict, message in (
         (0.89, 0.5, "mAP@0.5 falls by 1.00 points (90.00 to 89.00 % on"),
         (0.9, 0.48, "mAP@0.5:0.95 falls by 2.00 points (50.00 to 48.00 % on"),  # boxes have moved
@@ -185,7 +185,7 @@ def test_quantize_takes_several_data_sets(
     monkeypatch.setattr(quantize, "_maps", maps)  # random weights: quantisation may lose anything
     out = tmp_path / "both.onnx"
     both = ("--calibration", data, "--calibration", f"{other}={class_map}", "--out", out)
-    assert run_cli("quantize", model, *both, "--photos", 4, "--val-fraction", 0.3, "--seed", 0, "--full-range") == 0
+    assert run_cli("quantize", model, *both, "--images", 4, "--val-fraction", 0.3, "--seed", 0, "--full-range") == 0
     assert evaluated[0] == evaluated[1] and {name[0] for name in evaluated[0]} == {"p", "q"}
     assert load_detector(out, device="cpu").contract.provenance["quantization"]["photos"] == 4
 
@@ -197,7 +197,7 @@ def test_export_at_another_size_runs_in_evaluate_and_verify(
     assert run_cli("export", checkpoint, "--out", out, "--input-size", 96, 128) == 0
     assert "input 96 x 128" in capsys.readouterr().out.replace("\n", "")
     assert run_cli("verify", out, "--checkpoint", checkpoint, "--data", data) == 0
-    assert run_cli("evaluate", out, "--data", data, "--out", tmp_path / "e", "--pictures", 0) == 0
+    assert run_cli("evaluate", out, "--data", data, "--out", tmp_path / "e", "--images", 0) == 0
     assert load_detector(out, device="cpu").contract.input_size == (96, 128)
 
 

@@ -229,7 +229,7 @@ def test_promote_takes_files_of_evaluate(
         large = [(CONTRACT.class_names[k], tuple(b)) for k, b in rows if b[2] - b[0] > 3 and b[3] - b[1] > 3]
         marked[stem] = [*large[:4], ("helmet", (0, 0, 5, 5)), ("none", (90, 58, 95, 63))]
     make_voc(root, marked, {"test": photos}, size=(64, 96))
-    assert run_cli("evaluate", model, "--data", root, "--out", out, "--pictures", 0, "--device", "cpu") == 0
+    assert run_cli("evaluate", model, "--data", root, "--out", out, "--images", 0, "--device", "cpu") == 0
     assert run_cli("promote", model, "--evaluation", out, "--registry", registry.uri, "--min-recall", 0) == 0
     metrics = json.loads((out / "metrics.json").read_text())
     champion = registry.champion()
@@ -254,7 +254,7 @@ def test_promote_measures_champion_again_on_new_images(
         marked[stem] += [("helmet", (0, 0, 5, 5)), ("none", (90, 58, 95, 63))]
     make_voc(root, marked, {"test": photos}, size=(64, 96))
     out = tmp_path / "measured"
-    assert run_cli("evaluate", model, "--data", root, "--out", out, "--pictures", 0, "--device", "cpu") == 0
+    assert run_cli("evaluate", model, "--data", root, "--out", out, "--images", 0, "--device", "cpu") == 0
     command = ("promote", model, "--evaluation", out, "--registry", registry.uri, "--min-recall", 0, *ROOMY)
     run_cli(*command, "--exit-zero", "--out", tmp_path / "decision")
     decision = json.loads((tmp_path / "decision/decision.json").read_text())

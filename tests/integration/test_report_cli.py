@@ -50,7 +50,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli, run_dir:
     for split in ("val", "test"):
         out = folders[split] = tmp_path_factory.mktemp(f"measured_{split}")
         command = ["evaluate", run_dir / "checkpoints/last.ckpt", "--data", site, "--split", split, "--out", out]
-        assert run_cli(*command, "--pictures", 0, *(["--report"] if split == "val" else [])) == 0
+        assert run_cli(*command, "--images", 0, *(["--report"] if split == "val" else [])) == 0
         truth, rows = json.loads((out / "ground_truth.json").read_text()), []
         for i, annotated in enumerate(truth["annotations"]):
             row = {k: annotated[k] for k in ("image_id", "category_id", "bbox")}
@@ -111,7 +111,7 @@ def test_val_split_of_checkpoint_without_record_needs_options(
     del contract["provenance"]["validation"]
     checkpoint[CHECKPOINT_KEY]["contract"] = json.dumps(contract)
     torch.save(checkpoint, tmp_path / "old.ckpt")
-    command = ["evaluate", tmp_path / "old.ckpt", "--data", site, "--split", "val", "--out", tmp_path / "out", "--pictures", 0]
+    command = ["evaluate", tmp_path / "old.ckpt", "--data", site, "--split", "val", "--out", tmp_path / "out", "--images", 0]
     assert run_cli(*command) == 2
     assert "does not record its validation images" in error(capsys)
     assert run_cli(*command, "--val-fraction", 0.3, "--seed", 5) == 0
@@ -164,13 +164,13 @@ def test_thresholds_are_exported_into_model_file(
     assert low < point["classes"]["helmet"]["recall"] < high
     model = tmp_path / "model.onnx"
     thresholds = on_val / "operating_point.json"
-    assert run_cli("export", run_dir / "checkpoints/last.ckpt", "--out", model, "--alarm-thresholds", thresholds) == 0
+    assert run_cli("export", run_dir / "checkpoints/last.ckpt", "--out", model, "--operating-point", thresholds) == 0
     contract: ModelContract = load_detector(model, device="cpu").contract
     assert contract.alarm_thresholds == {n: c["threshold"] for n, c in point["classes"].items()}
     scores = np.array([d["score"] for d in json.loads((measured["val"] / "detections.json").read_text())])
     assert sum(contract.score_histogram) == (scores >= 0.1).sum() > 0
     # on the test split the thresholds are those of the file, and none is chosen
-    assert run_cli("evaluate", model, "--data", site, "--out", tmp_path / "test", "--pictures", 0, "--report") == 0
+    assert run_cli("evaluate", model, "--data", site, "--out", tmp_path / "test", "--images", 0, "--report") == 0
     figures = json.loads((tmp_path / "test/report.json").read_text())
     assert {n: c["threshold"] for n, c in figures["per_class"].items()} == contract.alarm_thresholds
     assert figures["thresholds_from"] == "those in the model file"
@@ -191,7 +191,7 @@ def test_export_rejects_thresholds_of_another_checkpoint(
     other["checkpoint_blake2b"] = "0" * 32
     (tmp_path / "other.json").write_text(json.dumps(other))
     command = ["export", run_dir / "checkpoints/last.ckpt", "--out", tmp_path / "m.onnx"]
-    assert run_cli(*command, "--alarm-thresholds", tmp_path / "other.json") == 2
+    assert run_cli(*command, "--operating-point", tmp_path / "other.json") == 2
     assert "the thresholds were chosen for another model" in error(capsys)
     assert not (tmp_path / "m.onnx").exists()
 
@@ -270,7 +270,7 @@ def test_report_rejects_detections_of_other_images(
 
 
 def test_benchmark_metrics_engines_agree(run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli("benchmark", "metrics", "--photos", 20, "--objects", 5, "--detections", 9, "--rounds", 1) == 0
+    assert run_cli("benchmark", "metrics", "--images", 20, "--objects", 5, "--detections", 9, "--rounds", 1) == 0
     lines = capsys.readouterr().out.splitlines()
     values = [float(re.search(r"(0\.\d{6})", line)[1]) for line in lines if re.search(r"ours, ten|torchmetrics, faster", line)]
     assert len(values) == 3

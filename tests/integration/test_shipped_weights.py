@@ -73,7 +73,7 @@ def test_bundled_checkpoint_and_onnx_detect_the_same(site: Path) -> None:
 def test_predict_evaluate_and_export_take_bundled_name(tmp_path: Path, run_cli: RunCli, capsys, site: Path) -> None:
     assert run_cli("predict", NAME, site / "JPEGImages", "--out", tmp_path / "p") == 0
     assert len(json.loads((tmp_path / "p" / "predictions.json").read_text())) == 14
-    assert run_cli("evaluate", NAME, "--data", site, "--out", tmp_path / "e", "--pictures", 0, "--report") == 0
+    assert run_cli("evaluate", NAME, "--data", site, "--out", tmp_path / "e", "--images", 0, "--report") == 0
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["images"] == 4 and metrics["model"].endswith("helmet-small.int8.onnx")
     # the report speaks of the thresholds that the model carries
@@ -81,7 +81,7 @@ def test_predict_evaluate_and_export_take_bundled_name(tmp_path: Path, run_cli: 
     report = json.loads((tmp_path / "e" / "report.json").read_text())
     assert {n: v["threshold"] for n, v in report["per_class"].items()} == dict(contract.alarm_thresholds)
     assert (metrics["tiles"], report["images"]) == (1, 4)
-    options = ("--pictures", 0, "--tiles", 2)
+    options = ("--images", 0, "--tiles", 2)
     assert run_cli("evaluate", NAME, "--data", site, "--out", tmp_path / "t", *options) == 0
     tiled = json.loads((tmp_path / "t" / "metrics.json").read_text())
     assert tiled["tiles"] == 2 and tiled["map_50"] != metrics["map_50"]
@@ -145,7 +145,7 @@ def test_pack_weights_writes_both_files_or_none(tmp_path: Path, run_cli: RunCli,
         classes = {name: {"threshold": value} for name, value in (("helmet", 0.4), ("none", 0.2))}
         point.write_text(json.dumps({"model": "other.ckpt", "checkpoint_blake2b": of, "classes": classes}))
 
-    pack = ("pack-weights", checkpoint, "--name", "mine", "--alarm-thresholds", point, "--calibration", tiny_site, "--out", out)
+    pack = ("pack-weights", checkpoint, "--name", "mine", "--operating-point", point, "--calibration", tiny_site, "--out", out)
     write_point("0" * 32)
     assert run_cli(*pack) == 2
     assert "the thresholds were chosen for another model (other.ckpt)" in capsys.readouterr().err
@@ -168,7 +168,7 @@ def test_pack_weights_writes_both_files_or_none(tmp_path: Path, run_cli: RunCli,
         assert dict(contract.alarm_thresholds) == {"helmet": 0.4, "none": 0.2}
         assert contract.provenance["run_checkpoint_blake2b"] == run_hash
     # both remember the training that they come from: thresholds chosen on the run's own checkpoint go with them
-    assert run_cli("evaluate", out / "mine.int8.onnx", "--data", tiny_site, "--pictures", 0, "--out", tmp_path / "test") == 0
+    assert run_cli("evaluate", out / "mine.int8.onnx", "--data", tiny_site, "--images", 0, "--out", tmp_path / "test") == 0
     report = (
         "report",
         "--detections",
@@ -179,7 +179,7 @@ def test_pack_weights_writes_both_files_or_none(tmp_path: Path, run_cli: RunCli,
         tmp_path / "report",
     )
     assert run_cli(*report, "--operating-point", point) == 0
-    assert run_cli("export", out / "mine.ckpt", "--out", tmp_path / "mine.onnx", "--alarm-thresholds", point) == 0
+    assert run_cli("export", out / "mine.ckpt", "--out", tmp_path / "mine.onnx", "--operating-point", point) == 0
     write_point("0" * 32)
     assert run_cli(*report, "--operating-point", point) == 2
     # half of what the network alone takes in float32, far from what a run keeps

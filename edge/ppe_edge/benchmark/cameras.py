@@ -52,8 +52,8 @@ def choose_fps(config: Path, cameras: int) -> float:
     from ppe_edge.benchmark.capacity import measure_detection
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_frames
-    from ppe_edge.model.cpu import available_cores
     from ppe_edge.model.store import ModelStore
+    from ppe_yolo.core.cores import available_cores
 
     settings = load_settings(config)
     started = first_frames(settings, MEASURE_S)
@@ -74,8 +74,8 @@ def run(config: Path, seconds: float) -> dict[str, Any]:
     """
     import ppe_edge.pipeline
     from ppe_edge.__main__ import prepare
-    from ppe_edge.model.cpu import available_cores
     from ppe_edge.pictures.snapshot import make_snapshot
+    from ppe_yolo.core.cores import available_cores
 
     application = prepare(config, None)
     runtime = application.runtime

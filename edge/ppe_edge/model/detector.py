@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppe_edge.errors import EdgeError
-from ppe_edge.model.cpu import available_cores
+from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.onnx_session import OnnxModel, open_session, read_model
 

@@ -121,7 +121,7 @@ class ViolationMonitor:
             raise EdgeError(
                 f"the model names none for {rule.violation_class!r}",
                 setting=f"{key}.alarm_threshold",
-                hint="set it here, or export the model with --alarm-thresholds",
+                hint="set it here, or export the model with --operating-point",
             )
         self.threshold = float(threshold)
         # the model need not name thresholds for classes that raise no alarm

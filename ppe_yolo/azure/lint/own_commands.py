@@ -91,7 +91,8 @@ def refuse_call(call: Sequence[str], commands: Any) -> str | None:
     if command.context_settings.get(_FREE):
         return _refuse_fit(rest)
     try:
-        values, positional, _ = command.make_parser(command.context_class(command, info_name=name)).parse_args(rest)
+        context = command.context_class(command, info_name=name, **commands.context_settings)
+        values, positional, _ = command.make_parser(context).parse_args(rest)
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's errors about options
             raise

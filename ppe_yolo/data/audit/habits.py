@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ppe_yolo.data.audit.images import CheckedImage
+from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.audit.positions import check_positions, drop_box_problems
 from ppe_yolo.data.sources.base import Problem
 

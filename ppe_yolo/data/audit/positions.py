@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ppe_yolo.data.audit.images import CheckedImage
+from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.sources.base import Problem
 
 _BOX_CODES = (

@@ -1,4 +1,4 @@
-"""`ppe-yolo benchmark loading`: what reduced decoding and small copies save on the photos of a phone."""
+"""`ppe-yolo benchmark loading`: what reduced decoding and small copies save on the images of a phone."""
 
 import tempfile
 import time
@@ -23,12 +23,12 @@ _QUALITY = 92
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One way to read the photos.
+    """One way to read the images.
 
     Attributes:
         name: What was timed.
-        cpu_seconds: Processor time per photo.
-        stored_bytes: Size per photo on disk.
+        cpu_seconds: Processor time per image.
+        stored_bytes: Size per image on disk.
     """
 
     name: str
@@ -37,34 +37,34 @@ class Stage:
 
 
 def benchmark_loading(
-    photos: int, input_side: int, size: tuple[int, int] = SIZE, folder: Path | None = None
+    images: int, input_side: int, size: tuple[int, int] = SIZE, folder: Path | None = None
 ) -> tuple[Stage, ...]:
-    """Draws noisy photos and times how long reading one takes.
+    """Draws noisy images and times how long reading one takes.
 
     Args:
-        photos: Number of photos; each takes about 7 MB of disk.
+        images: Number of images; each takes about 7 MB of disk.
         input_side: Longer side of the network's input, pixels.
-        size: (height, width) of the photos, pixels.
+        size: (height, width) of the images, pixels.
         folder: Where to draw them; None: a temporary folder.
     """
     cv2.setNumThreads(1)  # as in a loader process
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        paths = [_draw(Path(name) / f"{i}.jpg", size, i) for i in range(photos)]
+        paths = [_draw(Path(name) / f"{i}.jpg", size, i) for i in range(images)]
         checks = {path: check_image(path) for path in paths}
         reduced = ImageReader(OVERSAMPLING * input_side, checks)
         copying = ImageReader(OVERSAMPLING * input_side, checks, Path(name) / "copies")
-        full_bytes = sum(Path(path).stat().st_size for path in paths) / photos
+        full_bytes = sum(Path(path).stat().st_size for path in paths) / images
 
         def measure(what: str, read: Callable[[str], object]) -> Stage:
             start = time.process_time()
             for path in paths:
                 read(path)
-            return Stage(name=what, cpu_seconds=(time.process_time() - start) / photos, stored_bytes=full_bytes)
+            return Stage(name=what, cpu_seconds=(time.process_time() - start) / images, stored_bytes=full_bytes)
 
         stages = [measure("full size", read_image), measure("reduced size (the default)", reduced.read)]
         first = measure("copies, first epoch", copying.read)
         later = measure("copies, later epochs", copying.read)
-        copy_bytes = sum(path.stat().st_size for path in (Path(name) / "copies").iterdir()) / photos
+        copy_bytes = sum(path.stat().st_size for path in (Path(name) / "copies").iterdir()) / images
         stages += [Stage(name=s.name, cpu_seconds=s.cpu_seconds, stored_bytes=copy_bytes) for s in (first, later)]
     return tuple(stages)
 

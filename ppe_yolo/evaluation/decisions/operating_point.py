@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
@@ -179,10 +180,12 @@ def _choose_places(rule: Rule, counts: ClassCounts, samples: Ints, domain_of: In
         alarms = np.where(hits > 0, PER * false / samples.sum(axis=1), np.inf)
         good, nearest = alarms <= rule.limit + 1e-9, alarms.min(axis=0)
         first, second = recall, -alarms  # of equal recall the one with fewer false alarms
-    else:
+    elif rule.kind == "recall" or rule.kind == "worst-recall":
         limited = _worst_recall(counts, places, samples, domain_of) if rule.kind == "worst-recall" else recall
         good, nearest = limited >= rule.limit - 1e-12, limited.max(axis=0)
         first, second = precision, recall  # of equal precision the one with more hits
+    else:
+        assert_never(rule.kind)
     first = np.where(good, first, -np.inf)
     second = np.where(first == first.max(axis=0), second, -np.inf)
     return np.where(good.any(axis=0), places[second.argmax(axis=0)], -1), nearest

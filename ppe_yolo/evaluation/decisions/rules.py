@@ -51,7 +51,7 @@ class Rule:
         return text
 
 
-DEFAULT_RULE = Rule("recall", 0.9)
+DEFAULT_THRESHOLD_RULE = Rule("recall", 0.9)
 
 
 def parse_rules(texts: Sequence[str], class_names: Sequence[str]) -> dict[str, Rule]:
@@ -95,7 +95,7 @@ def parse_rules(texts: Sequence[str], class_names: Sequence[str]) -> dict[str, R
                 got=f"{given[name]} and {text}",
             )
         given[name] = Rule(kind, limit, confidence)
-    return {name: given.get(name, given.get(None, DEFAULT_RULE)) for name in class_names}
+    return {name: given.get(name, given.get(None, DEFAULT_THRESHOLD_RULE)) for name in class_names}
 
 
 def _number(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.held_out import VAL, training_split
-from ppe_yolo.evaluation.domains import DataSet, DataSpec, Domain, all_images, ground_truth_of, open_data_sets
+from ppe_yolo.evaluation.data_sets import DataSet, DataSpec, Domain, all_images, ground_truth_of, open_data_sets
 from ppe_yolo.evaluation.files import GROUND_TRUTH_FILE, read_detections, read_ground_truth, read_robustness
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth
 from ppe_yolo.evaluation.metrics.matching import DetectionTable
@@ -96,7 +96,7 @@ def _check(recorded: GroundTruth, path: Path, split: str, class_names: tuple[str
         )
     if recorded.class_names != class_names:
         raise UserError(
-            f"holds the classes {', '.join(recorded.class_names)}, the class map makes {', '.join(class_names)}",
+            f"holds the classes {', '.join(recorded.class_names)}, the class map has {', '.join(class_names)}",
             file=path,
             hint="choose the class map with --class-map",
         )

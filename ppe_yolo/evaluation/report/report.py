@@ -1,4 +1,4 @@
-"""`ppe-yolo report`: is the detector good enough, and which alarm threshold? Measure, draw, render, write."""
+"""`ppe-yolo report`: how good is the detector, and which alarm threshold? Measure, draw, render, write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from ppe_yolo.core.contract import DEFAULT_SCORE_THRESHOLD
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_json, write_text
 from ppe_yolo.data.held_out import VAL
+from ppe_yolo.evaluation.data_sets import DataSpec
 from ppe_yolo.evaluation.decisions.rules import parse_rules
-from ppe_yolo.evaluation.domains import DataSpec
 from ppe_yolo.evaluation.files import read_thresholds, write_operating_point
 from ppe_yolo.evaluation.report.charts import draw_charts
 from ppe_yolo.evaluation.report.figures import SplitFigures, measure, operating_point_to_plain, to_plain

@@ -29,7 +29,7 @@ from ppe_edge.pictures.sampler import Sampler, SamplerConfig
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
-from ppe_yolo.data.samples import collect
+from ppe_yolo.data.device_samples import collect
 
 THRESHOLDS = {"rule": {"alarm_threshold": 0.4}}
 

@@ -92,7 +92,8 @@ def test_contract_with_impossible_field_raises_contract_error(change, message):
         ("{}", "expected schema_version 1, got None"),
         ('{"schema_version": 3}', "got 3: update ppe_yolo, or export the model again"),
         ('{"schema_version": 1, "colour": 1}', "unknown keys ['colour']"),
-        ('{"schema_version": 1, "colour": 1}', "missing keys ['alarm_thresholds', 'class_names'"),
+        ('{"schema_version": 1, "colour": 1}', "a newer ppe_yolo wrote it: update this program"),
+        ('{"schema_version": 1, "input_size": [32, 32]}', "missing keys ['class_names']"),
         (GOOD.to_json().replace('["helmet", "none"]', '"helmet"'), "class_names must be a list, got 'helmet'"),
         (GOOD.to_json().replace("[416, 416]", "416"), "input_size must be a list, got 416"),
         (GOOD.to_json().replace('"provenance": {}', '"provenance": 1'), "provenance must be a dict, got 1"),
@@ -120,3 +121,10 @@ def test_contract_without_display_names_shows_class_names() -> None:
 def test_contract_score_thresholds_of_class_without_alarm_threshold_are_those_of_the_original_system() -> None:
     contract = ModelContract(("helmet", "none"), (64, 64), alarm_thresholds={"none": 0.6})
     assert contract.score_thresholds() == {"helmet": 0.3, "none": 0.6}
+
+
+@pytest.mark.parametrize("added", ["display_names", "score_histogram", "provenance"])
+def test_contract_of_older_file_has_default_of_missing_field(added: str) -> None:
+    values = json.loads(GOOD.to_json())
+    del values[added]
+    assert ModelContract.from_json(json.dumps(values)) == GOOD

@@ -8,8 +8,8 @@ import cv2
 import pytest
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.audit.fix import fix
 from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.review.fix import fix
 from ppe_yolo.data.sources.base import Problem
 
 

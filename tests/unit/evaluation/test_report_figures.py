@@ -8,8 +8,8 @@ import pytest
 
 from ppe_yolo.core.drawing import BARE_HEAD
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.evaluation.data_sets import Domain, ground_truth_of
 from ppe_yolo.evaluation.decisions.rules import Rule
-from ppe_yolo.evaluation.domains import Domain, ground_truth_of
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo
 from ppe_yolo.evaluation.metrics.bootstrap import interval, resample, resampled_map, running_sums
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision, judge

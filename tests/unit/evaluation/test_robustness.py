@@ -105,7 +105,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def out(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
-    evaluate(SeesRed(), "red.ckpt", str(data), folder, pictures=0, with_report=True, robustness=True)
+    evaluate(SeesRed(), "red.ckpt", str(data), folder, images=0, with_report=True, robustness=True)
     return folder
 
 
@@ -144,7 +144,7 @@ def test_report_names_corruptions_that_fail(out, data, tmp_path):
 
 def test_report_ignores_robustness_of_earlier_evaluation(data, tmp_path):
     (tmp_path / "robustness.json").write_text("{}")
-    evaluate(SeesRed(), "red.ckpt", str(data), tmp_path, pictures=0, with_report=True)
+    evaluate(SeesRed(), "red.ckpt", str(data), tmp_path, images=0, with_report=True)
     assert not (tmp_path / "robustness.json").exists()
     assert "corruptions" not in (tmp_path / "report.html").read_text()
     (tmp_path / "robustness.json").write_text("[]")

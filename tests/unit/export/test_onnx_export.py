@@ -303,7 +303,7 @@ def test_export_onnx_refuses_thresholds_of_other_input_size(
 ) -> None:
     point, out = write_operating_point(tmp_path / "operating_point.json", **measured_at), tmp_path / "model.onnx"
     with pytest.raises(UserError, match=r"expected thresholds chosen at the input size \d+ x \d+, got those of \d+ x \d+"):
-        export_onnx(checkpoint, out, input_size=input_size, alarm_thresholds=point)
+        export_onnx(checkpoint, out, input_size=input_size, operating_point=point)
     assert not out.exists()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.evaluation.domains import DataSpec, parse_data
+from ppe_yolo.evaluation.data_sets import DataSpec, parse_data
 from ppe_yolo.export import quantize
 from ppe_yolo.export.calibration import choose_images
 from ppe_yolo.export.quantize import needs_reduced_range

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from box_logits import encode_cxcywh
 
 from ppe_yolo.core.contract import ContractError, ModelContract
 from ppe_yolo.core.errors import UserError
@@ -14,7 +15,6 @@ from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, read_checkpoint
 from ppe_yolo.inference.loading import load_detector
 from ppe_yolo.inference.torch_detector import TorchDetector, choose_device, detect_batch
-from ppe_yolo.model.coding import encode_cxcywh
 from ppe_yolo.model.yolov3 import YoloV3
 
 CONTRACT = ModelContract(("helmet", "none"), (64, 96), score_floor=0.3)

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from box_logits import encode_cxcywh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppe_yolo.model.coding import Level, decode, decode_cxcywh, encode_cxcywh, flatten_maps, make_grid
+from ppe_yolo.model.coding import Level, decode, decode_cxcywh, flatten_maps, make_grid
 
 CODINGS = ("bounded", "darknet")
 LEVELS = (

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from box_logits import encode_cxcywh
 
 from ppe_yolo.model.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from ppe_yolo.model.coding import Level, encode_cxcywh, make_grid
+from ppe_yolo.model.coding import Level, make_grid
 from ppe_yolo.training.loss import AssignConfig, LossConfig, build_matcher, compute_loss
 from ppe_yolo.training.matchers import IoUMatcher, Objects, Predictions, RatioMatcher, SimOTAMatcher
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ppe_yolo.data.anchors import DEFAULT_ANCHORS_WH
-from ppe_yolo.data.audit.page import PICTURES_OF_A_KIND, alike_groups, write_page
-from ppe_yolo.data.audit.pictures import SIDE, thumbnail
 from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.review.page import PICTURES_OF_A_KIND, alike_groups, write_page
+from ppe_yolo.data.review.thumbnails import SIDE, thumbnail
 from ppe_yolo.model.names import Architecture
 from ppe_yolo.model.yolov3 import default_anchors_wh
 

@@ -7,7 +7,7 @@ from typing import Literal
 from PIL import Image
 
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.audit.images import CheckedImage, fits
+from ppe_yolo.data.audit.annotation_check import CheckedImage, fits
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.images import local_path, shown
 from ppe_yolo.data.sources.base import Box

@@ -8,7 +8,7 @@ import pytest
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.evaluation.domains import DataSpec, parse_data
+from ppe_yolo.evaluation.data_sets import DataSpec, parse_data
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.files import read_detections, read_ground_truth
 from ppe_yolo.evaluation.metrics.domain_figures import domain_figures
@@ -125,7 +125,7 @@ def sites(tmp_path_factory, make_voc):
 @pytest.fixture(scope="module")
 def out(tmp_path_factory, sites):
     folder = tmp_path_factory.mktemp("out")
-    evaluate(Constant(), "model", specs(sites), folder, pictures=1, with_report=True)
+    evaluate(Constant(), "model", specs(sites), folder, images=1, with_report=True)
     return folder
 
 

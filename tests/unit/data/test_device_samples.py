@@ -9,7 +9,7 @@ import pytest
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.voc_xml import AnnotatedObject, write_voc_annotation
 from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.data.samples import collect
+from ppe_yolo.data.device_samples import collect
 
 
 def message(tmp_path: Path, name: str, frames: int, unsure: int, device: str = "gate-1") -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ppe_yolo.evaluation.decisions.selection import Contender, Demands, Latency, decide
+from ppe_yolo.evaluation.decisions.promotion_rules import Contender, Demands, Latency, decide
 from ppe_yolo.evaluation.ground_truth import GroundTruth, ImageRecord
 from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table
 

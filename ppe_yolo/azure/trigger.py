@@ -1,4 +1,4 @@
-"""Conditions of a retraining: limits of figures that an earlier step wrote."""
+"""Triggers of a retraining: limits of figures that an earlier step wrote."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from ppe_yolo.core.errors import UserError
 
 
 @dataclass(frozen=True)
-class Condition:
+class Trigger:
     """A limit of a figure in a JSON file, such as `samples.json:unsure_share>0.2`.
 
     Attributes:
@@ -25,7 +25,7 @@ class Condition:
     limit: float
 
     @classmethod
-    def parse(cls, text: str) -> "Condition":
+    def parse(cls, text: str) -> "Trigger":
         """Parses `FILE:KEY<LIMIT` or `FILE:KEY>LIMIT`.
 
         Raises:
@@ -38,7 +38,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """The condition without its file."""
+        """The trigger without its file."""
         return f"{self.key}{self.sign}{self.limit:g}"
 
     def value(self) -> float:

@@ -1,27 +1,27 @@
-"""Conditions of a retraining: --only-if."""
+"""Triggers of a retraining: --only-if."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ppe_yolo.azure.condition import Condition
+from ppe_yolo.azure.trigger import Trigger
 from ppe_yolo.core.errors import UserError
 
 PIPELINE = Path(__file__).resolve().parents[2] / "azureml/pipeline.yml"
 
 
-def test_condition_compares_the_figure_with_its_limit(tmp_path: Path) -> None:
+def test_trigger_compares_the_figure_with_its_limit(tmp_path: Path) -> None:
     file = tmp_path / "samples.json"
     file.write_text('{"unsure_share": 0.25, "classes": {"none": {"recall": 0.7}}}')
-    assert Condition.parse(f"{file}:unsure_share>0.2").holds()
-    assert not Condition.parse(f"{file}:unsure_share>0.25").holds()
-    assert Condition.parse(f"{file}:classes.none.recall<0.8").holds()
-    assert Condition.parse(f"{file}:classes.none.recall<0.8").name == "classes.none.recall<0.8"
+    assert Trigger.parse(f"{file}:unsure_share>0.2").holds()
+    assert not Trigger.parse(f"{file}:unsure_share>0.25").holds()
+    assert Trigger.parse(f"{file}:classes.none.recall<0.8").holds()
+    assert Trigger.parse(f"{file}:classes.none.recall<0.8").name == "classes.none.recall<0.8"
     with pytest.raises(UserError, match=r"expected a number classes.helmet.recall, got None"):
-        Condition.parse(f"{file}:classes.helmet.recall<0.8").holds()
+        Trigger.parse(f"{file}:classes.helmet.recall<0.8").holds()
     with pytest.raises(UserError, match="expected FILE:KEY<LIMIT"):
-        Condition.parse("samples.json>0.2")
+        Trigger.parse("samples.json>0.2")
 
 
 def test_submit_command_without_a_figure_beyond_its_limit_asks_no_workspace(

@@ -109,14 +109,14 @@ def open_data_sets(
     Args:
         data: One data set, with `class_map`, or several.
         class_map: Name or file, for one data set.
-        split: The images to look at. For `val` the whole data set is, since images held out of training are known by those
-            that look like them, wherever those are.
+        split: The images to look at. For `val`, all splits are opened: which images were held out depends on look-alikes in
+            every split.
         on_error: What happens if the audit finds errors in the split.
-        model_classes: Class names that every class map must make, and the model that has them.
+        model_classes: Class names that every class map must have, and the model that has them.
         progress: Whether to show a progress bar.
 
     Raises:
-        UserError: The data has errors, or the class maps make different classes.
+        UserError: The data has errors, or the class maps have different classes.
     """
     specs = [DataSpec(data, class_map)] if isinstance(data, str) else list(data)
     if len({str(Path(spec.root).resolve()) for spec in specs}) < len(specs):
@@ -128,8 +128,8 @@ def open_data_sets(
         elif mapping.class_names != maps[0].class_names:
             raise UserError(
                 file=spec.root,
-                expected=f"a class map that makes {', '.join(maps[0].class_names)}, as that of {specs[0].root}",
-                got=f"{mapping.name}, which makes {', '.join(mapping.class_names)}",
+                expected=f"a class map with the classes {', '.join(maps[0].class_names)}, like that of {specs[0].root}",
+                got=f"{mapping.name}, with {', '.join(mapping.class_names)}",
                 hint="give it its own with --data DIR=CLASSMAP",
             )
     result: list[DataSet] = []

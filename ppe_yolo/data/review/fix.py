@@ -9,14 +9,14 @@ from pathlib import Path
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.audit.corrections import Change, Evidence, correct
+from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.audit.habits import ALL_BOXES, check_habits
-from ppe_yolo.data.audit.images import CheckedImage
 from ppe_yolo.data.audit.splits import DISJOINT
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import check_entries
 from ppe_yolo.data.images import local_path, shown
 from ppe_yolo.data.prepare import copy_image, file_names
+from ppe_yolo.data.review.corrections import Change, Evidence, correct
 from ppe_yolo.data.sources.open_source import open_source
 from ppe_yolo.data.writers import IMAGE_FOLDER, WRITERS, Format, NamedImage
 

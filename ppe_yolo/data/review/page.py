@@ -12,9 +12,9 @@ from ppe_yolo.core.boxes import iou_of_sizes
 from ppe_yolo.core.files import write_bytes
 from ppe_yolo.data.anchors import DEFAULT_ANCHORS_WH, letterboxed_sizes
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
-from ppe_yolo.data.audit.pictures import thumbnail
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import shown
+from ppe_yolo.data.review.thumbnails import thumbnail
 from ppe_yolo.data.sources.base import Box, Problem
 from ppe_yolo.html import page_environment
 
@@ -69,7 +69,7 @@ def write_page(dataset: AnnotatedDataset, path: Path) -> None:
     """
     groups = alike_groups(dataset)
     page = (
-        page_environment("ppe_yolo.data.audit")
+        page_environment("ppe_yolo.data.review")
         .get_template("audit.html.j2")
         .render(
             dataset=dataset,

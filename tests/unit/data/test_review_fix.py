@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.audit import fix as fix_module
-from ppe_yolo.data.audit.fix import CHANGES_FILE, FixResult, fix
 from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.review import fix as fix_module
+from ppe_yolo.data.review.fix import CHANGES_FILE, FixResult, fix
 from ppe_yolo.data.sources.open_source import open_source
 
 SIZE = (48, 64)

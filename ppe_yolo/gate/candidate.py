@@ -10,7 +10,7 @@ from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import blake2b_file
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.decisions.selection import Contender
+from ppe_yolo.evaluation.decisions.promotion_rules import Contender
 from ppe_yolo.evaluation.files import (
     DETECTIONS_FILE,
     GROUND_TRUTH_FILE,
@@ -27,7 +27,7 @@ BATCH = 8  # images
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Candidate:
     """A model file and its evaluation on test images.
 
     Attributes:
@@ -45,7 +45,7 @@ class Entry:
     checkpoint_blake2b: str | None
 
 
-def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
+def read_candidate(model: Path, evaluation: Path, critical_class: str) -> Candidate:
     """Reads and checks a model file and the files of its `ppe-yolo evaluate`.
 
     Raises:
@@ -78,7 +78,7 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
     detections = read_detections(evaluation / DETECTIONS_FILE, len(truth), names)
     truth, detections = truth.sorted_by_name(detections)  # in one order for both models
     contender = Contender(detections, detector.contract.alarm_thresholds)
-    return Entry(
+    return Candidate(
         detector=detector,
         truth=truth,
         contender=contender,
@@ -87,19 +87,19 @@ def read_entry(model: Path, evaluation: Path, critical_class: str) -> Entry:
     )
 
 
-def measure_again(model: Path, entry: Entry, critical_class: str) -> Entry:
-    """Measures another model on the images of an entry.
+def measure_again(model: Path, candidate: Candidate, critical_class: str) -> Candidate:
+    """Measures another model on the images of a candidate.
 
     Args:
         model: An ONNX file with alarm thresholds.
-        entry: The images, which must still be where its evaluation read them.
+        candidate: The images, which must still be where its evaluation read them.
         critical_class: The class whose recall matters.
 
     Raises:
         UserError: The model has other classes or no threshold, or an image is missing or has another size than before.
     """
     detector = _open(model, critical_class)
-    names, truth = detector.contract.class_names, entry.truth
+    names, truth = detector.contract.class_names, candidate.truth
     if names != truth.class_names:
         raise UserError(file=model, expected=f"the classes {', '.join(truth.class_names)}", got=", ".join(names))
     detections = []
@@ -107,7 +107,7 @@ def measure_again(model: Path, entry: Entry, critical_class: str) -> Entry:
         detections += detector.detect([_read(image) for image in truth.images[start : start + BATCH]])
     _, table = truth.sorted_by_name(from_coco_results(to_coco_results(detections)))
     return replace(
-        entry,
+        candidate,
         detector=detector,
         contender=Contender(table, detector.contract.alarm_thresholds),
         model_blake2b=blake2b_file(model),
@@ -137,6 +137,6 @@ def _open(model: Path, critical_class: str) -> OnnxDetector:
             file=model,
             expected=f"an alarm threshold of {critical_class} (the class) in its contract",
             got="none",
-            hint="export with --alarm-thresholds",
+            hint="export with --operating-point",
         )
     return detector
