@@ -188,7 +188,12 @@ def benchmark_audit(
     images: Annotated[int, typer.Option(min=1, help="Number of images to draw.")] = 100_000,
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A folder with room for them, 35 kB each; by default a temporary one."),
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="A folder with room for them, 35 kB each; by default a temporary one.",
+        ),
     ] = None,
 ) -> None:
     """Times a first audit, the same again from the cache, and the search for images that look alike."""
@@ -204,7 +209,12 @@ def benchmark_loading(
     input_side: Annotated[int, typer.Option(min=32, help="Longer side of the network's input, pixels.")] = 416,
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A folder with room for them, 10 MB each; by default a temporary one."),
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="A folder with room for them, 10 MB each; by default a temporary one.",
+        ),
     ] = None,
 ) -> None:
     """Times how long training takes to read a 12-megapixel image: at full size, at reduced size, and from small copies."""
