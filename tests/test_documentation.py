@@ -24,7 +24,7 @@ from ppe_edge.benchmark import __main__ as benchmark
 from ppe_edge.cameras.camera import EventKind
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.messages import StorageProblem
-from ppe_edge.delivery.sinks.notify import URLS_VARIABLE
+from ppe_edge.delivery.sinks import escalate, notify
 from ppe_edge.demo import command as demo
 from ppe_edge.reference import setting_names
 from ppe_edge.scoring import command as score
@@ -217,7 +217,8 @@ def configurations() -> Iterator[dict[str, object]]:
 
 @pytest.mark.parametrize("number", range(len(list(configurations()))))
 def test_configuration_in_the_manual_is_valid(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(URLS_VARIABLE, "json://127.0.0.1")  # as the manual says
+    for sink in (notify, escalate):
+        monkeypatch.setenv(sink.URLS_VARIABLE, "json://127.0.0.1")  # as the manual says
     whole = {"model": {"path": "model.onnx"}, "state_dir": "state", "cameras": {"gate": {"source": "rtsp://192.0.2.10/"}}}
     file = tmp_path / "edge.yaml"
     file.write_text(yaml.safe_dump(whole | list(configurations())[number]))

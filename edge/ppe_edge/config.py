@@ -24,8 +24,7 @@ from pydantic_settings import (
 from ppe_edge.cameras.sources import SourceConfig
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.delivery.outbox_config import OutboxConfig
-from ppe_edge.delivery.sinks import SinksConfig
-from ppe_edge.delivery.sinks.notify import URLS_VARIABLE
+from ppe_edge.delivery.sinks import SinksConfig, escalate, notify
 from ppe_edge.drawn_zones import DrawnZones, read_drawn_zones
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
@@ -164,8 +163,9 @@ class EdgeSettings(BaseSettings):
             scheduled = next((self.key_of(name, rule) for rule, config in rules.items() if config.has_schedule), None)
             if scheduled is not None and self.site.time_zone is None:
                 raise ValueError(f"site.time_zone: is missing, the schedule of {scheduled} needs one, such as Europe/Berlin")
-        if self.sinks.notify is not None and self.sinks.notify.quiet_hours and self.site.time_zone is None:
-            raise ValueError("site.time_zone: is missing, sinks.notify.quiet_hours needs one, such as Europe/Berlin")
+        for name, people in (("notify", self.sinks.notify), ("escalate", self.sinks.escalate)):
+            if people is not None and people.quiet_hours and self.site.time_zone is None:
+                raise ValueError(f"site.time_zone: is missing, sinks.{name}.quiet_hours needs one, such as Europe/Berlin")
         if self.compliance.report == "shift" and not self.site.shifts:
             raise ValueError("site.shifts: is missing, compliance.report: shift needs shifts, such as early: 06:00-14:00")
         if self.sampler.upload and self.sinks.iothub is None:
@@ -248,9 +248,10 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: D
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
     document = read_yaml(path)
-    if _holds(document, ("sinks", "notify", "urls")):
-        problem = f"sinks.notify.urls: set it in the environment variable {URLS_VARIABLE}, because it holds passwords"
-        raise EdgeError(f"{path}: {problem}")
+    for name, variable in (("notify", notify.URLS_VARIABLE), ("escalate", escalate.URLS_VARIABLE)):
+        if _holds(document, ("sinks", name, "urls")):
+            problem = f"sinks.{name}.urls: set it in the environment variable {variable}, because it holds passwords"
+            raise EdgeError(f"{path}: {problem}")
     settings = _validated(document, path, desired)
     drawn = drawn or read_drawn_zones(settings.state_dir)
     return _validated(drawn.over(document), path, desired) if drawn.zones else settings

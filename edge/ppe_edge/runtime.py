@@ -82,7 +82,8 @@ class Runtime:
         self.deployment = Deployment(settings, detector)
         self.deployment.require_valid()
         self.hub = HubConnection() if settings.needs_hub else None
-        sinks = build_sinks(settings.sinks, self.hub, self._topology, self._site)
+        history = AlertHistory(settings.state_dir / "outbox.db")
+        sinks = build_sinks(settings.sinks, self.hub, self._topology, self._site, history.is_acknowledged)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
         note_passed(self.outbox.latest())
         self.telemetry = Telemetry(Collected(self.camera_figures, self.sink_figures, lambda: not self.outbox.trouble))
@@ -101,7 +102,7 @@ class Runtime:
         self.compliance = ComplianceRecorder(settings.compliance, settings.state_dir, self._send_compliance_report)
         self._frames = AlertFrames(settings.verdicts, settings.state_dir, settings.outbox.max_message_days)
         self.desk = AlertDesk(
-            history=AlertHistory(settings.state_dir / "outbox.db"),
+            history=history,
             outbox=self.outbox,
             frames=self._frames,
             viewings=ViewingRecord(settings.state_dir / "viewings.jsonl"),

@@ -114,6 +114,11 @@ class AlertHistory:
         rows = self._read(f"SELECT {_COLUMNS} FROM messages a WHERE a.id = ? AND {_IS_ALERT}", [alert_id])
         return _past_alert(*rows[0]) if rows else None
 
+    def is_acknowledged(self, alert_id: str) -> bool:
+        """Whether an alert has a verdict or is acknowledged."""
+        past = self.alert(alert_id)
+        return past is not None and past.verdict is not None and past.verdict.acknowledged
+
     def messages_about(self, alert_id: str) -> list[Message]:
         """Returns an alert and all messages about it, oldest first."""
         about = f"m.id = ? OR {field_of('m', 'alert')} = ?"

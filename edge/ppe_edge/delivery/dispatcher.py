@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from ppe_edge.backoff import Backoff
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.records import Delivery
-from ppe_edge.delivery.sinks.base import IdleSink, Sink, SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.base import IdleSink, Sink, SinkFailed, SinkLater, SinkRefused
 
 _IDLE_S = 1.0  # how often an idle thread checks for messages whose next attempt is due
 _SET_ASIDE_RETRY_S = (60.0, 21600.0)  # delay after a message is set aside, doubled each time up to the second value
@@ -137,6 +137,9 @@ class DeliveryThread:
         snapshot = None if doubt is not None and doubt.without_snapshot else delivery.snapshot
         try:
             self._sink.send(delivery.message, snapshot)
+        except SinkLater as later:
+            self._outbox.nack(delivery, outcome_unknown=False, delay_s=later.delay_s)
+            return True
         except SinkRefused as error:
             doubt = self._doubts.setdefault(delivery.id, Doubt())
             self._failed(f"message {delivery.id} was refused: {error}")

@@ -15,14 +15,16 @@ from zoneinfo import ZoneInfo
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
-from example_messages import a_camera_event, an_alert
+from example_messages import NOON, a_camera_event, an_alert
 from helpers import free_port, serving, wait_until
 from ppe_edge.backoff import Backoff
 from ppe_edge.config import load_settings
+from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
-from ppe_edge.delivery.messages import clip_of
+from ppe_edge.delivery.messages import Alert, AlertVerdict, Judgement, clip_of
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.sinks.escalate import EscalateSink, EscalateSinkConfig
 from ppe_edge.delivery.sinks.notify import URLS_VARIABLE, NotifySink, NotifySinkConfig, Site
 from ppe_edge.errors import EdgeError
 from pydantic import SecretStr, ValidationError
@@ -149,6 +151,53 @@ def test_clip_is_a_notification_of_its_own_if_its_alert_was_one(
     assert link.startswith("https://box/alerts.html#") and UUID(link.partition("#")[2])
 
 
+def test_unacknowledged_alert_is_escalated_in_time_also_after_restart(
+    tmp_path: Path, webhook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    now = [NOON + 599]  # the first alert is 599 s old
+    judged, taken_back, acknowledged, ignored = alerts = [an_alert(number, camera=f"gate {number}") for number in range(4)]
+
+    def decide(outbox: Outbox, alert: Alert, verdict: Judgement | None, is_acknowledged: bool) -> None:
+        about = {"camera": alert.camera, "violation": alert.violation, "alert": alert.id}
+        outbox.put(AlertVerdict(**about, time=alert.time, verdict=verdict, acknowledged=is_acknowledged))
+
+    def start(prepare: Callable[[Outbox], None]) -> tuple[Outbox, DeliveryThread]:
+        outbox = Outbox(OutboxConfig(), tmp_path, ["escalate"], clock=lambda: now[0])
+        config = EscalateSinkConfig(urls=SecretStr(webhook[0]), after_min=10)
+        history = AlertHistory(tmp_path / "outbox.db")
+        sink = EscalateSink(config, lambda: BERLIN, history.is_acknowledged, clock=lambda: now[0])
+        delivery = DeliveryThread("escalate", sink, outbox, Backoff(0.05, 0.1))
+        prepare(outbox)
+        delivery.start()
+        return outbox, delivery
+
+    def raise_and_decide(outbox: Outbox) -> None:
+        for alert in alerts:
+            outbox.put(alert, JPEG)
+        decide(outbox, judged, "false_alarm", True)
+        decide(outbox, taken_back, "confirmed", True)
+        decide(outbox, taken_back, None, False)
+
+    outbox, delivery = start(raise_and_decide)
+    wait_until(lambda: outbox.stats().pending == {"escalate": 3})  # what waits: the alerts, without the judged one
+    stop_all([delivery], 5.0)
+    outbox.close()
+    outbox, delivery = start(lambda outbox: decide(outbox, acknowledged, None, True))
+    try:
+        wait_until(lambda: outbox.stats().pending == {"escalate": 2})
+        assert webhook[1] == []
+        now[0] = NOON + 601  # the second is 600 s old
+        wait_until(lambda: outbox.stats().pending == {"escalate": 1})
+        assert [post["title"] for post in webhook[1]] == ["Not acknowledged: warning: Kopf ohne Helm at gate 1"]
+        now[0] = NOON + 603
+        wait_until(lambda: outbox.stats().pending == {"escalate": 0})
+    finally:
+        stop_all([delivery], 5.0)
+        outbox.close()
+    assert [post["title"][-6:] for post in webhook[1]] == ["gate 1", ignored.camera]
+    assert base64.b64decode(webhook[1][1]["attachments"][0]["base64"]) == JPEG and not delivery.failures
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -172,6 +221,9 @@ def test_addresses_come_from_the_environment_and_are_never_shown(
     with pytest.raises(EdgeError, match=f"set it in the environment variable {URLS_VARIABLE}") as error:
         load_settings(config)
     assert SECRET not in str(error.value)
+    config = configure(tmp_path, tiny_model, cameras, sinks={"escalate": {"urls": "json://127.0.0.1"}})
+    with pytest.raises(EdgeError, match=r"sinks\.escalate\.urls: set it in .* PPE_EDGE__SINKS__ESCALATE__URLS"):
+        load_settings(config)
     config = configure(tmp_path, tiny_model, cameras, sinks={"notify": {"title": "{camera}"}})
     monkeypatch.setenv(URLS_VARIABLE, f"json://127.0.0.1 nosuch://{SECRET}/")
     settings = load_settings(config)

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field
 
 from ppe_edge.delivery.sinks.base import Sink, SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.escalate import EscalateSink, EscalateSinkConfig
 from ppe_edge.delivery.sinks.home_assistant import Topology
 from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
 from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig
@@ -27,6 +28,7 @@ class SinksConfig(BaseModel):
     webhook: WebhookSinkConfig | None = Field(default=None, description="HTTP POST requests.")
     jsonl: JsonlSinkConfig | None = Field(default=None, description="A file with one JSON object per line.")
     notify: NotifySinkConfig | None = Field(default=None, description="E-mail, chat and push notifications to people.")
+    escalate: EscalateSinkConfig | None = Field(default=None, description="The same for alerts that nobody acknowledges.")
 
 
 def build_sinks(
@@ -34,6 +36,7 @@ def build_sinks(
     hub: HubConnection | None,
     topology: Callable[[], Topology] = dict,
     site: Callable[[], Site] = lambda: Site(ZoneInfo("UTC"), str),
+    is_acknowledged: Callable[[str], bool] = lambda alert: False,
 ) -> dict[str, Sink]:
     """Builds the configured sinks.
 
@@ -42,6 +45,7 @@ def build_sinks(
         hub: The connection to IoT Edge; only needed for `iothub`.
         topology: Returns the cameras and their rules, for Home Assistant.
         site: Returns the names and times of the site, for notifications.
+        is_acknowledged: Whether an alert has a verdict or is acknowledged; for `escalate`.
 
     Returns:
         Name -> sink.
@@ -62,4 +66,6 @@ def build_sinks(
         sinks["jsonl"] = JsonlSink(config.jsonl)
     if config.notify is not None:
         sinks["notify"] = NotifySink(config.notify, site)
+    if config.escalate is not None:
+        sinks["escalate"] = EscalateSink(config.escalate, site, is_acknowledged)
     return sinks

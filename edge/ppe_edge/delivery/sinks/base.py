@@ -46,6 +46,18 @@ class SinkRefused(Exception):  # noqa: N818
         self.maybe_too_large = maybe_too_large
 
 
+class SinkLater(Exception):  # noqa: N818
+    """The message is not due yet: later messages overtake it.
+
+    Args:
+        delay_s: Seconds until the next attempt.
+    """
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(f"due in {delay_s:.0f} s")
+        self.delay_s = delay_s
+
+
 class Sink(Protocol):
     """A destination of messages. Used by one thread only."""
 
@@ -59,6 +71,7 @@ class Sink(Protocol):
         Raises:
             SinkFailed: The message is not confirmed.
             SinkRefused: The receiver rejects the message because of its content.
+            SinkLater: The message is not due yet.
         """
 
     def check(self) -> str:

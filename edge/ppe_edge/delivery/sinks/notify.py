@@ -106,7 +106,12 @@ class NotifySink:
 
     Raises:
         EdgeError: Apprise does not know an address.
+
+    Attributes:
+        setting: The setting with the addresses.
     """
+
+    setting = "sinks.notify.urls"
 
     def __init__(self, config: NotifySinkConfig, site: Callable[[], Site]) -> None:
         import apprise  # slow to import, and only needed here
@@ -121,13 +126,13 @@ class NotifySink:
             service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
             if service is None:
                 raise EdgeError(
-                    setting="sinks.notify.urls",
+                    setting=self.setting,
                     problem=f"address {number} is none that Apprise knows",
                     hint="try it: apprise --body test 'ADDRESS'",
                 )
             self._services.append(service)
         if not self._services:
-            raise EdgeError(setting="sinks.notify.urls", expected="addresses such as mailtos://...", got="none")
+            raise EdgeError(setting=self.setting, expected="addresses such as mailtos://...", got="none")
         self._done: dict[str, set[int]] = {}  # alert -> the addresses that have taken it, while others have not
         self._last: dict[tuple[str, str], float] = {}  # (camera, rule) -> time of the latest alert that was sent
         self._left_out: Counter[tuple[str, str]] = Counter()
@@ -154,7 +159,7 @@ class NotifySink:
         failed = [f"{number} ({s.service_name})" for number, s in enumerate(self._services, 1) if number not in done]
         if failed:
             raise SinkFailed(
-                f"address {', '.join(failed)} of sinks.notify.urls takes no notification: check the network and the address",
+                f"address {', '.join(failed)} of {self.setting} takes no notification: check the network and the address",
                 outcome_unknown=True,
                 reached=True,
             )
