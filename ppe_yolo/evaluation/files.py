@@ -19,6 +19,7 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth, ImageRecord
+from ppe_yolo.evaluation.metrics.domain_figures import PlainDomainFigures
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, TargetTable, from_coco_results
 
 METRICS_FILE = "metrics.json"
@@ -48,6 +49,14 @@ class ClassMetrics(TypedDict):
     detections: int
 
 
+class DomainMetrics(PlainDomainFigures):
+    """Figures of one data set."""
+
+    data: str
+    class_map: str
+    skipped_images: int
+
+
 class Metrics(TypedDict):
     """Figures of a model on a split, over all its data sets."""
 
@@ -61,7 +70,7 @@ class Metrics(TypedDict):
     per_class: dict[str, ClassMetrics]
     images: int
     skipped_images: int
-    domains: list[dict[str, Any]]
+    domains: list[DomainMetrics]
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
