@@ -24,16 +24,10 @@ from ppe_yolo.evaluation.data_sets import (
     ground_truth_of,
     open_data_sets,
 )
-from ppe_yolo.evaluation.files import (
-    ROBUSTNESS_FILE,
-    ClassMetrics,
-    Metrics,
-    number_or_none,
-    to_coco_results,
-    write_detections,
-    write_ground_truth,
-    write_metrics,
-)
+from ppe_yolo.evaluation.files.detections import to_coco_results, write_detections
+from ppe_yolo.evaluation.files.folder import ROBUSTNESS_FILE
+from ppe_yolo.evaluation.files.ground_truth import write_ground_truth
+from ppe_yolo.evaluation.files.metrics import ClassMetrics, Metrics, number_or_none, write_metrics
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo
 from ppe_yolo.evaluation.metrics.coco_ap import (
     AT_THREE_QUARTERS,
