@@ -24,17 +24,11 @@ from ppe_yolo.evaluation.data_sets import (
     ground_truth_of,
     open_data_sets,
 )
-from ppe_yolo.evaluation.files import (
-    ROBUSTNESS_FILE,
-    ClassMetrics,
-    Metrics,
-    number_or_none,
-    to_coco_results,
-    write_detections,
-    write_ground_truth,
-    write_metrics,
-)
-from ppe_yolo.evaluation.ground_truth import EvaluationInfo
+from ppe_yolo.evaluation.files.detections import to_coco_results, write_detections
+from ppe_yolo.evaluation.files.folder import ROBUSTNESS_FILE
+from ppe_yolo.evaluation.files.ground_truth import write_ground_truth
+from ppe_yolo.evaluation.files.metrics import ClassMetrics, Metrics, number_or_none, write_metrics
+from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth
 from ppe_yolo.evaluation.metrics.coco_ap import (
     AT_THREE_QUARTERS,
     Judged,
@@ -122,36 +116,12 @@ def evaluate(
     annotated = all_images(domains)
     detections = _detect(detector, annotated, batch_size, console)
 
-    info = EvaluationInfo(
-        model=model,
-        split=split,
-        tiles=detector.tiles if isinstance(detector, TiledDetector) else 1,
-        checkpoint_blake2b=training_hash(contract, Path(model)),
-        model_blake2b=blake2b_file(model) if Path(model).is_file() else None,
-        input_size=contract.input_size,
-        display_names={**data_sets[0].dataset.class_map.display_names, **contract.display_names},
-    )
-    truth = ground_truth_of(domains, names, info)
+    display_names = {**data_sets[0].dataset.class_map.display_names, **contract.display_names}
+    truth = ground_truth_of(domains, names, _info(detector, model, split, display_names))
     table = from_coco_results(to_coco_results(detections))  # with the file's rounding, so that `report` gets the same figures
     judged = judge(table, truth.targets, len(names), max_detections=contract.max_detections)
     alarms = contract.score_thresholds()
-    roots = ", ".join(d.root for d in domains)
-    by_domain = figures_by_domain(
-        domains, table, truth.targets, input_size=contract.input_size, class_names=names, thresholds=alarms
-    )
-    metrics: Metrics = {
-        "model": model,
-        "data": roots,
-        "split": split,
-        "tiles": info.tiles,
-        **summarise(judged, table, truth.targets, names),
-        "images": len(annotated),
-        "skipped_images": sum(d.skipped for d in domains),
-        "domains": [
-            {"data": d.root, "class_map": d.class_map, "skipped_images": d.skipped, **figures.to_plain()}
-            for d, figures in zip(domains, by_domain, strict=True)
-        ],
-    }
+    metrics = _metrics(truth, table, judged, domains, contract)
     _write_curves(out / "precision_recall.png", judged, contract)
     write_ground_truth(out, truth)
     write_detections(out, detections)
@@ -185,6 +155,48 @@ def _detect(
     for start in track(starts, "evaluating", console=console, disable=console is None, transient=True):
         detections += detector.detect([read_image(a.image) for a in annotated[start : start + batch_size]])
     return detections
+
+
+def _info(detector: Detector | RecordedDetections, model: str, split: str, display_names: dict[str, str]) -> EvaluationInfo:
+    return EvaluationInfo(
+        model=model,
+        split=split,
+        tiles=detector.tiles if isinstance(detector, TiledDetector) else 1,
+        checkpoint_blake2b=training_hash(detector.contract, Path(model)),
+        model_blake2b=blake2b_file(model) if Path(model).is_file() else None,
+        input_size=detector.contract.input_size,
+        display_names=display_names,
+    )
+
+
+def _metrics(
+    truth: GroundTruth,
+    table: DetectionTable,
+    judged: Sequence[Judged],
+    domains: Sequence[Domain],
+    contract: ModelContract,
+) -> Metrics:
+    by_domain = figures_by_domain(
+        domains,
+        table,
+        truth.targets,
+        input_size=contract.input_size,
+        class_names=contract.class_names,
+        thresholds=contract.score_thresholds(),
+    )
+    return {
+        "model": truth.info.model,
+        "data": ", ".join(d.root for d in domains),
+        "split": truth.info.split,
+        "tiles": truth.info.tiles,
+        **summarise(judged, table, truth.targets, contract.class_names),
+        "images": len(truth),
+        "skipped_images": sum(d.skipped for d in domains),
+        "domains": [
+            {"data": d.root, "class_map": d.class_map, "skipped_images": d.skipped, **figures.to_plain()}
+            for d, figures in zip(domains, by_domain, strict=True)
+        ],
+    }
 
 
 def _domain(

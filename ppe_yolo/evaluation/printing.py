@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ppe_yolo.evaluation.files import Metrics
+from ppe_yolo.evaluation.files.metrics import Metrics
 from ppe_yolo.evaluation.percent import percent
 
 

@@ -12,7 +12,8 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.images import shown
-from ppe_yolo.evaluation.files import check_box_and_score, check_category, read_json
+from ppe_yolo.evaluation.files.detections import check_box_and_score, check_category
+from ppe_yolo.evaluation.files.folder import read_json
 
 _INPUT_SIZE = (416, 416)  # only the reference for the sizes of heads: the file does not say at which size it was made
 

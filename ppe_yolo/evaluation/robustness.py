@@ -19,7 +19,9 @@ from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.decisions.operating_point import counts_of, figures_at
-from ppe_yolo.evaluation.files import number_or_none, to_coco_results, write_robustness
+from ppe_yolo.evaluation.files.detections import to_coco_results
+from ppe_yolo.evaluation.files.metrics import number_or_none
+from ppe_yolo.evaluation.files.robustness import write_robustness
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision
 from ppe_yolo.evaluation.metrics.matching import Ints, from_coco_results, match, target_table
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold

@@ -11,7 +11,7 @@ import torch
 from ppe_yolo.core.contract import STRIDE, ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, blake2b_file
-from ppe_yolo.evaluation.files import with_operating_point
+from ppe_yolo.evaluation.files.operating_point import with_operating_point
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import ParityReport, check_parity
 from ppe_yolo.inference.checkpoint import build_network, read_checkpoint, require_trained, training_hash

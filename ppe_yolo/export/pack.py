@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.evaluation.data_sets import DataSpec
-from ppe_yolo.evaluation.files import with_operating_point
+from ppe_yolo.evaluation.files.operating_point import with_operating_point
 from ppe_yolo.export.onnx import Exported, export_onnx
 from ppe_yolo.export.quantize import Quantized, quantize
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained

@@ -11,14 +11,10 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import blake2b_file
 from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.decisions.promotion_rules import Contender
-from ppe_yolo.evaluation.files import (
-    DETECTIONS_FILE,
-    GROUND_TRUTH_FILE,
-    read_detections,
-    read_ground_truth,
-    read_metrics,
-    to_coco_results,
-)
+from ppe_yolo.evaluation.files.detections import read_detections, to_coco_results
+from ppe_yolo.evaluation.files.folder import DETECTIONS_FILE, GROUND_TRUTH_FILE
+from ppe_yolo.evaluation.files.ground_truth import read_ground_truth
+from ppe_yolo.evaluation.files.metrics import read_metrics
 from ppe_yolo.evaluation.ground_truth import GroundTruth, ImageRecord
 from ppe_yolo.evaluation.metrics.matching import from_coco_results
 from ppe_yolo.inference.onnx_detector import OnnxDetector, load_onnx_detector

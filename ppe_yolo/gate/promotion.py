@@ -16,7 +16,7 @@ from ppe_yolo.core.files import write_json
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.synthetic import draw_site
 from ppe_yolo.evaluation.decisions.promotion_rules import Decision, Demands, Latency, decide
-from ppe_yolo.evaluation.files import EVALUATION_FILES
+from ppe_yolo.evaluation.files.folder import EVALUATION_FILES
 from ppe_yolo.gate.candidate import Candidate, measure_again, read_candidate
 from ppe_yolo.gate.models import Version
 from ppe_yolo.gate.registry import Registry

@@ -143,7 +143,7 @@ def thresholds_of(contract: ModelContract, score_threshold: float | None) -> dic
 
 
 def above_thresholds(detections: Detections, contract: ModelContract, thresholds: Mapping[str, float]) -> Detections:
-    """Returns the detections that reach the threshold of their class."""
+    """Returns the detections that reach the threshold of their class; see `mistakes.above_threshold` for those of a file."""
     lowest = np.array([thresholds[name] for name in contract.class_names], dtype=np.float32)  # as the scores are
     return detections.select(detections.scores >= lowest[detections.labels])
 

@@ -8,7 +8,7 @@ area, in pixels of the letterboxed input, so that images of different sizes are 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -89,10 +89,21 @@ class DomainFigures:
     input_size: tuple[int, int]
     by_size: dict[str, SizeFigures]
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_plain(self) -> "PlainDomainFigures":
         """The types that JSON has."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return cast(PlainDomainFigures, json.loads(json.dumps(asdict(self))))
+
+
+class PlainDomainFigures(TypedDict):
+    """`DomainFigures` in the types that JSON has; `by_size` has those of `SizeFigures`."""
+
+    name: str
+    images: int
+    empty_images: int
+    thresholds: dict[str, float]
+    match_iou: float
+    input_size: list[int]
+    by_size: dict[str, dict[str, Any]]
 
 
 def domain_figures(

@@ -37,7 +37,10 @@ class FalseAlarm:
 
 
 def above_threshold(detections: DetectionTable, class_names: Sequence[str], thresholds: Mapping[str, float]) -> Flags:
-    """Which detections reach the threshold of their class."""
+    """Which detections reach the threshold of their class.
+
+    Scores are those of detections.json, rounded float64; `predict.above_thresholds` compares a detector's own float32 scores.
+    """
     limits = np.array([thresholds[name] for name in class_names])
     return np.asarray(detections.scores >= limits[detections.labels])
 

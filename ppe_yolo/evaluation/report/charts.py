@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ppe_yolo.core.drawing import colour_of
-from ppe_yolo.evaluation.files import number_or_none
+from ppe_yolo.evaluation.files.metrics import number_or_none
 from ppe_yolo.evaluation.metrics.coco_ap import RECALLS
 from ppe_yolo.evaluation.metrics.matching import Floats, Ints
 from ppe_yolo.evaluation.metrics.mistakes import Calibration

@@ -8,7 +8,8 @@ from ppe_yolo.core.score_histogram import score_histogram
 from ppe_yolo.evaluation.data_sets import figures_by_domain
 from ppe_yolo.evaluation.decisions.operating_point import ClassCounts, Figures, OperatingPoint, choose, counts_of, figures_at
 from ppe_yolo.evaluation.decisions.rules import Rule
-from ppe_yolo.evaluation.files import ClassPoint, OperatingPointFile, number_or_none
+from ppe_yolo.evaluation.files.metrics import number_or_none
+from ppe_yolo.evaluation.files.operating_point import ClassPoint, OperatingPointFile
 from ppe_yolo.evaluation.metrics.bootstrap import LEVEL, RESAMPLES, SEED, interval, resample, resampled_map
 from ppe_yolo.evaluation.metrics.coco_ap import (
     AREA_RANGES,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ppe_yolo.core.drawing import GROUND_TRUTH, colour_of, draw_box
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.files import ROBUSTNESS_FILE
+from ppe_yolo.evaluation.files.folder import ROBUSTNESS_FILE
 from ppe_yolo.evaluation.metrics.matching import Floats, Ints
 from ppe_yolo.evaluation.metrics.mistakes import FalseAlarm
 from ppe_yolo.evaluation.report.material import Material

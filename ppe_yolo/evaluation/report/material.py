@@ -9,7 +9,10 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.held_out import VAL, training_split
 from ppe_yolo.evaluation.data_sets import DataSet, DataSpec, Domain, all_images, ground_truth_of, open_data_sets
-from ppe_yolo.evaluation.files import GROUND_TRUTH_FILE, read_detections, read_ground_truth, read_robustness
+from ppe_yolo.evaluation.files.detections import read_detections
+from ppe_yolo.evaluation.files.folder import GROUND_TRUTH_FILE
+from ppe_yolo.evaluation.files.ground_truth import read_ground_truth
+from ppe_yolo.evaluation.files.robustness import read_robustness
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth
 from ppe_yolo.evaluation.metrics.matching import DetectionTable
 

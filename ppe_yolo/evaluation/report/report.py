@@ -11,7 +11,7 @@ from ppe_yolo.core.files import atomic_path, write_json, write_text
 from ppe_yolo.data.held_out import VAL
 from ppe_yolo.evaluation.data_sets import DataSpec
 from ppe_yolo.evaluation.decisions.rules import parse_rules
-from ppe_yolo.evaluation.files import read_thresholds, write_operating_point
+from ppe_yolo.evaluation.files.operating_point import read_thresholds, write_operating_point
 from ppe_yolo.evaluation.report.charts import draw_charts
 from ppe_yolo.evaluation.report.figures import SplitFigures, measure, operating_point_to_plain, to_plain
 from ppe_yolo.evaluation.report.gallery import draw_false_alarms, draw_misses, read_corruptions

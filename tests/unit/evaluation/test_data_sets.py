@@ -10,7 +10,8 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.evaluation.data_sets import DataSpec, parse_data
 from ppe_yolo.evaluation.evaluate import evaluate
-from ppe_yolo.evaluation.files import read_detections, read_ground_truth
+from ppe_yolo.evaluation.files.detections import read_detections
+from ppe_yolo.evaluation.files.ground_truth import read_ground_truth
 from ppe_yolo.evaluation.metrics.domain_figures import domain_figures
 from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table
 from ppe_yolo.evaluation.report.report import report

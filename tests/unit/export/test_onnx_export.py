@@ -17,7 +17,7 @@ from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.evaluation.files import with_operating_point
+from ppe_yolo.evaluation.files.operating_point import with_operating_point
 from ppe_yolo.export import onnx as export_module
 from ppe_yolo.export.benchmark import null_detector
 from ppe_yolo.export.graph import with_decoded_outputs
