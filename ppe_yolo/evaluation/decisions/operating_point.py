@@ -7,8 +7,9 @@ from typing import assert_never
 import numpy as np
 
 from ppe_yolo.evaluation.decisions.guarantee import guaranteed_thresholds
-from ppe_yolo.evaluation.decisions.rules import PER, Rule
+from ppe_yolo.evaluation.decisions.rules import Rule
 from ppe_yolo.evaluation.metrics.bootstrap import interval, running_sums, total
+from ppe_yolo.evaluation.metrics.domain_figures import PER
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, Flags, Floats, Ints, Outcome, TargetTable
 
 

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.evaluation.metrics.domain_figures import PER
 
 Kind = Literal["recall", "worst-recall", "false-alarms"]
-PER = 1000  # images, for which false alarms are counted
 EXAMPLES = "recall>=0.9 or false-alarms<=20, worst-recall>=0.9 or recall>=0.9@95%"
 _RULE = re.compile(
     r"(?:(?P<name>.+?):)?\s*(?P<kind>(?:worst-)?recall\s*>=|false-alarms\s*<=)\s*(?P<limit>[0-9.eE+-]+)\s*"
