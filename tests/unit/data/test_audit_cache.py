@@ -208,7 +208,7 @@ def test_check_images_script_without_main_guard_checks_in_its_own_process(images
     command = [sys.executable, str(script), *images]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=child_environment())
     assert done.stdout == f"{len(images)}\n"
-    assert "the remaining images are checked in this one" in done.stderr
+    assert "checking the remaining images in this one" in done.stderr
 
 
 def test_check_images_second_process_waits_for_the_first(
