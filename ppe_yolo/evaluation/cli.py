@@ -51,7 +51,7 @@ def evaluate(
     robustness: Annotated[
         bool,
         typer.Option(
-            "--robustness", help="Also measure under image corruptions (blur, night, rain, fog, ...): eight times the work."
+            "--robustness", help="Also measure under image corruptions (blur, night, rain, fog, ...): several times the work."
         ),
     ] = False,
     val_fraction: ValFractionOption = None,

@@ -16,7 +16,7 @@ from conftest import CONTRACT, GREY, RED  # isort: skip
 from helpers import serving, wait_until
 from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings
 from ppe_edge.control import read_desired
-from ppe_edge.delivery.sinks.notify import URLS_VARIABLE
+from ppe_edge.delivery.sinks import escalate, notify
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
 from pydantic import BaseModel
@@ -24,6 +24,7 @@ from running_box import configure, delivered, running
 
 from ppe_yolo.core.contract import ONNX_METADATA_KEY
 
+URLS_VARIABLES = {"sinks.notify.urls": notify.URLS_VARIABLE, "sinks.escalate.urls": escalate.URLS_VARIABLE}
 # a new value for every setting; those of the running box are the defaults, and those of `base_document`
 NEW_VALUES: dict[str, Any] = {
     "model.path": "ANOTHER MODEL",
@@ -130,6 +131,12 @@ NEW_VALUES: dict[str, Any] = {
     "sinks.notify.attach_snapshot": False,
     "sinks.notify.min_interval_s": 5,
     "sinks.notify.quiet_hours": ["daily 20:00-06:00"],
+    "sinks.escalate.title": "{camera}",
+    "sinks.escalate.body": "{camera}",
+    "sinks.escalate.attach_snapshot": False,
+    "sinks.escalate.min_interval_s": 5,
+    "sinks.escalate.quiet_hours": ["daily 20:00-06:00"],
+    "sinks.escalate.after_min": 5,
     "twin.enabled": True,
     "web.enabled": True,
     "web.host": "localhost",
@@ -146,7 +153,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "cameras.gate.rule.enabled": {"cameras.gate.rules": {"lane": {"enabled": True}}},
     **{f"{place}.schedule": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
     **{f"{place}.exceptions": {"site.time_zone": "UTC"} for place in ("rule", "cameras.gate.rule")},
-    "sinks.notify.quiet_hours": {"site.time_zone": "UTC"},
+    **{f"sinks.{sink}.quiet_hours": {"site.time_zone": "UTC"} for sink in ("notify", "escalate")},
     "sampler.upload": {"sinks.iothub.timeout_s": 10},
     "cameras.gate.zones": {"cameras.gate.rule": {"zones": ["door"]}},
     "web.viewer_token": {"web.token": "another-token-of-operators"},
@@ -203,7 +210,7 @@ def test_reload_applies_every_setting_or_lists_it(
     shelf: tuple[Path, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert set(NEW_VALUES) == set(settings_of(EdgeSettings)) - {"sinks.notify.urls"}, "add a new value for each new setting"
+    assert set(NEW_VALUES) == set(settings_of(EdgeSettings)) - set(URLS_VARIABLES), "add a new value for each new setting"
     another, sha256 = another_model(tiny_model, shelf[0] / "another.onnx")
     clip = make_clip(tmp_path / "another.mp4", [(GREY, 1500)])
     placeholders = {
@@ -223,8 +230,9 @@ def test_reload_applies_every_setting_or_lists_it(
             part = user_of(runtime, setting) if top in LIVE_FIELDS else None
             config.write_text(json.dumps(document))
             with monkeypatch.context() as environment:
-                if setting.startswith("sinks.notify"):
-                    environment.setenv(URLS_VARIABLE, "json://127.0.0.1:9")  # the file must not hold it
+                for name, variable in URLS_VARIABLES.items():
+                    if setting.startswith(name.removesuffix("urls")):
+                        environment.setenv(variable, "json://127.0.0.1:9")  # the file must not hold it
                 answer, wanted = control.reload(), load_settings(config)
             tops = {name.split(".")[0] for name in (setting, *COMPANIONS.get(setting, {}))}
             assert answer == {"reloaded": True, "needs_restart": sorted(tops - LIVE_FIELDS)}, setting

@@ -8,7 +8,10 @@ Frames = Literal["none", "blurred", "full"]
 
 
 class VerdictsConfig(BaseModel):
-    """Which frames are kept with alerts, so that verdicts become training data. None by default, since they may show people."""
+    """Which frames are kept with alerts, so that verdicts become training data. None by default, since they may show people.
+
+    Frames only: verdicts are messages, which are kept for `outbox.max_message_days`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

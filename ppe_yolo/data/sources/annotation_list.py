@@ -57,7 +57,7 @@ class AnnotationLists:
             if found is None:
                 raise AnnotationError(f"no such image {image.image}", file=location, hint="add the image, or remove the line")
             image = replace(image, image=str(found))
-        return Entry(image=image, location=location)
+        return Entry(image=image, location=location, is_one_based=True)
 
 
 def find_lists(root: Path) -> dict[str, Path]:

@@ -88,7 +88,7 @@ class Entry:
     image: AnnotatedImage
     location: str
     annotated_size: tuple[int, int] | None = None
-    is_one_based: bool = True
+    is_one_based: bool
     problems: tuple[Problem, ...] = ()
 
 

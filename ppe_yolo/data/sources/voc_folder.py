@@ -187,6 +187,7 @@ class VocFolder:
             image=AnnotatedImage(image=str(image), objects=annotation.objects, source=xml, image_id=key),
             location=str(xml),
             annotated_size=annotated_size,
+            is_one_based=True,
             problems=tuple(problems),
         )
 

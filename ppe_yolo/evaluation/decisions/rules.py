@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ppe_yolo.evaluation.metrics.domain_figures import PER
 
 Kind = Literal["recall", "worst-recall", "false-alarms"]
 EXAMPLES = "recall>=0.9 or false-alarms<=20, worst-recall>=0.9 or recall>=0.9@95%"
+_KINDS: dict[str, Kind] = {"recall>=": "recall", "worst-recall>=": "worst-recall", "false-alarms<=": "false-alarms"}
 _RULE = re.compile(
     r"(?:(?P<name>.+?):)?\s*(?P<kind>(?:worst-)?recall\s*>=|false-alarms\s*<=)\s*(?P<limit>[0-9.eE+-]+)\s*"
     r"(?:@\s*(?P<confidence>[0-9.]+)\s*%\s*)?"
@@ -36,15 +37,20 @@ class Rule:
     confidence: float | None = None
 
     def __str__(self) -> str:
-        if self.kind == "false-alarms":
-            return f"false-alarms<={self.limit:g}"
-        return f"{self.kind}>={self.limit:g}" + ("" if self.confidence is None else f"@{100 * self.confidence:g}%")
+        [kind] = (text for text, kind in _KINDS.items() if kind == self.kind)
+        return f"{kind}{self.limit:g}" + ("" if self.confidence is None else f"@{100 * self.confidence:g}%")
 
     def in_words(self) -> str:
         """The rule as people read it."""
-        if self.kind == "false-alarms":
-            return f"the best recall with at most {self.limit:g} false alarms per {PER:,} images"
-        where = " in every domain" if self.kind == "worst-recall" else ""
+        match self.kind:
+            case "false-alarms":
+                return f"the best recall with at most {self.limit:g} false alarms per {PER:,} images"
+            case "recall":
+                where = ""
+            case "worst-recall":
+                where = " in every domain"
+            case _:
+                assert_never(self.kind)
         text = f"the best precision with a recall of at least {100 * self.limit:g} %{where}"
         if self.confidence is not None:
             text += f", which holds on new images of the same kind with {100 * self.confidence:g} % confidence"
@@ -71,15 +77,11 @@ def parse_rules(texts: Sequence[str], class_names: Sequence[str]) -> dict[str, R
                 expected=f"{EXAMPLES}, optionally for one class (none:...)",
                 got=repr(text),
             )
-        kind: Kind = "false-alarms"
-        if match["kind"].startswith("recall"):
-            kind = "recall"
-        elif match["kind"].startswith("worst"):
-            kind = "worst-recall"
+        kind = _KINDS["".join(match["kind"].split())]
         if limit < 0 or (kind != "false-alarms" and not 0 < limit <= 1):
             expected = "0 or more" if kind == "false-alarms" else "a recall above 0 and up to 1"
             raise UserError(setting="rule", expected=expected, got=repr(text))
-        if confidence is not None and (kind == "false-alarms" or not 0.5 <= confidence < 1 or limit == 1):
+        if confidence is not None and (kind not in ("recall", "worst-recall") or not 0.5 <= confidence < 1 or limit == 1):
             raise UserError(
                 setting="rule", expected="a recall below 1 with a confidence from 50 % to below 100 %", got=repr(text)
             )

@@ -73,7 +73,11 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Outbox, list[DeliveryTh
 
 
 def test_failed_message_is_retried_in_order_and_marked_only_if_uncertain(make: Any) -> None:
-    sink = ScriptedSink(SinkFailed("refused", outcome_unknown=False), None, SinkFailed("late", outcome_unknown=True))
+    sink = ScriptedSink(
+        SinkFailed("refused", outcome_unknown=False, reached=False),
+        None,
+        SinkFailed("late", outcome_unknown=True, reached=False),
+    )
     outbox, (thread,) = make(hub=sink)
     first, second = outbox.put(an_alert(1)), outbox.put(an_alert(2))
     thread.start()
@@ -84,7 +88,7 @@ def test_failed_message_is_retried_in_order_and_marked_only_if_uncertain(make: A
 
 def test_repeated_failure_and_recovery_are_logged_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "ppe_edge.delivery.dispatcher")
-    sink = ScriptedSink(None, *[SinkFailed("down", outcome_unknown=False) for _ in range(3)])
+    sink = ScriptedSink(None, *[SinkFailed("down", outcome_unknown=False, reached=False) for _ in range(3)])
     outbox, (thread,) = make(mqtt=sink)
     for n in range(4):
         outbox.put(an_alert(n))
@@ -139,7 +143,7 @@ def test_stop_all_sends_remaining_messages(make: Any) -> None:
 
 
 def test_stop_all_ends_wait_of_failing_sink(make: Any) -> None:
-    sink = ScriptedSink(*[SinkFailed("down", outcome_unknown=False) for _ in range(1000)])
+    sink = ScriptedSink(*[SinkFailed("down", outcome_unknown=False, reached=False) for _ in range(1000)])
     outbox, (thread,) = make(Backoff(60, 60, lambda low, high: high), hub=sink)
     outbox.put(an_alert())
     thread.start()
@@ -296,7 +300,7 @@ def test_restart_tries_set_aside_message_once_more(make: Any, monkeypatch: pytes
 
 
 def test_sink_waits_as_long_as_receiver_asks(make: Any) -> None:
-    sink = ScriptedSink(SinkFailed("429", outcome_unknown=False, retry_after_s=0.6))
+    sink = ScriptedSink(SinkFailed("429", outcome_unknown=False, reached=False, retry_after_s=0.6))
     outbox, (thread,) = make(hook=sink)
     message = outbox.put(an_alert())
     start = time.monotonic()

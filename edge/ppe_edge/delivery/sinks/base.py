@@ -22,7 +22,7 @@ class SinkFailed(Exception):  # noqa: N818 - named by what happened
         reason: str,
         outcome_unknown: bool,
         *,
-        reached: bool = False,
+        reached: bool,
         maybe_too_large: bool = False,
         retry_after_s: float | None = None,
     ) -> None:

@@ -60,7 +60,7 @@ class EscalateSink(NotifySink):
             if self._is_acknowledged(message.alert if isinstance(message, AlertClip) else message.id):
                 return
         except sqlite3.Error as error:
-            raise SinkFailed(f"the verdicts cannot be read: {error}", outcome_unknown=False) from error
+            raise SinkFailed(f"the verdicts cannot be read: {error}", outcome_unknown=False, reached=False) from error
         age = self._clock() - message.time.timestamp()
         if abs(age) < self._after_s:  # an alert from further in the future: the clock was set back, so better send it now
             raise SinkLater(self._after_s - age)

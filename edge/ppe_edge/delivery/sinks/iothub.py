@@ -52,7 +52,7 @@ class IotHubSink:
         try:
             self._hub.wait(self._config.timeout_s)
         except HubUnavailable as error:
-            raise SinkFailed(str(error), error.outcome_unknown) from error
+            raise SinkFailed(str(error), error.outcome_unknown, reached=False) from error
         return "connected"
 
     def close(self) -> None:

@@ -60,7 +60,7 @@ class JsonlSink:
         try:
             require_writable(self._config)
         except EdgeError as error:
-            raise SinkFailed(str(error), outcome_unknown=False) from error
+            raise SinkFailed(str(error), outcome_unknown=False, reached=False) from error
         return f"{self._config.path} is writable"
 
     def send(self, message: Message, snapshot: Path | None) -> None:
@@ -70,7 +70,7 @@ class JsonlSink:
             self._rotate(len(line))
             self._append(line)
         except OSError as error:
-            raise SinkFailed(f"{self._config.path}: {error.strerror}", outcome_unknown=False) from error
+            raise SinkFailed(f"{self._config.path}: {error.strerror}", outcome_unknown=False, reached=False) from error
 
     def close(self) -> None:
         """Does nothing: the file is opened for each message."""

@@ -218,5 +218,5 @@ def _tls(config: MqttSinkConfig) -> ssl.SSLContext:
             context.load_cert_chain(config.cert_file, config.key_file)
     except OSError as error:
         files = ", ".join(str(file) for file in (config.ca_file, config.cert_file, config.key_file) if file)
-        raise SinkFailed(f"cannot read the certificates {files}: {error}", outcome_unknown=False) from error
+        raise SinkFailed(f"cannot read the certificates {files}: {error}", outcome_unknown=False, reached=False) from error
     return context

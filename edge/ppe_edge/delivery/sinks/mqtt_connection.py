@@ -73,7 +73,7 @@ class MqttConnection:
         except OSError as error:  # includes TLS errors
             self.close()
             raise SinkFailed(
-                f"cannot connect to {address[0]}:{address[1]}: {error}{_tls_hint(error)}", outcome_unknown=False
+                f"cannot connect to {address[0]}:{address[1]}: {error}{_tls_hint(error)}", outcome_unknown=False, reached=False
             ) from error
         self._thread.start()
         with self._changed:
@@ -81,7 +81,9 @@ class MqttConnection:
         if self._answer != 0:
             reason = self._rejection()
             self.close()
-            raise SinkFailed(f"{address[0]}:{address[1]} rejected the connection: {reason}", outcome_unknown=False)
+            raise SinkFailed(
+                f"{address[0]}:{address[1]} rejected the connection: {reason}", outcome_unknown=False, reached=False
+            )
 
     def _rejection(self) -> str:
         """Why the broker did not accept the connection, and what to check."""
@@ -107,13 +109,13 @@ class MqttConnection:
             info = self._client.publish(topic, data, qos=1, retain=retain)
         except OSError as error:  # paho writes in this thread, and the broker has just died
             self.alive = False
-            raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True) from error
+            raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True, reached=False) from error
         with self._changed:
             self._changed.wait_for(lambda: self._confirmed == info.mid or not self.alive, self._timeout_s)
             if self._confirmed == info.mid:
                 return
         reason = f"no confirmation within {self._timeout_s:g} s" if self.alive else "the connection was lost"
-        raise SinkFailed(reason, outcome_unknown=True)
+        raise SinkFailed(reason, outcome_unknown=True, reached=False)
 
     def close(self, last: tuple[str, bytes] | None = None) -> None:
         """Disconnects; takes at most a few seconds, even if the broker is frozen.

@@ -122,7 +122,9 @@ class WebhookSink:
             async with self._session.request(method, url, data=data or None, headers=headers, allow_redirects=False) as answer:
                 return answer.status, _seconds(answer.headers.get("Retry-After"))
         except aiohttp.ConnectionTimeoutError as error:
-            raise SinkFailed("cannot connect to the webhook: no answer in time", outcome_unknown=False) from error
+            raise SinkFailed(
+                "cannot connect to the webhook: no answer in time", outcome_unknown=False, reached=False
+            ) from error
         except aiohttp.ClientConnectorError as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):  # has no os_error
                 text = getattr(error.certificate_error, "verify_message", type(error.certificate_error).__name__)
@@ -131,7 +133,7 @@ class WebhookSink:
                 reason = error.os_error.strerror or type(error.os_error).__name__
                 if reason.startswith("Connect call failed"):  # by asyncio, without the cause
                     reason = os.strerror(error.os_error.errno or 0)
-            raise SinkFailed(f"cannot connect to the webhook: {reason}", outcome_unknown=False) from error
+            raise SinkFailed(f"cannot connect to the webhook: {reason}", outcome_unknown=False, reached=False) from error
         except TimeoutError as error:
             reason = f"the webhook did not answer within {self._config.timeout_s:g} s: the server or the line is too slow"
             reason += f" for {len(data)} bytes: raise sinks.webhook.timeout_s, or lower max_bytes" if data else ""
