@@ -144,7 +144,7 @@ class VocFolder:
         listed = {key for keys in lists.values() for key in keys}
         for stem in sorted(self._xmls.keys() - listed) if lists else ():
             problems.append(warning("in-no-split", self._xmls[stem][0], "in no list of ImageSets: not used"))
-        annotated = {(part.images, nfc(xml.stem)) for key, part in self._part_of.items() for xml in self._xmls[key]}
+        annotated = {(part.images, _stem(key)) for key, part in self._part_of.items()}
         for folder, images in sorted(self._images.items()):
             for stem in sorted(stem for stem in images.keys() - listed if (folder, stem) not in annotated):
                 # an XML file of another name may use the image through its <filename>; the data set drops the problem then
@@ -193,7 +193,7 @@ class VocFolder:
     def _find_image(self, key: str, annotation: VocAnnotation) -> Path:
         """The image with the stem of the XML file, else the one that its <filename> names."""
         folder = self._part_of[key].images
-        same_stem = self._images[folder].get(nfc(annotation.path.stem), [])
+        same_stem = self._images[folder].get(_stem(key), [])
         if len(same_stem) > 1:
             names = ", ".join(path.name for path in same_stem)
             raise AnnotationError(
@@ -204,7 +204,7 @@ class VocFolder:
         # <path> is never used: it refers to the annotator's machine
         name = nfc(annotation.filename.replace("\\", "/").rpartition("/")[2])
         if name not in self._image_by_name[folder]:
-            other = by_stem(files_with(folder, UNSUPPORTED)).get(nfc(annotation.path.stem))
+            other = by_stem(files_with(folder, UNSUPPORTED)).get(_stem(key))
             if other:
                 raise AnnotationError(
                     file=annotation.path,
@@ -218,6 +218,11 @@ class VocFolder:
                 hint="add the image, or remove the XML file",
             )
         return self._image_by_name[folder][name]
+
+
+def _stem(key: str) -> str:
+    """The stem of the XML files of a key."""
+    return key.rpartition("/")[2]
 
 
 def _find_unused_folders(root: Path, parts: Sequence[Part]) -> list[Problem]:
