@@ -67,7 +67,7 @@ def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_ma
         key=key,
         problems=problems,
         raw=entry.image,
-        image=class_map.apply(replace(entry.image, objects=tuple(kept))) if usable else None,
+        image=replace(entry.image, objects=class_map.apply(kept)) if usable else None,
         size=check.size,
         stored_size=check.stored_size,
         annotated_size=entry.annotated_size,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
@@ -83,10 +84,6 @@ class VocFolder:
             )
         self._annotations = parts[0].annotations
         self._images = {part.images: by_stem(images_in(part.images)) for part in parts}
-        self._image_by_name = {
-            folder: {nfc(path.name): path for paths in images.values() for path in paths}
-            for folder, images in self._images.items()
-        }
         self._xmls: dict[str, list[Path]] = {}
         self._part_of: dict[str, Part] = {}
         xmls = [
@@ -151,6 +148,14 @@ class VocFolder:
                 message = "no XML file of this name: not used; a background image needs an XML file without objects"
                 problems += [warning("no-annotation", path, message) for path in images[stem]]
         return problems
+
+    @cached_property
+    def _image_by_name(self) -> dict[Path, dict[str, Path]]:
+        """Folder -> name in NFC -> image; for XML files whose stem is that of no image."""
+        return {
+            folder: {nfc(path.name): path for paths in images.values() for path in paths}
+            for folder, images in self._images.items()
+        }
 
     def read(self, key: str) -> Entry:
         """See `Source.read`."""
