@@ -2,8 +2,8 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,7 @@ from typing import Any, Self
 import yaml
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.annotation import AnnotatedObject
 
 DEFAULT = "default"
 _PACKAGED = resources.files("ppe_yolo.data") / "class_maps"
@@ -40,11 +40,10 @@ class ClassMap:
         """Whether the class map mentions a name."""
         return raw_name in self.mapping or raw_name in self.ignored
 
-    def apply(self, image: AnnotatedImage) -> AnnotatedImage:
-        """The image with the classes of the model, without ignored objects. The class map must know all of its names."""
-        kept = (o for o in image.objects if o.class_name not in self.ignored)
-        objects = tuple(AnnotatedObject(self.mapping[o.class_name], o.box_xyxy, o.difficult) for o in kept)
-        return replace(image, objects=objects)
+    def apply(self, objects: Iterable[AnnotatedObject]) -> tuple[AnnotatedObject, ...]:
+        """The objects with the classes of the model, without ignored ones. The class map must know all of their names."""
+        kept = (o for o in objects if o.class_name not in self.ignored)
+        return tuple([AnnotatedObject(self.mapping[o.class_name], o.box_xyxy, o.difficult) for o in kept])
 
     def explain_unknown(self, raw_name: str) -> str:
         """The message about a name that the class map does not mention."""

@@ -15,7 +15,7 @@ from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit.annotation_check import CheckedImage, check_entry
 from ppe_yolo.data.audit.check_cache import KEPT_FILE, read_kept
-from ppe_yolo.data.audit.engine import check_images
+from ppe_yolo.data.audit.engine import check_images, paused_collector
 from ppe_yolo.data.audit.habits import check_habits
 from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.audit.splits import check_classes, check_duplicates, check_lists
@@ -123,26 +123,27 @@ class AnnotatedDataset:
         if not isinstance(class_map, ClassMap):
             class_map = load_class_map(class_map)
         source = open_source(root)
-        dataset = cls._check(
-            str(root), source, _choose(source, root, splits), class_map, splits is None, progress, supplied or {}
-        )
+        keys = _choose(source, root, splits)
+        distinct = list(dict.fromkeys(key for part in keys.values() for key in part))
+        checked, checks = check_entries(str(root), source, distinct, class_map, progress, supplied)
+        dataset = cls._assemble(str(root), source, keys, class_map, splits is None, checked, checks)
         if on_error != "skip":
             dataset.raise_on_errors(can_skip=on_error == "stop")
         return dataset
 
     @classmethod
-    def _check(
+    @paused_collector()
+    def _assemble(
         cls,
         root: str,
         source: Source,
         keys: dict[str, list[str]],
         class_map: ClassMap,
         is_whole: bool,
-        progress: bool,
-        supplied: Mapping[str, ImageCheck],
+        checked: list[CheckedImage],
+        checks: dict[str, ImageCheck],
     ) -> Self:
-        distinct = list(dict.fromkeys(key for part in keys.values() for key in part))
-        checked, checks = check_entries(root, source, distinct, class_map, progress, supplied)
+        """The data set without the images that have errors, see `check_entries`."""
         habits = check_habits(root, checked, source.class_names)
         problems = [*habits, *(p for c in checked for p in c.problems)]
         if is_whole:
@@ -268,22 +269,28 @@ def check_entries(
     supplied: Mapping[str, ImageCheck] | None = None,
 ) -> tuple[list[CheckedImage], dict[str, ImageCheck]]:
     """The images in the order of the keys, and the checks of the image files that can be decoded."""
+    entries = _read_entries(source, keys, progress)
+    folder = Path(root) if Path(root).is_dir() else Path(root).parent
+    images = [entry.image.image for entry in entries if isinstance(entry, Entry)]
+    results = check_images(images, supplied={**read_kept(folder / KEPT_FILE), **(supplied or {})}, progress=progress)
+    with paused_collector():
+        checked = [
+            check_entry(key, entry, results[entry.image.image], class_map)
+            if isinstance(entry, Entry)
+            else CheckedImage(key=key, problems=[Problem.from_error(entry, entry.code)])
+            for key, entry in zip(keys, entries, strict=True)
+        ]
+    return checked, {image: check for image, check in results.items() if isinstance(check, ImageCheck)}
+
+
+@paused_collector()
+def _read_entries(source: Source, keys: Sequence[str], progress: bool) -> list[Entry | AnnotationError]:
     with ThreadPoolExecutor(_READERS) as pool:
         parts = [keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE)]
         reads = pool.map(lambda part: [_read(source, key) for key in part], parts)
         console = Console(stderr=True)
         bar = track(reads, "reading annotations", len(parts), console=console, transient=True, disable=not progress)
-        entries = [entry for part in bar for entry in part]
-    folder = Path(root) if Path(root).is_dir() else Path(root).parent
-    images = [entry.image.image for entry in entries if isinstance(entry, Entry)]
-    results = check_images(images, supplied={**read_kept(folder / KEPT_FILE), **(supplied or {})}, progress=progress)
-    checked = [
-        check_entry(key, entry, results[entry.image.image], class_map)
-        if isinstance(entry, Entry)
-        else CheckedImage(key=key, problems=[Problem.from_error(entry, entry.code)])
-        for key, entry in zip(keys, entries, strict=True)
-    ]
-    return checked, {image: check for image, check in results.items() if isinstance(check, ImageCheck)}
+        return [entry for part in bar for entry in part]
 
 
 def _read(source: Source, key: str) -> Entry | AnnotationError:

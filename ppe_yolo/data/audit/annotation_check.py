@@ -67,7 +67,7 @@ def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_ma
         key=key,
         problems=problems,
         raw=entry.image,
-        image=class_map.apply(replace(entry.image, objects=tuple(kept))) if usable else None,
+        image=replace(entry.image, objects=class_map.apply(kept)) if usable else None,
         size=check.size,
         stored_size=check.stored_size,
         annotated_size=entry.annotated_size,
@@ -136,7 +136,7 @@ class _Objects:
             if item.class_name in names:
                 self._report("warning", "duplicate-box", name, f"{_box(item)} is annotated twice: counted once", item)
                 continue
-            others = {self.class_map.mapping.get(other) for other in names} - {None}
+            others = {self.class_map.mapping.get(other) for other in names} - {None} if names else None
             if others and self.class_map.mapping.get(item.class_name) not in (None, *others):
                 message = f"{_box(item)} is annotated as {' and as '.join((*names, item.class_name))}: remove the wrong one"
                 self._report("warning", "two-classes", name, message, item)

@@ -44,10 +44,11 @@ def check_habits(root: str, checked: Sequence[CheckedImage], class_names: Sequen
     found = _check_shapes(root, checked) or check_positions(root, checked) or _check_zero_based(root, checked)
     found = found or _check_far_corners(root, checked)
     found += _check_class_numbers(root, checked, class_names) + _check_sizes(root, checked)
+    faulty = [c for c in checked if c.problems]
     for code, message in _ONCE.items():
-        found += _merge(root, checked, code, lambda p: p.message if message is None else "", message)  # noqa: B023 (used at once)
+        found += _merge(root, faulty, code, lambda p: p.message if message is None else "", message)  # noqa: B023 (used at once)
     # the same mistake in the syntax of many files; what was found instead differs
-    return found + _merge(root, checked, "annotation", lambda p: p.message.partition(", got ")[0])
+    return found + _merge(root, faulty, "annotation", lambda p: p.message.partition(", got ")[0])
 
 
 def _merge(

@@ -63,7 +63,8 @@ def check_duplicates(
         for i in members:
             same.setdefault(images[i][2], []).append(i)
         for identical in same.values():
-            search.check_identical(identical)
+            if len(identical) > 1:
+                search.check_identical(identical)
         if len(same) > 1:
             search.check_alike(members, [identical[0] for identical in same.values()])
     return search.problems, search.leaks

@@ -1,5 +1,6 @@
 """Counts and distributions of a data set."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def measure(
     """
     boxes = [o.box_xyxy for part in usable.values() for image in part for o in image.objects]
     widths_heights = [(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes]
-    sides = [float(np.sqrt(w * h)) for w, h in widths_heights]
+    sides = [math.sqrt(w * h) for w, h in widths_heights]
     return Statistics(
         class_map=class_map.name,
         class_names=list(class_map.class_names),

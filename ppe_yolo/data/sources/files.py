@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -37,21 +37,28 @@ def canonical_split(name: str) -> str:
     return _SPLITS.get(name.lower(), name)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """The content of a folder, sorted by name, without the files of operating systems. Empty if there is no such folder."""
+def _names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
+    """Names in a folder, in any order, without the files of operating systems. Nothing if there is no such folder."""
     # a Path for each of 100,000 files takes a second, and a stat for each another
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not is_system_file(entry.name)), key=lambda entry: entry.name)
+            for entry in entries:
+                if is_wanted(entry) and not is_system_file(entry.name):
+                    yield entry.name
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return
     except OSError as error:
         raise UserError(f"cannot be listed ({error.strerror})", file=folder) from error
 
 
+def _names_with(folder: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Names of the files with these suffixes, in lower or upper case; see `_names`."""
+    return _names(folder, lambda entry: entry.name[1:].lower().endswith(suffixes) and not entry.is_dir())
+
+
 def subfolders(folder: Path) -> list[Path]:
     """The subfolders of a folder, sorted, without those of operating systems. Empty if there is no such folder."""
-    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
+    return [folder / name for name in sorted(_names(folder, os.DirEntry.is_dir))]
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
@@ -71,7 +78,7 @@ def files_with(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     Raises:
         UserError: The name of a file is not valid UTF-8, so that no report could name it.
     """
-    paths = [folder / e.name for e in _entries(folder) if e.name[1:].lower().endswith(suffixes) and not e.is_dir()]
+    paths = [folder / name for name in sorted(_names_with(folder, suffixes))]
     for path in paths:
         try:
             str(path).encode()
@@ -83,14 +90,14 @@ def files_with(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 def has_files_with(folder: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a folder has a file with one of these suffixes, in lower or upper case."""
-    return any(entry.name[1:].lower().endswith(suffixes) and not entry.is_dir() for entry in _entries(folder))
+    return next(_names_with(folder, suffixes), None) is not None
 
 
 def by_stem(files: list[Path]) -> dict[str, list[Path]]:
-    """Stem in NFC -> files."""
+    """Stem in NFC -> files, which have a suffix."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in files:
-        found[nfc(path.stem)].append(path)
+        found[nfc(path.name.rpartition(".")[0])].append(path)
     return dict(found)
 
 
@@ -138,7 +145,9 @@ class FileFinder:
         except (OSError, ValueError):  # too long a name, or a zero byte in it
             return None
         if path.parent not in self._listings:
-            self._listings[path.parent] = {nfc(e.name): path.parent / e.name for e in _entries(path.parent) if e.is_file()}
+            self._listings[path.parent] = {
+                nfc(name): path.parent / name for name in sorted(_names(path.parent, os.DirEntry.is_file))
+            }
         return self._listings[path.parent].get(nfc(path.name))
 
 

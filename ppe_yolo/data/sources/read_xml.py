@@ -1,5 +1,6 @@
 """XML files of a data set. They are untrusted input."""
 
+import os
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, fromstring
 from xml.parsers.expat import ExpatError, ParserCreate
@@ -21,10 +22,11 @@ def read_xml(path: Path, root_tag: str, max_bytes: int) -> Element:
             another root element.
     """
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise AnnotationError(file=path, expected=f"at most {max_bytes} bytes of XML", got=str(size))
-        data = path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise AnnotationError(file=path, expected=f"at most {max_bytes} bytes of XML", got=str(size))
+            data = file.read()
     except OSError as error:
         raise AnnotationError(f"cannot be read ({error.strerror})", file=path) from error
     if not data.strip():

@@ -44,9 +44,8 @@ def read_voc_annotation(path: Path) -> VocAnnotation:
 
 def _read_object(path: Path, number: int, node: Element) -> AnnotatedObject:
     name = (node.findtext("name") or "").strip()
-    item = f"object {number} ({name or 'no name'})"
     if not name:
-        raise AnnotationError(file=path, item=item, expected="a <name>", got="none")
+        raise AnnotationError(file=path, item=f"object {number} (no name)", expected="a <name>", got="none")
     box = node.find("bndbox")
     values = []
     for key in ("xmin", "ymin", "xmax", "ymax"):
@@ -56,6 +55,7 @@ def _read_object(path: Path, number: int, node: Element) -> AnnotatedObject:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
+            item = f"object {number} ({name})"
             raise AnnotationError(file=path, item=item, expected=f"a number in <{key}>", got=repr(text))
         values.append(value)
     x1, y1, x2, y2 = values

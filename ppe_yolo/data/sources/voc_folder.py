@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
@@ -83,10 +84,6 @@ class VocFolder:
             )
         self._annotations = parts[0].annotations
         self._images = {part.images: by_stem(images_in(part.images)) for part in parts}
-        self._image_by_name = {
-            folder: {nfc(path.name): path for paths in images.values() for path in paths}
-            for folder, images in self._images.items()
-        }
         self._xmls: dict[str, list[Path]] = {}
         self._part_of: dict[str, Part] = {}
         xmls = [
@@ -144,13 +141,21 @@ class VocFolder:
         listed = {key for keys in lists.values() for key in keys}
         for stem in sorted(self._xmls.keys() - listed) if lists else ():
             problems.append(warning("in-no-split", self._xmls[stem][0], "in no list of ImageSets: not used"))
-        annotated = {(part.images, nfc(xml.stem)) for key, part in self._part_of.items() for xml in self._xmls[key]}
+        annotated = {(part.images, _stem(key)) for key, part in self._part_of.items()}
         for folder, images in sorted(self._images.items()):
             for stem in sorted(stem for stem in images.keys() - listed if (folder, stem) not in annotated):
                 # an XML file of another name may use the image through its <filename>; the data set drops the problem then
                 message = "no XML file of this name: not used; a background image needs an XML file without objects"
                 problems += [warning("no-annotation", path, message) for path in images[stem]]
         return problems
+
+    @cached_property
+    def _image_by_name(self) -> dict[Path, dict[str, Path]]:
+        """Folder -> name in NFC -> image; for XML files whose stem is that of no image."""
+        return {
+            folder: {nfc(path.name): path for paths in images.values() for path in paths}
+            for folder, images in self._images.items()
+        }
 
     def read(self, key: str) -> Entry:
         """See `Source.read`."""
@@ -194,7 +199,7 @@ class VocFolder:
     def _find_image(self, key: str, annotation: VocAnnotation) -> Path:
         """The image with the stem of the XML file, else the one that its <filename> names."""
         folder = self._part_of[key].images
-        same_stem = self._images[folder].get(nfc(annotation.path.stem), [])
+        same_stem = self._images[folder].get(_stem(key), [])
         if len(same_stem) > 1:
             names = ", ".join(path.name for path in same_stem)
             raise AnnotationError(
@@ -205,7 +210,7 @@ class VocFolder:
         # <path> is never used: it refers to the annotator's machine
         name = nfc(annotation.filename.replace("\\", "/").rpartition("/")[2])
         if name not in self._image_by_name[folder]:
-            other = by_stem(files_with(folder, UNSUPPORTED)).get(nfc(annotation.path.stem))
+            other = by_stem(files_with(folder, UNSUPPORTED)).get(_stem(key))
             if other:
                 raise AnnotationError(
                     file=annotation.path,
@@ -219,6 +224,11 @@ class VocFolder:
                 hint="add the image, or remove the XML file",
             )
         return self._image_by_name[folder][name]
+
+
+def _stem(key: str) -> str:
+    """The stem of the XML files of a key."""
+    return key.rpartition("/")[2]
 
 
 def _find_unused_folders(root: Path, parts: Sequence[Part]) -> list[Problem]:
