@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
+from ppe_yolo.data.annotation import AnnotatedObject
 from ppe_yolo.data.class_map import bundled_names, load_class_map
 
 HELMETS = dict.fromkeys(("yellow", "white", "blue", "red"), "helmet")
@@ -38,9 +38,8 @@ def test_load_class_map_without_name_is_default() -> None:
 
 def test_apply_renames_and_ignores() -> None:
     objects = tuple(AnnotatedObject(n, (1, 2, 3, 4), n == "head") for n in ("head", "person", "helmet"))
-    image = AnnotatedImage(image="a.jpg", objects=objects, source=Path("a.xml"), image_id="a")
-    mapped = load_class_map("hard-hat-workers").apply(image)
-    assert mapped.objects == (AnnotatedObject("none", (1, 2, 3, 4), True), AnnotatedObject("helmet", (1, 2, 3, 4)))
+    mapped = load_class_map("hard-hat-workers").apply(objects)
+    assert mapped == (AnnotatedObject("none", (1, 2, 3, 4), True), AnnotatedObject("helmet", (1, 2, 3, 4)))
 
 
 def test_check_unknown_name_lists_all_names_with_counts() -> None:
