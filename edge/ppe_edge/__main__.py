@@ -114,7 +114,7 @@ def prepare(config: Path, record: Path | None) -> "Application":
         UserError: The configuration is invalid, or something that it names cannot be used.
     """
     from ppe_edge.config import load_settings
-    from ppe_edge.memory import return_freed_images
+    from ppe_edge.monitoring.memory import return_freed_images
 
     return_freed_images()
     settings = load_settings(config)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from ppe_edge.config import LIVE_FIELDS, EdgeSettings
 from ppe_edge.delivery.messages import Message
-from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
+from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 
 _HEAD = """# Reference of the box
 

@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ppe_edge.camera_watch import EVENT_OF, CameraWatch
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
-from ppe_edge.clock import is_set, note_passed
+from ppe_edge.common.clock import is_set, note_passed
 from ppe_edge.compliance.archive import ComplianceArchive
 from ppe_edge.compliance.recorder import WRITE_INTERVAL, ComplianceRecorder
 from ppe_edge.config import EdgeSettings
@@ -30,12 +29,13 @@ from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
+from ppe_edge.monitoring.camera_watch import EVENT_OF, CameraWatch
+from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.pictures.clip import ClipRecorder
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
 from ppe_edge.rules.config import DEFAULT_RULE
-from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.verdicts.frames import AlertFrames
 from ppe_edge.verdicts.viewings import ViewingRecord

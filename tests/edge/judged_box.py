@@ -10,9 +10,9 @@ from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.messages import Alert, AlertVerdict
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.monitoring.telemetry import Collected, Telemetry
 from ppe_edge.pictures.snapshot import SnapshotConfig, View, make_snapshot
 from ppe_edge.rules.tracker import Track
-from ppe_edge.telemetry import Collected, Telemetry
 from ppe_edge.verdicts.config import Frames, VerdictsConfig
 from ppe_edge.verdicts.desk import AlertDesk, Decision
 from ppe_edge.verdicts.frames import AlertFrames

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from ppe_edge.config import load_settings
-from ppe_edge.health import health_address
+from ppe_edge.monitoring.health import health_address
 
 ROOT = Path(__file__).parents[2]
 EDGE = ROOT / "edge"

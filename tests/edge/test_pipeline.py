@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.messages import Alert, ModelReference, close_unseen
+from ppe_edge.monitoring.telemetry import Collected, Telemetry
 from ppe_edge.pictures.snapshot import SnapshotConfig, make_snapshot
 from ppe_edge.pipeline import Model, Pipeline
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_edge.rules.config import RuleConfig
 from ppe_edge.rules.tracker import TrackerConfig
-from ppe_edge.telemetry import Collected, Telemetry
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections

@@ -62,8 +62,8 @@ def test_alert_before_newest_message_of_earlier_process_has_uncertain_time(
     uncertain: bool,
 ) -> None:
     """A clock that lost an hour: it shows a possible time, but one that has passed. A time server settles the doubt."""
-    monkeypatch.setattr("ppe_edge.clock._passed", 0.0)
-    monkeypatch.setattr("ppe_edge.clock._is_synchronised", lambda: synchronised)
+    monkeypatch.setattr("ppe_edge.common.clock._passed", 0.0)
+    monkeypatch.setattr("ppe_edge.common.clock._is_synchronised", lambda: synchronised)
     (tmp_path / "state").mkdir()
     before = Outbox(OutboxConfig(), tmp_path / "state", ["jsonl"], lambda: time.time() + ahead_s)
     before.put(a_camera_event())

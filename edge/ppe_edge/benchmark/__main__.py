@@ -153,7 +153,7 @@ def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_frames
-    from ppe_edge.memory import return_freed_images
+    from ppe_edge.monitoring.memory import return_freed_images
     from ppe_edge.runtime import Runtime
 
     return_freed_images()  # as the box does: it costs page faults

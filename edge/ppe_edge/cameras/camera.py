@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_edge.backoff import Backoff
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import DecodedFrame, Kind, SourceConfig, SourceError, open_source
-from ppe_edge.clock import current_correction, is_set, steady_time
-from ppe_edge.redact import redact_url
+from ppe_edge.common.backoff import Backoff
+from ppe_edge.common.clock import current_correction, is_set, steady_time
+from ppe_edge.common.redact import redact_url
 
 State = Literal["connecting", "live", "frozen", "lost", "ended"]
 EventKind = Literal[

@@ -24,7 +24,7 @@ from ppe_edge.cameras.upright import (
     usable_aspect,
     with_square_pixels,
 )
-from ppe_edge.redact import redact_text
+from ppe_edge.common.redact import redact_text
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.files import is_system_file
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ppe_edge.clock import is_set
+from ppe_edge.common.clock import is_set
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.compliance.store import BUCKET, UNKNOWN, ComplianceStore, Count, Key
 from ppe_edge.rules.tally import CountedTrack

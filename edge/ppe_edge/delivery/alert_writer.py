@@ -16,7 +16,7 @@ from functools import partial
 
 from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed
 from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.telemetry import Telemetry
+from ppe_edge.monitoring.telemetry import Telemetry
 
 CAPACITY = 16  # jobs that wait; each may hold the memory of a frame
 

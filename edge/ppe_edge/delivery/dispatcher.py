@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ppe_edge.backoff import Backoff
+from ppe_edge.common.backoff import Backoff
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.records import Delivery
 from ppe_edge.delivery.sinks.base import IdleSink, Sink, SinkFailed, SinkLater, SinkRefused

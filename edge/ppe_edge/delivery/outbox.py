@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from ppe_edge.clock import steady_now
+from ppe_edge.common.clock import steady_now
 from ppe_edge.delivery.message_store import MessageStore
 from ppe_edge.delivery.messages import AlertClip, Message
 from ppe_edge.delivery.outbox_config import OutboxConfig

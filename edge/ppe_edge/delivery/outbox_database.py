@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppe_edge.clock import SET_AFTER
+from ppe_edge.common.clock import SET_AFTER
 
 _SIZE = "length(CAST(body AS BLOB))"  # bytes, not characters
 _ONE_DELIVERY = "sink = ? AND sequence = (SELECT sequence FROM messages WHERE id = ?)"

@@ -16,7 +16,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from ppe_edge.backoff import Backoff
+from ppe_edge.common.backoff import Backoff
 from ppe_edge.iot.hub import HubConnection, HubUnavailable
 
 OUTPUT = "samples"

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ppe_edge.backoff import Backoff
+from ppe_edge.common.backoff import Backoff
 from ppe_edge.errors import EdgeError
 
 if TYPE_CHECKING:

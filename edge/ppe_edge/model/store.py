@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ppe_edge.common.redact import redact_text, redact_url
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
-from ppe_edge.redact import redact_text, redact_url
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import replacing, sha256_file
 from ppe_yolo.core.letterbox import letterbox

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_edge.clock import is_set
+from ppe_edge.common.clock import is_set
 from ppe_edge.rules.association import are_inside, have_one
 from ppe_edge.rules.config import RuleConfig, Severity
 from ppe_edge.rules.groups import tracked_classes

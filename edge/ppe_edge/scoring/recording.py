@@ -18,12 +18,12 @@ from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
+from ppe_edge.monitoring.telemetry import Collected, Telemetry
 from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.pipeline import Model, Pipeline
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_edge.rules.config import DEFAULT_RULE, RuleConfig
 from ppe_edge.rules.tracker import Track, Tracker, TrackerConfig
-from ppe_edge.telemetry import Collected, Telemetry
 from ppe_yolo.core.detections import Detections
 
 _WAIT_S = 0.1

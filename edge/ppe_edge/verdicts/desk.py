@@ -11,7 +11,7 @@ from ppe_edge.delivery.alert_history import AlertHistory, PastAlert
 from ppe_edge.delivery.messages import OTHER, Alert, AlertVerdict, Judgement, clip_name, utc
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.errors import EdgeError
-from ppe_edge.telemetry import Telemetry
+from ppe_edge.monitoring.telemetry import Telemetry
 from ppe_edge.verdicts.frames import AlertFrames
 from ppe_edge.verdicts.viewings import ViewingRecord
 from ppe_yolo.core.contract import ModelContract

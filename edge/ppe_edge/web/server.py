@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from ppe_edge.compliance.periods import UNITS, Row, Unit
 from ppe_edge.compliance.report import to_csv
-from ppe_edge.telemetry import CONTENT_TYPE
+from ppe_edge.monitoring.telemetry import CONTENT_TYPE
 from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.web.alerts import add_alert_routes
 from ppe_edge.web.answers import as_json

@@ -12,7 +12,7 @@ class ModelState(TypedDict):
 
 
 class CameraState(TypedDict):
-    """A camera; see `ppe_edge.telemetry.CameraFigures`. `number` is that of the latest frame; None before the first."""
+    """A camera; see `CameraFigures` in `monitoring.telemetry`. `number` is that of the latest frame; None before the first."""
 
     name: str
     state: str
@@ -45,7 +45,7 @@ class MessageRow(TypedDict):
 
 
 class SinkState(TypedDict):
-    """A sink; see `ppe_edge.telemetry.SinkFigures`."""
+    """A sink; see `ppe_edge.monitoring.telemetry.SinkFigures`."""
 
     name: str
     waiting: int

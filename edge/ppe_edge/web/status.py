@@ -14,9 +14,9 @@ from ppe_edge.delivery.messages import (
     Message,
     StorageEvent,
 )
+from ppe_edge.monitoring.telemetry import CameraFigures
 from ppe_edge.pictures.snapshot import View, make_snapshot
 from ppe_edge.runtime import Runtime
-from ppe_edge.telemetry import CameraFigures
 from ppe_edge.web.state import BoxState, CameraState, MessageRow
 from ppe_yolo.core.contract import ModelContract
 

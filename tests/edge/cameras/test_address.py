@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ppe_edge.cameras.address import encode_credentials
 from ppe_edge.cameras.sources import SourceConfig
-from ppe_edge.redact import redact_text
+from ppe_edge.common.redact import redact_text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 import ppe_edge.cameras.camera as camera_module
-import ppe_edge.clock as clock_module
+import ppe_edge.common.clock as clock_module
 import pytest
 import rtsp_server
 from conftest import GREEN, RED

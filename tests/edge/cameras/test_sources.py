@@ -16,7 +16,7 @@ from helpers import child_environment, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
-from ppe_edge.redact import redact_text, redact_url
+from ppe_edge.common.redact import redact_text, redact_url
 from pydantic import ValidationError
 
 PASSWORD = "hunter2-geheim"

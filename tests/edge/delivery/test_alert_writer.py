@@ -16,7 +16,7 @@ from ppe_edge.delivery.alert_writer import CAPACITY, AlertWriter
 from ppe_edge.delivery.messages import Alert
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
-from ppe_edge.telemetry import Collected, Telemetry
+from ppe_edge.monitoring.telemetry import Collected, Telemetry
 
 
 class Parts:
@@ -179,7 +179,7 @@ from example_messages import a_closing, an_alert
 from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.outbox import Outbox
 from ppe_edge.delivery.outbox_config import OutboxConfig
-from ppe_edge.telemetry import Collected, Telemetry
+from ppe_edge.monitoring.telemetry import Collected, Telemetry
 import logging
 logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
 outbox = Outbox(OutboxConfig(), Path(sys.argv[1]), ["hub"])

@@ -11,7 +11,7 @@ from hangup_broker import HangupBroker
 from helpers import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
-from ppe_edge.backoff import Backoff
+from ppe_edge.common.backoff import Backoff
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import Message, StorageEvent
 from ppe_edge.delivery.outbox import Outbox

@@ -17,7 +17,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from example_messages import NOON, a_camera_event, an_alert
 from helpers import free_port, serving, wait_until
-from ppe_edge.backoff import Backoff
+from ppe_edge.common.backoff import Backoff
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all

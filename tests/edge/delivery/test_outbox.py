@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ppe_edge.clock as clock_module
+import ppe_edge.common.clock as clock_module
 import pytest
 from example_messages import NOON, a_camera_event, a_closing, an_alert
 from helpers import child_environment, wait_until

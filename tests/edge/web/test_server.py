@@ -16,7 +16,7 @@ from helpers import wait_until
 from ppe_edge.compliance.periods import Row, Unit
 from ppe_edge.compliance.store import Count
 from ppe_edge.errors import EdgeError
-from ppe_edge.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
+from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.web import server as web
 from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer

@@ -1,4 +1,4 @@
-"""ppe_edge.health, the health check of the container."""
+"""ppe_edge.monitoring.health, the health check of the container."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 from helpers import child_environment
-from ppe_edge.health import health_address
+from ppe_edge.monitoring.health import health_address
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def port() -> Iterator[int]:
 
 
 def check(file: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ppe_edge.health", "--config", str(file)]
+    command = [sys.executable, "-m", "ppe_edge.monitoring.health", "--config", str(file)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
 
 

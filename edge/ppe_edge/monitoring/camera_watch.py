@@ -10,8 +10,8 @@ from ppe_edge.cameras.sources import Kind
 from ppe_edge.cameras.view_health import ViewFault, ViewWatch
 from ppe_edge.deployment import Deployment
 from ppe_edge.model.drift import DriftMeter
+from ppe_edge.monitoring.telemetry import CameraFigures
 from ppe_edge.rules.votes import frames_to_decide, required_rate
-from ppe_edge.telemetry import CameraFigures
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.words import plural
 

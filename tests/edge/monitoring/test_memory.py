@@ -11,7 +11,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
-from ppe_edge.memory import return_freed_images
+from ppe_edge.monitoring.memory import return_freed_images
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -43,7 +43,9 @@ def health_address(config: Path, variables: Mapping[str, str]) -> str | None:
 
 def main() -> int:
     """Returns 0 if the box answers, or serves no page: then Docker only sees that its process runs. Otherwise 1."""
-    parser = argparse.ArgumentParser("python -m ppe_edge.health", description="Exit code 0 if the box is healthy, else 1.")
+    parser = argparse.ArgumentParser(
+        "python -m ppe_edge.monitoring.health", description="Exit code 0 if the box is healthy, else 1."
+    )
     parser.add_argument("--config", type=Path, default=Path("/etc/ppe_edge/edge.yaml"), metavar="FILE", help="its edge.yaml")
     address = health_address(parser.parse_args().config, os.environ)
     if address is None:
