@@ -261,6 +261,7 @@ def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, An
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document
 
+    _refuse_unknown_variables()
     try:
         return FromFile(**(desired or {}))
     except ValidationError as error:
@@ -271,6 +272,20 @@ def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, An
         raise EdgeError(f"{source}: {message}") from None  # the original error shows the values, including passwords
     except ValueError as error:  # pydantic-settings: an environment variable is not JSON
         raise EdgeError(f"environment: {str(error).splitlines()[0]}") from None
+
+
+def _refuse_unknown_variables() -> None:
+    """Refuses a variable that names no section: pydantic-settings ignores it, and a misspelled password would be missing."""
+    prefix = str(EdgeSettings.model_config["env_prefix"])
+    for variable in os.environ:
+        section = variable.upper().removeprefix(prefix).partition("__")[0].lower()
+        if variable.upper().startswith(prefix) and section not in EdgeSettings.model_fields:
+            raise EdgeError(f"environment variable {variable}: {_unknown(section, list(EdgeSettings.model_fields))}")
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"no such setting, {f'did you mean {nearest[0]}?' if nearest else 'expected one of ' + ', '.join(known)}"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -323,9 +338,7 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
     message = first["msg"].removeprefix("Value error, ")
     got = first["input"]
     if first["type"] == "extra_forbidden":
-        known = _siblings(location)
-        nearest = difflib.get_close_matches(str(location[-1]), known, n=1)
-        message = f"no such setting, {f'did you mean {nearest[0]}?' if nearest else 'expected one of ' + ', '.join(known)}"
+        message = _unknown(str(location[-1]), _siblings(location))
     elif first["type"] == "missing":
         message = "is missing"
     elif first["type"] in _SHOWN or isinstance(got, bool | int | float):

@@ -13,6 +13,7 @@ from ppe_edge.model.store import ModelStore
 from ppe_edge.pipeline import Model
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.files import sha256_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,9 @@ class Deployment:
         same_session = (new.providers, new.threads) == (old.providers, old.threads)
         store = ModelStore(settings.state_dir, new)
         if new.url is None or new.sha256 is None:
-            keeps = same_session and self.detector.path == new.path
+            # the file may have been replaced by another model
+            same_file = self.detector.path == new.path and new.path.is_file() and self.detector.sha256 == sha256_file(new.path)
+            keeps = same_session and same_file
             return Deployment(settings, self.detector if keeps else store.open_configured(new))
         keeps = same_session and self.detector.sha256 == new.sha256
         return Deployment(settings, self.detector if keeps else store.fetch(new.url, new.sha256))

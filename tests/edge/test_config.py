@@ -156,6 +156,8 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"site": {"time_zone": "europe/berlin"}}, "did you mean Europe/Berlin?"),
         ({"site": {"time_zone": "../../etc/passwd"}}, "site.time_zone: no such time zone '../../etc/passwd', expected"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 1], [1, 0], [0, 1]]}}}, "zone 'door': its outline crosses itself"),
+        ({"rule": {"zones": {"door": [[0, 0], [0.5, 0.5], [1, 1]]}}}, "zone 'door': it encloses nothing"),
+        ({"cameras": {"gate": {"source": "rtsp://admin:pa"}}}, "cameras.gate.source: expected rtsp://USER:PASSWORD@HOST"),
     ],
 )  # fmt: skip
 def test_invalid_setting_is_one_line_with_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -193,6 +195,12 @@ def test_file_that_is_no_configuration_is_rejected(tmp_path: Path, content: byte
 def test_missing_file_and_folder_are_rejected(tmp_path: Path) -> None:
     assert "got no such file" in error_of(tmp_path / "none.yaml")
     assert "got a folder" in error_of(tmp_path)
+
+
+def test_misspelled_environment_variable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PPE_EDGE__SINK__MQTT__PASSWORD", PASSWORD)
+    message = error_of(write(tmp_path))
+    assert message == "environment variable PPE_EDGE__SINK__MQTT__PASSWORD: no such setting, did you mean sinks?"
 
 
 def test_environment_variable_that_is_no_json_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

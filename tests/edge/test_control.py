@@ -257,6 +257,19 @@ def test_reload_opens_new_session_for_changed_threads(tmp_path: Path, tiny_model
         assert runtime.detector is detector  # nothing has changed
 
 
+def test_reload_opens_model_that_was_replaced_in_place(tmp_path: Path, tiny_model: Path, endless: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(tiny_model.read_bytes())
+    with running(configure(tmp_path, model, {"gate": endless})) as (runtime, control):
+        detector = runtime.detector
+        model.write_bytes(b"no model")
+        answer = control.reload()
+        assert not answer["reloaded"] and "model.onnx" in answer["reason"] and runtime.detector is detector
+        model.write_bytes(tiny_model.read_bytes() + b"\x08\x08")  # the same again: the version of the format
+        assert control.reload() == {"reloaded": True, "needs_restart": []}
+        assert runtime.detector.sha256 != detector.sha256
+
+
 def test_apply_warns_of_changed_file_settings_that_need_restart(
     tmp_path: Path, tiny_model: Path, endless: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

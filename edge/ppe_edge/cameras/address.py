@@ -37,10 +37,12 @@ def _credentials_end(rest: str) -> int:
     # a / or ? or # before the last @: either it is part of the password, or the @ is part of the path
     head = rest[: delimiter.start()]
     in_head = head.rfind("@")
-    host, _, port = head[in_head + 1 :].partition(":")
+    host, colon, port = head[in_head + 1 :].partition(":")
     if in_head < 0 and (":" not in head or head.startswith("[")):
         return -1
-    if in_head < 0 and not port.isdigit():  # not a port, so it is the beginning of a password
+    if delimiter.group() == "#":  # a host is not followed by a fragment
+        return last
+    if colon and not host.startswith("[") and not port.isdigit():  # not a port, so it is the beginning of a password
         return last
     behind = _DELIMITER.split(rest[last + 1 :])[0].rpartition(":")
     return last if not _is_full_host(host) and _is_full_host(behind[0] or behind[2]) else in_head

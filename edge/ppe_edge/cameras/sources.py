@@ -6,10 +6,12 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -25,6 +27,7 @@ from ppe_edge.cameras.upright import (
     with_square_pixels,
 )
 from ppe_edge.common.redact import redact_text
+from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.files import is_system_file
 
@@ -90,6 +93,11 @@ class SourceConfig(BaseModel):
             raise ValueError(f"expected an address with {', '.join(_SCHEMES)}, or a path, got {got}")
         if not source.get_secret_value().strip():
             raise ValueError("expected an address or a path, got nothing")
+        if colon and not _has_host(encode_credentials(source.get_secret_value())):
+            raise ValueError(
+                f"expected {scheme}://USER:PASSWORD@HOST:PORT/..., got no host, or a port that is no number: put the address "
+                "in quotes, and write special characters of the password as %XX, such as %23 for #"
+            )
         return source
 
     @property
@@ -110,6 +118,15 @@ class SourceConfig(BaseModel):
     def ends(self) -> bool:
         """Whether the source has an end. If so, every frame of it is processed."""
         return self.kind in (Kind.file, Kind.folder)
+
+
+def _has_host(address: str) -> bool:
+    """Whether an address names a host, and no port or a valid one."""
+    try:
+        parts = urlsplit(address)
+        return parts.port != 0 and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 class SourceError(Exception):
@@ -184,7 +201,11 @@ def _decoded(
     container: InputContainer, on_corrupt: Callable[[str], None], on_waiting: Callable[[], None], config: SourceConfig
 ) -> Iterator[DecodedFrame]:
     stream = container.streams.video[0]
+    if config.ends:  # a film may begin with its cover picture; of a live stream, libav has not seen enough to choose
+        best = container.streams.best("video")
+        stream = best if isinstance(best, VideoStream) else stream
     stream.thread_type = "SLICE"  # FRAME would delay frames
+    stream.codec_context.thread_count = available_cores()  # libav counts the cores of the host, and ignores the quota
     rate = stream.average_rate or stream.guessed_rate
     timeline = Timeline(1.0 / float(rate) if rate else 1.0 / DEFAULT_FPS)
     first_aspect = stream.codec_context.sample_aspect_ratio

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from ppe_edge.rules.geometry import crosses_itself
+from ppe_edge.rules.geometry import area, crosses_itself
 from ppe_edge.rules.schedule import check_date, check_week
 
 Point = tuple[float, float]
@@ -15,13 +15,14 @@ Severity = Literal["info", "warning", "critical"]
 
 DEFAULT_RULE = "default"  # name of the one rule of a camera without `rules`
 DEFAULT_SEVERITY: Severity = "warning"
+MIN_ZONE_AREA = 1e-6  # of the frame: about two pixels of a Full HD frame
 
 
 def check_polygons(zones: Mapping[str, Polygon | None]) -> None:
     """Checks the outlines of zones.
 
     Raises:
-        ValueError: One has too few corners, lies outside of the frame or crosses itself.
+        ValueError: One has too few corners, lies outside of the frame, crosses itself or encloses nothing.
     """
     for name, corners in zones.items():
         if corners is None:
@@ -32,6 +33,8 @@ def check_polygons(zones: Mapping[str, Polygon | None]) -> None:
             raise ValueError(f"zone {name!r}: expected corners as fractions of width and height, 0 to 1, got {list(corners)}")
         if crosses_itself(corners):
             raise ValueError(f"zone {name!r}: its outline crosses itself: list the corners in the order around the zone")
+        if area(corners) < MIN_ZONE_AREA:
+            raise ValueError(f"zone {name!r}: it encloses nothing, so the rule would never apply: move its corners apart")
 
 
 def _names_to_zones(zones: Any) -> Any:

@@ -25,6 +25,12 @@ def is_inside(x: float, y: float, polygon: Sequence[tuple[float, float]]) -> boo
     return inside
 
 
+def area(polygon: Sequence[tuple[float, float]]) -> float:
+    """Returns the area of a polygon that does not cross itself."""
+    sides = zip(polygon, (*polygon[1:], polygon[0]), strict=True)
+    return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in sides)) / 2
+
+
 def crosses_itself(corners: Sequence[tuple[float, float]]) -> bool:
     """Returns whether two sides of a polygon cross; sides that only touch do not count."""
     sides = list(zip(corners, (*corners[1:], corners[0]), strict=True))

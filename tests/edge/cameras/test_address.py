@@ -20,6 +20,8 @@ from ppe_edge.common.redact import redact_text
         ("rtsp://admin:12/34@192.0.2.7:554/a", "rtsp://admin:12%2F34@192.0.2.7:554/a"),
         ("rtsp://admin:p@w/x@192.0.2.7/a", "rtsp://admin:p%40w%2Fx@192.0.2.7/a"),
         ("rtsp://admin:p#w@camera/a", "rtsp://admin:p%23w@camera/a"),
+        ("rtsp://admin:12#3@camera/a", "rtsp://admin:12%233@camera/a"),
+        ("rtsp://a@example.org:p/w@camera/a", "rtsp://a%40example.org:p%2Fw@camera/a"),
         ("rtsp://admin:p%23w@camera/a", "rtsp://admin:p%23w@camera/a"),
         ("rtsp://admin:100%@camera/a", "rtsp://admin:100%25@camera/a"),
         ("rtsp://admin:p#w@[::1]:554/a", "rtsp://admin:p%23w@[::1]:554/a"),

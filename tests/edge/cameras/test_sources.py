@@ -233,3 +233,30 @@ def test_folder_scales_images_of_twelve_bits_and_ignores_system_files(tmp_path: 
     frames, corrupt = read(str(tmp_path))
     assert corrupt == []
     assert [np.array_equal(pixels[..., 0], image) for _, pixels in frames] == [True]
+
+
+def test_film_that_begins_with_a_cover_picture_is_read(tmp_path: Path) -> None:
+    with av.open(tmp_path / "film.mkv", "w") as film:
+        cover, video = film.add_stream("mjpeg", rate=1), film.add_stream("libx264", rate=10)
+        for stream, pixels in ((cover, "yuvj420p"), (video, "yuv420p")):
+            stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        for stream, color, count in ((cover, GREEN, 1), (video, RED, 10)):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), color, np.uint8), format="rgb24")
+            for number in range(count):
+                picture.pts = number
+                film.mux(stream.encode(picture))
+            film.mux(stream.encode(None))
+    frames, _ = read(tmp_path / "film.mkv")
+    assert len(frames) == 10 and np.abs(frames[0][1].astype(int) - RED).max() < 30
+
+
+def test_decoder_has_no_more_threads_than_cores(
+    make_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ppe_edge.cameras.sources.available_cores", lambda: 1)
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 5)])
+    before = len(list(Path("/proc/self/task").iterdir()))
+    frames = open_source(config(clip), lambda reason: None)
+    next(frames)
+    assert len(list(Path("/proc/self/task").iterdir())) == before
+    frames.close()  # type: ignore[attr-defined]
