@@ -9,7 +9,7 @@ from ppe_yolo.evaluation.decisions.rules import Rule
 from ppe_yolo.evaluation.metrics.bootstrap import resample
 
 LIMIT, CONFIDENCE = 0.8, 0.95
-DRAWS = 150
+DRAWS = 300
 # the largest number of failures in DRAWS at a true rate of 5 %, three standard deviations above the mean
 ALLOWED = 0.05 + 3 * (0.05 * 0.95 / DRAWS) ** 0.5
 
