@@ -236,6 +236,12 @@ class EdgeSettings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_))
 
 
+_ENVIRONMENT_ONLY: dict[tuple[str, ...], str] = {
+    ("sinks", "notify", "urls"): notify.URLS_VARIABLE,
+    ("sinks", "escalate", "urls"): escalate.URLS_VARIABLE,
+}  # settings that hold passwords: edge.yaml may not
+
+
 def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: DrawnZones | None = None) -> EdgeSettings:
     """Reads and validates all settings.
 
@@ -248,9 +254,9 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: D
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
     document = read_yaml(path)
-    for name, variable in (("notify", notify.URLS_VARIABLE), ("escalate", escalate.URLS_VARIABLE)):
-        if _holds(document, ("sinks", name, "urls")):
-            problem = f"sinks.{name}.urls: set it in the environment variable {variable}, because it holds passwords"
+    for location, variable in _ENVIRONMENT_ONLY.items():
+        if _holds(document, location):
+            problem = f"{'.'.join(location)}: set it in the environment variable {variable}, because it holds passwords"
             raise EdgeError(f"{path}: {problem}")
     settings = _validated(document, path, desired)
     drawn = drawn or read_drawn_zones(settings.state_dir)
@@ -267,7 +273,7 @@ def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, An
     except ValidationError as error:
         location, message = first_error(error)
         source = "twin" if desired and _holds(desired, location) else str(path)
-        if variable := _variable(location, desired or {}):
+        if variable := _ENVIRONMENT_ONLY.get(tuple(map(str, location))) or _variable(location, desired or {}):
             source = f"environment variable {variable}"
         raise EdgeError(f"{source}: {message}") from None  # the original error shows the values, including passwords
     except ValueError as error:  # pydantic-settings: an environment variable is not JSON

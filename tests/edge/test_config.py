@@ -263,3 +263,13 @@ def test_merge_keys_are_no_duplicates(tmp_path: Path) -> None:
         "  yard:\n    <<: *gate\n    source: b.mp4\n"
     )
     assert load_settings(path).cameras["yard"].fps == 2
+
+
+@pytest.mark.parametrize("sink", ["notify", "escalate"])
+def test_missing_addresses_of_a_sink_name_their_environment_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sink: str
+) -> None:
+    variable = f"PPE_EDGE__SINKS__{sink.upper()}__URLS"
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(EdgeError, match=rf"^environment variable {variable}: sinks\.{sink}\.urls: is missing"):
+        load_settings(write(tmp_path, sinks={sink: {}}))

@@ -187,9 +187,9 @@ def test_fit_two_processes_log_same_map_as_one(overfitted: Path, four_images: Pa
 def test_fit_mixed_precision_accumulation_sgd_and_early_stopping(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     run_dir = tmp_path / "run"
     more = ("--trainer.precision", "bf16-mixed", "--trainer.accumulate_grad_batches", "2", "--model.optimizer.name", "sgd")
-    assert run_cli(*arguments(site, run_dir, *more, "--early_stopping.patience", "1", "--trainer.max_epochs", "3")) == 0
+    assert run_cli(*arguments(site, run_dir, *more, "--early_stopping.patience", "1", "--trainer.max_epochs", "5")) == 0
     assert all(torch.isfinite(w.float()).all() for w in weights(run_dir).values())
-    assert len(scalars(run_dir)["val/map_50"]) < 3 or scalars(run_dir)["val/map_50"][-1] > 0  # stopped early, or it rose
+    assert len(scalars(run_dir)["val/map_50"]) < 5 or scalars(run_dir)["val/map_50"][-1] > 0  # stopped early, or it rose
 
 
 def test_fit_yolov3_takes_a_step(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
