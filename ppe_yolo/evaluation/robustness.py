@@ -18,7 +18,7 @@ from ppe_yolo.core.drawing import draw_detections, draw_ground_truth, save_image
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
-from ppe_yolo.evaluation.decisions.operating_point import counts_of, figures_at
+from ppe_yolo.evaluation.decisions.threshold import counts_of, figures_at
 from ppe_yolo.evaluation.files.detections import to_coco_results
 from ppe_yolo.evaluation.files.metrics import number_or_none
 from ppe_yolo.evaluation.files.robustness import write_robustness

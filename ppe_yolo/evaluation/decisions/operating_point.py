@@ -1,209 +1,130 @@
-"""The score from which a detection is an alarm: chosen for each class by a stated rule, on images held out of training."""
+"""The alarm thresholds of all classes: chosen by rules on images held out of training, or given."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import assert_never
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-import numpy as np
-
-from ppe_yolo.evaluation.decisions.guarantee import guaranteed_thresholds
-from ppe_yolo.evaluation.decisions.rules import Rule
-from ppe_yolo.evaluation.metrics.bootstrap import interval, running_sums, total
-from ppe_yolo.evaluation.metrics.domain_figures import PER
-from ppe_yolo.evaluation.metrics.matching import DetectionTable, Flags, Floats, Ints, Outcome, TargetTable
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassCounts:
-    """One class at IoU 0.5, in falling order of score, without detections of difficult objects.
-
-    Attributes:
-        images: Image of each detection [D].
-        scores: [D].
-        hit: Whether it takes an object; otherwise it is a false alarm [D].
-        wanted: Image of each object that is not difficult [N].
-    """
-
-    images: Ints
-    scores: Floats
-    hit: Flags
-    wanted: Ints
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """Figures at one threshold; None where undefined (no detection, no object)."""
-
-    precision: float | None
-    recall: float | None
-    false_alarms_per_1000: float
-    hits: int
-    false_alarms: int
-    objects: int
-    precision_interval: tuple[float, float] | None = None
-    recall_interval: tuple[float, float] | None = None
-    false_alarms_per_1000_interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The threshold of one class.
-
-    Attributes:
-        threshold: Detections with this score or more are alarms; None if no score meets the rule.
-        threshold_interval: How it varies over resampled images; None under a rule with a confidence.
-        met_in_samples: Share of the samples in which some score meets the rule; None under a rule with a confidence.
-        nearest: The highest recall, or the fewest false alarms with any hit, that any score gives; None without hits.
-        needed_images: If there are too few images for a rule with a confidence: about how many it takes.
-    """
-
-    threshold: float | None
-    threshold_interval: tuple[float, float] | None
-    met_in_samples: float | None
-    nearest: float | None
-    needed_images: int | None = None
+from ppe_yolo.core.contract import DEFAULT_SCORE_THRESHOLD
+from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.score_histogram import score_histogram
+from ppe_yolo.data.held_out import VAL
+from ppe_yolo.evaluation.decisions.rules import Rule, parse_rules
+from ppe_yolo.evaluation.decisions.threshold import Choice, ClassCounts, Figures, choose, counts_of, figures_at
+from ppe_yolo.evaluation.files.operating_point import ClassPoint, OperatingPointFile
+from ppe_yolo.evaluation.ground_truth import GroundTruth
+from ppe_yolo.evaluation.metrics.bootstrap import LEVEL, RESAMPLES, SEED, resample
+from ppe_yolo.evaluation.metrics.matching import DetectionTable, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """The thresholds of a report.
+    """The thresholds of a split, and what follows from them.
 
     Attributes:
         thresholds: Class name -> score.
         origin: Where they come from, in words.
-        rules: Class name -> rule; empty if they were not chosen here.
-        choices: Class name -> choice; empty if they were not chosen here.
+        counts: The detections and objects of each class.
+        figures: Figures at the threshold of each class.
+        rules: Class name -> rule; empty if the thresholds were not chosen on this split.
+        choices: Class name -> choice; empty if the thresholds were not chosen on this split.
     """
 
     thresholds: dict[str, float]
     origin: str
+    counts: Sequence[ClassCounts]
+    figures: Sequence[Figures]
     rules: Mapping[str, Rule]
     choices: Mapping[str, Choice]
 
 
-def counts_of(detections: DetectionTable, targets: TargetTable, outcome: Outcome, label: int) -> ClassCounts:
-    """One class of a matched split."""
-    chosen = (detections.labels == label) & (outcome.hit | outcome.false)
-    return ClassCounts(
-        images=detections.images[chosen],
-        scores=detections.scores[chosen],
-        hit=outcome.hit[chosen],
-        wanted=targets.images[(targets.labels == label) & ~targets.difficult],
-    )
+def decide(
+    truth: GroundTruth,
+    detections: DetectionTable,
+    outcome: Outcome,
+    *,
+    rules: Sequence[str] = (),
+    given: Mapping[str, float] | None = None,
+    origin: str = "",
+) -> OperatingPoint:
+    """The thresholds of a split: the given ones, or on validation images those that the rules choose.
 
-
-def figures_at(counts: ClassCounts, threshold: float, images: int, samples: Ints | None = None) -> Figures:
-    """Figures at a threshold on a split of `images`, with intervals if samples are given (see `resample`)."""
-    alarms = counts.scores >= threshold
-    hits, false = int(counts.hit[alarms].sum()), int((~counts.hit[alarms]).sum())
-    objects = len(counts.wanted)
-    intervals: dict[str, tuple[float, float] | None] = {}
-    if samples is not None:
-        per_image = [
-            np.bincount(i, minlength=images)
-            for i in (counts.images[alarms & counts.hit], counts.images[alarms & ~counts.hit], counts.wanted)
-        ]
-        h, f, n = (samples @ c for c in per_image)
-        with np.errstate(invalid="ignore"):
-            intervals = {
-                "precision_interval": interval(h / (h + f)),
-                "recall_interval": interval(h / n),
-                "false_alarms_per_1000_interval": interval(PER * f / images),
-            }
-    return Figures(
-        precision=hits / (hits + false) if hits + false else None,
-        recall=hits / objects if objects else None,
-        false_alarms_per_1000=PER * false / images,
-        hits=hits,
-        false_alarms=false,
-        objects=objects,
-        **intervals,
-    )
-
-
-def choose(rule: Rule, counts: ClassCounts, samples: Ints, domain_of: Ints) -> Choice:
-    """The threshold that a rule asks for, and how it varies over resampled images.
+    Without either, and for a class whose rule no score meets, it is the threshold of the original system.
 
     Args:
-        rule: The rule.
-        counts: One class of the split.
-        samples: See `resample` [samples, images].
-        domain_of: Domain of each image [images]; it matters to `worst-recall`.
+        truth: The split.
+        detections: The detections.
+        outcome: The detections matched with the objects.
+        rules: How to choose thresholds, see `parse_rules`; on validation images only.
+        given: Class name -> score, instead of choosing them.
+        origin: Where these come from, in words.
+
+    Raises:
+        UserError: A rule cannot be read, or thresholds would be chosen on images that are not for that.
     """
-    if rule.kind != "worst-recall":
-        domain_of = np.zeros_like(domain_of)
-    images = len(domain_of)
-    index, nearest = _choose_places(rule, counts, np.ones((1, images), dtype=np.int64), domain_of)
-    best = float(nearest[0]) if np.isfinite(nearest[0]) else None
-    if rule.confidence is not None:
-        return _choose_guaranteed(rule, rule.confidence, counts, domain_of, best)
-    drawn, _ = _choose_places(rule, counts, samples, domain_of)
-    met = drawn[drawn >= 0]
-    spread = np.array([_between(counts.scores, i) for i in met.tolist()])
-    band = interval(spread) if len(met) > 0.9 * len(samples) else None
-    threshold = _between(counts.scores, int(index[0])) if index[0] >= 0 else None
-    return Choice(
-        threshold=threshold,
-        threshold_interval=band if threshold is not None else None,
-        met_in_samples=len(met) / len(samples),
-        nearest=best,
+    names, split = truth.class_names, truth.info.split
+    if rules and split != VAL:
+        raise UserError(
+            f"thresholds are chosen on validation images alone, got --split {split}",
+            setting="rule",
+            hint="report on --split val, then pass its operating_point.json with --operating-point",
+        )
+    if rules and given is not None:
+        raise UserError("choose thresholds by a rule or pass them with --operating-point, not both", setting="rule")
+    chosen_by = parse_rules(rules, names) if split == VAL and given is None else {}
+    if chosen_by:
+        origin = "chosen on these validation images"
+    elif given is None:
+        origin = f"{DEFAULT_SCORE_THRESHOLD:g}, as in the original system: none was chosen on validation images yet"
+    samples, domain_of = resample(len(truth)), truth.domain_of
+    counts = {name: counts_of(detections, truth.targets, outcome, label) for label, name in enumerate(names)}
+    choices = {name: choose(rule, counts[name], samples, domain_of) for name, rule in chosen_by.items()}
+    chosen = {name: choice.threshold for name, choice in choices.items() if choice.threshold is not None}
+    thresholds = {**(given or dict.fromkeys(names, DEFAULT_SCORE_THRESHOLD)), **chosen}
+    return OperatingPoint(
+        thresholds=thresholds,
+        origin=origin,
+        counts=tuple(counts.values()),
+        figures=[figures_at(one, thresholds[name], len(truth), samples) for name, one in counts.items()],
+        rules=chosen_by,
+        choices=choices,
     )
 
 
-def _choose_guaranteed(rule: Rule, confidence: float, counts: ClassCounts, domain_of: Ints, best: float | None) -> Choice:
-    """Of the thresholds whose recall is guaranteed, the one with the best precision; of equal ones the lowest."""
-    guarantee = guaranteed_thresholds(
-        counts.images, counts.scores, counts.hit, counts.wanted, domain_of, rule.limit, confidence
-    )
-    precisions = [counts.hit[counts.scores >= t].mean() for t in guarantee.thresholds]
-    return Choice(
-        threshold=float(guarantee.thresholds[int(np.argmax(precisions))]) if precisions else None,
-        threshold_interval=None,
-        met_in_samples=None,
-        nearest=best,
-        needed_images=guarantee.needed_images,
-    )
+def operating_point_to_plain(
+    truth: GroundTruth, detections: DetectionTable, data: str, point: OperatingPoint
+) -> OperatingPointFile:
+    """The content of operating_point.json.
 
-
-def _choose_places(rule: Rule, counts: ClassCounts, samples: Ints, domain_of: Ints) -> tuple[Ints, Floats]:
-    """Index of the weakest detection to keep in each sample, or -1, and the best value of the rule's figure."""
-    # detections of one score are kept together; a cut that gains no hit only adds false alarms
-    ends = np.nonzero(np.append(counts.scores[1:] != counts.scores[:-1], True)[: len(counts.scores)])[0]
-    gains = np.diff(np.cumsum(counts.hit)[ends], prepend=0) > 0
-    places = ends[gains]
-    if not len(places):
-        return np.full(len(samples), -1), np.full(len(samples), np.inf if rule.kind == "false-alarms" else 0.0)
-    hits = running_sums(counts.images, counts.hit, places, samples)
-    false = running_sums(counts.images, ~counts.hit, places, samples)
-    recall = hits / np.maximum(total(counts.wanted, samples), 1.0)
-    precision = hits / np.maximum(hits + false, 1.0)
-    if rule.kind == "false-alarms":
-        alarms = np.where(hits > 0, PER * false / samples.sum(axis=1), np.inf)
-        good, nearest = alarms <= rule.limit + 1e-9, alarms.min(axis=0)
-        first, second = recall, -alarms  # of equal recall the one with fewer false alarms
-    elif rule.kind == "recall" or rule.kind == "worst-recall":
-        limited = _worst_recall(counts, places, samples, domain_of) if rule.kind == "worst-recall" else recall
-        good, nearest = limited >= rule.limit - 1e-12, limited.max(axis=0)
-        first, second = precision, recall  # of equal precision the one with more hits
-    else:
-        assert_never(rule.kind)
-    first = np.where(good, first, -np.inf)
-    second = np.where(first == first.max(axis=0), second, -np.inf)
-    return np.where(good.any(axis=0), places[second.argmax(axis=0)], -1), nearest
-
-
-def _worst_recall(counts: ClassCounts, places: Ints, samples: Ints, domain_of: Ints) -> Floats:
-    """Recall at each place in the worst domain that has objects in the sample: [places, samples]."""
-    worst = np.full((len(places), len(samples)), np.inf)
-    for domain in np.unique(domain_of[counts.wanted]):
-        own = samples * (domain_of == domain)
-        objects = total(counts.wanted, own)
-        recall = running_sums(counts.images, counts.hit, places, own) / np.maximum(objects, 1.0)
-        worst = np.where(objects > 0, np.minimum(worst, recall), worst)
-    return np.where(np.isfinite(worst), worst, 0.0)
-
-
-def _between(scores: Floats, index: int) -> float:
-    """A threshold that keeps detections up to `index`: halfway to the next score, so that rounding changes nothing."""
-    weaker = scores[scores < scores[index]]
-    return round(float(scores[index] + weaker[0]) / 2, 6) if len(weaker) else float(np.floor(scores[index] * 1e4) / 1e4)
+    Args:
+        truth: The split.
+        detections: The detections.
+        data: Its data sets.
+        point: Thresholds that were chosen on it.
+    """
+    info = truth.info
+    classes: dict[str, ClassPoint] = {}
+    for name, figures in zip(truth.class_names, point.figures, strict=True):
+        rule, choice = point.rules[name], point.choices[name]
+        values: ClassPoint = {
+            "rule": str(rule),
+            "threshold": choice.threshold,
+            "threshold_interval": choice.threshold_interval,
+            "rule_met_in_samples": choice.met_in_samples,
+            "nearest_to_rule": choice.nearest,
+        }
+        if rule.confidence is not None:
+            values["needed_images"] = choice.needed_images
+        if choice.threshold is not None:
+            values |= asdict(figures)  # type: ignore[typeddict-item]
+        classes[name] = values
+    return {
+        "model": info.model,
+        "checkpoint_blake2b": info.checkpoint_blake2b,
+        "data": data,
+        "split": info.split,
+        "tiles": info.tiles,
+        "input_size": None if info.input_size is None else list(info.input_size),
+        "images": len(truth),
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
+        "score_histogram": list(score_histogram(detections.scores)),
+        "classes": classes,
+    }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ppe_yolo.evaluation.decisions.operating_point import Figures, counts_of, figures_at
+from ppe_yolo.evaluation.decisions.threshold import Figures, counts_of, figures_at
 from ppe_yolo.evaluation.ground_truth import GroundTruth
 from ppe_yolo.evaluation.metrics.bootstrap import RESAMPLES, SEED, resample, resampled_map
 from ppe_yolo.evaluation.metrics.coco_ap import AT_HALF, coco_average_precision, judge

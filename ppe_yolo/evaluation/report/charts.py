@@ -211,7 +211,7 @@ def _average_precision(material: Material, figures: SplitFigures) -> Chart:
 
 def _detections(material: Material, figures: SplitFigures) -> Chart:
     names = material.display_names
-    true, false = [at.hits for at in figures.at_threshold], [at.false_alarms for at in figures.at_threshold]
+    true, false = zip(*((at.hits, at.false_alarms) for at in figures.operating_point.figures), strict=True)
     alt = f"Detections at the threshold: true {_listed(names, true)}; false {_listed(names, false)}."
     return _chart("predicted", draw_detections(names, true, false), alt)
 
@@ -254,7 +254,8 @@ def _precision_recall(material: Material, figures: SplitFigures, label: int) -> 
 
 def _thresholds(material: Material, figures: SplitFigures, label: int) -> Chart:
     name, class_name = material.display_names[label], material.class_names[label]
-    one, at, point = figures.counts[label], figures.at_threshold[label], figures.operating_point
+    point = figures.operating_point
+    one, at = point.counts[label], point.figures[label]
     hits, detected = np.cumsum(one.hit), np.arange(1, len(one.hit) + 1)
     threshold, choice = point.thresholds[class_name], point.choices.get(class_name)
     word = "chosen" if choice is not None and choice.threshold is not None else "used"

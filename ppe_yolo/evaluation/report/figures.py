@@ -1,15 +1,11 @@
 """All numbers of a report, from flat tables; numpy alone."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ppe_yolo.core.score_histogram import score_histogram
 from ppe_yolo.evaluation.data_sets import figures_by_domain
-from ppe_yolo.evaluation.decisions.operating_point import ClassCounts, Figures, OperatingPoint, choose, counts_of, figures_at
-from ppe_yolo.evaluation.decisions.rules import Rule
+from ppe_yolo.evaluation.decisions.operating_point import OperatingPoint
 from ppe_yolo.evaluation.files.metrics import number_or_none
-from ppe_yolo.evaluation.files.operating_point import ClassPoint, OperatingPointFile
 from ppe_yolo.evaluation.metrics.bootstrap import LEVEL, RESAMPLES, SEED, interval, resample, resampled_map
 from ppe_yolo.evaluation.metrics.coco_ap import (
     AREA_RANGES,
@@ -20,7 +16,7 @@ from ppe_yolo.evaluation.metrics.coco_ap import (
     judge,
 )
 from ppe_yolo.evaluation.metrics.domain_figures import DomainFigures
-from ppe_yolo.evaluation.metrics.matching import Ints, Outcome, match
+from ppe_yolo.evaluation.metrics.matching import Ints, Outcome
 from ppe_yolo.evaluation.metrics.mistakes import (
     Calibration,
     FalseAlarm,
@@ -45,16 +41,13 @@ class SplitFigures:
     largest first. `by_domain` is empty if the evaluation did not record the input size (before 0.2).
     """
 
-    outcome: Outcome
     coco: CocoFigures
     by_size: dict[str, CocoFigures]
     voc: list[VocCurve]
     map_50_interval: Interval
     map_interval: Interval
     voc_map_interval: Interval
-    counts: list[ClassCounts]
     operating_point: OperatingPoint
-    at_threshold: list[Figures]
     confusion: Ints
     calibrations: list[Calibration]
     false_alarms: list[FalseAlarm]
@@ -63,14 +56,13 @@ class SplitFigures:
     by_domain: list[DomainFigures]
 
 
-def measure(material: Material, rules: Mapping[str, Rule], thresholds: Mapping[str, float], origin: str) -> SplitFigures:
+def measure(material: Material, outcome: Outcome, point: OperatingPoint) -> SplitFigures:
     """Measures a split.
 
     Args:
         material: The split.
-        rules: Class name -> rule to choose its threshold by; if empty, the given thresholds are used.
-        thresholds: Class name -> score, for classes without a rule or with one that no score meets.
-        origin: Where the thresholds come from, in words.
+        outcome: Its detections, matched with its objects.
+        point: Its thresholds.
     """
     truth, detections = material.truth, material.detections
     names, targets = truth.class_names, truth.targets
@@ -79,13 +71,6 @@ def measure(material: Material, rules: Mapping[str, Rule], thresholds: Mapping[s
     by_size = {
         size: coco_average_precision(detections, targets, len(names), area_range=area) for size, area in AREA_RANGES.items()
     }
-    outcome = match(detections, targets)
-    counts = [counts_of(detections, targets, outcome, label) for label in range(len(names))]
-    choices = {
-        name: choose(rules[name], one, samples, truth.domain_of) for name, one in zip(names, counts, strict=True) if rules
-    }
-    chosen = {name: c.threshold for name, c in choices.items() if c.threshold is not None}
-    point = OperatingPoint(thresholds={**thresholds, **chosen}, origin=origin, rules=rules, choices=choices)
     alarms = above_threshold(detections, names, point.thresholds)
     wrong = false_alarms(detections, targets, outcome, alarms, material.display_names)
     input_size = truth.info.input_size
@@ -95,20 +80,15 @@ def measure(material: Material, rules: Mapping[str, Rule], thresholds: Mapping[s
             material.domains, detections, targets, input_size=input_size, class_names=names, thresholds=point.thresholds
         )
     return SplitFigures(
-        outcome=outcome,
         coco=by_size["all"],
         by_size=by_size,
         voc=voc_average_precision(detections, targets, len(names)),
         map_50_interval=interval(resampled_map([_at_half(one) for one in judged], samples, "coco")),
         map_interval=interval(resampled_map(judged, samples, "coco")),
         voc_map_interval=interval(resampled_map(_voc_judged(material), samples, "voc")),
-        counts=counts,
         operating_point=point,
-        at_threshold=[
-            figures_at(one, point.thresholds[name], len(truth), samples) for name, one in zip(names, counts, strict=True)
-        ],
         confusion=confusion_matrix(detections, targets, alarms, len(names)),
-        calibrations=[calibration(one.scores, one.hit) for one in counts],
+        calibrations=[calibration(one.scores, one.hit) for one in point.counts],
         false_alarms=wrong,
         suspects=[a for a in wrong if a.is_suspect and detections.scores[a.detection] >= SUSPECT_SCORE],
         misses=misses(targets, outcome, alarms),
@@ -157,7 +137,7 @@ def to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
             "voc_hits": voc.hits,
             "voc_false_alarms": voc.false_alarms,
             "threshold": figures.operating_point.thresholds[name],
-            "at_threshold": asdict(figures.at_threshold[label]),
+            "at_threshold": asdict(figures.operating_point.figures[label]),
             "calibration_error": figures.calibrations[label].error,
         }
     return {
@@ -185,36 +165,4 @@ def to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
         "confusion": {"classes": [*material.class_names, "background"], "annotated_by_found": figures.confusion.tolist()},
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
         "domains": [figures_of.to_plain() for figures_of in figures.by_domain],
-    }
-
-
-def operating_point_to_plain(material: Material, figures: SplitFigures) -> OperatingPointFile:
-    """The content of operating_point.json."""
-    info = material.truth.info
-    classes: dict[str, ClassPoint] = {}
-    for label, name in enumerate(material.class_names):
-        choice, at = figures.operating_point.choices[name], figures.at_threshold[label]
-        values: ClassPoint = {
-            "rule": str(figures.operating_point.rules[name]),
-            "threshold": choice.threshold,
-            "threshold_interval": choice.threshold_interval,
-            "rule_met_in_samples": choice.met_in_samples,
-            "nearest_to_rule": choice.nearest,
-        }
-        if figures.operating_point.rules[name].confidence is not None:
-            values["needed_images"] = choice.needed_images
-        if choice.threshold is not None:
-            values |= asdict(at)  # type: ignore[typeddict-item]
-        classes[name] = values
-    return {
-        "model": info.model,
-        "checkpoint_blake2b": info.checkpoint_blake2b,
-        "data": material.data,
-        "split": info.split,
-        "tiles": info.tiles,
-        "input_size": None if info.input_size is None else list(info.input_size),
-        "images": len(material.truth),
-        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
-        "score_histogram": list(score_histogram(material.detections.scores)),
-        "classes": classes,
     }

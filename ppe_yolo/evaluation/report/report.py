@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ppe_yolo.core.contract import DEFAULT_SCORE_THRESHOLD
-from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_json, write_text
-from ppe_yolo.data.held_out import VAL
 from ppe_yolo.evaluation.data_sets import DataSpec
-from ppe_yolo.evaluation.decisions.rules import parse_rules
+from ppe_yolo.evaluation.decisions.operating_point import decide, operating_point_to_plain
 from ppe_yolo.evaluation.files.operating_point import read_thresholds, write_operating_point
+from ppe_yolo.evaluation.metrics.matching import match
 from ppe_yolo.evaluation.report.charts import draw_charts
-from ppe_yolo.evaluation.report.figures import SplitFigures, measure, operating_point_to_plain, to_plain
+from ppe_yolo.evaluation.report.figures import SplitFigures, measure, to_plain
 from ppe_yolo.evaluation.report.gallery import draw_false_alarms, draw_misses, read_corruptions
 from ppe_yolo.evaluation.report.material import Material, read_material
 from ppe_yolo.evaluation.report.page import render
@@ -101,23 +99,11 @@ def write_report(
     Raises:
         UserError: Thresholds would be chosen on images that are not for that, or a file cannot be read or written.
     """
-    names, split = material.class_names, material.truth.info.split
-    if rules and split != VAL:
-        raise UserError(
-            f"thresholds are chosen on validation images alone, got --split {split}",
-            setting="rule",
-            hint="report on --split val, then pass its operating_point.json with --operating-point",
-        )
-    if rules and thresholds is not None:
-        raise UserError("choose thresholds by a rule or pass them with --operating-point, not both", setting="rule")
-    chosen_by = parse_rules(rules, names) if split == VAL and thresholds is None else {}
-    if chosen_by:
-        origin = "chosen on these validation images"
-    elif thresholds is None:
-        origin = f"{DEFAULT_SCORE_THRESHOLD:g}, as in the original system: none was chosen on validation images yet"
+    truth, detections = material.truth, material.detections
+    outcome = match(detections, truth.targets)
+    point = decide(truth, detections, outcome, rules=rules, given=thresholds, origin=origin)
     training = read_training_curves(run_dir) if run_dir is not None else {}
-
-    figures = measure(material, chosen_by, thresholds or dict.fromkeys(names, DEFAULT_SCORE_THRESHOLD), origin)
+    figures = measure(material, outcome, point)
     plain = to_plain(material, figures)
     charts = draw_charts(material, figures, training)
     page = render(
@@ -126,7 +112,7 @@ def write_report(
         plain,
         charts=charts,
         false_alarms=draw_false_alarms(material, figures.false_alarms),
-        misses=draw_misses(material, figures.misses, figures.outcome.taker),
+        misses=draw_misses(material, figures.misses, outcome.taker),
         corruptions=read_corruptions(material),
         has_training=bool(training),
     )
@@ -137,7 +123,7 @@ def write_report(
     write_text(out / "results.txt", results_text(material, figures))
     write_text(out / "suspects.csv", suspects_csv(material, figures.suspects))
     write_json(out / "report.json", plain)
-    if chosen_by:
-        write_operating_point(out, operating_point_to_plain(material, figures))
+    if point.choices:
+        write_operating_point(out, operating_point_to_plain(truth, detections, material.data, point))
     write_text(out / "report.html", page)  # last: if it exists, the other files do
     return Report(material=material, figures=figures, plain=plain)

@@ -23,7 +23,7 @@ def summary_lines(material: Material, figures: SplitFigures, out: Path) -> list[
         f"0.3), mAP@0.5:0.95 {percent(figures.coco.mean())} (COCO)"
     ]
     point = figures.operating_point
-    for name, shown_name, at in zip(material.class_names, material.display_names, figures.at_threshold, strict=True):
+    for name, shown_name, at in zip(material.class_names, material.display_names, point.figures, strict=True):
         choice = point.choices.get(name)
         if choice is not None and choice.threshold is None:
             lines.append(f"{shown_name}: NO threshold meets {point.rules[name]}{too_few(figures, material, name)}")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ppe_yolo.evaluation.decisions.guarantee import MOST_OBJECTS, betting_p_values, guaranteed_thresholds
-from ppe_yolo.evaluation.decisions.operating_point import ClassCounts, choose
 from ppe_yolo.evaluation.decisions.rules import Rule
+from ppe_yolo.evaluation.decisions.threshold import ClassCounts, choose
 from ppe_yolo.evaluation.metrics.bootstrap import resample
 
 LIMIT, CONFIDENCE = 0.8, 0.95

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.evaluation.decisions.operating_point import ClassCounts, choose, counts_of, figures_at
 from ppe_yolo.evaluation.decisions.rules import Rule, parse_rules
+from ppe_yolo.evaluation.decisions.threshold import ClassCounts, choose, counts_of, figures_at
 from ppe_yolo.evaluation.files.operating_point import read_thresholds
 from ppe_yolo.evaluation.metrics.bootstrap import resample
 from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table, match

@@ -9,13 +9,13 @@ import pytest
 from ppe_yolo.core.drawing import BARE_HEAD
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.evaluation.data_sets import Domain, ground_truth_of
-from ppe_yolo.evaluation.decisions.rules import Rule
+from ppe_yolo.evaluation.decisions.operating_point import decide, operating_point_to_plain
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo
 from ppe_yolo.evaluation.metrics.bootstrap import interval, resample, resampled_map, running_sums
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision, judge
 from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table, match, target_table
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold, calibration, confusion_matrix, false_alarms, misses
-from ppe_yolo.evaluation.report.figures import measure, operating_point_to_plain, to_plain
+from ppe_yolo.evaluation.report.figures import measure, to_plain
 from ppe_yolo.evaluation.report.gallery import SIZE, crop
 from ppe_yolo.evaluation.report.material import Material
 from ppe_yolo.evaluation.report.texts import results_text
@@ -144,9 +144,14 @@ def test_interval_needs_nine_tenths_defined():
     assert interval(np.array([np.nan] * 2 + [1.0] * 8)) is None
 
 
+def measured(material, **options):
+    outcome = match(material.detections, material.truth.targets)
+    point = decide(material.truth, material.detections, outcome, **options)
+    return point, measure(material, outcome, point)
+
+
 def test_measure_figures_by_hand(material):
-    rules = {"helmet": Rule("recall", 0.5), "none": Rule("recall", 0.5)}
-    figures = measure(material, rules, dict.fromkeys(NAMES, 0.3), "chosen here")
+    point, figures = measured(material, rules=["recall>=0.5"])
     plain = to_plain(material, figures)
     assert (plain["images"], plain["split"], plain["checkpoint_blake2b"]) == (2, "val", "aa")
     helmet, bare = (plain["per_class"][n] for n in NAMES)
@@ -155,9 +160,9 @@ def test_measure_figures_by_hand(material):
     assert (bare["objects"], bare["difficult"], bare["coco_ap_50"], bare["voc_ap"]) == (2, 1, 0.0, 0.0)
     assert plain["coco"]["map_50"] == pytest.approx((51 + 50 / 2) / 202) and plain["voc"]["map"] == 0.25
     assert (helmet["threshold"], bare["threshold"]) == (pytest.approx(0.875), 0.3)
-    point = operating_point_to_plain(material, figures)
-    assert point["classes"]["helmet"]["recall"] == 0.5 and point["classes"]["helmet"]["precision"] == 1.0
-    assert point["classes"]["none"] == {
+    classes = operating_point_to_plain(material.truth, material.detections, material.data, point)["classes"]
+    assert classes["helmet"]["recall"] == 0.5 and classes["helmet"]["precision"] == 1.0
+    assert classes["none"] == {
         "rule": "recall>=0.5",
         "threshold": None,
         "threshold_interval": None,
@@ -167,7 +172,7 @@ def test_measure_figures_by_hand(material):
 
 
 def test_results_text_lists_voc_figures(material):
-    figures = measure(material, {}, dict.fromkeys(NAMES, 0.3), "given")
+    _, figures = measured(material, given=dict.fromkeys(NAMES, 0.3))
     assert results_text(material, figures).splitlines() == [
         "# AP and precision/recall per class (VOC: IoU 0.5, all points, scores from 0.3, difficult ignored)",
         "50.00% = helmet AP",
