@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from ppe_edge.cameras.sources import SourceConfig
 from ppe_edge.compliance.config import ComplianceConfig
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig, escalate, notify
 from ppe_edge.drawn_zones import DrawnZones, read_drawn_zones
 from ppe_edge.errors import EdgeError

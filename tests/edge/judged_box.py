@@ -8,8 +8,8 @@ from example_messages import an_alert
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.messages import Alert, AlertVerdict
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.monitoring.telemetry import Collected, Telemetry
 from ppe_edge.pictures.snapshot import SnapshotConfig, View, make_snapshot
 from ppe_edge.rules.tracker import Track

@@ -26,8 +26,8 @@ from ppe_edge.cameras import rate as rate_module
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.messages import CameraEventMessage, Message
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.status import RuntimeStatus

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ppe_edge.delivery.messages import Alert, AlertClosed, AlertVerdict, Judgement, Message, parse_message
-from ppe_edge.delivery.outbox_database import field_of
+from ppe_edge.delivery.outbox.database import field_of
 from ppe_edge.rules.config import DEFAULT_RULE
 
 Z95 = 1.959964  # quantile of the normal distribution for an interval of 95 %

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppe_edge.common.backoff import Backoff
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.records import Delivery
+from ppe_edge.delivery.outbox.outbox import Outbox
+from ppe_edge.delivery.outbox.records import Delivery
 from ppe_edge.delivery.sinks.base import IdleSink, Sink, SinkFailed, SinkLater, SinkRefused
 
 _IDLE_S = 1.0  # how often an idle thread checks for messages whose next attempt is due

@@ -1,1 +1,1 @@
-"""Images that the box writes: alert snapshots, samples for training, annotated videos."""
+"""Images that the box writes: snapshots and clips, which go to the outbox with their alerts, samples, annotated videos."""

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from ppe_edge.delivery.alert_history import AlertHistory, PastAlert
 from ppe_edge.delivery.messages import OTHER, Alert, AlertVerdict, Judgement, clip_name, utc
-from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.errors import EdgeError
 from ppe_edge.monitoring.telemetry import Telemetry
 from ppe_edge.verdicts.frames import AlertFrames

@@ -10,8 +10,8 @@ import pytest
 from example_messages import NOON, a_camera_event, a_closing, an_alert
 from ppe_edge.delivery.alert_history import AlertHistory, AlertQuery, Precision
 from ppe_edge.delivery.messages import Alert, AlertVerdict
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
 
 
 class Box:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from ppe_edge.common.backoff import Backoff
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import Message, StorageEvent
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
 from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
 
@@ -224,7 +224,7 @@ def set_aside_events(outbox: Outbox) -> list[StorageEvent]:
 def test_message_that_sink_never_takes_is_set_aside_and_reported(
     make: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("ppe_edge.delivery.outbox._TICK_S", 0.1)
+    monkeypatch.setattr("ppe_edge.delivery.outbox.outbox._TICK_S", 0.1)
     sink = PickySink(error)
     outbox, (thread,) = make(mqtt=sink)
     messages = [outbox.put(an_alert(n)) for n in range(6)]
@@ -280,7 +280,7 @@ def test_set_aside_message_is_sent_when_sink_takes_it_later(make: Any, monkeypat
 
 def test_restart_tries_set_aside_message_once_more(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart may come with other settings of the sink: here it takes one of the two messages."""
-    monkeypatch.setattr("ppe_edge.delivery.outbox._RETRY_AFTER_RESTART_S", 0.1)
+    monkeypatch.setattr("ppe_edge.delivery.outbox.outbox._RETRY_AFTER_RESTART_S", 0.1)
     sink = PickySink(hang_up())
     outbox, threads = make(mqtt=sink)
     bad, better, good = (outbox.put(an_alert(n)) for n in range(3))
@@ -326,7 +326,7 @@ def test_broker_that_disconnects_on_large_message_gets_it_without_snapshot(make:
 def test_broker_that_disconnects_on_message_without_snapshot_gets_the_others(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ppe_edge.delivery.outbox._TICK_S", 0.1)
+    monkeypatch.setattr("ppe_edge.delivery.outbox.outbox._TICK_S", 0.1)
     with HangupBroker(max_bytes=2000) as broker:
         sink = MqttSink(MqttSinkConfig(host="127.0.0.1", port=broker.port, tls=False, timeout_s=5))
         outbox, (thread,) = make(mqtt=sink)

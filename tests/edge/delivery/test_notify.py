@@ -22,8 +22,8 @@ from ppe_edge.config import load_settings
 from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import Alert, AlertVerdict, Judgement, clip_of
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.delivery.sinks.escalate import EscalateSink, EscalateSinkConfig
 from ppe_edge.delivery.sinks.notify import URLS_VARIABLE, NotifySink, NotifySinkConfig, Site
 from ppe_edge.errors import EdgeError

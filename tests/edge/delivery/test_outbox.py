@@ -19,9 +19,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from ppe_edge.delivery.messages import Alert, AlertClosed, Message, StorageEvent
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
-from ppe_edge.delivery.records import Delivery
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
+from ppe_edge.delivery.outbox.records import Delivery
 from ppe_edge.errors import EdgeError
 from pydantic import ValidationError
 
@@ -290,8 +290,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from example_messages import NOON, a_closing, an_alert
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
+from ppe_edge.delivery.outbox.config import OutboxConfig
 outbox = Outbox(OutboxConfig(), Path(sys.argv[1]), ["hub", "file"])
 for n in (1, 2, 3):
     print(outbox.put(an_alert(n, zone="lane"), b"jpeg"))
@@ -347,8 +347,8 @@ import sys
 import tempfile
 from pathlib import Path
 from example_messages import an_alert
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
+from ppe_edge.delivery.outbox.config import OutboxConfig
 outbox = Outbox(OutboxConfig(), Path(sys.argv[1]), ["hub"])
 n = 0
 while True:
@@ -420,8 +420,8 @@ FULL_DISK = """
 import json, sys
 from pathlib import Path
 from example_messages import a_closing, an_alert
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
+from ppe_edge.delivery.outbox.config import OutboxConfig
 
 folder = Path(sys.argv[1])
 filler, now = folder / "filler", [1_800_000_000.0]
@@ -506,8 +506,8 @@ FULL_FROM_THE_START = """
 import json, os, sys
 from pathlib import Path
 from example_messages import a_closing, an_alert
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
+from ppe_edge.delivery.outbox.config import OutboxConfig
 
 folder, now = Path(sys.argv[1]), [1_800_000_000.0]
 result = {}

@@ -18,8 +18,8 @@ from helpers import wait_until
 from numpy.typing import NDArray
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.messages import AlertClip, parse_message
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.pictures import clip as clip_module
 from ppe_edge.pictures.clip import ClipConfig, ClipRecorder, encode_film
 from ppe_edge.pictures.snapshot import NO_BOXES, View, encode

@@ -11,7 +11,7 @@ import cv2
 import pytest
 from helpers import wait_until
 from judged_box import NOISE, Box
-from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.errors import EdgeError
 from ppe_edge.verdicts.config import VerdictsConfig
 from ppe_edge.verdicts.desk import Decision

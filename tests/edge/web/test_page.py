@@ -24,7 +24,7 @@ from ppe_edge.config import CameraConfig, load_settings
 from ppe_edge.control import Control
 from ppe_edge.delivery.alert_history import AlertQuery
 from ppe_edge.delivery.messages import clip_of, utc
-from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.pictures.clip import encode_film
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.config import WebConfig

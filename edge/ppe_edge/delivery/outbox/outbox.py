@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from ppe_edge.common.clock import steady_now
-from ppe_edge.delivery.message_store import MessageStore
 from ppe_edge.delivery.messages import AlertClip, Message
-from ppe_edge.delivery.outbox_config import OutboxConfig
-from ppe_edge.delivery.records import Delivery, OutboxStats
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.message_store import MessageStore
+from ppe_edge.delivery.outbox.records import Delivery, OutboxStats
 
 # After a restart, messages that were set aside are tried again one at a time, since others wait during a failed attempt.
 _RETRY_AFTER_RESTART_S = 10.0

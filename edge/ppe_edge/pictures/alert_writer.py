@@ -1,4 +1,4 @@
-"""Stores alerts and samples in a thread of their own, so that a slow disk does not delay the frames of the cameras.
+"""Renders snapshots and stores alerts and samples in a thread of its own, so that a slow disk does not delay any frame.
 
 One queue carries everything that concerns violations, in the order in which the rules decided it: an alert is always stored
 before the message that closes it. An alert counts as raised, and survives `kill -9`, from the moment that its row is committed
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed
-from ppe_edge.delivery.outbox import Outbox
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.monitoring.telemetry import Telemetry
 
 CAPACITY = 16  # jobs that wait; each may hold the memory of a frame

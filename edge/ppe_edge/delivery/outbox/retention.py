@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import Callable
 
-from ppe_edge.delivery.outbox_config import OutboxConfig
-from ppe_edge.delivery.outbox_database import OutboxDatabase
-from ppe_edge.delivery.snapshot_folder import SnapshotFolder
-from ppe_edge.delivery.storage_report import StorageReport
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.database import OutboxDatabase
+from ppe_edge.delivery.outbox.snapshot_folder import SnapshotFolder
+from ppe_edge.delivery.outbox.storage_report import StorageReport
 
 _DAY_S = 86400.0
 _FILL_AFTER_DROPPING = 0.9  # makes some room each time, so that a full outbox does not report with every alert

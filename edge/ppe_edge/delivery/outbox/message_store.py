@@ -11,7 +11,6 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from ppe_edge.delivery.held import DeliveryState, HeldMessage, HeldMessages
 from ppe_edge.delivery.messages import (
     Alert,
     AlertClip,
@@ -23,12 +22,13 @@ from ppe_edge.delivery.messages import (
     close_unseen,
     parse_message,
 )
-from ppe_edge.delivery.outbox_config import OutboxConfig
-from ppe_edge.delivery.outbox_database import OutboxDatabase
-from ppe_edge.delivery.records import OutboxStats
-from ppe_edge.delivery.retention import Retention
-from ppe_edge.delivery.snapshot_folder import SnapshotFolder
-from ppe_edge.delivery.storage_report import StorageReport
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.database import OutboxDatabase
+from ppe_edge.delivery.outbox.held import DeliveryState, HeldMessage, HeldMessages
+from ppe_edge.delivery.outbox.records import OutboxStats
+from ppe_edge.delivery.outbox.retention import Retention
+from ppe_edge.delivery.outbox.snapshot_folder import SnapshotFolder
+from ppe_edge.delivery.outbox.storage_report import StorageReport
 from ppe_edge.errors import EdgeError
 from ppe_yolo.core.words import plural
 

@@ -1,0 +1,1 @@
+"""The outbox: stores messages, their snapshots and clips on the disk until every sink has confirmed them."""
