@@ -20,7 +20,6 @@ from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
 from ppe_edge.rules.config import RuleConfig
 from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide
-from ppe_edge.rules.words import describe as describe_rule
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
 from ppe_yolo.core.cores import available_cores
@@ -63,7 +62,7 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
             result = f"FAILED, no frame within {TIMEOUT:.0f} s ({events.get(name, 'no answer')})"
         print(f"camera         {name}: {result}")
         for rule_name, rule in settings.rules_of(name).items() if camera.enabled else ():
-            words = describe_rule(rule, contract, settings.site.time_zone)
+            words = rule.in_words(contract, settings.site.time_zone)
             delay = f"{describe_delay(camera, rule)}{_walk(camera, rule)}"
             print(f"rule           {name}/{rule_name}: {words}, reported after {delay}")
     if first:

@@ -103,7 +103,7 @@ def audit(
     them.
     """
     from ppe_yolo.data.dataset import AnnotatedDataset
-    from ppe_yolo.data.printing import print_changes, print_report
+    from ppe_yolo.data.review.printing import print_changes, print_report
 
     if fix != (out is not None):
         raise UserError(setting="out", expected="--fix and --out together", got="--fix alone" if fix else "--out alone")

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.data.printing import print_report
+from ppe_yolo.data.review.printing import print_report
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.percent import percent

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.datamodule import DetectionDataModule
+from ppe_yolo.data.loading.datamodule import DetectionDataModule
 from ppe_yolo.data.loading.samples import Batch
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.model.blocks import ConvBlock

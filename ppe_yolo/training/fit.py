@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.class_map import ClassMap
-from ppe_yolo.data.datamodule import DetectionDataModule
+from ppe_yolo.data.loading.datamodule import DetectionDataModule
 from ppe_yolo.inference.checkpoint import read_checkpoint
 from ppe_yolo.training.arguments import expand_recipes, underscored
 from ppe_yolo.training.callbacks import EmaWeights, EpochLines, PrecisionRecallCurves, PredictionGrid

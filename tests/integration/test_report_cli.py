@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ppe_yolo.core.contract import ModelContract
-from ppe_yolo.data.datamodule import DetectionDataModule
+from ppe_yolo.data.loading.datamodule import DetectionDataModule
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY
 from ppe_yolo.inference.loading import load_detector

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ppe_edge.rules.geometry import area, crosses_itself
 from ppe_edge.rules.schedule import check_date, check_week
+from ppe_yolo.core.contract import ModelContract
 
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
@@ -157,6 +158,23 @@ class RuleConfig(BaseModel):
     def has_schedule(self) -> bool:
         """Whether the rule does not always apply."""
         return self.schedule is not None or bool(self.exceptions)
+
+    def in_words(self, contract: ModelContract, time_zone: str | None) -> str:
+        """Returns what counts as a violation, where and when: "bare head in zone gate, Mon-Fri 06:00-18:00 Europe/Berlin"."""
+        what = contract.display_name(self.violation_class)
+        if self.inside is not None:
+            what += f" inside {contract.display_name(self.inside)}"
+        if self.without is not None:
+            what += f" without {contract.display_name(self.without)}" + (" at the head" if self.worn_at == "head" else "")
+        zones = list(self.zones)
+        where = f"in zone{'s' if len(zones) > 1 else ''} {' or '.join(zones)}" if zones else "anywhere"
+        parts = [f"{what} {where}"]
+        if self.has_schedule:
+            parts.append(f"{', '.join(self.schedule or ('always',))} {time_zone or 'UTC'}")
+        parts += [f"on {day} {', '.join(times) or 'off'}" for day, times in sorted(self.exceptions.items())]
+        if self.severity != DEFAULT_SEVERITY:
+            parts.append(self.severity)
+        return ", ".join(parts)
 
     def over(self, general: "RuleConfig") -> "RuleConfig":
         """Returns the rule whose settings are those that this one sets, and otherwise those of a general one.

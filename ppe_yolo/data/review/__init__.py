@@ -1,1 +1,1 @@
-"""What people do with the findings of the audit: the page that shows them, and the corrected copy."""
+"""What people do with the findings of the audit: the report and the page that show them, and the corrected copy."""

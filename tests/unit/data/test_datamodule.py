@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.datamodule import DetectionDataModule
+from ppe_yolo.data.loading.datamodule import DetectionDataModule
 from ppe_yolo.data.loading.samplers import DomainSampler
 
 BOX = (8, 8, 30, 30)

@@ -3,9 +3,9 @@
 import pytest
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.data.datamodule import DetectionDataModule
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.held_out import describe_validation, divide, validation_images
+from ppe_yolo.data.loading.datamodule import DetectionDataModule
 
 STEMS = [f"p{i:02d}" for i in range(20)]
 
