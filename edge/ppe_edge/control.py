@@ -5,7 +5,8 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import replacing
 
 DESIRED_FILE = "desired.json"  # in the state folder: the twin's latest desired values, for a start without a connection
+
+Save = Callable[[Deployment, Deployment], None]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ class Control:
         with self._lock:
             try:
                 self._require_applicable(desired)
-                needs_restart = self._deploy(load_settings(self._file, desired), desired)
+                save = partial(self._save_desired, desired)
+                needs_restart = self._deploy(load_settings(self._file, desired), save, "the desired values of the twin")
             except (UserError, TimeoutError) as error:
                 outcome("rejected").inc()
                 _log.warning("twin: rejected: %s", error)
@@ -98,7 +102,7 @@ class Control:
                     "the module twin or an environment variable sets these zones and overrides the page",
                     hint="remove them there",
                 )
-            self._deploy_drawn(wanted, drawn)
+            self._deploy(wanted, partial(_save_zones, drawn), "the zones")
 
     def undo_zones(self) -> None:
         """Takes back the latest change of `draw_zones`.
@@ -108,21 +112,7 @@ class Control:
         """
         with self._lock:
             drawn = read_drawn_zones(self._runtime.settings.state_dir).undone()
-            self._deploy_drawn(load_settings(self._file, self._desired, drawn), drawn)
-
-    def _deploy_drawn(self, wanted: EdgeSettings, drawn: DrawnZones) -> None:
-        before = self._runtime.deployment
-        self._deploy(wanted)
-        try:
-            drawn.save(before.settings.state_dir)
-        except OSError as error:
-            # a change that is applied but not saved would be lost at the next restart
-            self._runtime.between_frames(lambda: self._runtime.deploy(before))
-            raise EdgeError(
-                file=before.settings.state_dir,
-                problem=f"cannot save the zones ({error.strerror or error}), nothing was changed",
-                hint="free disk space on the box",
-            ) from error
+            self._deploy(load_settings(self._file, self._desired, drawn), partial(_save_zones, drawn), "the zones")
 
     def health(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `health`."""
@@ -145,40 +135,44 @@ class Control:
             )
         return {"camera": camera, "jpeg_base64": base64.b64encode(jpeg).decode()}
 
-    def _deploy(self, wanted: EdgeSettings, desired: Mapping[str, Any] | None = None) -> list[str]:
+    def _deploy(self, wanted: EdgeSettings, save: Save | None = None, saved: str = "") -> list[str]:
         """Replaces the running configuration; returns the settings that differ and need a restart.
 
         Args:
             wanted: The settings to apply, as far as that is possible while the box runs.
-            desired: The twin's desired values to save for the next start; None if they have not changed.
+            save: Saves, for the next start, what the file does not hold; takes the former and the new deployment.
+            saved: What it saves, in words.
         """
         before = self._runtime.deployment
         after = before.with_settings(before.settings.with_live_fields_of(wanted))
         self._runtime.between_frames(lambda: self._runtime.deploy(after))
-        if desired is not None:
+        if save is not None:
             try:
-                self._save(after, desired, before)
+                save(before, after)
             except OSError as error:
-                with contextlib.suppress(OSError):  # the model may be what could not be saved
-                    write_desired(before.settings.state_dir, self._desired)
                 # a change that is applied but not saved would be lost at the next restart
                 self._runtime.between_frames(lambda: self._runtime.deploy(before))
                 raise EdgeError(
-                    file=after.settings.state_dir,
-                    problem=f"cannot save the desired values of the twin ({error.strerror or error}), nothing was changed",
+                    file=before.settings.state_dir,
+                    problem=f"cannot save {saved} ({error.strerror or error}), nothing was changed",
                     hint="free disk space on the box, then apply them again",
                 ) from error
         return before.settings.restart_fields_changed_in(wanted)
 
+    def _save_desired(self, desired: Mapping[str, Any], before: Deployment, after: Deployment) -> None:
+        state_dir = after.settings.state_dir
+        write_desired(state_dir, desired)
+        if after.detector is not before.detector:
+            try:
+                ModelStore(state_dir, after.settings.model).activate(after.detector)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    write_desired(state_dir, self._desired)
+                raise
+
     def _warn_of_restart(self, settings: Sequence[str]) -> None:
         if settings:
             _log.warning("%s: restart the box to apply %s", self._file, ", ".join(settings))
-
-    @staticmethod
-    def _save(after: Deployment, desired: Mapping[str, Any], before: Deployment) -> None:
-        write_desired(after.settings.state_dir, desired)
-        if after.detector is not before.detector:
-            ModelStore(after.settings.state_dir, after.settings.model).activate(after.detector)
 
     def _require_applicable(self, desired: Mapping[str, Any]) -> None:
         for key in desired:
@@ -190,6 +184,10 @@ class Control:
                 )
         if "model" in desired and not (isinstance(desired["model"], Mapping) and set(desired["model"]) == {"url", "sha256"}):
             raise EdgeError("model: expected url and sha256, and nothing else")
+
+
+def _save_zones(drawn: DrawnZones, before: Deployment, after: Deployment) -> None:
+    drawn.save(after.settings.state_dir)
 
 
 def read_desired(state_dir: Path) -> dict[str, Any]:

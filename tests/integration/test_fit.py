@@ -32,9 +32,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, site: Path, run_cli: RunCli) -> Path:
-    """The run folder of one epoch. Tests must not write to it."""
+    """The run folder of two epochs. Tests must not write to it."""
     run_dir = tmp_path_factory.mktemp("trained") / "run"
-    assert run_cli(*arguments(site, run_dir, "--trainer.max_epochs", "1")) == 0
+    assert run_cli(*arguments(site, run_dir)) == 0
     return run_dir
 
 
@@ -78,15 +78,10 @@ def test_fit_with_copies_of_large_images_ignores_files_of_macos(site: Path, tmp_
     assert copies == [(48, 64, 3)] * 16
 
 
-def test_fit_writes_run_folder_and_tensorboard(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
-) -> None:
-    run_dir = tmp_path / "run"
-    assert run_cli(*arguments(site, run_dir)) == 0
-    assert f"run folder: {run_dir}" in capsys.readouterr().out.replace("\n", "")
-    assert (run_dir / "config.yaml").is_file()
-    assert {p.name for p in (run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    events = EventAccumulator(str(run_dir), size_guidance={"images": 0, "tensors": 0})
+def test_fit_writes_run_folder_and_tensorboard(trained: Path) -> None:
+    assert (trained / "config.yaml").is_file()
+    assert {p.name for p in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    events = EventAccumulator(str(trained), size_guidance={"images": 0, "tensors": 0})
     events.Reload()
     tags = events.Tags()
     expected = {"train/loss", "train/loss_box", "train/loss_objectness", "train/loss_class", "val/map", "val/map_50"}
@@ -94,18 +89,18 @@ def test_fit_writes_run_folder_and_tensorboard(
     assert any(tag.startswith("lr-") for tag in tags["scalars"])
     assert {"val/predictions", "val/precision_recall"} <= set(tags["images"])
     assert {"val/precision_recall_helmet", "val/precision_recall_none"} <= set(tags["tensors"])
-    found = scalars(run_dir)
+    found = scalars(trained)
     assert len(found["train/loss"]) == 8  # 16 images in batches of 4, twice
-    task = DetectorTask.load_from_checkpoint(run_dir / "checkpoints" / "last.ckpt")
+    task = DetectorTask.load_from_checkpoint(trained / "checkpoints" / "last.ckpt")
     assert task.contract.display_name("none") == "bare head" and task.contract.input_size == (64, 96)
-    assert all(torch.equal(tensor, weights(run_dir)[key]) for key, tensor in task.state_dict().items())
+    assert all(torch.equal(tensor, weights(trained)[key]) for key, tensor in task.state_dict().items())
     for total, *terms in zip(*(found[f"train/loss{t}"] for t in ("", "_box", "_objectness", "_class")), strict=True):
         assert total == pytest.approx(sum(terms), rel=1e-5)
 
 
 def test_fit_same_seed_same_weights_with_any_workers(site: Path, trained: Path, tmp_path: Path, run_cli: RunCli) -> None:
     for name, more in (("two", ("--data.num_workers", "2")), ("other-seed", ("--seed_everything", "7"))):
-        assert run_cli(*arguments(site, tmp_path / name, "--trainer.max_epochs", "1", *more)) == 0
+        assert run_cli(*arguments(site, tmp_path / name, *more)) == 0
     assert_same_weights(trained, tmp_path / "two")
     with pytest.raises(AssertionError):
         assert_same_weights(trained, tmp_path / "other-seed")
@@ -252,12 +247,15 @@ def test_fit_resume_with_other_model_is_refused(
     assert (trained / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
-def test_fit_of_single_class_accepts_dashes_in_option_names(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_of_single_class_accepts_dashes_in_option_names(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run_cli: RunCli
+) -> None:
     people = tmp_path / "own-map.yaml"
     people.write_text("class_names: [person]\ndisplay_names: {person: a person}\nmap: {helmet: person, none: person}\n")
     run_dir = tmp_path / "run-1"
     dashed = [a.replace("_", "-") if a.startswith("--") else a for a in arguments(site, run_dir, "--trainer.max_epochs", "1")]
     assert run_cli(*dashed, "--data.class-map", people) == 0
+    assert f"run folder: {run_dir}" in capsys.readouterr().out.replace("\n", "")
     before = weights(run_dir)
     resumed = [*dashed, "--data.class-map", people, "--ckpt-path", "last", "--trainer.max-epochs", "2"]
     assert run_cli(*resumed) == 0

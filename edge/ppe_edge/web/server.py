@@ -54,6 +54,7 @@ PAGES = {
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
+PARTS = ("head.html", "nav.html")  # of several pages, which have <!-- NAME --> in their place
 DESTINATIONS = ("alerts.html", "zones.html", "compliance.html")  # where a login may lead, besides the live view
 _OWN_SITE = ("same-origin", "none")  # the latter: no page made the browser send it
 # need no token: they reveal nothing about the site
@@ -139,8 +140,7 @@ class WebServer:
         self._listener = listener or listen(config)
         self.port: int = self._listener.getsockname()[1]
         self._status, self._desk, self._zones = status, desk, zones
-        folder = files("ppe_edge.web") / "static"
-        self._pages = {name: (folder / name).read_bytes() for name in PAGES}  # so that no request can name a file on the disk
+        self._pages = _read_pages()
         self._sessions: dict[str, tuple[float, Role]] = {}  # cookie -> when it expires, and whose it is
         self._last_request: dict[object, float] = {}  # connection -> time of its last request, or of its start
         self._loop = asyncio.new_event_loop()
@@ -361,6 +361,16 @@ class WebServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=await asyncio.to_thread(self._status.metrics), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _read_pages() -> dict[str, bytes]:
+    """Reads all pages at once, so that no request can name a file on the disk."""
+    folder = files("ppe_edge.web") / "static"
+    pages = {name: (folder / name).read_bytes() for name in PAGES}
+    for part in PARTS:
+        place, content = f"<!-- {part} -->\n".encode(), (folder / part).read_bytes()
+        pages = {name: page.replace(place, content) for name, page in pages.items()}
+    return pages
 
 
 def _period(request: web.Request) -> tuple[Unit, int]:

@@ -1,9 +1,11 @@
-"""Export: what the file holds, that it finds what the checkpoint finds, and that nothing else is ever written."""
+"""Export: what the file holds, that it detects what the checkpoint detects, and that nothing else is ever written."""
 
+import copy
 import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,11 +19,10 @@ from ppe_yolo.core.contract import ONNX_METADATA_KEY, ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.evaluation.files.operating_point import with_operating_point
 from ppe_yolo.export import onnx as export_module
 from ppe_yolo.export.benchmark import null_detector
 from ppe_yolo.export.graph import with_decoded_outputs
-from ppe_yolo.export.onnx import build_model, export_onnx
+from ppe_yolo.export.onnx import build_model, export_onnx, trace
 from ppe_yolo.export.pack import pack_checkpoint
 from ppe_yolo.export.parity import ParityError, Tolerance, compare, parity_images
 from ppe_yolo.export.printing import print_export
@@ -270,7 +271,17 @@ def write_operating_point(path: Path, **more: object) -> Path:
     return path
 
 
-def test_export_onnx_other_input_size_keeps_weights_and_parity(tmp_path: Path, network: YoloV3) -> None:
+def test_export_onnx_other_input_size_keeps_weights_and_parity(
+    tmp_path: Path, network: YoloV3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced = []
+
+    def trace_once(*args: Any) -> onnx.ModelProto:
+        if not traced:
+            traced.append(trace(*args))
+        return copy.deepcopy(traced[0])
+
+    monkeypatch.setattr(export_module, "trace", trace_once)  # both exports are of one network at one size
     path, out = tmp_path / "best.ckpt", tmp_path / "model.onnx"
     contract = replace(CONTRACT, alarm_thresholds={"helmet": 0.5, "none": 0.5})
     save(path, network, contract)
@@ -286,8 +297,9 @@ def test_export_onnx_other_input_size_keeps_weights_and_parity(tmp_path: Path, n
     assert difference.unmatched == 0 and difference.detections > 10
     # chosen at the new size, thresholds enter the contract
     point = write_operating_point(tmp_path / "operating_point.json", input_size=[96, 160], score_histogram=list(range(9)))
-    chosen = with_operating_point(detector.contract, point, model_hash=None, trained_size=CONTRACT.input_size)
-    assert chosen.alarm_thresholds == {"helmet": 0.25, "none": 0.25} and chosen.score_histogram == tuple(range(9))
+    again = export_onnx(path, out, input_size=(96, 160), operating_point=point)
+    assert again.contract.alarm_thresholds == {"helmet": 0.25, "none": 0.25} and not again.has_dropped_thresholds
+    assert again.contract.score_histogram == tuple(range(9))
 
 
 @pytest.mark.parametrize(

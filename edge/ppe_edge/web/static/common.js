@@ -1,6 +1,10 @@
 "use strict";
 // Shared by all pages. Everything that comes from the box is inserted as text, never as markup.
 
+for (const link of document.querySelectorAll("nav a")) {
+  if (link.pathname === location.pathname) link.setAttribute("aria-current", "page");
+}
+
 const byId = (id) => document.getElementById(id);
 
 function element(tag, text = "", className = "") {
