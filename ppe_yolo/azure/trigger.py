@@ -8,7 +8,7 @@ from pathlib import Path
 from ppe_yolo.core.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trigger:
     """A limit of a figure in a JSON file, such as `samples.json:unsure_share>0.2`.
 
@@ -34,7 +34,7 @@ class Trigger:
         match = re.fullmatch(r"(.+):([\w.@-]+)([<>])(\d+(?:\.\d+)?)", text)
         if match is None:
             raise UserError(setting="only_if", expected="FILE:KEY<LIMIT or FILE:KEY>LIMIT", got=repr(text))
-        return cls(Path(match[1]), match[2], match[3], float(match[4]))
+        return cls(file=Path(match[1]), key=match[2], sign=match[3], limit=float(match[4]))
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from ppe_yolo.model.names import BoxCoding
 MAX_LOG_SCALE = math.log(1000.0)  # exp() of more than this is no box of any image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Level:
     """The geometry of one raw map.
 

@@ -140,7 +140,7 @@ class YoloV3(nn.Module):
         """Returns the grid locations of raw maps."""
         return make_grid(
             tuple(
-                Level(int(m.shape[2]), int(m.shape[3]), stride, anchors)
+                Level(height=int(m.shape[2]), width=int(m.shape[3]), stride=stride, anchors_wh=anchors)
                 for m, stride, anchors in zip(raw_maps, self.strides, self.anchors_wh, strict=True)
             )
         )

@@ -11,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "the condition") -> Any:
+def wait_until(
+    condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "the condition", every_s: float = 0.02
+) -> Any:
     """Returns the value of the condition as soon as it is true.
 
     Raises:
@@ -21,7 +23,7 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str 
     while not (value := condition()):
         if time.monotonic() > end:
             raise TimeoutError(f"{what} did not become true within {timeout_s:g} s")
-        time.sleep(0.02)
+        time.sleep(every_s)
     return value
 
 

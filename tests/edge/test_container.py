@@ -6,11 +6,9 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 import cv2
 import pytest
 import yaml
+from helpers import free_port, wait_until
 from packaging.requirements import Requirement
 from ppe_edge.config import load_settings
 from ppe_edge.monitoring.health import health_address
@@ -200,19 +199,13 @@ def test_image_passes_dry_run_and_processes_images(image: Image, images: Path) -
 @pytest.mark.slow
 def test_health_check_distinguishes_running_box(image: Image) -> None:
     command = json.loads(last(dockerfile()[-1], "HEALTHCHECK").split("CMD ")[1])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = image.configured("rtsp://127.0.0.1:9/none", web={"port": port})
+    arguments = image.configured("rtsp://127.0.0.1:9/none", web={"port": free_port()})
     command += arguments
     assert image.run(command)[0] == 1
     # the camera does not exist: the box keeps running and retries
     process = image.start([*image.entrypoint, *arguments])
     try:
-        end = time.monotonic() + 60
-        while image.run(command)[0] != 0:
-            assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=30)
-            time.sleep(0.2)
+        wait_until(lambda: image.run(command)[0] == 0 or process.poll() is not None, 60, "the health check")
         process.send_signal(signal.SIGTERM)
         _, output = process.communicate(timeout=30)
         assert process.returncode == 0, output

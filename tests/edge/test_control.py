@@ -350,7 +350,7 @@ def test_apply_does_not_repeat_alert_of_same_head(
             assert runtime.pipelines["gate"].open == {}
         else:
             assert runtime.pipelines["gate"].open == opened
-        number = runtime.pipelines["gate"].view.frame.number
+        number = min(runtime.pipelines["gate"].view.frame.number, 1400)  # a new model is not slow: the clip may have ended
         wait_until(lambda: runtime.pipelines["gate"].view.frame.number > number + 30)  # 3 s, twice the time that an alert needs
     assert len(delivered(tmp_path, "alert")) == 1  # the one before the change, in all three cases
     [closed] = delivered(tmp_path, "alert_closed")

@@ -1,17 +1,18 @@
-"""A real MLflow server, for the tests of training and gate against one."""
+"""A real MLflow server, and commands that are killed."""
 
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers import child_environment, free_port, wait_until
 
 
 class MlflowServer:
@@ -19,9 +20,7 @@ class MlflowServer:
 
     def __init__(self, program: str, folder: Path) -> None:
         self.program, self.folder = program, folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -76,3 +75,20 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def kill_when() -> Callable[..., None]:
+    """Runs `ppe-yolo` with arguments, and kills it as soon as a condition is true."""
+
+    def kill(reached: Callable[[], bool], *command: object) -> None:
+        arguments = [sys.executable, "-m", "ppe_yolo.cli", *map(str, command)]
+        process = subprocess.Popen(
+            arguments, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        wait_until(lambda: reached() or process.poll() is not None, 300, every_s=0.002)
+        process.send_signal(signal.SIGKILL)
+        output, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, output
+
+    return kill

@@ -3,10 +3,8 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,19 +100,6 @@ def numbers(out: str) -> tuple[int, int, int]:
     return total, moved, present
 
 
-def kill_when(reached: Callable[[], bool], *command: object) -> None:
-    """Starts the command line and kills it once `reached` is true."""
-    process = subprocess.Popen([*PPE_YOLO, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 300
-    while not reached():
-        assert process.poll() is None, process.stdout and process.stdout.read().decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-
-
 def test_push_list_and_pull_versions(
     url: str, tmp_path: Path, make_voc: Callable[..., Path], run_cli: RunCli, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,7 +124,7 @@ def test_push_list_and_pull_versions(
 
 
 def test_killed_push_and_pull_resume(
-    url: str, many: Path, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+    url: str, many: Path, tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str], kill_when: Callable[..., None]
 ) -> None:
     filesystem, root = fsspec.url_to_fs(url, use_listings_cache=False)
 

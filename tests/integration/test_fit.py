@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,21 +104,14 @@ def test_fit_same_seed_same_weights_with_any_workers(site: Path, trained: Path, 
         assert_same_weights(trained, tmp_path / "other-seed")
 
 
-def test_fit_killed_within_epoch_resumes_to_same_weights(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_killed_within_epoch_resumes_to_same_weights(
+    site: Path, tmp_path: Path, run_cli: RunCli, kill_when: Callable[..., None]
+) -> None:
     long = ("--trainer.max_epochs", "3", "--data.augment.mosaic_fade", "[0.3,0.9]", "--ckpt_path", "last")
     assert run_cli(*arguments(site, tmp_path / "whole", *long)) == 0
     broken = tmp_path / "broken"
-    command = [*PPE_YOLO, *arguments(site, broken, *long)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     last = broken / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 300
-    while not last.exists():
-        assert process.poll() is None, process.stdout and process.stdout.read().decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    kill_when(last.exists, *arguments(site, broken, *long))
     steps = torch.load(last, weights_only=True)["global_step"]
     assert steps < 12, "the training was over before it was killed"
     assert run_cli(*arguments(site, broken, *long)) == 0

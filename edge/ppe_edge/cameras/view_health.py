@@ -67,7 +67,7 @@ class ViewChange:
     detail: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class _History:
     """What is usual for a view.
 
@@ -221,7 +221,7 @@ class ViewWatch:
         if self._history is None:
             if not is_well:
                 return
-            self._history = _History(look)
+            self._history = _History(look=look)
         aligned = _compare(newest, self._history.look).aligned
         self._history.note(aligned, seconds)
         if is_well and aligned >= MIN_LEARNT:

@@ -48,10 +48,10 @@ def validate(files: Sequence[tuple[Path, str]]) -> list[Mistake] | None:
             entity = loaders[kind](path)
         # The loaders raise a dozen exception types, some from libraries below azure-ai-ml. Each one is a mistake in the file.
         except Exception as error:
-            mistakes.append(Mistake(path, 1, "azure-ai-ml", " ".join(str(error).split())[:300]))
+            mistakes.append(Mistake(path=path, line=1, kind="azure-ai-ml", message=" ".join(str(error).split())[:300]))
             continue
         check = getattr(entity, "_validate", None)
         result = check() if check else None
         for message in (result.error_messages if result is not None else {}).items():
-            mistakes.append(Mistake(path, 1, "azure-ai-ml", ": ".join(map(str, message))))
+            mistakes.append(Mistake(path=path, line=1, kind="azure-ai-ml", message=": ".join(map(str, message))))
     return mistakes

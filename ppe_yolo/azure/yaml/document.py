@@ -13,7 +13,7 @@ Keys = tuple[str | int, ...]
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast, but not always built
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, kw_only=True)
 class Mistake:
     """A mistake in a file: its line (from 1), its kind, and a message that says what is expected."""
 
@@ -70,7 +70,7 @@ class Document:
     def mistake(self, kind: str, message: str, *keys: str | int, needle: str | None = None) -> Mistake:
         """Makes a mistake at a key, or at a piece of text in its value."""
         line = self.line(*keys) if needle is None else self.line_of(needle, *keys)
-        return Mistake(self.path, line, kind, message)
+        return Mistake(path=self.path, line=line, kind=kind, message=message)
 
 
 def read_document(path: Path) -> Document:
@@ -85,12 +85,12 @@ def read_document(path: Path) -> Document:
         node = loader.get_single_node()
         value = None if node is None else loader.construct_document(node)
     except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableError(Mistake(path, 1, "unreadable", f"cannot be read ({error})")) from error
+        raise UnreadableError(Mistake(path=path, line=1, kind="unreadable", message=f"cannot be read ({error})")) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
         line = 1 if mark is None else mark.line + 1
-        raise UnreadableError(Mistake(path, line, "unreadable", f"expected YAML: {reason}")) from error
+        raise UnreadableError(Mistake(path=path, line=line, kind="unreadable", message=f"expected YAML: {reason}")) from error
     lines: dict[Keys, int] = {}
     duplicates: list[Keys] = []
     if node is not None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from target_tables import targets_from
 
 from ppe_yolo.evaluation.metrics.coco_ap import (
     AREA_RANGES,
@@ -19,7 +20,6 @@ from ppe_yolo.evaluation.metrics.coco_ap import (
     precision_recall_curve,
 )
 from ppe_yolo.evaluation.metrics.matching import (
-    TargetTable,
     detection_table,
     match,
     overlapping_pairs,
@@ -32,10 +32,6 @@ from ppe_yolo.evaluation.metrics.mean_ap import (
     to_metric_predictions,
     to_metric_targets,
 )
-
-
-def targets_from(images, boxes_xyxy, labels, difficult):
-    return TargetTable(images=images, boxes_xyxy=boxes_xyxy, labels=labels, difficult=difficult)
 
 
 def reference(detections, targets, images, num_classes, limits):

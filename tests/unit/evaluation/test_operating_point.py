@@ -7,22 +7,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from target_tables import targets_from
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.evaluation.decisions.rules import Rule, parse_rules
 from ppe_yolo.evaluation.decisions.threshold import ClassCounts, choose, counts_of, figures_at
 from ppe_yolo.evaluation.files.operating_point import read_thresholds
 from ppe_yolo.evaluation.metrics.bootstrap import resample
-from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table, match
+from ppe_yolo.evaluation.metrics.matching import detection_table, match
 
 NAMES = ("helmet", "none")
 IMAGES = 4
 # ten objects; hits and false alarms in falling order of score
 ROWS = [(0.95, 1), (0.9, 1), (0.8, 0), (0.7, 1), (0.6, 1), (0.5, 0), (0.5, 1), (0.4, 0), (0.3, 1), (0.2, 0)]
-
-
-def targets_from(images, boxes_xyxy, labels, difficult):
-    return TargetTable(images=images, boxes_xyxy=boxes_xyxy, labels=labels, difficult=difficult)
 
 
 def counts(rows=ROWS, objects=7, images=IMAGES):

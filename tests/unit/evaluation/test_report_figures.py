@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from target_tables import targets_from
 
 from ppe_yolo.core.drawing import BARE_HEAD
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
@@ -13,7 +14,7 @@ from ppe_yolo.evaluation.decisions.operating_point import decide, operating_poin
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo
 from ppe_yolo.evaluation.metrics.bootstrap import interval, resample, resampled_map, running_sums
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision, judge
-from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table, match, target_table
+from ppe_yolo.evaluation.metrics.matching import detection_table, match, target_table
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold, calibration, confusion_matrix, false_alarms, misses
 from ppe_yolo.evaluation.report.figures import measure, to_plain
 from ppe_yolo.evaluation.report.gallery import SIZE, crop
@@ -22,10 +23,6 @@ from ppe_yolo.evaluation.report.texts import results_text
 
 NAMES = ("helmet", "none")
 A, B, C, D = (0, 0, 20, 20), (40, 0, 60, 20), (0, 40, 30, 70), (60, 60, 90, 90)
-
-
-def targets_from(images, boxes_xyxy, labels, difficult):
-    return TargetTable(images=images, boxes_xyxy=boxes_xyxy, labels=labels, difficult=difficult)
 
 
 def image(name, *objects):

@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from target_tables import targets_from
 
-from ppe_yolo.evaluation.metrics.matching import TargetTable, detection_table
+from ppe_yolo.evaluation.metrics.matching import detection_table
 from ppe_yolo.evaluation.metrics.voc_ap import mean_average_precision, voc_average_precision
 
 A, B, C = (0, 0, 19, 19), (40, 0, 59, 19), (0, 40, 19, 59)
 NOWHERE = (80, 80, 99, 99)
-
-
-def targets_from(images, boxes_xyxy, labels, difficult):
-    return TargetTable(images=images, boxes_xyxy=boxes_xyxy, labels=labels, difficult=difficult)
 
 
 def tables(detected, annotated):

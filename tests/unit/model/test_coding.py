@@ -12,8 +12,8 @@ from ppe_yolo.model.coding import Level, decode, decode_cxcywh, flatten_maps, ma
 
 CODINGS = ("bounded", "darknet")
 LEVELS = (
-    Level(2, 3, 16, torch.tensor([[10.0, 20], [30, 40]])),
-    Level(1, 2, 32, torch.tensor([[50.0, 60], [70, 80]])),
+    Level(height=2, width=3, stride=16, anchors_wh=torch.tensor([[10.0, 20], [30, 40]])),
+    Level(height=1, width=2, stride=32, anchors_wh=torch.tensor([[50.0, 60], [70, 80]])),
 )
 
 
@@ -66,7 +66,7 @@ def test_decode_cxcywh_matches_hand_calculation():
 
 
 def test_decode_score_is_objectness_times_class():
-    grid = make_grid((Level(1, 1, 32, torch.tensor([[10.0, 10]])),))
+    grid = make_grid((Level(height=1, width=1, stride=32, anchors_wh=torch.tensor([[10.0, 10]])),))
     logits = torch.tensor([[[0, 0, 0, 0, math.log(4.0), math.log(1 / 3), 50.0]]])
     torch.testing.assert_close(decode(logits, grid, "bounded")[1], torch.tensor([[[0.8 * 0.25, 0.8]]]))
 

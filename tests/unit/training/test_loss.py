@@ -13,7 +13,7 @@ from ppe_yolo.training.loss import AssignConfig, LossConfig, build_matcher, comp
 from ppe_yolo.training.matchers import IoUMatcher, Objects, Predictions, RatioMatcher, SimOTAMatcher
 
 # two anchors in 2x2 cells of 32 pixels: locations 0-3 and 4-7
-GRID = make_grid((Level(2, 2, 32, torch.tensor([[32.0, 32], [16, 16]])),))
+GRID = make_grid((Level(height=2, width=2, stride=32, anchors_wh=torch.tensor([[32.0, 32], [16, 16]])),))
 OWN_CELL = AssignConfig(strategy="iou", neighbours=False, dynamic=False)
 
 

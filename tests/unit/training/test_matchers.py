@@ -11,8 +11,8 @@ from ppe_yolo.training.matchers import Candidates, IoUMatcher, Objects, RatioMat
 # locations 0-15: anchor 16x16, 16-31: anchor 32x32, both row by row in 4x4 cells of 16 pixels; 32-35: 64x64 in cells of 32
 GRID = make_grid(
     (
-        Level(4, 4, 16, torch.tensor([[16.0, 16], [32, 32]])),
-        Level(2, 2, 32, torch.tensor([[64.0, 64]])),
+        Level(height=4, width=4, stride=16, anchors_wh=torch.tensor([[16.0, 16], [32, 32]])),
+        Level(height=2, width=2, stride=32, anchors_wh=torch.tensor([[64.0, 64]])),
     )
 )
 
