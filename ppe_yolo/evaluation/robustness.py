@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +20,13 @@ from ppe_yolo.data.images import read_image
 from ppe_yolo.evaluation.decisions.threshold import counts_of, figures_at
 from ppe_yolo.evaluation.files.detections import to_coco_results
 from ppe_yolo.evaluation.files.metrics import number_or_none
-from ppe_yolo.evaluation.files.robustness import write_robustness
+from ppe_yolo.evaluation.files.robustness import (
+    ClassRobustness,
+    CorruptionFigures,
+    Robustness,
+    RobustnessFigures,
+    write_robustness,
+)
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision
 from ppe_yolo.evaluation.metrics.matching import Ints, from_coco_results, match, target_table
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold
@@ -43,7 +48,7 @@ def measure_robustness(
     *,
     batch_size: int = 8,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Robustness:
     """Detects under each corruption of `data.corruptions`, and writes robustness.json and one drawn image of each.
 
     Args:
@@ -57,7 +62,7 @@ def measure_robustness(
         console: Where to show progress; nowhere if None.
 
     Returns:
-        The content of robustness.json: the figures on clean images, and those under each corruption, worst first.
+        The content of robustness.json.
     """
     # imported here: albumentations is slow to import, and nothing else in an evaluation needs it
     from ppe_yolo.data.corruptions import CORRUPTIONS
@@ -74,7 +79,7 @@ def measure_robustness(
             shifts[k] += [shift for _, shift in corrupted]
 
     figures, hits = _measure(annotated, clean, contract.class_names, thresholds)
-    rows = []
+    rows: list[CorruptionFigures] = []
     for corruption, own_detections, moved in zip(CORRUPTIONS, detections, shifts, strict=True):
         shifted = [move(a, shift) for a, shift in zip(annotated, moved, strict=True)]
         own, own_hits = _measure(shifted, own_detections, contract.class_names, thresholds)
@@ -93,7 +98,7 @@ def measure_robustness(
             }
         )
     rows.sort(key=lambda row: row["change_map_50"] if row["change_map_50"] is not None else 0.0)
-    result = {"thresholds": dict(thresholds), "clean": figures, "conditions": rows}
+    result: Robustness = {"thresholds": dict(thresholds), "clean": figures, "conditions": rows}
     write_robustness(out, result)
     return result
 
@@ -116,12 +121,12 @@ def _measure(
     detections_per_image: Sequence[Detections],
     class_names: Sequence[str],
     thresholds: Mapping[str, float],
-) -> tuple[dict[str, Any], Ints]:
+) -> tuple[RobustnessFigures, Ints]:
     """The figures of one corruption, and the number of hits at the thresholds in each image."""
     detections, targets = from_coco_results(to_coco_results(detections_per_image)), target_table(annotated, class_names)
     coco = coco_average_precision(detections, targets, len(class_names))
     outcome = match(detections, targets)
-    per_class = {}
+    per_class: dict[str, ClassRobustness] = {}
     for label, name in enumerate(class_names):
         at = figures_at(counts_of(detections, targets, outcome, label), thresholds[name], len(annotated))
         per_class[name] = {

@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ppe_edge.benchmark.cameras import PROGRESS, choose_fps, report
+from ppe_edge.benchmark.cameras import PROGRESS, CameraFigures, choose_fps, report
 from ppe_edge.benchmark.cameras import run as run_cameras
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.core.letterbox import letterbox
@@ -93,7 +93,7 @@ def _print_cameras(folder: Path, options: argparse.Namespace, clip: Path) -> Non
         fps = choose_fps(config, options.cameras)
     config = write_configuration(folder, options.model, clip, options.cameras, ALERTING, fps)
     figures = _child("cameras", config, "--seconds", str(options.seconds))
-    print(report(figures, options.cameras, fps))
+    print(report(cast(CameraFigures, figures), options.cameras, fps))
 
 
 def _child(what: str, config: Path, *options: str) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _start(config: Path, _: argparse.Namespace) -> dict[str, Any]:
     return {"first_detection_at": first, **memory(), **figures}
 
 
-def _cameras(config: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _cameras(config: Path, options: argparse.Namespace) -> CameraFigures:
     """Runs the box with its cameras in real time."""
     return run_cameras(config, options.seconds)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from ppe_edge.benchmark.capacity import CameraLoad, Capacity
 from ppe_yolo.core.words import plural
@@ -25,6 +25,26 @@ COUNTS = (1, 2, 4, 8, 16, 32)  # numbers of cameras in the table
 MIN_FPS, MAX_FPS = 0.2, 25.0
 
 _Result = TypeVar("_Result")
+
+
+class CameraFigures(TypedDict):
+    """What a run measures; all times are in seconds.
+
+    `decided` and `alerted` are the 50th and the 99th percentile of the time from a frame to the decision and to the stored
+    alert. `parts` is where the time of the processor goes. `reading` is that of one camera, per second.
+    """
+
+    frames: int
+    dropped: int
+    wall: float
+    decided: tuple[float, float] | None
+    alerted: tuple[float, float] | None
+    alerts: int
+    parts: dict[str, float]
+    detect_s: float
+    reading: float
+    threads: int
+    cores: int
 
 
 class StopWatch:
@@ -65,7 +85,7 @@ def choose_fps(config: Path, cameras: int) -> float:
     return min(MAX_FPS, max(MIN_FPS, round(capacity.rate_each(cameras, reading), 1)))
 
 
-def run(config: Path, seconds: float) -> dict[str, Any]:
+def run(config: Path, seconds: float) -> CameraFigures:
     """Runs the box with the configuration's cameras in real time; returns measurements.
 
     Args:
@@ -157,7 +177,7 @@ def percentiles(seconds: list[float]) -> tuple[float, float] | None:
     return cuts[49], cuts[98]
 
 
-def report(figures: dict[str, Any], cameras: int, fps: float) -> str:
+def report(figures: CameraFigures, cameras: int, fps: float) -> str:
     """Returns the measurements as text, and what follows from them for other numbers of cameras."""
     served = figures["frames"] / figures["wall"] / cameras
     wanted = figures["frames"] + figures["dropped"]

@@ -6,7 +6,7 @@ divided by the detection's own area, as COCO does for crowds) is no false alarm.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch.distributed as dist
@@ -58,15 +58,29 @@ def to_metric_targets(targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Te
     return [{"boxes": t["boxes_xyxy"], "labels": t["labels"], "iscrowd": t["difficult"].long()} for t in targets]
 
 
-def summarise(result: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
-    """The metric's result in plain types: map, map_50, map_75 and per_class {name: ap, ap_50, recall_50}.
+class ClassAP(TypedDict):
+    """Figures of one class; None without objects."""
 
-    A figure of a class without objects is None.
-    """
+    ap: float | None
+    ap_50: float | None
+    recall_50: float | None
+
+
+class MeanAP(TypedDict):
+    """COCO's figures; None without objects."""
+
+    map: float | None
+    map_50: float | None
+    map_75: float | None
+    per_class: dict[str, ClassAP]
+
+
+def summarise(result: dict[str, Any], class_names: Sequence[str]) -> MeanAP:
+    """The metric's result in plain types."""
     precision = _array(result["precision"])  # [T, R, C, size, detections]
     recall = _array(result["recall"])  # [T, C, size, detections]
     seen = {int(label): k for k, label in enumerate(_array(result["classes"]).reshape(-1))}
-    per_class: dict[str, dict[str, float | None]] = {}
+    per_class: dict[str, ClassAP] = {}
     for label, name in enumerate(class_names):
         k = seen.get(label)
         if k is None:

@@ -1,9 +1,9 @@
 """What a report is made from: detections.json, the ground_truth.json next to it, and the annotated images. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
@@ -12,7 +12,7 @@ from ppe_yolo.evaluation.data_sets import DataSet, DataSpec, Domain, all_images,
 from ppe_yolo.evaluation.files.detections import read_detections
 from ppe_yolo.evaluation.files.folder import GROUND_TRUTH_FILE
 from ppe_yolo.evaluation.files.ground_truth import read_ground_truth
-from ppe_yolo.evaluation.files.robustness import read_robustness
+from ppe_yolo.evaluation.files.robustness import Robustness, read_robustness
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth
 from ppe_yolo.evaluation.metrics.matching import DetectionTable
 
@@ -34,7 +34,7 @@ class Material:
     detections: DetectionTable
     domains: Sequence[Domain]
     annotated: Sequence[AnnotatedImage]
-    robustness: Mapping[str, Any] | None = None
+    robustness: Robustness | None = None
     folder: Path = Path()
 
     @property

@@ -2,11 +2,11 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ppe_yolo.data.images import shown
+from ppe_yolo.evaluation.files.robustness import Robustness, RobustnessFigures
 from ppe_yolo.evaluation.metrics.mistakes import FalseAlarm
 from ppe_yolo.evaluation.metrics.voc_ap import mean_average_precision
 from ppe_yolo.evaluation.percent import percent
@@ -90,14 +90,17 @@ def results_text(material: Material, figures: SplitFigures) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _robustness_lines(robustness: Mapping[str, Any]) -> list[str]:
+def _robustness_lines(robustness: Robustness) -> list[str]:
     """The last part of results.txt."""
     lines = ["", "# Under corruptions: mAP@0.5 (COCO) and recall at the alarm thresholds; worst first"]
-    for row in [*robustness["conditions"], {"name": "clean", "change_map_50": None, **robustness["clean"]}]:
-        change = "" if row["change_map_50"] is None else f" ({100 * row['change_map_50']:+.2f} points)"
-        recalls = ", ".join(f"recall of {n} {_two_decimals(v['recall'])}" for n, v in row["per_class"].items())
-        lines.append(f"{row['name']}: mAP@0.5 = {_two_decimals(row['map_50'])}{change}; {recalls}")
-    return lines
+    lines += [_robustness_line(row["name"], row, row["change_map_50"]) for row in robustness["conditions"]]
+    return [*lines, _robustness_line("clean", robustness["clean"])]
+
+
+def _robustness_line(name: str, figures: RobustnessFigures, change: float | None = None) -> str:
+    points = "" if change is None else f" ({100 * change:+.2f} points)"
+    recalls = ", ".join(f"recall of {n} {_two_decimals(v['recall'])}" for n, v in figures["per_class"].items())
+    return f"{name}: mAP@0.5 = {_two_decimals(figures['map_50'])}{points}; {recalls}"
 
 
 def _two_decimals(value: float | None) -> str:
