@@ -30,9 +30,9 @@ HISTORY_S = 600.0  # seconds over which the history forgets ...
 STEADY_S = 180.0  # ... and over which it is known whether the camera holds still
 LEARN_LOOKS, LEARN_S = 8, 60.0  # the history counts from this many looks and seconds on
 CONFIRM_S, CONFIRM_LOOKS = 20.0, 5  # a fault is reported after it has lasted this long in this many looks ...
-CLEAR_S, CLEAR_LOOKS = 9.0, 3  # ... and its end likewise
+CLEAR_S, CLEAR_LOOKS = 9.0, 3  # ... and its end after this time and these looks
 ACCEPT_S = 24 * 3600.0  # a view that stays turned for a day, and so through day and night, is the new view
-NOISE_LOOKS = 7  # the noise is the median of that between so many frames
+NOISE_LOOKS = 7  # the noise is the median over this many pairs of frames
 MAX_GAP_S = 60.0  # after a longer pause, the average starts again
 
 BLANK = 1.5  # grey levels of contrast; a cell with less shows nothing

@@ -180,7 +180,7 @@ def smoke_test(detector: EdgeDetector) -> None:
     boxes_xyxy, scores, labels = outputs
     valid = np.isfinite(boxes_xyxy).all() and ((scores >= 0) & (scores <= 1)).all()
     if not (valid and ((labels >= 0) & (labels < len(contract.class_names))).all()):
-        raise EdgeError("on a drawn frame its output is no boxes, scores and labels", file=detector.path.name)
+        raise EdgeError("on a drawn frame, its output is not boxes, scores and labels", file=detector.path.name)
 
 
 def _download(url: str, sha256: str, path: Path) -> None:

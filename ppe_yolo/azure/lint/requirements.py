@@ -23,7 +23,7 @@ def check_requirements(conda: Document) -> list[Mistake]:
             continue
         if not any(isinstance(d, str) and re.match(r"pip\b", d) for d in dependencies):
             mistakes.append(
-                conda.mistake("missing-pip", "dependencies: expected pip beside its section", "dependencies", number)
+                conda.mistake("missing-pip", "dependencies: expected pip in addition to its section", "dependencies", number)
             )
         names: set[str] = set()
         for position, line in enumerate(entry.get("pip") or ()):

@@ -17,7 +17,7 @@ ALL_BOXES = ("empty-boxes", "ymax-is-xmin", "fractions", "corner-and-size")  # f
 _ONCE = {
     "duplicate-box": "{count} images have boxes that are annotated twice, as after a merge: each is counted once",
     "two-classes": "{count} images have one box in two classes, as after a merge: remove the wrong ones",
-    "size-swapped": "{count} images are annotated with swapped sides, as Label Studio does for rotated photos, but the boxes "
+    "size-swapped": "{count} images are annotated with swapped sides, as Label Studio does for rotated images, but the boxes "
     "fit the upright images: the boxes are used",
     "exif-rotated": "{count} images are annotated without their EXIF rotation: rotate the images or the boxes; "
     "`ppe-yolo audit --fix` rotates the boxes where these tell that they need it",

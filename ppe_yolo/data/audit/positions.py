@@ -15,8 +15,8 @@ _BOX_CODES = (
     "duplicate-box",
     "whole-image",
 )
-OUTSIDE_IMAGES, OUTSIDE_FRACTION = 3, 0.2  # a box drawn too large is no sign, but many boxes with the centre outside are
-CORNER_IMAGES, CORNER_BOXES, CORNER = 20, 50, 0.75  # so many boxes reach further by chance
+OUTSIDE_IMAGES, OUTSIDE_FRACTION = 3, 0.2  # one box that is too large proves nothing; many boxes with the centre outside do
+CORNER_IMAGES, CORNER_BOXES, CORNER = 20, 50, 0.75  # this many boxes would reach further by chance
 
 
 def drop_box_problems(images: Sequence[CheckedImage]) -> None:

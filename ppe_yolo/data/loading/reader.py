@@ -14,7 +14,7 @@ from ppe_yolo.data.images import read_image
 
 OVERSAMPLING = 2  # images are at least this many times as large as the network's input: a crop enlarges them up to 1.5 times
 QUALITY = 95  # of the copies, as JPEG
-BYTES_PER_PIXEL = 0.5  # of a copy, at most: noisy photos take half of it
+BYTES_PER_PIXEL = 0.5  # of a copy, at most: noisy images take half of it
 
 
 class ImageReader:

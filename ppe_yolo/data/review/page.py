@@ -18,7 +18,7 @@ from ppe_yolo.data.review.thumbnails import thumbnail
 from ppe_yolo.data.sources.base import Box, Problem
 from ppe_yolo.html import page_environment
 
-PICTURES_OF_A_KIND, PICTURES = 8, 120  # so that the page stays below 3 MB
+THUMBNAILS_OF_A_KIND, THUMBNAILS = 8, 120  # so that the page stays below 3 MB
 LINES_OF_A_KIND = 20
 GROUPS, IMAGES_OF_A_GROUP = 10, 4
 INPUT_SIDE = 416  # pixels: anchors are given for it
@@ -27,7 +27,7 @@ _CHART = (640, 160)  # (width, height)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Thumbnail:
     """A thumbnail with its caption."""
 
     uri: str
@@ -41,7 +41,7 @@ class Kind:
     severity: str
     code: str
     problems: list[Problem] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
+    thumbnails: list[Thumbnail] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,28 +99,28 @@ def _kinds(dataset: AnnotatedDataset) -> list[Kind]:
         key = problem.severity, problem.code
         kinds.setdefault(key, Kind(severity=problem.severity, code=problem.code)).problems.append(problem)
     objects = {image.image: [o.box_xyxy for o in image.objects] for part in dataset.splits.values() for image in part}
-    left = PICTURES
+    left = THUMBNAILS
     for kind in kinds.values():
-        for problem in kind.problems[: min(PICTURES_OF_A_KIND, left)]:
-            picture = _picture(problem, objects)
-            kind.pictures += [picture] if picture is not None else []
-        left -= len(kind.pictures)
+        for problem in kind.problems[: min(THUMBNAILS_OF_A_KIND, left)]:
+            if (one := _thumbnail(problem, objects)) is not None:
+                kind.thumbnails.append(one)
+        left -= len(kind.thumbnails)
     return list(kinds.values())
 
 
-def _picture(problem: Problem, objects: Mapping[str, list[Box]]) -> Picture | None:
+def _thumbnail(problem: Problem, objects: Mapping[str, list[Box]]) -> Thumbnail | None:
     image = problem.image or problem.file
     if not image.lower().partition("?")[0].endswith(IMAGE_SUFFIXES):
         return None
     uri = thumbnail(image, problem.boxes_xyxy, objects.get(image, ()))
     where = ": ".join(part for part in (Path(image).name, problem.item) if part)
-    return None if uri is None else Picture(uri=uri, caption=where)
+    return None if uri is None else Thumbnail(uri=uri, caption=where)
 
 
-def _show_group(group: list[str]) -> tuple[list[Picture], int]:
+def _show_group(group: list[str]) -> tuple[list[Thumbnail], int]:
     """Some images of a group, and the number of all."""
     uris = [(image, thumbnail(image)) for image in group[:IMAGES_OF_A_GROUP]]
-    return [Picture(uri=uri, caption=shown(image)) for image, uri in uris if uri is not None], len(group)
+    return [Thumbnail(uri=uri, caption=shown(image)) for image, uri in uris if uri is not None], len(group)
 
 
 def _chart(dataset: AnnotatedDataset) -> Chart | None:

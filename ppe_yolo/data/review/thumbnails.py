@@ -23,7 +23,7 @@ def thumbnail(image: str, boxes: Sequence[Box] = (), others: Sequence[Box] = ())
 
     Args:
         image: Path or URL.
-        boxes: The boxes in question, drawn in red; the picture is extended for those outside of the image.
+        boxes: The boxes in question, drawn in red; the thumbnail is extended for those outside of the image.
         others: Further boxes, drawn in white.
     """
     try:

@@ -228,6 +228,6 @@ def test_addresses_come_from_the_environment_and_are_never_shown(
     monkeypatch.setenv(URLS_VARIABLE, f"json://127.0.0.1 nosuch://{SECRET}/")
     settings = load_settings(config)
     assert settings.sinks.notify is not None and SECRET not in repr(settings)
-    with pytest.raises(EdgeError, match="address 2 is none that Apprise knows") as error:
+    with pytest.raises(EdgeError, match="Apprise does not know the kind of address 2") as error:
         NotifySink(settings.sinks.notify, lambda: BERLIN)
     assert SECRET not in str(error.value)

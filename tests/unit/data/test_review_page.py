@@ -11,7 +11,7 @@ import pytest
 
 from ppe_yolo.data.anchors import DEFAULT_ANCHORS_WH
 from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.data.review.page import PICTURES_OF_A_KIND, alike_groups, write_page
+from ppe_yolo.data.review.page import THUMBNAILS_OF_A_KIND, alike_groups, write_page
 from ppe_yolo.data.review.thumbnails import SIDE, thumbnail
 from ppe_yolo.model.names import Architecture
 from ppe_yolo.model.yolov3 import default_anchors_wh
@@ -49,7 +49,7 @@ def test_page_with_hostile_names_has_no_tag_of_theirs_and_requests_nothing(
 def test_page_bounds_the_pictures_of_a_kind_and_says_what_is_missing(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc(tmp_path / "voc", {f"a{i}": [("helmet", (30, 5, 20, 20))] for i in range(25)})
     page = page_of(root, tmp_path / "page.html")
-    assert page.count("<img ") == PICTURES_OF_A_KIND
+    assert page.count("<img ") == THUMBNAILS_OF_A_KIND
     assert "5 more are not shown" in page
 
 

@@ -127,7 +127,7 @@ class NotifySink:
             if service is None:
                 raise EdgeError(
                     setting=self.setting,
-                    problem=f"address {number} is none that Apprise knows",
+                    problem=f"Apprise does not know the kind of address {number}",
                     hint="try it: apprise --body test 'ADDRESS'",
                 )
             self._services.append(service)
