@@ -196,6 +196,8 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     assert browser.execute_script("return document.cookie") == ""  # scripts cannot read the session
     until(browser, lambda: text_of(browser, "#cameras .state") == "live")
     assert text_of(browser, "#cameras .name") == "gate"
+    assert text_of(browser, "nav").split() == ["Live", "Alerts", "Zones"]
+    assert text_of(browser, "nav [aria-current]") == "Live"
     assert text_of(browser, "#alerts-title") == "Latest alerts and events"
     assert "tiny.onnx" in text_of(browser, "#summary")
 
@@ -464,6 +466,7 @@ def test_operator_draws_zone_with_pointer_and_keys_and_undoes_it(browser: webdri
     browser.get(f"{site.address}/zones.html")
     until(browser, lambda: browser.execute_script("return document.querySelector('#frame').naturalWidth") == 96)
     assert text_of(browser, "#none") == "No zones: the whole frame counts."
+    assert text_of(browser, "nav [aria-current]") == "Zones"
     browser.find_element(By.ID, "add").click()
     press(browser, Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_UP)  # the first corner has the focus: 0.3, 0.3
     size = browser.find_element(By.ID, "handles").size
