@@ -175,8 +175,8 @@ def bad_models(tiny_model: Path) -> dict[str, tuple[bytes, str]]:
     return {
         "corrupt": (b"\x00" * 500, "onnxruntime can run"),
         "no contract": (no_contract.SerializeToString(), "without a contract"),
-        "no numbers": (changed(tiny_model, place=[[[np.nan] * 4]]), "no boxes, scores and labels"),
-        "scores above one": (changed(tiny_model, white=1.0), "no boxes, scores and labels"),
+        "no numbers": (changed(tiny_model, place=[[[np.nan] * 4]]), "not boxes, scores and labels"),
+        "scores above one": (changed(tiny_model, white=1.0), "not boxes, scores and labels"),
     }
 
 
