@@ -233,7 +233,8 @@ class EdgeSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Orders the sources: the twin's desired values (given as arguments), the environment, the file."""
-        return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_))
+        environment = InitSettingsSource(settings_cls, _environment(cls.file_))
+        return init_settings, environment, InitSettingsSource(settings_cls, dict(cls.file_))
 
 
 _ENVIRONMENT_ONLY: dict[tuple[str, ...], str] = {
@@ -273,7 +274,7 @@ def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, An
     except ValidationError as error:
         location, message = first_error(error)
         source = "twin" if desired and _holds(desired, location) else str(path)
-        if variable := _ENVIRONMENT_ONLY.get(tuple(map(str, location))) or _variable(location, desired or {}):
+        if variable := _ENVIRONMENT_ONLY.get(tuple(map(str, location))) or _variable(location, document, desired or {}):
             source = f"environment variable {variable}"
         raise EdgeError(f"{source}: {message}") from None  # the original error shows the values, including passwords
     except ValueError as error:  # pydantic-settings: an environment variable is not JSON
@@ -294,22 +295,55 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     return f"no such setting, {f'did you mean {nearest[0]}?' if nearest else 'expected one of ' + ', '.join(known)}"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that occurs twice: PyYAML keeps the last value, and the first camera of a name would disappear."""
+def _environment(file: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the environment sets. Names that people choose, such as those of zones, are written as in the file."""
+    return {key: _named_as_in(file.get(key), value) for key, value in EnvSettingsSource(EdgeSettings)().items()}
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Builds a mapping, like `yaml.SafeLoader`."""
+
+def _named_as_in(file: Any, values: Any) -> Any:
+    """Replaces the names in values by those of the file that differ in case alone, as variables have no case.
+
+    Raises:
+        ValueError: The file has two such names.
+    """
+    if not isinstance(values, Mapping) or not isinstance(file, Mapping):
+        return values
+    named = {}
+    for name, value in values.items():
+        alike = [known for known in file if str(known).casefold() == name.casefold()]
+        if len(alike) > 1:
+            raise ValueError(f"a variable sets {name}, which may be {alike[0]} or {alike[1]} of the file: rename one of them")
+        key = alike[0] if alike else name
+        named[key] = _named_as_in(file.get(key), value)
+    return named
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses keys that would be lost, and keys that YAML does not read as they are written.
+
+    PyYAML keeps the last of two equal keys: the first camera of a name would disappear.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Reads a mapping, before what it merges is inserted."""
+        node = super().compose_mapping_node(anchor)
         first: dict[Any, int] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            if not isinstance(key, yaml.ScalarNode):
                 continue
-            name = self.construct_object(key, deep=True)
+            name = "<<" if key.tag == "tag:yaml.org,2002:merge" else self.construct_object(key, deep=True)
             line = key.start_mark.line + 1
-            if name in first:
+            problem = ""
+            if name is None or isinstance(name, bool | int | float):
+                kind = "true or false" if isinstance(name, bool) else "nothing" if name is None else "a number"
+                problem = f"YAML reads the name {key.value or 'before the colon'} as {kind}: put it in quotes"
+            elif name in first:
                 problem = f"the key {name} occurs twice, first in line {first[name]}"
+                problem += ": merge a list instead, such as <<: [*a, *b]" if name == "<<" else ""
+            if problem:
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             first[name] = line
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -323,7 +357,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise EdgeError(file=path, expected=f"a configuration of at most {MAX_BYTES} bytes", got=str(path.stat().st_size))
     try:
-        document = yaml.load(path.read_bytes(), _UniqueKeyLoader)
+        document = yaml.load(path.read_bytes(), _StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
@@ -347,6 +381,8 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
         message = _unknown(str(location[-1]), _siblings(location))
     elif first["type"] == "missing":
         message = "is missing"
+    elif first["type"] == "string_type" and isinstance(got, bool | int | float):  # which may be a password
+        message = f"expected text, got {'true or false' if isinstance(got, bool) else 'a number'}: put it in quotes"
     elif first["type"] in _SHOWN or isinstance(got, bool | int | float):
         message += f", got {got!r}"
     elif not first["type"].startswith("value_error"):
@@ -365,14 +401,16 @@ def _siblings(location: Sequence[int | str]) -> list[str]:
     return list(kind.model_fields)
 
 
-def _variable(location: Sequence[int | str], desired: Mapping[str, Any]) -> str | None:
+def _variable(location: Sequence[int | str], file: Mapping[str, Any], desired: Mapping[str, Any]) -> str | None:
     """Returns the environment variable that a setting comes from; None if it comes from elsewhere."""
-    if _holds(desired, location) or not _holds(EnvSettingsSource(EdgeSettings)(), location):
+    if _holds(desired, location) or not _holds(_environment(file), location):
         return None
-    variables = {name.upper(): name for name in os.environ}
-    prefix = EdgeSettings.model_config["env_prefix"]
+    variables = {name.casefold(): name for name in os.environ}
+    prefix = str(EdgeSettings.model_config["env_prefix"])
     # the variable of the setting itself, or one that contains it as JSON
-    names = [prefix + "__".join(map(str, location[:end])).upper() for end in range(len(location), 0, -1)]
+    names = [(prefix + "__".join(map(str, location[:end]))).casefold() for end in range(len(location), 0, -1)]
+    if location and not _holds(file, location):  # or one that sets a part of it
+        names += [name for name in variables if name.startswith(f"{names[0]}__")]
     return next((variables[name] for name in names if name in variables), None)
 
 

@@ -138,12 +138,15 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"cameras": {"gate__1": {"source": ADDRESS}}}, "cameras.gate__1: expected a name without __ and without _ at its end"),
         ({"cameras": {"gate_": {"source": ADDRESS}}}, "environment variables such as PPE_EDGE__CAMERAS__GATE__SOURCE could"),
         ({"cameras": {"g" * 33: {"source": ADDRESS}}}, "at most 32 characters"),
+        ({"sinks": {"mqtt": {"host": "x", "username": "u", "password": 12345}}}, "password: expected text, got a number: put"),
+        ({"rule": {"violation_class": False}}, "rule.violation_class: expected text, got true or false: put it in quotes"),
         ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines: set a token"),
         ({"web": {"token": PASSWORD[:10]}}, "web.token: Value should have at least 16 items"),
         ({"model": {"path": "m.onnx", "url": f"http://x:{PASSWORD}@y/"}}, "model: url and sha256 must be set together"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 1]]}}}, "rule.zones"),
         ({"cameras": {"gate": {"source": "a", "zones": {"door": [[0, 0], [1, 1]]}}}}, "gate.zones: zone 'door': expected"),
         ({"rules": {"a": {"zones": ["dor"]}}}, "rules.a.zones: no such zone 'dor', expected an outline, since the camera"),
+        ({"rules": {"a": {"zones": [1]}}}, "rules.a.zones: expected names of zones, in quotes if YAML may read them"),
         ({"rules": {"a": {"inside": "none"}}}, "rules.a: inside and without name another class than violation_class"),
         ({"rules": {"a": {"colour": 1}}}, "rules.a.colour: no such setting, expected one of enabled, violation_class, "),
         ({"rules": {"A b": {}}}, "rules.A b: expected a name of lower-case letters"),
@@ -179,6 +182,12 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
         ),
         (b"batch: 1\nmodel: {path: a, path: b}\n", "an error in line 2: the key path occurs twice, first in line 2"),
         (b"batch: 1\n\nbatch: 2\n", "an error in line 3: the key batch occurs twice, first in line 1"),
+        (
+            b"cameras:\n  a: &a {source: a}\n  b: &b {fps: 2}\n  c:\n    <<: *a\n    <<: *b\n",
+            "an error in line 6: the key << occurs twice, first in line 5: merge a list instead",
+        ),
+        (b"cameras:\n  on: {source: a}\n", "line 2: YAML reads the name on as true or false: put it in quotes"),
+        (b"cameras:\n\n  1: {source: a}\n", "line 3: YAML reads the name 1 as a number: put it in quotes"),
         (b"- a\n- b", "expected keys (model, state_dir, cameras, ...), got list"),
         (b"", "expected keys (model, state_dir, cameras, ...), got NoneType"),
         (b"a: \x00\x01", "expected YAML, got an error: "),
@@ -259,10 +268,36 @@ def test_shipped_example_is_valid() -> None:
 def test_merge_keys_are_no_duplicates(tmp_path: Path) -> None:
     path = tmp_path / "edge.yaml"
     path.write_text(
-        "model: {path: m.onnx}\nstate_dir: state\ncameras:\n  gate: &gate {source: a.mp4, fps: 2}\n"
-        "  yard:\n    <<: *gate\n    source: b.mp4\n"
+        "model: {path: m.onnx}\nstate_dir: state\ncameras:\n  gate: &gate {source: a.mp4, fps: 2, rule: &slow {seconds: 4}}\n"
+        "  yard:\n    <<: *gate\n    source: b.mp4\n    rules: {walk: &walk {<<: *slow, seconds: 3}}\nrule: {<<: *walk}\n"
     )
-    assert load_settings(path).cameras["yard"].fps == 2
+    settings = load_settings(path)
+    assert settings.cameras["yard"].fps == 2 and settings.rule.seconds == 3
+
+
+def test_environment_variable_addresses_names_of_the_file_whatever_their_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = {"url": "http://hook/", "headers": {"Authorization": "of the file"}}
+    zones = {"Gerüst": [[0, 0], [1, 0], [1, 1]], "door": [[0, 0], [1, 0], [1, 1]]}
+    path = write(tmp_path, rule={"zones": zones}, site={"shifts": {"Early": "06:00-14:00"}}, sinks={"webhook": hook})
+    monkeypatch.setenv("PPE_EDGE__SITE__SHIFTS__EARLY", "07:00-15:00")
+    monkeypatch.setenv("PPE_EDGE__RULE__ZONES__GERÜST", "[[0, 0], [0.5, 0], [0.5, 1]]")
+    monkeypatch.setenv("PPE_EDGE__SINKS__WEBHOOK__HEADERS__AUTHORIZATION", PASSWORD)
+    settings = load_settings(path)
+    assert settings.site.shifts == {"Early": "07:00-15:00"}
+    assert settings.rule.zones["Gerüst"] == ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)) and len(settings.rule.zones) == 2
+    assert settings.sinks.webhook is not None
+    assert {k: v.get_secret_value() for k, v in settings.sinks.webhook.headers.items()} == {"Authorization": PASSWORD}
+
+
+def test_environment_variable_that_names_no_single_zone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, rule={"zones": {key: [[0, 0], [1, 0], [1, 1]] for key in ("Door", "door", "a__b")}})
+    assert set(load_settings(path).rule.zones) == {"Door", "door", "a__b"}
+    monkeypatch.setenv("PPE_EDGE__RULE__ZONES__A__B", "[[0, 0], [0.5, 0], [0.5, 1]]")
+    assert error_of(path).startswith("environment variable PPE_EDGE__RULE__ZONES__A__B: rule.zones.a: ")
+    monkeypatch.setenv("PPE_EDGE__RULE__ZONES__DOOR", "[[0, 0], [0.5, 0], [0.5, 1]]")
+    assert "environment: a variable sets door, which may be Door or door of the file" in error_of(path)
 
 
 @pytest.mark.parametrize("sink", ["notify", "escalate"])

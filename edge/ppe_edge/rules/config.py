@@ -40,7 +40,11 @@ def check_polygons(zones: Mapping[str, Polygon | None]) -> None:
 
 def _names_to_zones(zones: Any) -> Any:
     """A list of names stands for zones of the camera."""
-    return dict.fromkeys(zones) if isinstance(zones, list | tuple) and all(isinstance(z, str) for z in zones) else zones
+    if not isinstance(zones, list | tuple):
+        return zones
+    if not all(isinstance(zone, str) for zone in zones):
+        raise ValueError("expected names of zones, in quotes if YAML may read them as numbers, or NAME: [CORNER, ...]")
+    return dict.fromkeys(zones)
 
 
 def _one_or_more(texts: Any) -> Any:
