@@ -14,8 +14,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -41,11 +42,13 @@ class Show:
         clip: An MP4 file.
         codec: Its codec.
         loss: Share of its frames that never arrive.
+        tracks: Number of its video tracks, which are equal.
     """
 
     clip: str
     codec: Literal["h264", "h265", "mjpeg"] = "h264"
     loss: float = 0.0
+    tracks: int = 1
 
 
 def repeat(video: Path, out: Path, times: int) -> Path:
@@ -81,9 +84,10 @@ def missing() -> str | None:
 
 
 class RtspServer:
-    """The server process. `url(i)` is the address of camera i."""
+    """The server process. `url(i)` is the address of camera i. With a password, the user `admin` logs in by digest."""
 
-    def __init__(self, clip: Path | Sequence[Show], cameras: int, port: int | None = None) -> None:
+    def __init__(self, clip: Path | Sequence[Show], cameras: int, port: int | None = None, password: str = "") -> None:
+        self.password = password
         self.shows = [Show(str(clip))] * cameras if isinstance(clip, Path) else list(clip)[:cameras]
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -92,7 +96,7 @@ class RtspServer:
         """Starts the process; returns when it accepts connections."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         shows = json.dumps([dataclasses.asdict(show) for show in self.shows])
-        command = [PYTHON, __file__, shows, str(self.port)]
+        command = [PYTHON, __file__, shows, str(self.port), self.password]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + timeout
         while True:
@@ -128,31 +132,63 @@ class RtspServer:
         self.kill()
 
 
-def start_rtsp_server(clip: Path | Sequence[Show], cameras: int, port: int | None = None) -> RtspServer:
+def start_rtsp_server(clip: Path | Sequence[Show], cameras: int, port: int | None = None, password: str = "") -> RtspServer:
     """Starts a server and waits until it accepts connections."""
-    return RtspServer(clip, cameras, port).start()
+    return RtspServer(clip, cameras, port, password).start()
 
 
-def serve(shows: Sequence[Show], port: int) -> None:
+@contextlib.contextmanager
+def answering(status: str) -> Iterator[int]:
+    """Answers every DESCRIBE with a status and headers, such as "302 Found\r\nLocation: rtsp://host/a"; yields the port."""
+
+    def serve_client(client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client, client.makefile("rb") as stream:
+            while lines := [line.decode() for line in iter(lambda: stream.readline().strip(), b"")]:
+                number = next(line for line in lines if line.lower().startswith("cseq"))
+                answer = status if lines[0].startswith("DESCRIBE") else "200 OK"
+                code, _, headers = answer.partition("\r\n")
+                client.sendall(f"RTSP/1.0 {code}\r\n{number}\r\n{headers}\r\n\r\n".replace("\r\n" * 3, "\r\n" * 2).encode())
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve_client, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def serve(shows: Sequence[Show], port: int, password: str) -> None:
     """Runs the server in this process."""
     import gi
 
     gi.require_version("Gst", "1.0")
     gi.require_version("GstRtspServer", "1.0")
-    from gi.repository import GLib, Gst, GstRtspServer
+    gi.require_version("GstRtsp", "1.0")
+    from gi.repository import GLib, Gst, GstRtsp, GstRtspServer
 
     Gst.init(None)
 
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(str(port))
+    permissions = GstRtspServer.RTSPPermissions()
+    for permission in ("access", "construct"):
+        permissions.add_permission_for_role("user", f"media.factory.{permission}", True)
+    if password:
+        authority, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
+        token.set_string("media.factory.role", "user")
+        authority.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+        authority.add_digest("admin", password, token)
+        server.set_auth(authority)
     for i, show in enumerate(shows):
         factory = GstRtspServer.RTSPMediaFactory()
         parser, payload = _PAYLOADS[show.codec]
         loss = f"! identity drop-probability={show.loss}" if show.loss else ""
-        factory.set_launch(
-            f'( multifilesrc location="{show.clip}" loop=true caps="video/quicktime" ! qtdemux ! {parser} {loss} ! {payload} )'
-        )
+        source = f'multifilesrc location="{show.clip}" loop=true caps="video/quicktime" ! qtdemux ! {parser} {loss} ! {payload}'
+        factory.set_launch(f"( {' '.join(source.replace('pay0', f'pay{track}') for track in range(show.tracks))} )")
+        factory.set_permissions(permissions)
         factory.set_shared(True)
         server.get_mount_points().add_factory(f"/cam{i}", factory)
     server.attach(None)
@@ -160,4 +196,4 @@ def serve(shows: Sequence[Show], port: int) -> None:
 
 
 if __name__ == "__main__":
-    serve([Show(**show) for show in json.loads(sys.argv[1])], int(sys.argv[2]))
+    serve([Show(**show) for show in json.loads(sys.argv[1])], int(sys.argv[2]), sys.argv[3])

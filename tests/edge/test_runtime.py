@@ -105,12 +105,15 @@ def test_two_cameras_are_processed_separately(tmp_path: Path, tiny_model: Path, 
     clips = {
         "bare": make_clip(tmp_path / "bare.mp4", [(RED, 30)]),
         "good": make_clip(tmp_path / "good.mp4", [(GREEN, 30)], size=(128, 96)),
+        "short": make_clip(tmp_path / "short.mp4", [(RED, 15)]),
     }
     metrics = run_to_the_end(Runtime(load_settings(configure(tmp_path, tiny_model, clips))))
     assert [m["camera"] for m in delivered(tmp_path, "alert")] == ["bare"]
     assert [(m["camera"], m["end"]) for m in delivered(tmp_path, "alert_closed")] == [
         ("bare", "stopped")
     ]  # by the end of the clip
+    ended = {m["camera"]: m["detail"] for m in delivered(tmp_path, "camera_event") if m["event"] == "ended"}
+    assert ended == {"bare": "", "good": "", "short": "only 15 frames in 1.4 s: an alert needs 3 frames and 1.5 s"}
     assert 'ppe_edge_frames_processed_total{camera="bare"} 30.0' in metrics
     assert 'ppe_edge_frames_processed_total{camera="good"} 30.0' in metrics
     assert 'ppe_edge_alerts_total{camera="bare",kind="alert"} 1.0' in metrics

@@ -93,6 +93,7 @@ class CameraReader:
         errors: Number of parts that could not be decoded.
         failure: Why a file could not be read to its end; empty otherwise, and for cameras, which reconnect.
         last_frame_at: Monotonic time of the last frame; None before the first.
+        span: Capture times of the first and the last frame; None before the first.
         cpu_seconds: Processor time that the last connection has taken until its last frame.
     """
 
@@ -101,6 +102,7 @@ class CameraReader:
         self.state: State = "connecting"
         self.frames = self.dropped = self.reconnects = self.errors = 0
         self.last_frame_at: float | None = None
+        self.span: tuple[float, float] | None = None
         self.cpu_seconds = 0.0
         self.failure = ""
         self._ends = config.ends  # evaluated once: a file that disappears must not become another kind of source
@@ -111,6 +113,7 @@ class CameraReader:
         self._size: tuple[int, int] | None = None
         self._was_live = False
         self._corrupt_reported_at = -CORRUPT_INTERVAL
+        self._ignored = ""  # part of the source that is not read
 
     def start(self) -> None:
         """Starts reading in threads of its own."""
@@ -214,7 +217,7 @@ class CameraReader:
         try:
             start, due = steady_time(time.monotonic()), 0.0
             correction = current_correction()  # of a file: its time starts when it is opened
-            decoded = open_source(self.config, self._on_corrupt, lambda: self._note_waiting(connection))
+            decoded = open_source(self.config, self._on_corrupt, lambda: self._note_waiting(connection), self._note_ignored)
             for frame in decoded:
                 if connection.abandoned or self._stopping.is_set():
                     return
@@ -245,6 +248,11 @@ class CameraReader:
     def _note_waiting(connection: _Connection) -> None:
         connection.awaits_key_frame = True
 
+    def _note_ignored(self, ignored: str) -> None:
+        if ignored != self._ignored:  # with each connection
+            self._ignored = ignored
+            _log.warning("%s: %s", self.name, ignored)
+
     def _is_due(self, position: float, due: float) -> bool:
         """Returns whether the rate limit lets a frame through. It spaces the images of a folder, and drops none."""
         return self.config.fps is None or self.config.kind is Kind.folder or position >= due - _ROUNDING
@@ -273,6 +281,7 @@ class CameraReader:
             self._was_live = True
         number, self.frames = self.frames, self.frames + 1
         self.last_frame_at = now
+        self.span = (captured_at if self.span is None else self.span[0], captured_at)
         frame = Frame(
             camera=self.name,
             number=number,

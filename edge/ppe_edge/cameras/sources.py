@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -39,6 +40,13 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})  # no .ti
 # a playlist from the network must not open local files, and a local playlist must not open the network
 _STREAM_PROTOCOLS = "rtp,rtsp,rtsps,rtmp,srtp,tcp,udp,tls,http,https,httpproxy,crypto"
 _SCHEMES = ("rtsp", "rtsps", "http", "https")
+_HINTS: dict[type[Exception], str] = {  # what a camera's answer usually means
+    av.error.HTTPUnauthorizedError: "check user and password; write % as %25",
+    av.error.HTTPForbiddenError: "check what the user may see",
+    av.error.HTTPNotFoundError: "check the path of the address",
+    av.error.HTTPOtherClientError: "the camera may accept no more clients: close other viewers",
+    av.error.HTTPServerError: "the camera may be overloaded, or accept no more clients: close other viewers",
+}
 
 
 class Kind(StrEnum):
@@ -149,7 +157,10 @@ class DecodedFrame:
 
 
 def open_source(
-    config: SourceConfig, on_corrupt: Callable[[str], None], on_waiting: Callable[[], None] = lambda: None
+    config: SourceConfig,
+    on_corrupt: Callable[[str], None],
+    on_waiting: Callable[[], None] = lambda: None,
+    on_ignored: Callable[[str], None] = lambda ignored: None,
 ) -> Iterator[DecodedFrame]:
     """Iterates over the frames of a source. It is opened with the first frame, and closed with the iterator.
 
@@ -157,12 +168,16 @@ def open_source(
         config: The source.
         on_corrupt: Called with the reason for each part that cannot be decoded; reading continues after it.
         on_waiting: Called for each packet that arrives before the first key frame, and therefore cannot be decoded.
+        on_ignored: Called once if a part of the source is not read: another video track, or a file of a folder.
 
     Raises:
         SourceError: The source cannot be opened, has no video, or ends with an error.
     """
     try:
-        yield from _images(config, on_corrupt) if config.kind is Kind.folder else _video(config, on_corrupt, on_waiting)
+        if config.kind is Kind.folder:
+            yield from _images(config, on_corrupt, on_ignored)
+        else:
+            yield from _video(config, on_corrupt, on_waiting, on_ignored)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise SourceError(_reason(error, config)) from None
 
@@ -171,10 +186,16 @@ def _reason(error: Exception, config: SourceConfig) -> str:
     if isinstance(error, av.error.ExitError):  # raised by PyAV after a timeout
         return "no answer in time"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return redact_text(text, config.address)[:200]
+    hint = next((f": {hint}" for kind, hint in _HINTS.items() if isinstance(error, kind)), "")
+    return redact_text(text, config.address)[:200] + hint
 
 
-def _video(config: SourceConfig, on_corrupt: Callable[[str], None], on_waiting: Callable[[], None]) -> Iterator[DecodedFrame]:
+def _video(
+    config: SourceConfig,
+    on_corrupt: Callable[[str], None],
+    on_waiting: Callable[[], None],
+    on_ignored: Callable[[str], None],
+) -> Iterator[DecodedFrame]:
     options: dict[str, str] = {}
     if config.kind is Kind.stream:
         options["protocol_whitelist"] = _STREAM_PROTOCOLS
@@ -194,16 +215,32 @@ def _video(config: SourceConfig, on_corrupt: Callable[[str], None], on_waiting: 
     with container:
         if not container.streams.video:
             raise SourceError("it has no video")
-        yield from _decoded(container, on_corrupt, on_waiting, config)
+        stream = _choose_track(container, config, on_ignored)
+        yield from _decoded(container, stream, on_corrupt, on_waiting, config)
+
+
+def _choose_track(container: InputContainer, config: SourceConfig, on_ignored: Callable[[str], None]) -> VideoStream:
+    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
+    chosen = (tracks or container.streams.video)[0]
+    if config.ends:  # a film may begin with its cover picture; of a live stream, libav has not seen enough to choose
+        best = container.streams.best("video")
+        chosen = best if isinstance(best, VideoStream) else chosen
+    if len(tracks) > 1:
+        size = f", {chosen.width}x{chosen.height}" if chosen.width else ""
+        on_ignored(
+            f"it has {len(tracks)} video tracks: track {chosen.index} ({chosen.codec_context.name}{size}) is read, the others "
+            "are not: give each its own address or file to read it as another camera"
+        )
+    return chosen
 
 
 def _decoded(
-    container: InputContainer, on_corrupt: Callable[[str], None], on_waiting: Callable[[], None], config: SourceConfig
+    container: InputContainer,
+    stream: VideoStream,
+    on_corrupt: Callable[[str], None],
+    on_waiting: Callable[[], None],
+    config: SourceConfig,
 ) -> Iterator[DecodedFrame]:
-    stream = container.streams.video[0]
-    if config.ends:  # a film may begin with its cover picture; of a live stream, libav has not seen enough to choose
-        best = container.streams.best("video")
-        stream = best if isinstance(best, VideoStream) else stream
     stream.thread_type = "SLICE"  # FRAME would delay frames
     stream.codec_context.thread_count = available_cores()  # libav counts the cores of the host, and ignores the quota
     rate = stream.average_rate or stream.guessed_rate
@@ -233,12 +270,17 @@ def _decoded(
             yield DecodedFrame(seconds, partial(upright, frame, aspect, orientation), timeline.is_certain)
 
 
-def _images(config: SourceConfig, on_corrupt: Callable[[str], None]) -> Iterator[DecodedFrame]:
+def _images(
+    config: SourceConfig, on_corrupt: Callable[[str], None], on_ignored: Callable[[str], None]
+) -> Iterator[DecodedFrame]:
     """Reads images in the order of their names, as frames at `fps` (default: `FOLDER_FPS`)."""
-    names = Path(config.address).iterdir()
-    files = sorted(f for f in names if f.suffix.lower() in IMAGE_SUFFIXES and not is_system_file(f.name))
+    names = sorted(f for f in Path(config.address).iterdir() if not is_system_file(f.name))
+    files = [f for f in names if f.suffix.lower() in IMAGE_SUFFIXES]
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     if not files:
-        raise SourceError(f"the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise SourceError(f"the folder holds no images ({suffixes})")
+    if ignored := [f.name for f in names if f.suffix.lower() not in IMAGE_SUFFIXES]:
+        on_ignored(f"the folder also holds {ignored[0]}, {len(ignored)} in all, which is not read: expected {suffixes}")
     for i, file in enumerate(files):
         try:
             image = decode_image(file.read_bytes())

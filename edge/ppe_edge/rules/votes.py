@@ -24,6 +24,19 @@ def frames_to_decide(rule: RuleConfig, fps: float) -> int:
     return max(MIN_VOTES, math.ceil(rule.seconds * fps - 1e-6) + 1)
 
 
+def can_decide(rule: RuleConfig, frames: int, seconds: float) -> bool:
+    """Returns whether a film can show a violation.
+
+    Args:
+        rule: The rule.
+        frames: Number of its frames.
+        seconds: Time from its first to its last frame.
+    """
+    if rule.seconds is None:
+        return frames >= rule.frames
+    return frames >= MIN_VOTES and seconds >= rule.seconds
+
+
 def required_rate(rule: RuleConfig, fps: float | None) -> float:
     """Returns how many frames per second a camera needs: half of its `fps`, and what the rule needs to decide in `seconds`.
 

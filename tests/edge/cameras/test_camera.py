@@ -122,6 +122,31 @@ def test_reader_with_frozen_or_killed_server_reconnects_without_disturbing_other
         assert numbers == sorted(set(numbers))
 
 
+@needs_rtsp
+def test_reader_follows_redirect_and_logs_in_by_digest_with_any_password(
+    clips: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    shows = [rtsp_server.Show(str(clips[0]), tracks=2)]
+    with rtsp_server.start_rtsp_server(shows, 1, password="p/w#1?:%&@x") as server:
+        address = server.url(0)
+        with (
+            rtsp_server.answering(f"302 Found\r\nLocation: {address}") as port,
+            Watched(f"rtsp://admin:p/w#1?:%25&@x@127.0.0.1:{port}/a") as gate,
+            Watched(address.replace("//", "//admin:wrong@")) as wrong,
+        ):
+            gate.until_kinds("connected")
+            gate.until_more_frames()
+            wrong.until_kinds("lost")
+        assert "401 Unauthorized" in wrong.events[0].detail and "check user and password" in wrong.events[0].detail
+    assert caplog.text.count("gate: it has 2 video tracks: track 0 (h264, 96x64) is read") == 1
+
+
+def test_reader_refused_by_camera_with_one_client_names_likely_cause() -> None:
+    with rtsp_server.answering("453 Not Enough Bandwidth") as port, Watched(f"rtsp://127.0.0.1:{port}/a") as gate:
+        gate.until_kinds("lost")
+    assert gate.events[0].detail.endswith(": the camera may accept no more clients: close other viewers")
+
+
 # --- HTTP
 
 

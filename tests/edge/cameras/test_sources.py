@@ -250,6 +250,32 @@ def test_film_that_begins_with_a_cover_picture_is_read(tmp_path: Path) -> None:
     assert len(frames) == 10 and np.abs(frames[0][1].astype(int) - RED).max() < 30
 
 
+def ignored_in(source: Path) -> list[str]:
+    ignored: list[str] = []
+    list(open_source(config(source), print, on_ignored=ignored.append))
+    return ignored
+
+
+def test_source_says_once_what_it_does_not_read(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    with av.open(tmp_path / "two.ts", "w") as film:
+        tracks = [film.add_stream("libx264", rate=10) for _ in range(2)]
+        for track in tracks:
+            track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+        for track in tracks:
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), RED, np.uint8), format="rgb24")
+            film.mux([*track.encode(picture), *track.encode(None)])
+    (said,) = ignored_in(tmp_path / "two.ts")
+    assert said.startswith("it has 2 video tracks: track 0 (h264, 64x48) is read, the others are not")
+    assert ignored_in(make_clip(tmp_path / "clip.mp4", [(RED, 5)])) == []
+    (tmp_path / "images").mkdir()
+    for name in ("a.JPG", "b.tif", "c.jpg"):
+        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "images" / "b.tif").rename(tmp_path / "images" / "b.TIF")
+    (tmp_path / "images" / ".DS_Store").touch()
+    (said,) = ignored_in(tmp_path / "images")
+    assert said.startswith("the folder also holds b.TIF, 1 in all, which is not read: expected .bmp, .jpeg,")
+
+
 def test_decoder_has_no_more_threads_than_cores(
     make_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
