@@ -13,10 +13,13 @@ class HangupBroker:
         max_bytes: Disconnects when a PUBLISH is larger.
         on_connect: Whether to answer a CONNECT; otherwise disconnects.
         takeover: Whether a new connection closes the one before it, as for two clients of one id.
+        confirms: Whether it confirms a larger PUBLISH before it disconnects, as mosquitto 2.0.11 does when it drops one.
     """
 
-    def __init__(self, max_bytes: int = 1 << 28, on_connect: bool = True, takeover: bool = False) -> None:
-        self.max_bytes, self._on_connect, self._takeover = max_bytes, on_connect, takeover
+    def __init__(
+        self, max_bytes: int = 1 << 28, on_connect: bool = True, takeover: bool = False, confirms: bool = False
+    ) -> None:
+        self.max_bytes, self._on_connect, self._takeover, self._confirms = max_bytes, on_connect, takeover, confirms
         self.received: list[tuple[str, bytes]] = []
         self.hangups = self.retained = 0
         self.connect_flags: list[int] = []
@@ -53,6 +56,10 @@ class HangupBroker:
                         break
                 if size > self.max_bytes:
                     self.hangups += 1
+                    if self._confirms:
+                        body = _read(stream, size)
+                        end = 2 + int.from_bytes(body[:2])
+                        client.sendall(b"\x40\x02" + body[end : end + 2])
                     client.shutdown(socket.SHUT_RDWR)
                     return
                 body = _read(stream, size)

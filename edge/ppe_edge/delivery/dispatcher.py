@@ -155,7 +155,10 @@ class DeliveryThread:
                 self._suspect(delivery, str(error), error.outcome_unknown, error.maybe_too_large)
             else:
                 self._outbox.nack(delivery, error.outcome_unknown)
-            return not self._pause(min(error.retry_after_s or 0.0, _MAX_RETRY_AFTER_S) or self._backoff.next())
+            asked = min(error.retry_after_s or 0.0, _MAX_RETRY_AFTER_S)
+            if asked:
+                _log.info("%s: waits for %.3g s, as the receiver asks", self.name, asked)
+            return not self._pause(asked or self._backoff.next())
         except Exception as error:  # a bug in a sink must not end the delivery, nor lose the message
             _log.exception("%s: message %s", self.name, delivery.id)
             reason = f"internal error: {type(error).__name__}"

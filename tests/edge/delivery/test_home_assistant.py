@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from broker import Broker, Receiver, needs_mosquitto
 from example_messages import NOON, an_alert
+from hangup_broker import HangupBroker
 from helpers import wait_until
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, close_unseen, utc
+from ppe_edge.delivery.sinks.base import SinkFailed
 from ppe_edge.delivery.sinks.home_assistant import OFF, ON, HomeAssistant, Topology
 from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
 from ppe_edge.runtime import Runtime
@@ -155,6 +157,14 @@ def test_running_box_switches_rule_on_and_off(
         states = [payload for topic, payload in receiver.messages if topic == "site/box7/gate/default"]
     assert states == [b"OFF", b"ON", b"OFF"]
     assert latest(receiver)["site/box7/gate/connected"] == b"OFF"  # the film has ended
+
+
+def test_broker_that_refuses_description_of_entities_is_named() -> None:
+    with HangupBroker(max_bytes=200) as broker:
+        plain = {"host": "127.0.0.1", "port": broker.port, "tls": False, "home_assistant": "homeassistant"}
+        sink = MqttSink(MqttSinkConfig(**plain), lambda: {"gate": ["lane"]})
+        with pytest.raises(SinkFailed, match=r"Home Assistant: .* this client may not publish to homeassistant/binary_sensor/"):
+            sink.send(alert(), None)
 
 
 @needs_mosquitto

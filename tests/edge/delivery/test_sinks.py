@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -257,11 +258,17 @@ def test_webhook_failure_names_likely_cause(answer: int | str, reached: bool, wo
 
 @pytest.mark.parametrize(
     ("header", "low", "high"),
-    [("7", 7, 7), ("0", 0, 0), ("in an hour", 3000, 3600), ("soon", None, None)],
+    [("7", 7, 7), ("0", 0, 0), ("in an hour", 3590, 3601), ("soon", None, None), ("inf", None, None), ("-5", None, None)],
 )
-def test_webhook_retry_after_is_parsed(header: str, low: float | None, high: float | None) -> None:
+@pytest.mark.parametrize("years_wrong", [0, 50])
+def test_webhook_retry_after_is_parsed_whatever_the_clock_of_the_box(
+    header: str, low: float | None, high: float | None, years_wrong: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if header == "in an hour":  # a date, written when the test runs: minutes may pass after the tests are collected
         header = format_datetime(datetime.now(UTC) + timedelta(hours=1))
+    if years_wrong:
+        wrong = types.SimpleNamespace(now=lambda zone: datetime.now(zone) - timedelta(days=365 * years_wrong))
+        monkeypatch.setattr("ppe_edge.delivery.sinks.webhook.datetime", wrong)
     with Webhook(429) as hook:
         hook.headers["Retry-After"] = header
         sink = webhook_sink(hook)
@@ -297,16 +304,31 @@ def test_webhook_with_expired_certificate_names_it(tmp_path: Path) -> None:
         sink.close()
 
 
+NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+PASSED = "-startdate 200101000000Z -enddate 200201000000Z"  # also for openssl before 3.4, whose `req` takes no dates
+LOCALHOST = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
+
+
+def openssl(folder: Path, *commands: str) -> None:
+    """Runs commands; `ca -config ca.cnf` is an authority in this folder."""
+    (folder / "index.txt").touch()
+    (folder / "serial").write_text("01\n")
+    (folder / "ca.cnf").write_text(
+        "[ca]\ndefault_ca=here\n[here]\nnew_certs_dir=.\ndatabase=index.txt\nserial=serial\ndefault_md=sha256\npolicy=any\n"
+        "copy_extensions=copy\n[any]\ncommonName=supplied\n"
+    )
+    for command in commands:
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+
+
 def expired_certificate(folder: Path) -> Path:
     """A certificate for localhost, with its key, that expired long ago."""
-    file = folder / "expired.pem"
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
-    dates = "-addext subjectAltName=DNS:localhost -not_before 20200101000000Z -not_after 20200201000000Z"
-    made = subprocess.run(
-        [*make.split(), *dates.split(), "-keyout", str(folder / "key"), "-out", str(file)], capture_output=True
+    openssl(
+        folder,
+        f"req {NEW_KEY} {LOCALHOST} -keyout key -out request",
+        f"ca -batch -config ca.cnf -selfsign -keyfile key -in request -out expired.pem -notext {PASSED}",
     )
-    if made.returncode:
-        pytest.skip("needs openssl 3.4 or newer")
+    file = folder / "expired.pem"
     file.write_text(file.read_text() + (folder / "key").read_text())
     return file
 
@@ -493,6 +515,20 @@ def test_mqtt_broker_that_disconnects_on_connect_is_named() -> None:
         assert not failure.value.reached and not failure.value.outcome_unknown
 
 
+def test_mqtt_broker_that_confirms_and_disconnects_has_not_taken_message(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(bytes(5000))
+    with HangupBroker(max_bytes=2000, confirms=True) as broker:
+        sink = plain_sink(broker, attach_snapshot=True)
+        with pytest.raises(
+            SinkFailed, match="confirmed the message and disconnected at once, so it may have dropped"
+        ) as failure:
+            sink.send(an_alert(), tmp_path / "a.jpg")
+        assert failure.value.outcome_unknown and failure.value.reached and failure.value.maybe_too_large
+        sink.send(an_alert(), None)
+        sink.close()
+    assert (broker.hangups, len(broker.received)) == (1, 1)
+
+
 def test_mqtt_session_is_clean_and_message_is_not_retained() -> None:
     with HangupBroker() as broker:
         sink = plain_sink(broker, client_id="gate")
@@ -528,20 +564,12 @@ def test_mqtt_expired_certificate_is_named(tmp_path: Path) -> None:
 
 def expired_client_certificate(folder: Path) -> tuple[Path, Path]:
     """Returns a server's certificate, which is its own CA, and a client certificate of this CA that expired; both with keys."""
-    (folder / "index.txt").touch()
-    (folder / "serial").write_text("01\n")
-    (folder / "ca.cnf").write_text(
-        "[ca]\ndefault_ca=here\n[here]\nnew_certs_dir=.\ndatabase=index.txt\nserial=serial\ndefault_md=sha256\npolicy=any\n"
-        "[any]\ncommonName=supplied\n"
+    openssl(
+        folder,
+        f"req -x509 {NEW_KEY} -days 2 {LOCALHOST} -keyout server.key -out server.pem",
+        f"req {NEW_KEY} -subj /CN=box -keyout box.key -out request",
+        f"ca -batch -config ca.cnf -cert server.pem -keyfile server.key -in request -out box.pem -notext {PASSED}",
     )
-    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    for arguments in (
-        f"req -x509 {key} -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout server.key -out server.pem",
-        f"req {key} -subj /CN=box -keyout box.key -out box.csr",
-        "ca -batch -config ca.cnf -cert server.pem -keyfile server.key -in box.csr -out box.pem -notext "
-        "-startdate 200101000000Z -enddate 200201000000Z",
-    ):
-        subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)
     for name in ("server", "box"):
         with (folder / f"{name}.pem").open("a") as file:
             file.write((folder / f"{name}.key").read_text())

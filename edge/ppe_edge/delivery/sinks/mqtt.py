@@ -5,7 +5,9 @@
 | is unreachable, or its certificate has expired or is not trusted | tries again; the log names the cause |
 | disconnects or refuses while connecting | tries again; the log names the login, the client id or the certificate |
 | disconnects during a message | sends it without its snapshot, then sets it aside (`ppe_edge.delivery.dispatcher`) |
+| confirms a message and disconnects at once, as mosquitto does with one that it drops | as above |
 | disconnects between messages, repeatedly | reconnects for the next message; the log names a second client of the same id |
+| confirms a message that it drops, and stays connected | cannot know: MQTT 3.1.1 has no word for it |
 | does not confirm in time | reconnects, and marks the message as redelivered |
 | keeps a session of this client id from earlier | discards it: the box subscribes to nothing, and opens clean sessions |
 
@@ -114,11 +116,14 @@ class MqttSink:
             for topic, payload in self._states(message, snapshot if config.attach_snapshot else None):
                 connection.publish(topic, payload, retain=True)
             connection.publish(f"{config.topic}/{message.kind}", data)
+            if not connection.stays_open():
+                reason = "the broker confirmed the message and disconnected at once, so it may have dropped it"
+                raise SinkFailed(reason, outcome_unknown=True, reached=True)
         except SinkFailed as error:
             lost = not connection.alive
             self.close()
             self._limit.failed()
-            cause = f": {self._cause(message, len(data))}" if lost else ""
+            cause = f": {self._cause(f'{config.topic}/{message.kind}', len(data))}" if lost else ""
             raise SinkFailed(
                 f"{error}{cause}", outcome_unknown=True, reached=True, maybe_too_large=self._limit.attached and lost
             ) from error
@@ -165,19 +170,23 @@ class MqttSink:
         topology = self._topology()
         retained = [*home.discovery(topology, self._announced), *home.first_states(topology)]
         for topic, payload in [*retained, Retained(home.availability, ONLINE)]:
-            connection.publish(topic, payload, retain=True)
+            try:
+                connection.publish(topic, payload, retain=True)
+            except SinkFailed as error:
+                cause = "" if connection.alive else f": {self._cause(topic, len(payload))}"
+                raise SinkFailed(f"Home Assistant: {error}{cause}", outcome_unknown=False, reached=False) from error
         self._announced = topology
 
     def _announce_changes(self, connection: "MqttConnection") -> None:
         if self._home is not None and self._topology() != self._announced:
             self._announce(connection, self._home)
 
-    def _cause(self, message: Message, size: int) -> str:
-        """Why a broker may have closed the connection during a message."""
+    def _cause(self, topic: str, size: int) -> str:
+        """Why a broker may have closed the connection during a message to a topic."""
         config = self._config
         causes = [
             f"{size} bytes exceed the broker's limit (lower sinks.mqtt.max_bytes)" if self._limit.attached else "",
-            f"this client may not publish to {config.topic}/{message.kind}",
+            f"this client may not publish to {topic}",
             f"another client uses the id {config.client_id!r}" if config.client_id else "",
             "" if self._limit.attached else f"{size} bytes exceed the broker's limit",
         ]
@@ -188,10 +197,13 @@ class MqttSink:
         self._short_connections = self._short_connections + 1 if is_short else 0
         if self._short_connections == _TAKEN_OVER:
             config = self._config
+            cause = "the broker, or something on the way to it, ends idle connections"
+            if config.client_id:
+                same = f"probably another client uses the same id {config.client_id!r}"
+                cause = f"{same}: set a different sinks.mqtt.client_id on each box"
             _log.warning(
-                "mqtt: %s:%d closed %d connections in a row, each less than %g s old and between two messages: probably "
-                "another client uses the same id %r: set a different sinks.mqtt.client_id on each box",
-                config.host, config.port, _TAKEN_OVER, _SHORT_S, config.client_id,
+                "mqtt: %s:%d closed %d connections in a row, each less than %g s old and between two messages: %s",
+                config.host, config.port, _TAKEN_OVER, _SHORT_S, cause,
             )  # fmt: skip
 
     def _connect(self) -> "MqttConnection":

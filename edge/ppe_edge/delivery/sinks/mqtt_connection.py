@@ -24,6 +24,7 @@ _WHY_DISCONNECTED = (
     "check sinks.mqtt.client_id, the client certificate (it may have expired, or be unknown to the broker), and whether the "
     "port expects TLS"
 )
+_SETTLE_S = 0.05  # the end of the connection arrives with the confirmation
 _KEEP_ALIVE_S = 10  # also bounds the TLS handshake with a frozen broker
 
 
@@ -116,6 +117,11 @@ class MqttConnection:
                 return
         reason = f"no confirmation within {self._timeout_s:g} s" if self.alive else "the connection was lost"
         raise SinkFailed(reason, outcome_unknown=True, reached=False)
+
+    def stays_open(self) -> bool:
+        """Returns False if the broker disconnects within `_SETTLE_S`: some confirm a message that they drop, and disconnect."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: not self.alive, _SETTLE_S)
 
     def close(self, last: tuple[str, bytes] | None = None) -> None:
         """Disconnects; takes at most a few seconds, even if the broker is frozen.

@@ -35,7 +35,7 @@ _HINTS = {
     405: "check sinks.webhook.url: the address does not accept POST",
     407: "a proxy requires a login",
     408: "the line is too slow for a message of this size, or the server is overloaded",
-    413: "the message exceeds the server's limit: lower sinks.webhook.max_bytes",
+    413: "the message exceeds the server's limit",
     429: "too many requests: the server limits their rate",
 }
 _REJECTED = {400, 409, 413, 415, 422}  # caused by the message; other statuses concern the address, the token or the server
@@ -83,7 +83,8 @@ class WebhookSink:
         if 200 <= status < 300:
             self._limit.succeeded()
             return
-        reason = f"the webhook answered {status} to {len(data)} bytes{_hint(status)}"
+        lower = ": lower sinks.webhook.max_bytes" if status == 413 and self._limit.attached else ""
+        reason = f"the webhook answered {status} to {len(data)} bytes{_hint(status)}{lower}"
         if status in _REJECTED:
             if status == 413:
                 self._limit.failed()
@@ -120,7 +121,7 @@ class WebhookSink:
         try:
             # a redirect could send the alert and the token to another host
             async with self._session.request(method, url, data=data or None, headers=headers, allow_redirects=False) as answer:
-                return answer.status, _seconds(answer.headers.get("Retry-After"))
+                return answer.status, _seconds(answer.headers.get("Retry-After"), answer.headers.get("Date"))
         except aiohttp.ConnectionTimeoutError as error:
             raise SinkFailed(
                 "cannot connect to the webhook: no answer in time", outcome_unknown=False, reached=False
@@ -151,15 +152,20 @@ def _hint(status: int) -> str:
     return f": {_HINTS[status]}" if status in _HINTS else ""
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Parses a Retry-After header, seconds or a date (RFC 9110, section 10.2.3); None if there is none, or an invalid one."""
-    if retry_after is None:
-        return None
+def _seconds(retry_after: str | None, server_time: str | None) -> float | None:
+    """Parses a Retry-After header (RFC 9110, section 10.2.3).
+
+    Args:
+        retry_after: Seconds, or a date by the clock of the server.
+        server_time: The Date header; None if there is none: then the clock of the box counts, which may be wrong.
+
+    Returns:
+        Seconds to wait; None if the header is missing or invalid.
+    """
+    if retry_after is None or (retry_after.isascii() and retry_after.isdigit()):
+        return None if retry_after is None else float(retry_after)
     try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+        now = datetime.now(UTC) if server_time is None else parsedate_to_datetime(server_time)
+        return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
     except (TypeError, ValueError):
         return None
