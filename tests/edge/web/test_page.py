@@ -558,6 +558,15 @@ def test_page_works_behind_proxy_with_path_prefix(browser: webdriver.Chrome, sit
         until(browser, lambda: text_of(browser, "#cameras .state") == "live")
         until(browser, lambda: browser.execute_script(MEAN_COLOUR))  # the image arrives
         assert browser.get_cookies()[0]["path"] == "/box7"
+        for page, loaded in (("Alerts", "#precision:not(:empty)"), ("Zones", "#zones")):
+            browser.find_element(By.LINK_TEXT, page).click()
+            assert browser.current_url == f"{address}{page.lower()}.html"
+            until(browser, lambda loaded=loaded: browser.find_elements(By.CSS_SELECTOR, loaded))
+        until(browser, lambda: browser.execute_script("return document.getElementById('frame').naturalWidth"))
+        browser.find_element(By.LINK_TEXT, "Live").click()
+        browser.find_element(By.ID, "report").click()
+        assert browser.current_url.startswith(f"{address}compliance.html")
+        assert [entry for entry in browser.get_log("browser") if "401" not in entry["message"]] == []
 
 
 def test_page_shows_compliance_and_prints_report(browser: webdriver.Chrome, site: Site) -> None:
