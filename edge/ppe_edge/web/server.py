@@ -225,7 +225,9 @@ class WebServer:
         self._last_request[request.protocol] = time.monotonic()
         try:
             if not self._allowed_host(request):
-                raise web.HTTPForbidden(text="unknown host name: set web.token to serve the page through a proxy or by a name\n")
+                raise web.HTTPForbidden(
+                    text="unknown host name: set web.token to serve the page through a proxy or by a name\n"
+                )
             role = self._role_of(request)
             if request.path not in OPEN:
                 self._require(request, role)

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
 from broker import Broker, Receiver, needs_mosquitto
 from example_messages import a_camera_event, an_alert
@@ -513,6 +514,29 @@ def test_mqtt_broker_that_disconnects_on_connect_is_named() -> None:
         with pytest.raises(SinkFailed, match=r"it disconnected instead of answering: check sinks\.mqtt\.client_id") as failure:
             sink.send(an_alert(), None)
         assert not failure.value.reached and not failure.value.outcome_unknown
+
+
+def test_mqtt_connection_is_used_by_one_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL does not allow two threads in one connection, and Python does not prevent it."""
+    threads = set()
+    send, close = paho.Client._sock_send, paho.Client._sock_close
+
+    def note(method: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(client: paho.Client, *arguments: Any) -> Any:
+            if client._sock is not None:
+                threads.add(threading.current_thread().name)
+            return method(client, *arguments)
+
+        return noted
+
+    monkeypatch.setattr(paho.Client, "_sock_send", note(send))
+    monkeypatch.setattr(paho.Client, "_sock_close", note(close))
+    with HangupBroker() as broker:
+        sink = plain_sink(broker)
+        for number in range(3):
+            sink.send(an_alert(number), None)
+        sink.close()
+    assert threads == {"mqtt"} and len(broker.received) == 3
 
 
 def test_mqtt_broker_that_confirms_and_disconnects_has_not_taken_message(tmp_path: Path) -> None:

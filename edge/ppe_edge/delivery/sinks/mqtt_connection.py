@@ -62,6 +62,8 @@ class MqttConnection:
         self._client = paho.Client(client_id=client_id, protocol=paho.MQTTv311)
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
+        # paho then leaves all writing to `_loop`: OpenSSL does not allow two threads in one connection
+        self._client.on_socket_register_write = lambda client, userdata, socket: None
         if tls is not None:
             self._client.tls_set_context(tls)
         if will is not None:
