@@ -19,7 +19,7 @@ from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
 from ppe_edge.rules.config import RuleConfig
-from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide
+from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide, why_too_short
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
 from ppe_yolo.core.cores import available_cores
@@ -58,6 +58,9 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
             result = "not enabled"
         elif name in first:
             result = _describe(first[name], detector, settings, name)
+            if name in started.ended:
+                too_short = why_too_short(settings.rules_of(name).values(), *started.ended[name])
+                result += f"; WARNING, {too_short}" if too_short else ""
         else:
             result = f"FAILED, no frame within {TIMEOUT:.0f} s ({events.get(name, 'no answer')})"
         print(f"camera         {name}: {result}")
@@ -133,11 +136,13 @@ class FirstFrames:
         frames: Camera -> its first frame. Cameras that deliver none in time are missing.
         events: Camera -> its last event.
         loads: Camera -> what it asks for, as far as a fraction of a second tells.
+        ended: Camera -> number of frames and seconds of a film or a folder that was read to its end.
     """
 
     frames: Mapping[str, Frame]
     events: Mapping[str, str]
     loads: Mapping[str, CameraLoad]
+    ended: Mapping[str, tuple[int, float]]
 
 
 def first_frames(settings: EdgeSettings, measure_s: float = READING_S) -> FirstFrames:
@@ -171,7 +176,12 @@ def first_frames(settings: EdgeSettings, measure_s: float = READING_S) -> FirstF
         for reader in readers.values():
             reader.stop(0.0)
     loads = {name: _load(settings.cameras[name], begin[name], last[name]) for name in first}
-    return FirstFrames(frames=first, events=events, loads=loads)
+    ended = {
+        name: (reader.frames, reader.seconds)
+        for name, reader in readers.items()
+        if reader.state == "ended" and not reader.failure
+    }
+    return FirstFrames(frames=first, events=events, loads=loads, ended=ended)
 
 
 def _load(camera: SourceConfig, begin: tuple[Frame, float], end: tuple[Frame, float]) -> CameraLoad:

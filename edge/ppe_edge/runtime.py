@@ -37,7 +37,7 @@ from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
 from ppe_edge.pipeline import Pipeline
 from ppe_edge.rules.config import DEFAULT_RULE
-from ppe_edge.rules.votes import MIN_VOTES, can_decide
+from ppe_edge.rules.votes import why_too_short
 from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.verdicts.frames import AlertFrames
 from ppe_edge.verdicts.viewings import ViewingRecord
@@ -362,24 +362,15 @@ class Runtime:
         self.readers[name].start()
 
     def _on_event(self, event: CameraEvent) -> None:
-        too_short = self._too_short(event.camera) if event.kind == "ended" and not event.detail else ""
+        too_short = ""
+        reader = self.readers.get(event.camera)
+        if event.kind == "ended" and not event.detail and reader is not None:
+            too_short = why_too_short(self.settings.rules_of(event.camera).values(), reader.frames, reader.seconds)
         event = replace(event, detail=too_short or event.detail)
         level = logging.WARNING if event.kind in WARNED or too_short else logging.INFO
         _log.log(level, "%s: %s", event.camera, f"{event.kind} {event.detail}".rstrip())
         message = CameraEventMessage(camera=event.camera, time=utc(event.time), event=event.kind, detail=event.detail)
         self.outbox.put(message)
-
-    def _too_short(self, camera: str) -> str:
-        """Returns why no rule could report anything in a film or a folder that has ended; empty if one could."""
-        reader, rules = self.readers.get(camera), self.settings.rules_of(camera).values()
-        if reader is None or reader.span is None:
-            return ""
-        seconds = reader.span[1] - reader.span[0]
-        if any(can_decide(rule, reader.frames, seconds) for rule in rules):
-            return ""
-        needed = [f"{MIN_VOTES} frames and {rule.seconds:g} s" if rule.seconds else f"{rule.frames} frames" for rule in rules]
-        frames = plural(reader.frames, "frame")
-        return f"only {frames} in {seconds:.3g} s: an alert needs {' or '.join(dict.fromkeys(needed))}"
 
     def _note_open_violations(self) -> None:
         seen = {violation: last for p in self.pipelines.values() for violation, last in p.open_violations().items()}

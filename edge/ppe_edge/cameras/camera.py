@@ -93,7 +93,7 @@ class CameraReader:
         errors: Number of parts that could not be decoded.
         failure: Why a file could not be read to its end; empty otherwise, and for cameras, which reconnect.
         last_frame_at: Monotonic time of the last frame; None before the first.
-        span: Capture times of the first and the last frame; None before the first.
+        seconds: Time from the first to the last frame.
         cpu_seconds: Processor time that the last connection has taken until its last frame.
     """
 
@@ -102,7 +102,7 @@ class CameraReader:
         self.state: State = "connecting"
         self.frames = self.dropped = self.reconnects = self.errors = 0
         self.last_frame_at: float | None = None
-        self.span: tuple[float, float] | None = None
+        self.seconds = 0.0
         self.cpu_seconds = 0.0
         self.failure = ""
         self._ends = config.ends  # evaluated once: a file that disappears must not become another kind of source
@@ -111,6 +111,7 @@ class CameraReader:
         self._supervisor = threading.Thread(target=self._supervise, name=f"camera {name}", daemon=True)
         self._last_checksum: int | None = None  # of the last image, across connections
         self._size: tuple[int, int] | None = None
+        self._first_at: float | None = None  # capture time of the first frame
         self._was_live = False
         self._corrupt_reported_at = -CORRUPT_INTERVAL
         self._ignored = ""  # part of the source that is not read
@@ -281,7 +282,8 @@ class CameraReader:
             self._was_live = True
         number, self.frames = self.frames, self.frames + 1
         self.last_frame_at = now
-        self.span = (captured_at if self.span is None else self.span[0], captured_at)
+        self._first_at = captured_at if self._first_at is None else self._first_at
+        self.seconds = captured_at - self._first_at
         frame = Frame(
             camera=self.name,
             number=number,

@@ -157,7 +157,7 @@ class DeliveryThread:
                 self._outbox.nack(delivery, error.outcome_unknown)
             asked = min(error.retry_after_s or 0.0, _MAX_RETRY_AFTER_S)
             if asked:
-                _log.info("%s: waits for %.3g s, as the receiver asks", self.name, asked)
+                _log.info("%s: waits for %.0f s, the receiver asks for %.0f s", self.name, asked, error.retry_after_s)
             return not self._pause(asked or self._backoff.next())
         except Exception as error:  # a bug in a sink must not end the delivery, nor lose the message
             _log.exception("%s: message %s", self.name, delivery.id)

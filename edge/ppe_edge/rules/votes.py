@@ -2,8 +2,10 @@
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 from ppe_edge.rules.config import RuleConfig
+from ppe_yolo.core.words import plural
 
 MIN_VOTES = 3  # for a decision by time, however slow the camera
 STRETCH_FRAMES = 2 * MIN_VOTES  # the window never reaches back further than `seconds` and this many frames of the camera
@@ -24,17 +26,21 @@ def frames_to_decide(rule: RuleConfig, fps: float) -> int:
     return max(MIN_VOTES, math.ceil(rule.seconds * fps - 1e-6) + 1)
 
 
-def can_decide(rule: RuleConfig, frames: int, seconds: float) -> bool:
-    """Returns whether a film can show a violation.
+def why_too_short(rules: Iterable[RuleConfig], frames: int, seconds: float) -> str:
+    """Returns why none of the rules can report anything in a film or a folder; empty if one can.
 
     Args:
-        rule: The rule.
-        frames: Number of its frames.
-        seconds: Time from its first to its last frame.
+        rules: The rules.
+        frames: Number of frames.
+        seconds: Time from the first to the last frame.
     """
-    if rule.seconds is None:
-        return frames >= rule.frames
-    return frames >= MIN_VOTES and seconds >= rule.seconds
+    needed: dict[str, None] = {}
+    for rule in rules:
+        least, least_s = (rule.frames, 0.0) if rule.seconds is None else (MIN_VOTES, rule.seconds)
+        if frames >= least and seconds >= least_s:
+            return ""
+        needed[f"{least} frames" + (f" and {least_s:g} s" if least_s else "")] = None
+    return f"only {plural(frames, 'frame')} in {seconds:.3g} s: an alert needs {' or '.join(needed)}"
 
 
 def required_rate(rule: RuleConfig, fps: float | None) -> float:
