@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -381,8 +382,9 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
         message = _unknown(str(location[-1]), _siblings(location))
     elif first["type"] == "missing":
         message = "is missing"
-    elif first["type"] == "string_type" and isinstance(got, bool | int | float):  # which may be a password
-        message = f"expected text, got {'true or false' if isinstance(got, bool) else 'a number'}: put it in quotes"
+    elif first["type"] == "string_type" and isinstance(got, bool | int | float | date):  # which may be a password
+        kind = "true or false" if isinstance(got, bool) else "a date" if isinstance(got, date) else "a number"
+        message = f"expected text, got {kind}: put it in quotes"
     elif first["type"] in _SHOWN or isinstance(got, bool | int | float):
         message += f", got {got!r}"
     elif not first["type"].startswith("value_error"):

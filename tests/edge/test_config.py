@@ -139,6 +139,7 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"cameras": {"gate_": {"source": ADDRESS}}}, "environment variables such as PPE_EDGE__CAMERAS__GATE__SOURCE could"),
         ({"cameras": {"g" * 33: {"source": ADDRESS}}}, "at most 32 characters"),
         ({"sinks": {"mqtt": {"host": "x", "username": "u", "password": 12345}}}, "password: expected text, got a number: put"),
+        ({"rule": {"zones": {date(2026, 12, 24): []}}}, "expected text, got a date: put it in quotes"),
         ({"rule": {"violation_class": False}}, "rule.violation_class: expected text, got true or false: put it in quotes"),
         ({"web": {"host": "0.0.0.0"}}, "web: host 0.0.0.0 can be reached from other machines: set a token"),
         ({"web": {"token": PASSWORD[:10]}}, "web.token: Value should have at least 16 items"),
