@@ -180,8 +180,8 @@ def test_reader_with_small_image_change_stays_live() -> None:
         cv2.putText(image, str(n // 10), (500, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255))
         return cv2.imencode(".jpg", image)[1].tobytes()
 
-    with MjpegServer(clock) as server, Watched(server.url, frozen_after_s=3.0) as gate:
-        gate.until(lambda: server.sent > 150)  # 7 s at least
+    with MjpegServer(clock) as server, Watched(server.url) as gate:
+        gate.until(lambda: server.sent > 80)  # 4 s at least
         assert gate.kinds == ["connected"]
 
 
@@ -214,10 +214,10 @@ def test_reader_with_only_corrupt_data_reports_lost() -> None:
 
 
 def test_reader_with_slow_fps_limit_is_not_frozen() -> None:
-    with MjpegServer(noise) as server, Watched(server.url, fps=0.2) as gate:
-        gate.until(lambda: len(gate.seen) == 2)  # 5 s apart, and frozen would be 2 s
+    with MjpegServer(noise) as server, Watched(server.url, fps=0.4) as gate:
+        gate.until(lambda: len(gate.seen) == 2)  # 2.5 s apart, and frozen would be 2 s
         assert gate.kinds == ["connected"]
-        assert gate.seen[1].monotonic - gate.seen[0].monotonic >= 4.5
+        assert gate.seen[1].monotonic - gate.seen[0].monotonic >= 2.25
 
 
 def test_reader_with_fps_limit_converts_only_processed_frames(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class MqttConnection:
         self._client = paho.Client(client_id=client_id, protocol=paho.MQTTv311)
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
-        # paho then leaves all writing to `_loop`: OpenSSL does not allow two threads in one connection
+        # paho then leaves all writing to `_loop`. Two threads in one TLS connection corrupt the heap: Python 3.11 has no lock
         self._client.on_socket_register_write = lambda client, userdata, socket: None
         if tls is not None:
             self._client.tls_set_context(tls)
