@@ -57,6 +57,7 @@ class MqttConnection:
         self._answer: int | None = None  # return code of the CONNACK
         self._confirmed = 0
         self._closing = False
+        self._end = ""  # the error that ended the connection, if TLS names one
         self.alive = True
         self.opened_at = self.closed_at = time.monotonic()
         self._client = paho.Client(client_id=client_id, protocol=paho.MQTTv311)
@@ -95,7 +96,7 @@ class MqttConnection:
             return paho.connack_string(self._answer) + (f" {hint}" if hint else "")
         if self.alive:
             return f"no answer within {self._timeout_s:g} s"
-        return f"it disconnected instead of answering: {_WHY_DISCONNECTED}"
+        return f"it disconnected instead of answering: {self._end or _WHY_DISCONNECTED}"
 
     def publish(self, topic: str, data: bytes, retain: bool = False) -> None:
         """Publishes with quality of service 1.
@@ -147,12 +148,14 @@ class MqttConnection:
     def _loop(self) -> None:
         """Replaces paho's own loop, which would reconnect."""
         deadline = None
-        with contextlib.suppress(OSError):  # paho lets some errors of TLS through, such as a rejected certificate
+        try:
             while self._client.loop(0.5) == paho.MQTT_ERR_SUCCESS:
                 if self._closing:
                     deadline = deadline or time.monotonic() + 1.0
                     if time.monotonic() > deadline:
                         break
+        except OSError as error:  # paho lets some errors of TLS through, such as a rejected certificate
+            self._end = f"{error}{_tls_hint(error)}"
         with self._changed:
             self.alive = False
             self.closed_at = time.monotonic()
@@ -172,6 +175,8 @@ class MqttConnection:
 def _tls_hint(error: OSError) -> str:
     """What to do about an error of TLS; empty for other errors."""
     text = str(error)
+    if "CERTIFICATE_REQUIRED" in text:
+        return ": the broker requires a client certificate: set sinks.mqtt.cert_file and key_file"
     if "ALERT" in text and "CERTIFICATE" in text:
         return ": the broker does not accept the certificate in sinks.mqtt.cert_file: renew it if it has expired or was revoked"
     if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
