@@ -1,24 +1,24 @@
 """The documentation names only what exists: commands, options, files, links, settings, messages.
 
-Short commands are parsed by the real parsers, and not run. Python snippets of ppe_yolo/README.md run in
-tests/integration/test_readme_snippets.py.
+Commands are parsed by the real parsers here; test_documented_commands.py runs them, and integration/test_readme_snippets.py runs the
+Python snippets.
 """
 
 import ast
 import contextlib
 import io
 import re
-import shlex
 import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 from urllib.parse import unquote
 
 import pytest
 import typer
 import yaml
+from documents import PAGES, ROOT, blocks, commands, spelled_out
 from ppe_edge import __main__ as box
 from ppe_edge.benchmark import __main__ as benchmark
 from ppe_edge.cameras.camera import EventKind
@@ -33,54 +33,8 @@ from ppe_yolo.cli import app
 from ppe_yolo.training.arguments import underscored
 from ppe_yolo.training.fit import fit
 
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    *("README.md", ".github/CONTRIBUTING.md", "edge/README.md", "edge/REFERENCE.md", "ppe_yolo/README.md", "ppe_yolo/GUIDE.md"),
-    *("tests/README.md", "azureml/README.md", "ppe_yolo/weights/README.md", "ppe_yolo/configs/README.md"),
-]
 MANUAL = ROOT / "edge" / "README.md"
 FOLDERS = ("ppe_yolo", "edge", "azureml", "tests", "scripts", ".ci", ".github")
-
-
-class Block(NamedTuple):
-    """A code block: its language ("" if none is named), and its lines."""
-
-    language: str
-    lines: list[str]
-
-
-def blocks(text: str) -> Iterator[Block]:
-    """Yields fenced and indented code blocks."""
-    fence: Block | None = None
-    indented: list[str] = []
-    for line in [*text.splitlines(), "end"]:
-        if line.startswith("```"):
-            if fence is not None:
-                yield fence
-            fence = Block(line[3:], []) if fence is None else None
-        elif fence is not None:
-            fence.lines.append(line)
-        elif line.startswith("    ") or (indented and not line.strip()):
-            indented.append(line.removeprefix("    "))
-        elif indented:
-            yield Block("", indented)
-            indented = []
-
-
-def commands(page: str) -> Iterator[list[str]]:
-    """Yields the words of each command of a page, without variables before it."""
-    for block in blocks((ROOT / page).read_text()):
-        if block.language not in ("", "sh", "console"):
-            continue
-        for line in "\n".join(block.lines).replace("\\\n", " ").splitlines():
-            if not re.match(r"([A-Z_]+=\S* )*(ppe-yolo|ppe-edge|python|pip) ", line):
-                continue
-            for part in re.split(r" (?:&&|\|\||\|) ", line):
-                words = shlex.split(part, comments=True)
-                while words and re.match("[A-Z_]+=", words[0]):
-                    words.pop(0)
-                if words:
-                    yield words
 
 
 ALL = [(page, words) for page in PAGES for words in commands(page)]
@@ -93,17 +47,6 @@ def given(*start: str) -> list[object]:
         for page, words in ALL
         if tuple(words[: len(start)]) == start
     ]
-
-
-def spelled_out(words: list[str]) -> list[str]:
-    """With values for placeholders, and without `...` and the brackets around what is optional."""
-    found = []
-    for word in words:
-        word = word.replace(", ...", "")
-        if word.startswith("[-") or "[" not in word:
-            word = word.removeprefix("[").removesuffix("]")
-        found.append({"CHECKPOINT": "helmet-small", "MODEL": "helmet-small", "NAME": "default"}.get(word, word))
-    return [word for word in found if word != "..."]
 
 
 def test_pages_hold_commands_of_every_kind() -> None:

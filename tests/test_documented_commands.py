@@ -1,0 +1,149 @@
+"""The commands of the documentation run, on drawn data in the place of the reader's.
+
+The quick ones run in every suite. `pytest -m nightly` runs all, page by page and in order, so that a command finds the files that
+those above it wrote. `SHORT` makes them quick; `SKIPPED` says what cannot run.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from documents import ROOT, blocks, commands, spelled_out
+from films import write_film
+from helpers import child_environment
+from ppe_edge.demo.site import DrawnSite
+
+from ppe_yolo.data.synthetic import draw_site_dataset
+
+PAGES = ("README.md", "ppe_yolo/GUIDE.md", "edge/README.md", "ppe_yolo/weights/README.md", "ppe_yolo/configs/README.md")
+QUICK = ("audit", "anchors", "list", "prepare", "predict")
+SKIPPED = {  # the start of a command -> why it does not run
+    "pip": "tests/edge/test_install.py and .ci/run install the packages",
+    "pytest": "this is it",
+    "ppe-edge demo": "ends with Ctrl-C; see tests/edge/test_install.py",
+    "ppe-yolo fit ...": "an ellipsis",
+    "ppe-yolo fit --config yolov3 --data.root DIR --trainer.devices 4": "needs four GPUs",
+    "ppe-yolo azureml submit": "needs Azure; tests/azure/test_submit.py has a stand-in",
+    "ppe-yolo benchmark train": "measures speed for a quarter of an hour",
+}
+STAND_INS = {
+    r"\b(DIR1?|HALF|SITES)\b": "data",
+    r"\b(DIR2|OFFICES)\b": "data2",
+    r"\bMACHINES\b": "data3",
+    r"hard-hat-workers|elechat\.yaml|\bNAME\b": "default",
+    r"^(CHECKPOINT|MODEL|best\.ckpt)$": "trained.ckpt",
+    r"^(MODEL\.onnx)$": "ppe_yolo/weights/helmet-small.int8.onnx",
+    r"^FILE$|monday\.mp4": "film.mp4",
+    r"az://container/helmets": "store",  # a folder works as well
+}
+SHORT = {  # the start of a command -> options that make it quick, and run without a GPU
+    "ppe-yolo quickstart": ["--epochs", "1"],
+    "ppe-yolo fit": [
+        *("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"),
+        *("--trainer.accelerator", "cpu", "--data.multi_scale", "[96,96]", "--data.num_workers", "0"),
+    ],
+    "ppe-yolo azureml run": [
+        *("--set", "inputs.accelerator=auto", "--set", "inputs.precision=32-true", "--set", "inputs.max_epochs=1"),
+        *("--set", "inputs.recipe=yolov3-small", "--set", "jobs.train.inputs.weights=ppe_yolo/weights/helmet-small.ckpt"),
+    ],
+}
+EXIT_CODES = {
+    "ppe-yolo rollback": (2,),  # there is no previous champion
+    "ppe-edge score": (0, 1),  # 1: the drawn film misses the limits
+}
+
+
+def here(words: list[str], number: int) -> list[str]:
+    """The command with drawn data for its placeholders, and with outputs named DIR in a folder of its own."""
+    found = []
+    for before, word in pairwise(["", *words]):
+        if before in ("--out", "--record") or (before == "store" and "pull" in found):
+            word = f"out-{number}" if re.fullmatch("DIR2?", word) else word
+        else:
+            for pattern, stand_in in STAND_INS.items():
+                word = re.sub(pattern, stand_in, word)
+        found += sorted(f"images/{image.name}" for image in Path("images").glob("*.jpg"))[:2] if "*" in word else [word]
+    if "--version" in found:  # of the documented content; the newest by default
+        del found[found.index("--version") :]
+    return spelled_out(found)
+
+
+def make_desk(folder: Path, trainval: int, test: int) -> Path:
+    """A folder like the reader's clone, with data sets and images."""
+    for name in ("azureml", "edge", "ppe_yolo", "scripts"):
+        (folder / name).symlink_to(ROOT / name)
+    for seed, name in enumerate(("data", "data2", "data3")):
+        draw_site_dataset(folder / name, trainval=trainval, test=test, size=(192, 256), seed=seed)
+    (folder / "images").symlink_to(folder / "data" / "JPEGImages")
+    (folder / "state").mkdir()
+    (folder / "state" / "training").symlink_to(folder / "data3")
+    return folder
+
+
+def test_quick_commands_run(tmp_path: Path, run_cli: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_desk(tmp_path, trainval=10, test=4))
+    monkeypatch.setitem(STAND_INS, r"trained\.ckpt", "helmet-small")  # nothing is trained here
+    ran = set()
+    for page in PAGES:
+        for number, words in enumerate(commands(page)):
+            if words[0] == "ppe-yolo" and words[1] in QUICK:
+                assert run_cli(*here(words[1:], number)) == 0, (page, words)
+                ran.add(words[1])
+    assert ran == set(QUICK)
+
+
+def run(folder: Path, *words: str) -> tuple[int, str]:
+    """Runs a command; returns its exit code and the end of its output."""
+    modules = {"ppe-yolo": ["-m", "ppe_yolo"], "ppe-edge": ["-m", "ppe_edge"], "python": []}
+    command = [sys.executable, *modules[words[0]], *words[1:]]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=folder, env=child_environment(), capture_output=True, text=True, timeout=3600, check=False
+    )
+    print(f"{time.monotonic() - began:6.0f} s  exit {done.returncode}  {' '.join(words)}", flush=True)
+    return done.returncode, (done.stdout + done.stderr)[-2000:]
+
+
+def starting(table: dict[str, object], words: list[str]) -> list[object]:
+    """The values of the table whose key is the start of the command."""
+    return [value for key, value in table.items() if words[: len(key.split())] == key.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page_run_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_desk(tmp_path, trainval=100, test=30))
+    start = ["--config", "yolov3-small", "--data.root", "data", "--model.weights", "helmet-small", "--trainer.max_epochs", "3"]
+    size = ["--data.input_size", "[192,256]", "--data.multi_scale", "[192,256]", "--model.optimizer.lr", "0.0005"]
+    code, output = run(tmp_path, "ppe-yolo", "fit", *start, *size, "--ema.decay", "0.9", "--run-dir", "trained")
+    assert code == 0, output
+    (tmp_path / "trained.ckpt").symlink_to(tmp_path / "trained" / "checkpoints" / "best.ckpt")
+    site = DrawnSite()
+    write_film(tmp_path / "film.mp4", [site.frame(number / 8) for number in range(200)], fps=8)
+    for block in blocks((ROOT / "edge" / "README.md").read_text()):
+        if block.language == "csv":
+            (tmp_path / "events.csv").write_text("\n".join(block.lines))
+    (tmp_path / "edge.yaml").write_text(yaml.safe_dump(first_configuration() | {"web": {"port": 0}}))
+    failed = []
+    for number, words in enumerate(commands(page)):
+        if not starting(SKIPPED, words):
+            more = [word for options in starting(SHORT, words) for word in options]
+            code, output = run(tmp_path, *here(words, number), *more)
+            if code not in (starting(EXIT_CODES, words) or [(0,)])[0]:
+                failed.append(f"exit code {code}: {' '.join(words)}\n{output}")
+    assert not failed, "\n\n".join(failed)
+
+
+def first_configuration() -> dict[str, object]:
+    """The first edge.yaml of the manual, with a film as its camera."""
+    block = next(block for block in blocks((ROOT / "edge" / "README.md").read_text()) if block.language == "yaml")
+    configuration = yaml.safe_load("\n".join(block.lines))
+    configuration["cameras"]["gate"]["source"] = "film.mp4"
+    return configuration
