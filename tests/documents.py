@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    *("README.md", ".github/CONTRIBUTING.md", "edge/README.md", "edge/REFERENCE.md", "ppe_yolo/README.md", "ppe_yolo/GUIDE.md"),
-    *("tests/README.md", "azureml/README.md", "ppe_yolo/weights/README.md", "ppe_yolo/configs/README.md"),
-]
+PAGES = """
+README.md .github/CONTRIBUTING.md .github/SECURITY.md tests/README.md azureml/README.md edge/README.md edge/REFERENCE.md
+ppe_yolo/README.md ppe_yolo/GUIDE.md ppe_yolo/weights/README.md ppe_yolo/configs/README.md
+""".split()
 
 
 class Block(NamedTuple):

@@ -1,16 +1,17 @@
 """The commands of the documentation run, on drawn data in the place of the reader's.
 
-The quick ones run in every suite. `pytest -m nightly` runs all, page by page and in order, so that a command finds the files that
-those above it wrote. `SHORT` makes them quick; `SKIPPED` says what cannot run.
+The quick ones run in every suite. `pytest -m nightly` runs all, page by page and in order, so that a command finds the files
+that those above it wrote. `SHORT` makes them quick; `SKIPPED` says what cannot run.
 """
 
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -74,20 +75,31 @@ def here(words: list[str], number: int) -> list[str]:
     return spelled_out(found)
 
 
-def make_desk(folder: Path, trainval: int, test: int) -> Path:
-    """A folder like the reader's clone, with data sets and images."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has: a clone, data sets, images."""
+    folder = tmp_path_factory.mktemp("site")
     for name in ("azureml", "edge", "ppe_yolo", "scripts"):
         (folder / name).symlink_to(ROOT / name)
-    for seed, name in enumerate(("data", "data2", "data3")):
-        draw_site_dataset(folder / name, trainval=trainval, test=test, size=(192, 256), seed=seed)
+    for seed, (name, trainval) in enumerate({"data": 60, "data2": 10, "data3": 10}.items()):
+        draw_site_dataset(folder / name, trainval=trainval, test=trainval // 3, size=(192, 256), seed=seed)
     (folder / "images").symlink_to(folder / "data" / "JPEGImages")
-    (folder / "state").mkdir()
-    (folder / "state" / "training").symlink_to(folder / "data3")
     return folder
 
 
-def test_quick_commands_run(tmp_path: Path, run_cli: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(make_desk(tmp_path, trainval=10, test=4))
+@pytest.fixture
+def desk(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the commands of one page."""
+    for item in site.iterdir():
+        (tmp_path / item.name).symlink_to(item)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "training").symlink_to(site / "data3")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("desk")
+def test_quick_commands_run(run_cli: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STAND_INS, r"trained\.ckpt", "helmet-small")  # nothing is trained here
     ran = set()
     for page in PAGES:
@@ -110,40 +122,40 @@ def run(folder: Path, *words: str) -> tuple[int, str]:
     return done.returncode, (done.stdout + done.stderr)[-2000:]
 
 
-def starting(table: dict[str, object], words: list[str]) -> list[object]:
+def starting(table: Mapping[str, Any], words: list[str]) -> list[Any]:
     """The values of the table whose key is the start of the command."""
     return [value for key, value in table.items() if words[: len(key.split())] == key.split()]
 
 
-@pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.parametrize("page", PAGES)
-def test_commands_of_a_page_run_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(make_desk(tmp_path, trainval=100, test=30))
+@pytest.fixture(scope="module")
+def trained(site: Path) -> Path:
+    """A checkpoint of a short training on `data`, in the same folder."""
     start = ["--config", "yolov3-small", "--data.root", "data", "--model.weights", "helmet-small", "--trainer.max_epochs", "3"]
     size = ["--data.input_size", "[192,256]", "--data.multi_scale", "[192,256]", "--model.optimizer.lr", "0.0005"]
-    code, output = run(tmp_path, "ppe-yolo", "fit", *start, *size, "--ema.decay", "0.9", "--run-dir", "trained")
+    code, output = run(site, "ppe-yolo", "fit", *start, *size, "--ema.decay", "0.9", "--run-dir", "trained")
     assert code == 0, output
-    (tmp_path / "trained.ckpt").symlink_to(tmp_path / "trained" / "checkpoints" / "best.ckpt")
-    site = DrawnSite()
-    write_film(tmp_path / "film.mp4", [site.frame(number / 8) for number in range(200)], fps=8)
-    for block in blocks((ROOT / "edge" / "README.md").read_text()):
-        if block.language == "csv":
-            (tmp_path / "events.csv").write_text("\n".join(block.lines))
-    (tmp_path / "edge.yaml").write_text(yaml.safe_dump(first_configuration() | {"web": {"port": 0}}))
+    return (site / "trained" / "checkpoints" / "best.ckpt").rename(site / "trained.ckpt")
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page_run_in_order(page: str, request: pytest.FixtureRequest) -> None:
+    desk = request.getfixturevalue("desk")  # made after the training
+    drawn = DrawnSite()
+    write_film(desk / "film.mp4", [drawn.frame(number / 8) for number in range(160)], fps=8)
+    manual = list(blocks((ROOT / "edge" / "README.md").read_text()))
+    [truth] = [block for block in manual if block.language == "csv"]
+    (desk / "events.csv").write_text("\n".join(truth.lines))
+    configuration = yaml.safe_load("\n".join(next(block.lines for block in manual if block.language == "yaml")))
+    configuration["cameras"]["gate"]["source"] = "film.mp4"
+    (desk / "edge.yaml").write_text(yaml.safe_dump(configuration | {"web": {"port": 0}}))
     failed = []
     for number, words in enumerate(commands(page)):
         if not starting(SKIPPED, words):
             more = [word for options in starting(SHORT, words) for word in options]
-            code, output = run(tmp_path, *here(words, number), *more)
+            code, output = run(desk, *here(words, number), *more)
             if code not in (starting(EXIT_CODES, words) or [(0,)])[0]:
                 failed.append(f"exit code {code}: {' '.join(words)}\n{output}")
     assert not failed, "\n\n".join(failed)
-
-
-def first_configuration() -> dict[str, object]:
-    """The first edge.yaml of the manual, with a film as its camera."""
-    block = next(block for block in blocks((ROOT / "edge" / "README.md").read_text()) if block.language == "yaml")
-    configuration = yaml.safe_load("\n".join(block.lines))
-    configuration["cameras"]["gate"]["source"] = "film.mp4"
-    return configuration

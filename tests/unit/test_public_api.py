@@ -1,6 +1,7 @@
 """The names at the top of the package: they work, and import nothing that they do not need."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,7 @@ from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.drawing import save_image
 from ppe_yolo.data.synthetic import draw_site
 
-SNIPPET = """
-import cv2
-from ppe_yolo import load_detector
-detector = load_detector("helmet-small")
-[detections] = detector.detect([cv2.imread("site.jpg", cv2.IMREAD_COLOR_RGB)])
-print(detections.select(detections.scores >= 0.4))
-"""
+README = Path(__file__).parents[2] / "README.md"
 
 
 def run_python(code: str, folder: Path) -> str:
@@ -39,7 +34,8 @@ import json, sys
 heads = detections.select(detections.scores >= 0.4)
 print(json.dumps([heads.boxes_xyxy.tolist(), "torch" in sys.modules]))
 """
-    *printed, figures = run_python(SNIPPET + report, tmp_path).splitlines()
+    [snippet] = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    *printed, figures = run_python(snippet + report, tmp_path).splitlines()
     assert printed[0].startswith("Detections(boxes_xyxy=")
     boxes, torch_is_imported = json.loads(figures)
     # the bundled model was trained on real images: in a drawn one it finds the heads, and not always their helmets
