@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-PAGES = """
-README.md .github/CONTRIBUTING.md .github/SECURITY.md tests/README.md azureml/README.md edge/README.md edge/REFERENCE.md
-ppe_yolo/README.md ppe_yolo/GUIDE.md ppe_yolo/weights/README.md ppe_yolo/configs/README.md
-""".split()
+PAGES = [
+    *(
+        "README.md",
+        ".github/CONTRIBUTING.md",
+        ".github/SECURITY.md",
+        ".github/LICENCES.md",
+        "tests/README.md",
+        "azureml/README.md",
+    ),
+    *("edge/README.md", "edge/REFERENCE.md", "ppe_yolo/README.md", "ppe_yolo/GUIDE.md"),
+    *("ppe_yolo/weights/README.md", "ppe_yolo/configs/README.md"),
+]
 
 
 class Block(NamedTuple):

@@ -1,7 +1,7 @@
 """The documentation names only what exists: commands, options, files, links, settings, messages.
 
-Commands are parsed by the real parsers here. test_documented_commands.py runs them, integration/test_readme_snippets.py the Python
-snippets.
+Commands are parsed by the real parsers here. test_documented_commands.py runs them, integration/test_readme_snippets.py the
+Python snippets.
 """
 
 import ast
