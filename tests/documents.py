@@ -16,7 +16,7 @@ PAGES = [
         "tests/README.md",
         "azureml/README.md",
     ),
-    *("edge/README.md", "edge/REFERENCE.md", "ppe_yolo/README.md", "ppe_yolo/GUIDE.md"),
+    *("edge/README.md", "edge/REFERENCE.md", "ppe_yolo/README.md", "ppe_yolo/GUIDE.md", "ppe_yolo/REFERENCE.md"),
     *("ppe_yolo/weights/README.md", "ppe_yolo/configs/README.md"),
 ]
 

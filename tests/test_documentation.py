@@ -30,6 +30,7 @@ from ppe_edge.reference import setting_names
 from ppe_edge.scoring import command as score
 
 from ppe_yolo.cli import app
+from ppe_yolo.reference import reference
 from ppe_yolo.training.arguments import underscored
 from ppe_yolo.training.fit import fit
 
@@ -90,6 +91,12 @@ def test_benchmark_command_is_accepted_by_its_parser(words: list[str], monkeypat
     for name in ("draw_clip", "_print_cameras", "_print_cost", "write_configuration"):
         monkeypatch.setattr(benchmark, name, lambda *arguments: Path("unused"))
     assert benchmark.main(spelled_out(words)) == 0
+
+
+def test_reference_of_commands_is_what_the_code_generates() -> None:
+    assert (ROOT / "ppe_yolo" / "REFERENCE.md").read_text() == reference() + "\n", (
+        "run: python -m ppe_yolo.reference > ppe_yolo/REFERENCE.md"
+    )
 
 
 def test_installed_extras_exist() -> None:

@@ -26,21 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for a user error (printed in one line), 1 for a failure after which a supervisor should restart
         the box.
     """
-    parser = argparse.ArgumentParser("ppe-edge", description="Monitors cameras for heads without a helmet, and raises alerts.")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, edge.yaml")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="check configuration, model, cameras and sinks, then exit; sends nothing",
-    )
-    parser.add_argument("--record", type=Path, metavar="DIR", help="write annotated videos of all cameras to DIR/CAMERA.mp4")
-    commands = parser.add_subparsers(dest="command", metavar="demo, score", title="commands")
-    commands.add_parser(
-        "demo",
-        help="watch a drawn site with the bundled model; needs no camera and no configuration",
-        description="Watches a drawn building site with the bundled model, and raises alerts. Ends with Ctrl-C.",
-    )
-    _add_score(commands)
+    parser = build_parser()
     options = parser.parse_args(arguments)
     if options.command is None and options.config is None:
         parser.error("the following arguments are required: --config")
@@ -59,6 +45,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_ERROR
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of `ppe-edge` and its commands."""
+    parser = argparse.ArgumentParser("ppe-edge", description="Monitors cameras for heads without a helmet, and raises alerts.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, edge.yaml")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check configuration, model, cameras and sinks, then exit; sends nothing",
+    )
+    parser.add_argument("--record", type=Path, metavar="DIR", help="write annotated videos of all cameras to DIR/CAMERA.mp4")
+    commands = parser.add_subparsers(dest="command", metavar="demo, score", title="commands")
+    commands.add_parser(
+        "demo",
+        help="watch a drawn site with the bundled model; needs no camera and no configuration",
+        description="Watches a drawn building site with the bundled model, and raises alerts. Ends with Ctrl-C.",
+    )
+    _add_score(commands)
+    return parser
 
 
 def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,11 +1,13 @@
-"""`python -m ppe_edge.reference > edge/REFERENCE.md`: all settings, messages and metrics of the box, as Markdown.
+"""`python -m ppe_edge.reference > edge/REFERENCE.md`: all settings, messages, metrics and commands of the box, as Markdown.
 
 The settings are read from the JSON schema of `EdgeSettings`, so that the document cannot name one that does not exist.
 """
 
+import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
+from ppe_edge.__main__ import build_parser
 from ppe_edge.config import LIVE_FIELDS, EdgeSettings
 from ppe_edge.delivery.messages import Message
 from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
@@ -44,7 +46,29 @@ def setting_names() -> set[str]:
 
 def reference() -> str:
     """Returns the document."""
-    return "\n".join([_HEAD, *_setting_tables(), _messages(), _metrics()])
+    return "\n".join([_HEAD, *_setting_tables(), _messages(), _metrics(), *_commands()])
+
+
+def _commands() -> Iterator[str]:
+    yield "\n## Commands"
+    parser = build_parser()
+    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for command in (parser, *commands.choices.values()):
+        actions = [
+            action for action in command._actions if not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))
+        ]
+        rows = [
+            f"| `{_usage(action)}` | {' '.join((action.help or '').split()).replace('|', '&#124;')} |" for action in actions
+        ]
+        yield f"\n### `{command.prog}`\n\n{command.description}"
+        if rows:
+            yield "\n".join(["\n| argument | meaning |", "|---|---|", *rows])
+
+
+def _usage(action: argparse.Action) -> str:
+    """An option with the name of its value, or the name of an argument."""
+    name = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    return " ".join([*action.option_strings, *([] if action.nargs == 0 else [name])])
 
 
 def _settings() -> Iterator[tuple[str, _Schema, str | None]]:

@@ -32,7 +32,9 @@ def anchors(
     data: DataArgument,
     class_map: ClassMapOption = "default",
     architecture: Annotated[Architecture, typer.Option(help="Determines the number of anchors.")] = "yolov3-tiny",
-    input_size: Annotated[tuple[int, int], typer.Option("--input-size", metavar="HEIGHT WIDTH")] = (416, 416),
+    input_size: Annotated[
+        tuple[int, int], typer.Option("--input-size", metavar="HEIGHT WIDTH", help="Input size of the training, pixels.")
+    ] = (416, 416),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial choice.")] = 0,
 ) -> None:
     """Fits anchors to a data set by k-means with IoU distance."""
@@ -57,7 +59,7 @@ def anchors(
 @benchmark_app.command(name="train")
 def benchmark_train(
     architecture: Annotated[Architecture, typer.Option(help="The network.")] = "yolov3-tiny",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per batch.")] = 8,
     side: Annotated[int, typer.Option(help="Height and width of the input.")] = 416,
     steps: Annotated[int, typer.Option(min=3, help="Timed steps of each.")] = 15,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 2,
