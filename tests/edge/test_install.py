@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,19 @@ def test_demo_raises_an_alert_with_a_clip_and_ends_cleanly(environment: Path, tm
         log = demo.communicate(timeout=30)[1]
     assert demo.returncode == 0 and not list(tmp_path.glob("ppe-edge-demo-*")), log
     assert "ERROR" not in log and "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_wheel_from_sdist_holds_program_page_core_and_model(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "uv", "build", "--system-certs", "--quiet", "--out-dir", str(tmp_path), str(ROOT / "edge")]
+    subprocess.run(build, check=True)  # the wheel is built from the sdist
+    [wheel] = tmp_path.glob("ppe_edge-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tracked = {f"ppe_edge/{file.relative_to(ROOT / 'edge' / 'ppe_edge')}" for file in (ROOT / "edge" / "ppe_edge").rglob("*.*")}
+    core = {f"ppe_yolo/core/{file.name}" for file in (ROOT / "ppe_yolo" / "core").glob("*.py")}
+    assert {name for name in tracked if "__pycache__" not in name} | core | {"ppe_edge/model/helmet-small.int8.onnx"} <= set(
+        names
+    )
 
 
 def test_dependencies_match_those_of_the_library() -> None:
