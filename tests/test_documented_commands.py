@@ -5,6 +5,7 @@ that those above it wrote. `SHORT` makes them quick; `SKIPPED` says what cannot 
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -101,13 +102,15 @@ def desk(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("desk")
 def test_quick_commands_run(run_cli: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STAND_INS, r"trained\.ckpt", "helmet-small")  # nothing is trained here
-    ran = set()
+    seen: set[tuple[str, ...]] = set()
     for page in PAGES:
-        for number, words in enumerate(commands(page)):
-            if words[0] == "ppe-yolo" and words[1] in QUICK:
-                assert run_cli(*here(words[1:], number)) == 0, (page, words)
-                ran.add(words[1])
-    assert ran == set(QUICK)
+        for words in commands(page):
+            command = tuple(here(words[1:], 0))
+            if words[0] == "ppe-yolo" and words[1] in QUICK and command not in seen:
+                shutil.rmtree("out-0", ignore_errors=True)
+                assert run_cli(*command) == 0, (page, words)
+                seen.add(command)
+    assert {command[0] for command in seen} == set(QUICK)
 
 
 def run(folder: Path, *words: str) -> tuple[int, str]:

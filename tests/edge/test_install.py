@@ -40,7 +40,7 @@ def run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [("ppe-edge",), ("python", "-m", "ppe_edge"), ("python", "-m", "ppe_edge.benchmark")])
+@pytest.mark.parametrize("command", [("python", "-m", "ppe_edge"), ("python", "-m", "ppe_edge.benchmark")])
 def test_installed_command_prints_help(environment: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
     done = run(tmp_path, environment / command[0], *command[1:], "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
