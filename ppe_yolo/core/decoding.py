@@ -11,8 +11,8 @@ _JPEG = b"\xff\xd8"  # its first bytes
 def decode_image(data: bytes | NDArray[np.uint8], reduce: int = 1) -> NDArray[np.uint8] | None:
     """Decodes an image and rotates it upright as its EXIF tag says.
 
-    Images with more than 8 bits per channel are scaled. A file of 16 bits often holds fewer: an image has 8, 10, 12 or 14 bits if
-    its largest value fits into them. OpenCV itself would make such an image black.
+    Images with more than 8 bits per channel are scaled. A file of 16 bits often holds fewer: an image has 8, 10, 12 or 14 bits
+    if its largest value fits into them. OpenCV itself would make such an image black.
 
     Args:
         data: Content of the file.

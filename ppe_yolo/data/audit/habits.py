@@ -26,6 +26,8 @@ _ONCE = {
     "size-missing": "<size> is missing or zero in {count} files: the sizes of the images are used, so no action is needed",
     "depth": "<depth> is not 3 in {count} files: the images are used as they are, so no action is needed",
     "unusual-image": None,
+    "no-image": "the images of {count} annotations are missing: add them, or remove the annotations; if the images lie "
+    "elsewhere, give the folder that holds both",
     "pixel-values": "{count} label files hold pixels, but coordinates go from 0 to 1: divide x and width by the width "
     "of the image, y and height by its height; `ppe-yolo audit --fix` does so",
 }
@@ -47,6 +49,7 @@ def check_habits(root: str, checked: Sequence[CheckedImage], class_names: Sequen
     faulty = [c for c in checked if c.problems]
     for code, message in _ONCE.items():
         found += _merge(root, faulty, code, lambda p: p.message if message is None else "", message)  # noqa: B023 (used at once)
+    found += _merge(root, faulty, "image", lambda p: p.message)
     # the same mistake in the syntax of many files; what was found instead differs
     return found + _merge(root, faulty, "annotation", lambda p: p.message.partition(", got ")[0])
 
