@@ -18,7 +18,7 @@ def open_source(root: str | Path) -> Source:
     """Opens a data set in the format that its files have.
 
     - Pascal VOC: a folder with XML files, see `VocFolder`.
-    - YOLO: a folder with data.yaml, or with images, labels and classes.txt; or the YAML file.
+    - YOLO: a folder with data.yaml, or with classes.txt, images, and labels in labels or next to them; or the YAML file.
     - COCO: a folder with one JSON file per split, or the file.
     - CVAT for images 1.1: a folder with annotations.xml, or the file.
     - Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
