@@ -11,8 +11,8 @@ _JPEG = b"\xff\xd8"  # its first bytes
 def decode_image(data: bytes | NDArray[np.uint8], reduce: int = 1) -> NDArray[np.uint8] | None:
     """Decodes an image and rotates it upright as its EXIF tag says.
 
-    Images with more than 8 bits per channel are scaled. A file of 16 bits often holds 12: if no value is above 4095, the image
-    has 12 bits, and if no value is above 255, it has 8. OpenCV itself would make such an image black.
+    Images with more than 8 bits per channel are scaled. A file of 16 bits often holds fewer: an image has 8, 10, 12 or 14 bits
+    if its largest value fits into them. OpenCV itself would make such an image black.
 
     Args:
         data: Content of the file.
@@ -35,6 +35,6 @@ def decode_image(data: bytes | NDArray[np.uint8], reduce: int = 1) -> NDArray[np
     if pixels.dtype == np.uint16:
         # OpenCV garbles TIFF files of 16 bits when it converts them to RGB itself
         deep = np.asarray(cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH), dtype=np.uint16)[..., ::-1]
-        highest = int(deep.max())
-        return np.ascontiguousarray(deep >> (8 if highest > 4095 else 4 if highest > 255 else 0), dtype=np.uint8)
+        used = int(deep.max()).bit_length()
+        return np.ascontiguousarray(deep >> max(0, used + used % 2 - 8), dtype=np.uint8)
     return pixels.astype(np.uint8, copy=False)

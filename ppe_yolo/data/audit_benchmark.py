@@ -1,12 +1,12 @@
 """`ppe-yolo benchmark audit`: a first audit, the same again, and the search for images that look alike."""
 
 import os
-import resource
-import sys
+import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ppe_yolo.data.synthetic import draw_site
 SIZE = (360, 480)  # (height, width) of the images
 ALIKE = 0.15  # fraction of the images that are frames of one fixed camera
 _DRAWN = 500  # different drawings; the other images are copies with another comment, so that each must be decoded
+_SAMPLE_EVERY = 0.5  # seconds between two looks at the memory
 _NOISE_BITS = 6  # bits of a hash that vary between the frames of a fixed camera
 
 
@@ -37,13 +38,14 @@ class Stage:
         name: What was timed.
         seconds: Wall-clock time.
         cpu_seconds: Processor time of this process and of its workers.
-        peak_bytes: Largest memory so far: of this process, plus that of its largest worker for each core if it had workers.
+        peak_bytes: Largest memory of this process and its workers: their proportional set size, which counts a page that
+            several of them share once. None where the system does not tell it (only Linux does).
     """
 
     name: str
     seconds: float
     cpu_seconds: float
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ def print_benchmark(result: AuditBenchmark, console: Console) -> None:
             f"{stage.seconds:.1f} s",
             f"{stage.cpu_seconds:.1f} s",
             f"{result.images / stage.seconds:,.0f}",
-            f"{stage.peak_bytes / 1e6:,.0f} MB",
+            "unknown" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e6:,.0f} MB",
         )
     console.print(table)
     console.print(f"first / second audit: {result.stages[0].seconds / result.stages[1].seconds:.1f}")
@@ -134,11 +136,45 @@ def _hashes(count: int) -> NDArray[np.uint64]:
 
 def _time(stages: list[Stage], name: str, work: Callable[[], object]) -> None:
     start, cpu = time.perf_counter(), _cpu_seconds()
-    work()
-    seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - cpu
-    ours, largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    peak = (ours + available_cores() * largest) * (1 if sys.platform == "darwin" else 1024)
+    with _memory() as sizes:
+        work()
+        seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - cpu
+    peak = max(sizes) if all(sizes) else None
     stages.append(Stage(name=name, seconds=seconds, cpu_seconds=cpu_seconds, peak_bytes=peak))
+
+
+@contextmanager
+def _memory() -> Iterator[list[int]]:
+    """Collects the memory of this process and its children, bytes, until the block ends."""
+    sizes, is_done = [], threading.Event()
+
+    def collect() -> None:
+        while not is_done.wait(_SAMPLE_EVERY):
+            sizes.append(_proportional_set_size())
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    try:
+        yield sizes
+    finally:
+        is_done.set()
+        thread.join()
+        sizes.append(_proportional_set_size())
+
+
+def _proportional_set_size() -> int:
+    """Of this process and its children, bytes; 0 where the system does not tell it."""
+    try:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    size = 0
+    for process in ("self", *children):
+        with suppress(OSError):  # it has ended
+            text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+            found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+            size += int(found[1]) * 1024 if found else 0
+    return size
 
 
 def _cpu_seconds() -> float:

@@ -219,9 +219,54 @@ def vott(root: Path, site: Site) -> None:
     write(inner / "pascal_label_map.pbtxt", "item {\n id: 1\n name: 'helmet'\n}\n")
 
 
+def voc_by_camera(root: Path, site: Site) -> None:
+    """CVAT keeps the folders of the images."""
+    for number, (split, stem, image, objects) in enumerate(each(site)):
+        camera = f"cam {number % 2}"
+        put(image, root / "JPEGImages" / camera)
+        xml(root / "Annotations" / camera / f"{stem}.xml", image, objects)
+        lists = root / "ImageSets" / "Main" / f"{split}.txt"
+        write(lists, (lists.read_text() if lists.exists() else "") + f"{camera}/{stem}\n")
+
+
+def labels_next_to_images(root: Path, site: Site, classes: str) -> None:
+    for split, stem, image, objects in each(site):
+        put(image, root / ROBOFLOW[split])
+        write(root / ROBOFLOW[split] / f"{stem}.TXT", label(objects).replace("\n", "\r\n"))
+        write(root / ROBOFLOW[split] / classes, "\ufeffhelmet\r\nnone\r\n")
+
+
+def labelimg_yolo_in_splits(root: Path, site: Site) -> None:
+    labels_next_to_images(root, site, "classes.txt")
+
+
+def roboflow_darknet(root: Path, site: Site) -> None:
+    labels_next_to_images(root, site, "_darknet.labels")
+
+
+def cvat_yolo(root: Path, site: Site) -> None:
+    """CVAT's YOLO 1.1."""
+    write(root / "obj.names", "helmet\nnone\n")
+    write(root / "obj.data", "classes = 2\ntrain = data/Train.txt\nnames = data/obj.names\nbackup = backup/\n")
+    for split, rows in site.items():
+        folder = f"obj_{split.capitalize()}_data"
+        write(root / f"{split.capitalize()}.txt", "".join(f"data/{folder}/{image.name}\n" for _, image, _ in rows))
+        for stem, image, objects in rows:
+            put(image, root / folder)
+            write(root / folder / f"{stem}.txt", label(objects))
+
+
+def split_folders_with_classes(root: Path, site: Site) -> None:
+    write(root / "classes.txt", "helmet\nnone\n")
+    for split, stem, image, objects in each(site):
+        put(image, root / split / "images")
+        write(root / split / "labels" / f"{stem}.txt", label(objects))
+
+
 Layout = Callable[[Path, Site], None]
 WITH_SPLITS: list[Layout] = [
-    *(voc, labelimg_in_splits, roboflow_voc, roboflow_yolo, roboflow_coco, ultralytics_lists, coco_2017, cvat, our_lists, vott)
+    *(voc, labelimg_in_splits, roboflow_voc, roboflow_yolo, roboflow_coco, ultralytics_lists, coco_2017, cvat, our_lists, vott),
+    *(voc_by_camera, labelimg_yolo_in_splits, roboflow_darknet, cvat_yolo, split_folders_with_classes),
 ]
 
 
@@ -229,7 +274,30 @@ def cvat_flat(root: Path, site: Site) -> None:
     cvat(root, site, has_subsets=False)
 
 
-WITHOUT: list[Layout] = [kaggle, labelimg_flat, label_studio_coco, label_studio_yolo, azure_labelling, cvat_flat]
+def fiftyone_cvat(root: Path, site: Site) -> None:
+    cvat_flat(root, site)
+    (root / "images").rename(root / "data")
+    (root / "annotations.xml").rename(root / "labels.xml")
+
+
+def fiftyone_voc(root: Path, site: Site) -> None:
+    kaggle(root, site)
+    (root / "images").rename(root / "data")
+    (root / "annotations").rename(root / "labels")
+
+
+def labelimg_yolo_flat(root: Path, site: Site) -> None:
+    label_studio_yolo(root, site)
+    for folder in (root / "images", root / "labels"):
+        for path in folder.iterdir():
+            path.rename(root / path.name)
+        folder.rmdir()
+
+
+WITHOUT: list[Layout] = [
+    *(kaggle, labelimg_flat, label_studio_coco, label_studio_yolo, azure_labelling, cvat_flat),
+    *(fiftyone_cvat, fiftyone_voc, labelimg_yolo_flat),
+]
 
 
 EVALUATED = {voc, roboflow_yolo, coco_2017, cvat, our_lists}

@@ -29,6 +29,7 @@ class CheckedImage:
         is_one_based: Whether the format counts pixels from 1.
         perceptual_hash: 64 bits, see `group_alike`.
         content_hash: Hash of the file; equal for identical files.
+        is_spoiled: Whether it is left out because of a fault of all its boxes, which no correction of single boxes removes.
     """
 
     key: str
@@ -41,6 +42,7 @@ class CheckedImage:
     is_one_based: bool = True
     perceptual_hash: int = 0
     content_hash: str = ""
+    is_spoiled: bool = False
 
 
 def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_map: ClassMap) -> CheckedImage:

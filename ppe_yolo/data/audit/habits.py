@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.audit.positions import check_positions, drop_box_problems
+from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.base import Problem
 
 LEAST_OBJECTS = 3  # fewer may agree by chance
@@ -26,8 +27,19 @@ _ONCE = {
     "size-missing": "<size> is missing or zero in {count} files: the sizes of the images are used, so no action is needed",
     "depth": "<depth> is not 3 in {count} files: the images are used as they are, so no action is needed",
     "unusual-image": None,
+    "no-image": "the images of {count} annotations are missing: add them, or remove the annotations; if the images lie "
+    "elsewhere, give the folder that holds both",
     "pixel-values": "{count} label files hold pixels, but coordinates go from 0 to 1: divide x and width by the width "
-    "of the image, y and height by its height; `ppe-yolo audit --fix` does so",
+    "of the image, y and height by its height; `ppe-yolo audit --fix` does so where they have one meaning only",
+}
+
+_SOME_SHAPES = {  # faults of all boxes of some images
+    "fractions": "all boxes between 0 and 1: they are fractions of the image, but pixels are expected; multiply x by the width "
+    "and y by the height of the image",
+    "ymax-is-xmin": "ymax equal to xmin in all objects, as a fault of VoTT writes them, so the height of the boxes is lost: "
+    "export the annotations again, from VoTT as JSON or CSV",
+    "corner-and-size": "xmax below xmin or ymax below ymin in some boxes, and all their boxes fit as x, y, width and height: "
+    "write xmin + width into xmax, and ymin + height into ymax",
 }
 
 
@@ -41,12 +53,18 @@ def check_habits(root: str, checked: Sequence[CheckedImage], class_names: Sequen
         checked: Its images; those with such a fault are changed.
         class_names: The names that the source declares, in their order.
     """
-    found = _check_shapes(root, checked) or check_positions(root, checked) or _check_zero_based(root, checked)
+    found = (
+        _check_shapes(root, checked)
+        or _check_some_shapes(root, checked)
+        or check_positions(root, checked)
+        or _check_zero_based(root, checked)
+    )
     found = found or _check_far_corners(root, checked)
     found += _check_class_numbers(root, checked, class_names) + _check_sizes(root, checked)
     faulty = [c for c in checked if c.problems]
     for code, message in _ONCE.items():
         found += _merge(root, faulty, code, lambda p: p.message if message is None else "", message)  # noqa: B023 (used at once)
+    found += _merge(root, faulty, "image", lambda p: p.message)
     # the same mistake in the syntax of many files; what was found instead differs
     return found + _merge(root, faulty, "annotation", lambda p: p.message.partition(", got ")[0])
 
@@ -197,6 +215,36 @@ def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
         return []
     drop_box_problems(with_objects)
     return [Problem(severity="error", code=code, file=root, message=message)]
+
+
+def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
+    """The same faults in some of the images only, as after a merge of data sets."""
+    shapes = [(c, [o.box_xyxy for o in c.raw.objects]) for c in checked if c.raw is not None and c.raw.objects]
+    fractions = [c for c, boxes in shapes if all(0 <= value <= 1 for box in boxes for value in box)]
+    flat = [(c, boxes) for c, boxes in shapes if all(y2 == x1 for x1, _, _, y2 in boxes)]
+    flat_boxes = [box for _, boxes in flat for box in boxes]
+    # ymax is xmin in some boxes by chance, but these are in order
+    if len(flat) < LEAST_IMAGES or sum(y2 < y1 for _, y1, _, y2 in flat_boxes) < INVERTED * len(flat_boxes):
+        flat = []
+    known = {id(c) for c in (*fractions, *(c for c, _ in flat))}
+    inverted = [(c, boxes) for c, boxes in shapes if id(c) not in known and any(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)]
+    sizes_boxes = [(c.size, box) for c, boxes in inverted for box in boxes]
+    are_sizes = all(x + w <= size[1] + 1 and y + h <= size[0] + 1 and min(w, h) > 0 for size, (x, y, w, h) in sizes_boxes)
+    if len({box for _, box in sizes_boxes}) < LEAST_DISTINCT or not are_sizes:
+        inverted = []
+    faults = {
+        "fractions": fractions,
+        "ymax-is-xmin": [c for c, _ in flat],
+        "corner-and-size": [c for c, _ in inverted],
+    }
+    found = []
+    for code, images in faults.items():
+        if images:
+            drop_box_problems(images)
+            files = tuple(shown(c.raw.image) for c in images if c.raw is not None)
+            message = f"{len(images):,} images have {_SOME_SHAPES[code]}"
+            found.append(Problem(severity="error", code=code, file=root, message=message, files=files))
+    return found
 
 
 def _check_far_corners(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ppe_yolo.data.images import MAX_PIXELS, ImageError, decode, local_path, shown
 
-VERSION = f"1 {cv2.__version__} {PIL.__version__}"  # results of other versions are not reused: change it with the checks
+VERSION = f"2 {cv2.__version__} {PIL.__version__}"  # results of other versions are not reused: change it with the checks
 MAX_BYTES = 1 << 30  # of a file; more than MAX_PIXELS need in any format
 _ORIENTATION = 0x0112  # EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # orientations with height and width swapped

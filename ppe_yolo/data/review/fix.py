@@ -98,17 +98,14 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
 
 def _blocked_by_habits(root: str, checked: list[CheckedImage], class_names: list[str]) -> dict[str, Change]:
     """Images that a fault of the whole data set spoils: key -> why."""
-    usable = [c.key for c in checked if c.image is not None]
     copies = [CheckedImage(**{**vars(c), "problems": list(c.problems)}) for c in checked]
     spoiled = [p for p in check_habits(root, copies, class_names) if p.code in (*ALL_BOXES, "other-size", "class-number")]
     errors = [p for p in spoiled if p.severity == "error"]
     if not errors:
         return {}
     reason = Change(code=errors[0].code, file=root, message=errors[0].message, left_out=True)
-    lost = {c.key for c in copies if c.image is None}
-    if errors[0].code in ALL_BOXES:
-        usable += [c.key for c in checked if c.raw is not None and c.raw.objects]
-    return {key: reason for key in usable if key in lost}
+    pairs = zip(copies, checked, strict=True)
+    return {c.key: reason for c, before in pairs if c.is_spoiled or (c.image is None and before.image is not None)}
 
 
 def _without_duplicates(

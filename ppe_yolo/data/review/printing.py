@@ -38,7 +38,7 @@ def print_report(dataset: AnnotatedDataset, console: Console, full_list: Path | 
         kinds[problem.severity, problem.code].append(problem)
     where = "by --json FILE" if full_list is None else f"in {full_list}"
     for (severity, code), problems in kinds.items():
-        examples = "\n".join(_example(problem) for problem in problems[:EXAMPLES])
+        examples = "\n".join(_example(problem) + _files(problem, where) for problem in problems[:EXAMPLES])
         if len(problems) > EXAMPLES:
             examples += f"\nand {len(problems) - EXAMPLES:,} more, listed {where}"
         table.add_row(severity, code, str(len(problems)), escape(examples), style="red" if severity == "error" else None)
@@ -83,6 +83,15 @@ def print_changes(result: FixResult, full_list: Path, console: Console) -> None:
 
 def _example(problem: Problem | Change) -> str:
     return ": ".join(part for part in (Path(problem.file).name, problem.item, problem.message) if part)
+
+
+def _files(problem: Problem, where: str) -> str:
+    """Some of the files of a problem that is about several."""
+    if not problem.files:
+        return ""
+    names = ", ".join(Path(file).name for file in problem.files[:EXAMPLES])
+    more = len(problem.files) - EXAMPLES
+    return f"\n(such as {names}; {more:,} more, listed {where})" if more > 0 else f"\n({names})"
 
 
 def _text(value: object) -> str:

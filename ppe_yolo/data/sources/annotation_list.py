@@ -11,7 +11,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.images import is_url, shown
-from ppe_yolo.data.sources.base import AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.base import AnnotationError, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import FileFinder, canonical_split, files_with
 from ppe_yolo.data.sources.text import read_lines
 
@@ -55,7 +55,7 @@ class AnnotationLists:
         if not is_url(image.image):
             found = self._finder.find(Path(image.image))
             if found is None:
-                raise AnnotationError(f"no such image {image.image}", file=location, hint="add the image, or remove the line")
+                raise NoImageError(f"no such image {image.image}", file=location, hint="add the image, or remove the line")
             image = replace(image, image=str(found))
         return Entry(image=image, location=location, is_one_based=True)
 

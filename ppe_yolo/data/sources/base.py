@@ -27,6 +27,12 @@ class ClassNumberError(AnnotationError):
     code = "class-number"
 
 
+class NoImageError(AnnotationError):
+    """The image of an annotation is missing. Its file says which annotation it is, also if the file has others."""
+
+    code = "no-image"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """A problem in a data set.

@@ -10,7 +10,7 @@ from typing import Any
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, Entry, Problem
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
     FileFinder,
@@ -179,9 +179,8 @@ class CocoFiles:
         for candidate in (folder / part for folder in folders for part in (relative, Path(relative.name))):
             if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
                 return found
-        raise AnnotationError(
-            f"no such image {name}", file=path, hint=f"add the image to {self.root}, or remove it from the JSON"
-        )
+        hint = f"add the image to {self.root}, or remove it from the JSON"
+        raise NoImageError(f"no such image {name}", file=f"{path}: image {name}", hint=hint)
 
     def _read_object(self, annotation: dict[str, Any], number: int, path: Path) -> AnnotatedObject:
         names = self._names[path]

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import IMAGE_FOLDERS, FileFinder, canonical_split, is_inside, short_names, subfolder
 from ppe_yolo.data.sources.read_xml import read_xml
 
@@ -88,7 +88,7 @@ class CvatFile:
             if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
                 return found
         hint = f"add the image to {self.root} (export the task with its images), or remove it from the XML"
-        raise AnnotationError(f"no such image {name}", file=self.path, hint=hint)
+        raise NoImageError(f"no such image {name}", file=f"{self.path}: image {name}", hint=hint)
 
     def _read_shape(self, shape: Element, item: str) -> AnnotatedObject:
         label = (shape.get("label") or "").strip()

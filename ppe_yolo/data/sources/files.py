@@ -13,7 +13,7 @@ from ppe_yolo.core.files import is_system_file
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.sources.base import AnnotationError, Problem
 
-IMAGE_FOLDERS = ("jpegimages", "jpegimage", "images", "image", "imgs", "img")
+IMAGE_FOLDERS = ("jpegimages", "jpegimage", "images", "image", "imgs", "img", "data")
 UNSUPPORTED = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".nef", ".cr2")
 _SPLITS = {
     "train": "train",

@@ -18,7 +18,7 @@ def open_source(root: str | Path) -> Source:
     """Opens a data set in the format that its files have.
 
     - Pascal VOC: a folder with XML files, see `VocFolder`.
-    - YOLO: a folder with data.yaml, or with images, labels and classes.txt; or the YAML file.
+    - YOLO: a folder with data.yaml, or with classes.txt, images, and labels in labels or next to them; or the YAML file.
     - COCO: a folder with one JSON file per split, or the file.
     - CVAT for images 1.1: a folder with annotations.xml, or the file.
     - Annotation lists: a folder of lists (`voc_trainval.txt`, `voc_test.txt`, ...), or one list.
@@ -48,17 +48,20 @@ def open_source(root: str | Path) -> Source:
     else:
         return source
     archives = [path.name for path in files_with(folder, _ARCHIVES)]
+    hint = f"unpack {archives[0]}" if archives else "export it from your tool as Pascal VOC, YOLO or COCO"
     raise UserError(
         file=root,
         expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
         got="a folder with none of these" if root.is_dir() else "no such folder",
-        hint=f"unpack {archives[0]}" if archives else None,
+        hint=hint if root.is_dir() else None,
     )
 
 
 def _open_folder(root: Path) -> Source | None:
-    if is_cvat_file(root / "annotations.xml"):
-        return CvatFile(root / "annotations.xml")
+    xmls = files_with(root, (".xml",))
+    cvat = xmls[0] if len(xmls) == 1 else root / "annotations.xml"  # FiftyOne calls it labels.xml
+    if is_cvat_file(cvat):
+        return CvatFile(cvat)
     parts = find_parts(root)
     if parts or (root / "Annotations").is_dir():
         return VocFolder(root, parts)

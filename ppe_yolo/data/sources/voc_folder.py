@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
-from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, Problem
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
     UNSUPPORTED,
@@ -30,11 +30,19 @@ _ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels", "la
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A folder of XML files and the folder of their images. The split is None if the folder names none."""
+    """A folder of XML files and the folder of their images.
+
+    Attributes:
+        split: The split that the folder names; None if it names none.
+        annotations: The folder of the XML files.
+        images: The folder of the images.
+        prefix: What tells its files from those of the same name in other folders; None if nothing does.
+    """
 
     split: str | None
     annotations: Path
     images: Path
+    prefix: str | None
 
 
 def find_parts(root: Path, split: str | None = None) -> list[Part]:
@@ -43,20 +51,25 @@ def find_parts(root: Path, split: str | None = None) -> list[Part]:
     annotations = subfolder(root, *_ANNOTATION_FOLDERS)
     parts = []
     if annotations is not None:
-        nested = [(name, folder, subfolder(images or root, folder.name.lower())) for name, folder in split_folders(annotations)]
-        parts = [Part(name, folder, own or images or folder) for name, folder, own in nested]
-        parts.append(Part(split, annotations, images or root))
+        named = {inner: name for name, inner in split_folders(annotations)}
+        # of splits; of cameras too, but next to XML files they are something else, such as a backup
+        for inner in named if has_files_with(annotations, (".xml",)) else subfolders(annotations):
+            own = subfolder(images or root, inner.name.lower())
+            prefix = "/".join(part for part in (split, named.get(inner, inner.name)) if part)
+            parts.append(Part(named.get(inner, split), inner, own or images or inner, prefix))
+        parts.append(Part(split, annotations, images or root, split))
     elif split is None:
         parts = [part for name, folder in split_folders(root) for part in find_parts(folder, name)]
-        parts += [Part(name, folder, folder) for name, folder in split_folders(images or root)] if images else []
+        parts += [Part(name, folder, folder, name) for name, folder in split_folders(images or root)] if images else []
     for folder in (root, images):
         if folder is not None:
-            parts.append(Part(split, folder, folder if images is None or has_files_with(folder, IMAGE_SUFFIXES) else images))
+            is_own = images is None or has_files_with(folder, IMAGE_SUFFIXES)
+            parts.append(Part(split, folder, folder if is_own else images or root, split))
     return [part for part in parts if has_files_with(part.annotations, (".xml",))]
 
 
 class VocFolder:
-    """A Pascal VOC folder. Keys are the stems of the XML files, with the split in front if a stem is in several splits.
+    """A Pascal VOC folder. Keys are the stems of the XML files, with the split or folder in front if a stem is in several.
 
     XML files are in Annotations and images in JPEGImages or images (in any case), or side by side, or each split has a folder
     with one of these. Splits come from ImageSets/Main/*.txt, else from the folders; without either, all images are in the split
@@ -92,7 +105,7 @@ class VocFolder:
         counts = Counter(stem for _, stem, _ in xmls)
         by_folder: dict[str, list[str]] = {}
         for part, stem, paths in xmls:
-            key = stem if counts[stem] == 1 or part.split is None else f"{part.split}/{stem}"
+            key = stem if counts[stem] == 1 or part.prefix is None else f"{part.prefix}/{stem}"
             self._xmls.setdefault(key, []).extend(paths)
             self._part_of[key] = part
             if part.split is not None:
@@ -218,7 +231,7 @@ class VocFolder:
                     got=other[0].name,
                     hint="convert it to JPEG",
                 )
-            raise AnnotationError(
+            raise NoImageError(
                 f"no image {annotation.path.stem}.* and no {name or '<filename>'} in {folder}",
                 file=annotation.path,
                 hint="add the image, or remove the XML file",

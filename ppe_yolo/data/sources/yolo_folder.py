@@ -14,6 +14,7 @@ from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedOb
 from ppe_yolo.data.sources.base import ALL, AnnotationError, ClassNumberError, Entry, Problem
 from ppe_yolo.data.sources.files import (
     FileFinder,
+    by_stem,
     canonical_split,
     files_with,
     find_folder,
@@ -38,6 +39,8 @@ PIXEL_VALUES = Problem(
     "height; `ppe-yolo audit --fix` does so",
 )
 _LABEL = re.compile(r"\s*-?\d+(\s+[-+.\deE]+){4,}\s*$")
+_CLASS_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
+_DARKNET_FOLDER = re.compile(r"obj_\w+_data", re.IGNORECASE)  # of CVAT's YOLO 1.1
 _SPLIT_KEYS = ("train", "val", "valid", "test", "trainval")
 _YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -59,9 +62,18 @@ def find_data_yaml(root: Path) -> Path | None:
 
 
 def is_yolo_folder(root: Path) -> bool:
-    """Whether a folder holds images and labels without a data.yaml."""
+    """Whether a folder holds images and labels without a data.yaml: in images and labels, or side by side, also by split."""
     labels = subfolder(root, "labels")
-    return labels is not None and subfolder(root, "images") is not None and any(labels.rglob("*.txt"))
+    if labels is not None and subfolder(root, "images") is not None and any(labels.rglob("*.txt")):
+        return True
+    folders = [root, *(folder for folder in subfolders(root) if _DARKNET_FOLDER.fullmatch(folder.name))]
+    for _, folder in split_folders(root):
+        folders += [folder, subfolder(folder, "labels") or folder]
+    return any(_LABEL.match(_first_line(path)) for folder in folders for path in files_with(folder, (".txt",)))
+
+
+class _MissingPathError(UserError):
+    """A path in data.yaml or a list does not exist."""
 
 
 class YoloFolder:
@@ -70,11 +82,11 @@ class YoloFolder:
     An image without a label file, or with an empty one, is a background image. Segments become the boxes around them.
 
     Args:
-        root: The folder that holds data.yaml, or images, labels and classes.txt.
-        config: The YAML file; None without one.
+        root: The folder that holds data.yaml, or images, labels and classes.txt; labels may lie next to their images.
+        config: The YAML file; None without one. Splits then come from train.txt and the like, else from the folders.
 
     Raises:
-        UserError: The YAML file is not valid, a split does not exist or lies outside the folder, or there are no class names.
+        UserError: The YAML file is not valid, no split exists, one lies outside the folder, or there are no class names.
     """
 
     format = "YOLO"
@@ -84,6 +96,7 @@ class YoloFolder:
         self.problems: list[Problem] = []
         self._finder = FileFinder()
         self._label_folders: dict[Path, Path | None] = {}  # of each folder of images
+        self._labels: dict[Path, dict[str, list[Path]]] = {}  # folder of labels -> stem in NFC -> label files
         if config is not None:
             values = _read_yaml(config)
             self.class_names = _class_names(values.get("names"), config)
@@ -97,7 +110,10 @@ class YoloFolder:
         else:
             self.class_names = _read_classes(root)
             images = subfolder(root, "images") or root
-            files = {split: _images_below(folder) for split, folder in split_folders(images)} or {ALL: _images_below(images)}
+            lists = {canonical_split(path.stem): path for path in files_with(root, (".txt",))}
+            files = {split: self._expand(None, path.name, path, split) for split, path in lists.items() if split in _SPLIT_KEYS}
+            files = files or {split: _images_below(folder) for split, folder in split_folders(images)}
+            files = files or {ALL: _images_below(images)}
         self._images: dict[str, Path] = {}
         self.splits: dict[str, list[str]] = {}
         for split, paths in files.items():
@@ -115,14 +131,16 @@ class YoloFolder:
             p for folder in sorted({path.parent for path in self._images.values()}) for p in self._find_unused(folder)
         ]
         if not self.splits:
-            raise UserError(file=root, expected="images of at least one split", got="none", hint="check the paths in data.yaml")
+            hint = "check the paths in data.yaml" if config else "add the images of the labels"
+            raise UserError(file=root, expected="images of at least one split", got="none", hint=hint)
 
     def _find_unused(self, folder: Path) -> list[Problem]:
         """Images in a folder that no decoder reads, and labels without an image."""
         problems = unsupported_images(folder)
         labels = self._label_folder(folder)
         stems = {nfc(path.stem) for path in images_in(folder)}
-        gone = [] if labels is None else [p for p in files_with(labels, (".txt",)) if nfc(p.stem) not in stems]
+        unused = {} if labels is None else {s: paths for s, paths in self._labels_in(labels).items() if s not in stems}
+        gone = [path for paths in unused.values() for path in paths]
         gone = [path for path in gone if _LABEL.match(_first_line(path))]  # classes.txt and the like are no labels
         if gone:
             message = (
@@ -148,6 +166,7 @@ class YoloFolder:
 
     def _files_of_splits(self, values: dict[str, Any], config: Path) -> dict[str, list[Path]]:
         files: dict[str, list[Path]] = {}
+        missing = []
         for key in _SPLIT_KEYS:
             given = values.get(key)
             if not given:
@@ -156,7 +175,19 @@ class YoloFolder:
             if split in files:
                 raise UserError(file=config, item=key, expected="one of val and valid", got="both")
             entries = given if isinstance(given, list) else [given]
-            files[split] = [path for entry in entries for path in self._expand(values.get("path"), entry, config, key)]
+            try:
+                files[split] = [path for entry in entries for path in self._expand(values.get("path"), entry, config, key)]
+            except _MissingPathError as error:
+                if error.item != key:  # an image of a list
+                    raise
+                missing.append(error)  # Roboflow names a test split, whether there is one or not
+        if missing and not files:
+            raise missing[0]
+        for gone in missing:
+            message = f"{gone.got}: the split is ignored; correct the path if there is one"
+            self.problems.append(
+                Problem(severity="warning", code="missing-split", file=str(config), item=gone.item or "", message=message)
+            )
         if not files:
             raise UserError(file=config, expected="a split train, val or test", got=", ".join(map(str, values)))
         return files
@@ -199,7 +230,7 @@ class YoloFolder:
             if found is not None:
                 return found
         outside = any(find_folder(path) or self._finder.find(path) for path in candidates)
-        raise UserError(
+        raise (UserError if outside else _MissingPathError)(
             file=file,
             item=item,
             expected=f"a path inside {self.root}",
@@ -245,7 +276,17 @@ class YoloFolder:
         if image.parent not in self._label_folders:
             self._label_folders[image.parent] = self._label_folder(image.parent)
         folder = self._label_folders[image.parent]
-        return None if folder is None else self._finder.find(folder / f"{image.stem}.txt")
+        if folder is None:
+            return None
+        found = self._labels_in(folder).get(nfc(image.stem), [])
+        if len(found) > 1:
+            raise AnnotationError(file=found[0], expected="one label file of this name", got=f"{found[1].name} as well")
+        return found[0] if found else None
+
+    def _labels_in(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._labels:
+            self._labels[folder] = by_stem(files_with(folder, (".txt",)))
+        return self._labels[folder]
 
     def _label_folder(self, images: Path) -> Path | None:
         """The folder of the label files: in labels where the images are in images, else next to the images."""
@@ -350,9 +391,11 @@ def _is_data_yaml(path: Path) -> bool:
 
 def _class_names(names: object, file: Path) -> list[str]:
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise UserError(file=file, item="names", expected="the numbers 0, 1, 2, ...", got=", ".join(map(str, names))[:80])
-        names = [names[index] for index in range(len(names))]
+        by_number = {str(number): name for number, name in names.items()}  # some tools put the numbers in quotes
+        if by_number.keys() != {str(number) for number in range(len(names))}:
+            got, hint = ", ".join(map(str, names))[:80], "name every class, also those that no label has"
+            raise UserError(file=file, item="names", expected="the numbers 0, 1, 2, ...", got=got, hint=hint)
+        names = [by_number[str(number)] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise UserError(file=file, item="names", expected="the names of the classes", got=repr(names)[:80])
     # YAML reads `no` and `1` as other types than text
@@ -366,12 +409,19 @@ def _class_names(names: object, file: Path) -> list[str]:
 
 
 def _read_classes(root: Path) -> list[str]:
-    labels = subfolder(root, "labels") or root
-    for folder in (root, labels):
-        for name in ("classes.txt", "obj.names", "labels.txt"):
-            path = folder / name
-            if path.is_file():
-                return _class_names([line.strip() for line in read_lines(path) if line.strip()], path)
+    folders = (root, subfolder(root, "labels") or root, *(folder for _, folder in split_folders(root)))
+    paths = [folder / name for folder in folders for name in _CLASS_FILES if (folder / name).is_file()]
+    found = [(path, _class_names([line.strip() for line in read_lines(path) if line.strip()], path)) for path in paths]
+    for path, names in found:
+        if names != found[0][1]:
+            raise UserError(
+                file=path,
+                expected=f"{', '.join(found[0][1])[:90]}, as in {found[0][0]}",
+                got=", ".join(names)[:90],
+                hint="labels hold numbers only: bring both to one order, with their labels",
+            )
+    if found:
+        return found[0][1]
     raise UserError(
         file=root,
         expected="the names of the classes in data.yaml or classes.txt",

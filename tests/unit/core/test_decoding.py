@@ -19,7 +19,7 @@ def encoded(image: np.ndarray, suffix: str = ".png") -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_decode_image_scales_to_eight_bits(bits: int, suffix: str) -> None:
     image = RAMP << (bits - 8)
     assert np.array_equal(decode_image(encoded(image, suffix)), RAMP)

@@ -136,7 +136,7 @@ def dataset(dirty: Path) -> AnnotatedDataset:
         ("small.xml", "warning", "tiny-box", "object 1 (helmet)", "less than 3 pixels"),
         ("same_box.xml", "warning", "duplicate-box", "object 2 (helmet)", "counted once"),
         ("whole.xml", "warning", "whole-image", "object 1 (helmet)", "covers all of the 64x48 image"),
-        ("no_image.xml", "error", "annotation", "", "no image no_image.* and no no_image.jpg in"),
+        ("no_image.xml", "error", "no-image", "", "no image no_image.* and no no_image.jpg in"),
         ("unannotated.jpg", "warning", "no-annotation", "", "no XML file of this name"),
     ],
 )  # fmt: skip
@@ -353,7 +353,7 @@ def test_voc_image_is_found_by_filename(make_voc, tmp_path: Path) -> None:
     dataset = opened(root)
     assert {p.code for p in dataset.problems} == {"filename-differs", "class-missing"}
     rewrite(root / "Annotations" / "a.xml", ("IMG 1.jpg", "x" * 300))
-    assert "annotation" in {p.code for p in opened(root).errors}
+    assert "no-image" in {p.code for p in opened(root).errors}
 
 
 def test_audit_list_problem_names_the_line(make_voc, tmp_path: Path) -> None:

@@ -242,3 +242,40 @@ def test_audit_suspects_corners_where_sizes_are_expected(
     (root / "train.json").write_text(json.dumps(content))
     dataset = AnnotatedDataset.open(root / "train.json", on_error="skip", progress=False)
     assert [p.code for p in dataset.problems if p.code == "corners-as-size"] == codes
+
+
+@pytest.mark.parametrize(
+    ("write", "code"),
+    [
+        (lambda x, y, w, h: (x, y, x + w, x), "ymax-is-xmin"),
+        (lambda x, y, w, h: (x / 64, y / 48, (x + w) / 64, (y + h) / 48), "fractions"),
+        (lambda x, y, w, h: (x, y, w, h), "corner-and-size"),
+    ],
+)
+def test_audit_names_a_fault_of_all_boxes_of_some_images_once_and_fix_leaves_these_out(
+    make_voc: Callable[..., Path], tmp_path: Path, write: Callable[..., tuple[float, ...]], code: str
+) -> None:
+    boxes = [(20 + i, 24 + i % 3, 12 + i % 5, 9 + i % 4) for i in range(12)]
+    objects = {f"bad{i}": [("helmet", write(*box))] for i, box in enumerate(boxes)}
+    objects |= {f"good{i}": [("helmet", (x, y, x + w, y + h))] for i, (x, y, w, h) in enumerate(boxes * 2)}
+    root = make_voc(tmp_path / "data", objects)
+    dataset = opened(root)
+    problem = only(dataset.errors, code)
+    assert problem.message.startswith("12 images have ")
+    assert sorted(Path(file).stem for file in problem.files) == sorted(f"bad{i}" for i in range(12))
+    assert dataset.left_out == 12
+    fixed = fix(root, tmp_path / "fixed", progress=False)
+    assert [(c.code, c.left_out) for c in fixed.changes] == [(code, True)]
+    assert (fixed.left_out, fixed.images) == (12, {"all": 24})
+
+
+def test_audit_command_names_missing_images_once_with_examples(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(tmp_path, list("abcdef"))
+    for stem in "abcde":
+        (root / "JPEGImages" / f"{stem}.jpg").unlink()
+    assert run_cli("audit", root) == 1
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "the images of 5 annotations are missing" in printed
+    assert "(such as a.xml, b.xml, c.xml; 2 more, listed by --json FILE)" in printed

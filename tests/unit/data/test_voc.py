@@ -79,6 +79,8 @@ def test_read_voc_size(tmp_path: Path, size: str, expected: object) -> None:
         (BOMB, "DTD or entities is not accepted"),
         (EXTERNAL, "DTD or entities is not accepted"),
         ("<!DOCTYPE annotation><annotation/>", "DTD or entities is not accepted"),
+        (EXTERNAL.encode("utf-16"), "DTD or entities is not accepted"),
+        (b'<?xml version="1.0" encoding="cp037"?>' + EXTERNAL.encode("cp037"), "expected XML, got something else"),
         (GOOD.replace(" No Safety Helmet ", " "), "object 1 (no name): expected a <name>, got none"),
         (GOOD.replace("<name>шлем</name>", ""), "object 2 (no name): expected a <name>, got none"),
         (GOOD.replace(">1e2<", ">nan<"), "object 1 (No Safety Helmet): expected a number in <xmax>, got 'nan'"),

@@ -172,3 +172,20 @@ def test_yolo_mutated_files_are_read_or_raise(make_yolo: Callable[..., Path], tm
             outcomes["refused"] += 1
         path.write_bytes(files[path])
     assert min(outcomes.values()) > FUZZ / 20
+
+
+def test_yolo_missing_split_is_a_warning_if_another_one_exists(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "train/images/a.jpg", names={"0": "helmet"}, train="../train/images", test="../test/images")
+    source = open_source(root)
+    assert list(source.splits) == ["train"]
+    assert [(p.code, p.item) for p in source.problems] == [("missing-split", "test")]
+
+
+def test_yolo_lists_of_classes_in_different_orders_raise(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "train/a.jpg", names=["helmet"], train="train")
+    (root / "data.yaml").unlink()
+    for folder, names in (("train", "helmet\nnone\n"), ("test", "none\nhelmet\n")):
+        (root / folder).mkdir(exist_ok=True)
+        (root / folder / "classes.txt").write_text(names)
+    with pytest.raises(UserError, match=r"train/classes.txt: expected none, helmet, as in .*, got helmet, none"):
+        open_source(root)
