@@ -37,7 +37,7 @@ def _commands(command: object, name: str) -> Iterator[tuple[str, TyperCommand]]:
 def _section(name: str, command: TyperCommand) -> Iterator[str]:
     arguments = [p for p in command.params if isinstance(p, TyperArgument)]
     options = [p for p in command.params if isinstance(p, TyperOption) and not p.hidden]
-    yield from (f"## `{' '.join([name, *(p.metavar or p.human_readable_name for p in arguments)])}`", "")
+    yield from (f"## `{' '.join([name, *(p.metavar or str(p.name).upper() for p in arguments)])}`", "")
     yield from (" ".join((command.help or "").split()), "")
     if options:
         yield from ("| option | default | meaning |", "|---|---|---|", *map(_row, options), "")
