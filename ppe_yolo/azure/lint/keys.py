@@ -55,6 +55,12 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         **_PORTS,
         "jobs": {"*": _JOB},
     },
+    "pipeline component": {
+        **dict.fromkeys((*_ASSET, "type", "display_name", "is_deterministic")),
+        **_LABELS,
+        **_PORTS,
+        "jobs": {"*": _JOB},
+    },
     "component": {
         **dict.fromkeys((*_ASSET, "type", "display_name", "is_deterministic", "command", "code", "environment")),
         **_LABELS,
@@ -99,6 +105,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 _READ_ELSEWHERE = {"inputs", "outputs", "jobs"}  # and checked there: their values may be literals and bindings
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "pipeline": ("type", "jobs"),
+    "pipeline component": ("type", "name", "jobs"),
     "component": ("type", "name"),
     "command": ("type", "command", "environment"),
     "environment": ("name",),

@@ -102,7 +102,7 @@ def check_document(document: Document, kind: str, assets: Sequence[Asset]) -> li
     if not isinstance(document.value, Mapping):
         return [document.mistake("wrong-shape", "expected keys and values")]
     mistakes = check_keys(document, kind)
-    if kind == "pipeline":
+    if kind in ("pipeline", "pipeline component"):
         pipeline = read_pipeline(document, mistakes)
         mistakes += check_pipeline(pipeline, assets) + check_parameters(pipeline)
         for component in {j.component.path: j.component for j in pipeline.jobs.values() if j.component}.values():

@@ -7,7 +7,7 @@ from typing import Any
 from ppe_yolo.azure.lint.references import check_address, check_reference
 from ppe_yolo.azure.lint.settings import ASSET_NAME, check_settings
 from ppe_yolo.azure.lint.vm_sizes import gpu_count
-from ppe_yolo.azure.yaml.assets import Asset
+from ppe_yolo.azure.yaml.assets import Asset, kind_of
 from ppe_yolo.azure.yaml.bindings import JobOutput, ParentInput, ParentOutput, is_expression, parse_binding
 from ppe_yolo.azure.yaml.document import Mistake
 from ppe_yolo.azure.yaml.interface import Port
@@ -25,7 +25,8 @@ def check_pipeline(pipeline: Pipeline, assets: Sequence[Asset]) -> list[Mistake]
     mistakes = check_settings(document, pipeline.value, ())
     for name, given in (pipeline.value.get("inputs") or {}).items():
         path = given.get("path") if isinstance(given, Mapping) else None
-        if name in pipeline.inputs and pipeline.inputs[name].is_path and path is None:
+        is_open = kind_of(pipeline.value) == "pipeline component"  # whose job gives the path
+        if name in pipeline.inputs and pipeline.inputs[name].is_path and path is None and not is_open:
             mistakes.append(document.mistake("missing-input", f"input {name}: expected a path", "inputs", name))
         is_model = name in pipeline.inputs and pipeline.inputs[name].type.endswith("_model")
         kind = "model" if is_model else "data"

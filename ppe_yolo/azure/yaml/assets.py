@@ -14,6 +14,7 @@ KINDS = {
     "pipelineJob": "pipeline",
     "commandComponent": "component",
     "parallelComponent": "component",
+    "pipelineComponent": "pipeline component",
     "environment": "environment",
     "amlCompute": "compute",
     "data": "data",

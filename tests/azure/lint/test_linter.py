@@ -624,7 +624,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         SAMPLES, "datastores/samples/", "datastores/sample/", "path:", "unknown-reference", "did you mean samples?",
     ),
     "address without paths": (SAMPLES, "samples/paths/", "samples/", "path:", "unknown-reference", "paths/PATH"),
-    "address of a data asset": ("data/site-photos.yml", "../../data/", "azureml://data/", "path:", "unknown-reference", "/NAME"),
+    "address of data": ("data/site-photos.yml", "../../data/", "azureml://data/", "path:", "unknown-reference", "/NAME"),
     # jobs
     "step without a timeout": (WEEKLY_JOB, "    limits: {timeout: 3600}\n", "", "^  submit:", "missing-timeout", "limits."),
     "mini-batch without a timeout": (SCORE, "  timeout: 3600\n", "", "^  score:", "missing-timeout", "retry_settings.timeout"),
