@@ -120,7 +120,9 @@ def _check_submissions(pipeline: Pipeline, commands: Any) -> list[Mistake]:
     mistakes = []
     for job in pipeline.jobs.values():
         component = job.component
-        for call in calls_of(component, partial(pipeline.value_of, job)) if component else ():
+        if component is None:
+            continue
+        for call in calls_of(component, partial(pipeline.value_of, job)):
             if call[:2] == ["azureml", "submit"] and (reason := _refuse_submission(call, commands, component.code or Path())):
                 mistakes.append(pipeline.document.mistake("wrong-submission", reason, "jobs", job.name))
     return mistakes
