@@ -413,6 +413,7 @@ def test_clusters_match_the_compute_files_and_scale_to_zero(deploy: Callable[...
         for r in of_type(resources, "Microsoft.MachineLearningServices/workspaces/computes")
     }
     files = [yaml.safe_load(f.read_text()) for f in sorted((ROOT / "azureml/compute").glob("*.yml"))]
+    assert [f["min_instances"] for f in files] == [0, 0]
     assert {f["name"]: f["size"] for f in files} == {name: c["properties"]["vmSize"] for name, c in clusters.items()}
     computes = of_type(resources, "Microsoft.MachineLearningServices/workspaces/computes")
     # a parallel job on storage without shared keys needs a user-assigned identity; it also survives a recreated cluster
