@@ -128,6 +128,17 @@ def test_training_downloads_no_images_and_no_checkpoints() -> None:
     assert "'torch==2.11.0+cpu'" in (DEVOPS / "steps/install.yml").read_text()  # not the 6 GB for GPUs
 
 
+def test_artifacts_hold_no_images_and_no_secrets() -> None:
+    steps = [node for file in FILES for node in nodes(yaml.safe_load(file.read_text()))]
+    published = {node["publish"] for node in steps if "publish" in node}
+    assert published == {
+        *("audit.json", "lists", "training/named-outputs"),
+        *("$(Pipeline.Workspace)/training/model", "$(Build.ArtifactStagingDirectory)"),
+    }
+    (fill,) = [s for s in scripts_of(DEVOPS / "edge.yml") if "fill_manifest.py edge/deployment.template.json" in s]
+    assert set(re.findall(r"--keep (\w+)", fill)) == {"REGISTRY_PULL_PASSWORD", "WEB_TOKEN"}
+
+
 @pytest.mark.parametrize("file", [*FILES, DEVOPS / "roll_out.sh", ROOT / "azureml/infra/parameters.json"], ids=lambda f: f.name)
 def test_files_hold_no_secret(file: Path) -> None:
     text = file.read_text()
