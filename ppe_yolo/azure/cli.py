@@ -99,10 +99,15 @@ def submit(
             "data. Repeatable: any of them suffices.",
         ),
     ] = None,
+    components: Annotated[
+        str | None,
+        typer.Option("--components", metavar="VERSION", help="Run the published components of this version, not the files."),
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Submit a pipeline to Azure ML, follow it and download its outputs. Exit code 1 if it fails."""
     from ppe_yolo.azure.lint.linter import load_checked_pipeline
+    from ppe_yolo.azure.publish import published_components
     from ppe_yolo.azure.submit import connect, find_workspace
     from ppe_yolo.azure.submit import submit as run_submit
     from ppe_yolo.azure.trigger import Trigger
@@ -120,6 +125,8 @@ def submit(
     if triggers and not met:
         _console.print("not submitted: no figure is beyond its limit")
         return
+    if components is not None:
+        changed |= published_components(read, components)
     client = connect(find_workspace(workspace, os.environ))
     submission = run_submit(read, changed, client, only_new_data=only_new_data, trigger=met[0] if met else None)
     if not submission.is_new and submission.failed_attempts:
@@ -134,6 +141,24 @@ def submit(
     _console.print(f"submitted: {submission.job} {submission.studio_url}")
     if wait:
         _follow(submission.job, client, out, output)
+
+
+@azureml_app.command()
+def component(
+    pipeline: PipelineArgument,
+    version: Annotated[str, typer.Option("--version", metavar="VERSION", help="Version of the component and of its steps.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write, for `az ml component create`.")],
+) -> None:
+    """Write a pipeline as one versioned component, whose steps are published components of the same version."""
+    import yaml
+
+    from ppe_yolo.azure.lint.linter import load_checked_pipeline
+    from ppe_yolo.azure.publish import pipeline_component
+    from ppe_yolo.core.files import write_text
+
+    content = pipeline_component(load_checked_pipeline(pipeline, ())[0], version)
+    write_text(out, yaml.safe_dump(content, sort_keys=False))
+    _console.print(f"azureml:{content['name']}:{version}: {out}")
 
 
 @azureml_app.command()

@@ -8,9 +8,7 @@ import pytest
 import typer.main
 
 from ppe_yolo.azure.lint.linter import load_checked_pipeline
-from ppe_yolo.azure.yaml.assets import kind_of
 from ppe_yolo.azure.yaml.bindings import Own, resolve_command
-from ppe_yolo.azure.yaml.document import read_document
 from ppe_yolo.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,15 +69,6 @@ def test_promote_uses_the_identity_of_the_cluster(tmp_path: Path) -> None:
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DEFAULT_IDENTITY_CLIENT_ID": "cluster-id"}
     result = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["cluster-id"] * 2
-
-
-def test_command_jobs_have_a_timeout() -> None:
-    """A mini-batch of a parallel job has a timeout instead."""
-    for file in sorted((ROOT / "azureml").rglob("*.yml")):
-        if kind_of(read_document(file).value) == "pipeline":
-            pipeline, _ = load_checked_pipeline(file, ())
-            limits = {"command": ("limits", "timeout"), "parallel": ("retry_settings", "timeout")}
-            assert all(job.setting(*limits[job.value["type"]]) for job in pipeline.jobs.values()), file
 
 
 COMMANDS = {

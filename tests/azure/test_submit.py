@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from ppe_yolo.azure.cli import azureml_app
 from ppe_yolo.azure.lint.linter import load_checked_pipeline
 from ppe_yolo.azure.lint.official import is_installed
+from ppe_yolo.azure.publish import published_components
 from ppe_yolo.azure.submit import WORKSPACE_VARIABLES, Submission, Workspace, connect, find_workspace, follow, submit
 from ppe_yolo.core.errors import UserError
 
@@ -70,6 +71,14 @@ def test_submit_applies_settings_to_the_job() -> None:
     assert job.jobs["train"].resources.instance_count == 2
     assert job.inputs["data"]._data.path == "site-photos:1"
     assert json.loads(job.tags["data_versions"]) == {"data": "azureml:site-photos:1"}
+
+
+@needs_azure
+def test_submit_runs_published_components() -> None:
+    client = Client()
+    pipeline, changed = load_checked_pipeline(PIPELINE, ())
+    submit(pipeline, {**changed, **published_components(pipeline, "17")}, client)
+    assert client.submitted[0].jobs["train"].component == "ppe_yolo_train:17"
 
 
 @needs_azure

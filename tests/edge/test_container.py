@@ -322,7 +322,13 @@ def test_filled_manifest_follows_rules_of_iot_edge(manifest: dict[str, Any]) -> 
     for name, module in modules.items():
         assert module["type"] == "docker"
         text = module["settings"]["createOptions"]
-        assert len(text.encode()) < 4096 and isinstance(json.loads(text), dict)
+        assert len(text.encode()) < 4096
+        host = json.loads(text)["HostConfig"]
+        assert all(re.fullmatch(r"/[\w/]+:/[\w/]+(:ro)?", bind) for bind in host.get("Binds", ()))
+        assert host.get("Memory", 2**30) >= 2**28
+        # keys that edgeAgent knows; it ignores others
+        assert set(module["settings"]) == {"image", "createOptions"}
+        assert set(module) <= {"version", "type", "status", "restartPolicy", "startupOrder", "env", "settings"}
         if name != "edgeAgent":
             assert (module["status"], module["restartPolicy"]) == ("running", "always")
         if name in agent["systemModules"]:

@@ -1,27 +1,17 @@
-"""Checks of environments, clusters, data assets and schedules."""
+"""Checks of environments, clusters and data assets."""
 
 import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from ppe_yolo.azure.lint.references import check_address
 from ppe_yolo.azure.lint.requirements import check_requirements
-from ppe_yolo.azure.lint.settings import check_time_zone
 from ppe_yolo.azure.lint.vm_sizes import supports_vm_size
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.interface import PATH_TYPES
 
 _TIERS = ("dedicated", "low_priority", "lowpriority")
-# name, smallest number, largest number, names of the numbers
-_CRON = (
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day", 1, 31, ()),
-    ("month", 1, 12, ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")),
-    ("day of the week", 0, 6, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
-)
-_FREQUENCIES = ("minute", "hour", "day", "week", "month")
 
 
 def check_environment(document: Document) -> list[Mistake]:
@@ -69,6 +59,8 @@ def _check_content_version(document: Document, conda: Path) -> list[Mistake]:
 def check_compute(document: Document) -> list[Mistake]:
     """Checks the VM size, the numbers of nodes and the tier."""
     value, mistakes = document.value, []
+    if str(value.get("type")).lower() != "amlcompute":
+        mistakes.append(document.mistake("unknown-type", f"type: expected amlcompute, got {value.get('type')!r}", "type"))
     least, most = value.get("min_instances", 0), value.get("max_instances", 1)
     for key, number in (("min_instances", least), ("max_instances", most)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
@@ -93,47 +85,8 @@ def check_compute(document: Document) -> list[Mistake]:
 
 
 def check_data(document: Document) -> list[Mistake]:
-    """Checks the type. The path may be on another machine, so it is not checked."""
+    """Checks the type and an address in the path. A local path may be on another machine, so it is not checked."""
     kind = document.value.get("type")
     if kind in PATH_TYPES or kind is None:
-        return []
+        return check_address(document, document.value.get("path"), (), "path")
     return [document.mistake("unknown-type", f"type: expected one of {', '.join(PATH_TYPES[:3])}, got {kind!r}", "type")]
-
-
-def check_schedule(document: Document) -> list[Mistake]:
-    """Checks the trigger and that the job exists."""
-    mistakes = check_time_zone(document)
-    trigger, job = document.value.get("trigger"), document.value.get("create_job")
-    if isinstance(trigger, Mapping):
-        kind = trigger.get("type")
-        if kind == "cron":
-            if reason := refuse_cron(str(trigger.get("expression", ""))):
-                mistakes.append(document.mistake("wrong-schedule", f"expression: {reason}", "trigger", "expression"))
-        elif kind == "recurrence":
-            if trigger.get("frequency") not in _FREQUENCIES:
-                what = f"frequency: expected one of {', '.join(_FREQUENCIES)}, got {trigger.get('frequency')!r}"
-                mistakes.append(document.mistake("wrong-schedule", what, "trigger", "frequency"))
-        else:
-            what = f"trigger: expected the type cron or recurrence, got {kind!r}"
-            mistakes.append(document.mistake("wrong-schedule", what, "trigger", "type"))
-    path: Any = job.get("job") if isinstance(job, Mapping) else job
-    is_file = isinstance(path, str) and not path.startswith("azureml:")
-    if is_file and not (document.path.parent / path.removeprefix("file:")).is_file():
-        mistakes.append(document.mistake("missing-file", f"create_job: no such file {path}", "create_job"))
-    return mistakes
-
-
-def refuse_cron(expression: str) -> str | None:
-    """Why Azure rejects a cron expression; None if it is valid."""
-    parts = expression.split()
-    if len(parts) != len(_CRON):
-        return f"expected five fields (minute hour day month day-of-week), got {len(parts)} in {expression!r}"
-    for part, (name, least, most, words) in zip(parts, _CRON, strict=True):
-        for piece in part.split(","):
-            base, slash, step = piece.partition("/")
-            ends = [] if base == "*" else base.split("-")
-            numbers = [words.index(e.upper()) + least if e.upper() in words else e for e in ends]
-            good = len(ends) <= 2 and all(re.fullmatch(r"\d+", str(n)) and least <= int(n) <= most for n in numbers)
-            if not good or (slash and not re.fullmatch(r"[1-9]\d*", step)):
-                return f"{name}: expected numbers from {least} to {most}, * or */N, got {piece!r} in {expression!r}"
-    return None

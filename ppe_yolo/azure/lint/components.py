@@ -1,18 +1,19 @@
 """Checks of components: name, command, script, and inputs and outputs that the command does not use."""
 
-import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ppe_yolo.azure.lint.settings import ASSET_NAME, check_settings, check_shell
+from ppe_yolo.azure.lint.references import check_reference
+from ppe_yolo.azure.lint.settings import check_settings, check_shell
 from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.bindings import expressions, optional_parts, without_optional_parts
-from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
-from ppe_yolo.azure.yaml.pipeline import ASSET, Component
+from ppe_yolo.azure.yaml.document import Keys, Mistake
+from ppe_yolo.azure.yaml.pipeline import Component
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,254}")
 _SCRIPT = re.compile(r"[\w./-]+\.py")
@@ -34,6 +35,7 @@ def check_component(component: Component, assets: Sequence[Asset]) -> list[Mista
                 mistakes.append(document.mistake("missing-key", f"expected {key}, which a command component must have"))
         mistakes += check_reference(document, value.get("environment"), "environment", assets, "environment")
         mistakes += _check_code(component, ("code",), _scripts(str(value.get("command", ""))), ("command",))
+        mistakes += _check_modules(component)
         mistakes += check_shell(document, str(value.get("command", "")), "command")
         mistakes += _check_expressions(component, {("command",): str(value.get("command", ""))})
     elif value.get("type") is not None:
@@ -114,6 +116,16 @@ def _check_code(component: Component, code_keys: Keys, scripts: list[str], keys:
     ]
 
 
+def _check_modules(component: Component) -> list[Mistake]:
+    """Checks that `python -m ppe_yolo...` names a module."""
+    command = str(component.value.get("command", ""))
+    return [
+        component.document.mistake("missing-script", f"python -m {name}: no such module", "command", needle=name)
+        for name in re.findall(r"\bpython3? -m (ppe_yolo[\w.]*)", command)
+        if find_spec(name) is None
+    ]
+
+
 def _scripts(command: str) -> list[str]:
     """Python files that a command runs."""
     try:
@@ -125,34 +137,3 @@ def _scripts(command: str) -> list[str]:
         for before, word in pairwise(words)
         if before.startswith("python") and _SCRIPT.fullmatch(word) and not Path(word).is_absolute()
     ]
-
-
-def check_reference(document: Document, given: Any, kind: str, assets: Sequence[Asset], *keys: str | int) -> list[Mistake]:
-    """Checks that a reference such as azureml:NAME:VERSION has a version, and that a file of the folder declares it."""
-    if not isinstance(given, str):
-        return []
-    if not given.startswith(ASSET):
-        return (
-            []
-            if kind != "compute" or given in ("serverless", "local")
-            else [document.mistake("unknown-reference", f"compute: expected azureml:NAME or serverless, got {given!r}", *keys)]
-        )
-    rest = given.removeprefix(ASSET)
-    if "/" in rest or "@" in rest:  # a registry, a datastore, or a label such as @latest
-        return []
-    name, _, version = rest.partition(":")
-    if kind != "compute" and not version:
-        return [document.mistake("missing-version", f"{given}: expected {ASSET}{name}:VERSION or {ASSET}{name}@latest", *keys)]
-    if not ASSET_NAME.fullmatch(name):
-        return [document.mistake("illegal-name", f"{given}: expected a name of letters, digits, - and _, got {name!r}", *keys)]
-    names = sorted({a.name for a in assets if a.kind == kind})
-    near = difflib.get_close_matches(name, names, n=1)
-    if name not in names and names and (kind == "compute" or near):
-        hint = f": did you mean {near[0]}?" if near else f"; declared: {', '.join(names)}"
-        return [document.mistake("unknown-reference", f"{given}: no file declares this {kind}{hint}", *keys)]
-    versions = [a for a in assets if a.kind == kind and a.name == name]
-    # new versions of data are created without a file, so an undeclared version may exist
-    if kind == "environment" and versions and version not in {a.version for a in versions}:
-        known = ", ".join(f"{a.version} ({a.document.path.name})" for a in versions)
-        return [document.mistake("unknown-reference", f"{given}: the files declare version {known}", *keys)]
-    return []

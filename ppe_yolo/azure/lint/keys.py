@@ -16,7 +16,9 @@ _DISTRIBUTION: Shape = dict.fromkeys(("type", "process_count_per_instance", "par
 _IDENTITY: Shape = dict.fromkeys(("type", "user_assigned_identities"))
 _INPUT: Shape = dict.fromkeys(("type", "path", "mode", "description", "optional", "default", "min", "max", "enum"))
 _OUTPUT: Shape = dict.fromkeys(("type", "path", "mode", "description", "name", "version"))
-_ASSET = ("$schema", "name", "version", "description", "tags", "properties")
+_NAMES: Shape = {"*": None}
+_ASSET = ("$schema", "name", "version", "description")
+_LABELS: Mapping[str, Any] = dict.fromkeys(("tags", "properties"), _NAMES)
 _PARALLEL: Mapping[str, Any] = {
     "logging_level": None,
     "mini_batch_size": None,
@@ -28,7 +30,7 @@ _PARALLEL: Mapping[str, Any] = {
     "retry_settings": dict.fromkeys(("timeout", "max_retries")),
 }
 _RUN: Mapping[str, Any] = {
-    "environment_variables": None,
+    "environment_variables": _NAMES,
     "resources": _RESOURCES,
     "distribution": _DISTRIBUTION,
     "limits": dict.fromkeys(("timeout",)),
@@ -37,22 +39,31 @@ _RUN: Mapping[str, Any] = {
 }
 _PORTS: Mapping[str, Any] = {"inputs": {"*": _INPUT}, "outputs": {"*": _OUTPUT}}
 _JOB: Mapping[str, Any] = {
-    **dict.fromkeys(("type", "component", "compute", "display_name", "description", "tags", "services", "environment")),
+    **dict.fromkeys(("type", "component", "compute", "display_name", "description", "services", "environment")),
+    "tags": _NAMES,
     **_PORTS,
     **_RUN,
     **_PARALLEL,
 }
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "pipeline": {
-        **dict.fromkeys(("$schema", "type", "name", "display_name", "experiment_name", "description", "tags", "properties")),
+        **dict.fromkeys(("$schema", "type", "name", "display_name", "experiment_name", "description")),
+        **_LABELS,
         **dict.fromkeys(("compute", "services")),
         "identity": _IDENTITY,
         "settings": dict.fromkeys(("default_datastore", "default_compute", "continue_on_step_failure", "force_rerun")),
         **_PORTS,
         "jobs": {"*": _JOB},
     },
+    "pipeline component": {
+        **dict.fromkeys((*_ASSET, "type", "display_name", "is_deterministic")),
+        **_LABELS,
+        **_PORTS,
+        "jobs": {"*": _JOB},
+    },
     "component": {
         **dict.fromkeys((*_ASSET, "type", "display_name", "is_deterministic", "command", "code", "environment")),
+        **_LABELS,
         **_PORTS,
         **_RUN,
         **_PARALLEL,
@@ -60,25 +71,29 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     },
     "command": {
         **dict.fromkeys((*_ASSET, "type", "display_name", "experiment_name", "command", "code", "environment", "compute")),
+        **_LABELS,
         **dict.fromkeys(("services",)),
         **_PORTS,
         **_RUN,
     },
     "environment": {
         **dict.fromkeys((*_ASSET, "image", "conda_file", "inference_config", "datastore")),
+        **_LABELS,
         "build": dict.fromkeys(("path", "dockerfile_path")),
     },
     "compute": {
-        **dict.fromkeys(("$schema", "name", "type", "description", "location", "tags", "size", "tier")),
+        **dict.fromkeys(("$schema", "name", "type", "description", "location", "size", "tier")),
+        "tags": _NAMES,
         **dict.fromkeys(("min_instances", "max_instances", "idle_time_before_scale_down", "enable_node_public_ip")),
         **dict.fromkeys(("ssh_public_access_enabled",)),
         "ssh_settings": dict.fromkeys(("admin_username", "admin_password", "ssh_key_value")),
         "network_settings": dict.fromkeys(("vnet_name", "subnet")),
         "identity": _IDENTITY,
     },
-    "data": dict.fromkeys((*_ASSET, "type", "path", "datastore")),
+    "data": {**dict.fromkeys((*_ASSET, "type", "path", "datastore")), **_LABELS},
     "schedule": {
         **dict.fromkeys((*_ASSET, "display_name")),
+        **_LABELS,
         "trigger": {
             **dict.fromkeys(("type", "start_time", "end_time", "time_zone", "expression", "frequency", "interval")),
             "schedule": dict.fromkeys(("hours", "minutes", "week_days", "month_days")),
@@ -87,8 +102,10 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "create_job": None,
     },
 }
+_READ_ELSEWHERE = {"inputs", "outputs", "jobs"}  # and checked there: their values may be literals and bindings
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "pipeline": ("type", "jobs"),
+    "pipeline component": ("type", "name", "jobs"),
     "component": ("type", "name"),
     "command": ("type", "command", "environment"),
     "environment": ("name",),
@@ -112,7 +129,11 @@ def check_keys(document: Document, kind: str) -> list[Mistake]:
 
 
 def _check(document: Document, value: Any, shape: Shape, keys: Keys, mistakes: list[Mistake]) -> None:
-    if shape is None or not isinstance(value, Mapping):
+    if shape is None or value is None:
+        return
+    if not isinstance(value, Mapping):
+        if not _READ_ELSEWHERE & {*keys[-2:]}:
+            mistakes.append(document.mistake("wrong-shape", f"{keys[-1]}: expected keys and values, got {value!r}", *keys))
         return
     for key, below in value.items():
         path = (*keys, str(key))

@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ppe_yolo.azure.lint.assets import check_compute, check_data, check_environment, check_schedule
+from ppe_yolo.azure.lint.assets import check_compute, check_data, check_environment
 from ppe_yolo.azure.lint.components import check_component
 from ppe_yolo.azure.lint.keys import SHAPES, check_keys
 from ppe_yolo.azure.lint.official import validate
-from ppe_yolo.azure.lint.own_commands import check_own_commands
+from ppe_yolo.azure.lint.own_commands import VALUE, calls_of, check_own_commands, refuse_call
 from ppe_yolo.azure.lint.parameters import check_parameters
 from ppe_yolo.azure.lint.pipelines import check_pipeline
+from ppe_yolo.azure.lint.schedules import check_schedule
 from ppe_yolo.azure.lint.settings import check_asset_name, check_settings
+from ppe_yolo.azure.trigger import Trigger
 from ppe_yolo.azure.yaml.assets import Asset, declared, kind_of, yaml_files
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.pipeline import Pipeline, apply_settings, read_component, read_pipeline
@@ -72,8 +75,12 @@ def lint(path: Path, commands: Any = None) -> LintReport:
         elif kind is not None:
             checked.append((file, kind))
             mistakes |= set(check_document(document, kind, assets))
-            if kind == "component" and commands is not None and isinstance(document.value, Mapping):
+            if commands is None or not isinstance(document.value, Mapping):
+                continue
+            if kind == "component":
                 mistakes |= set(check_own_commands(read_component(file, []), commands))
+            elif kind == "pipeline":
+                mistakes |= set(_check_submissions(read_pipeline(document, []), commands))
     azure_mistakes = validate(checked)
     folders = {f.parent for f in files} - {f.parent for f, _ in checked} if path.is_dir() else set()
     return LintReport(
@@ -95,7 +102,7 @@ def check_document(document: Document, kind: str, assets: Sequence[Asset]) -> li
     if not isinstance(document.value, Mapping):
         return [document.mistake("wrong-shape", "expected keys and values")]
     mistakes = check_keys(document, kind)
-    if kind == "pipeline":
+    if kind in ("pipeline", "pipeline component"):
         pipeline = read_pipeline(document, mistakes)
         mistakes += check_pipeline(pipeline, assets) + check_parameters(pipeline)
         for component in {j.component.path: j.component for j in pipeline.jobs.values() if j.component}.values():
@@ -106,6 +113,35 @@ def check_document(document: Document, kind: str, assets: Sequence[Asset]) -> li
     else:
         mistakes += check_asset_name(document) + check_settings(document, document.value, ()) + _ASSET_CHECKS[kind](document)
     return mistakes
+
+
+def _check_submissions(pipeline: Pipeline, commands: Any) -> list[Mistake]:
+    """Checks the calls of `ppe-yolo azureml submit` in the jobs of a schedule, with the values that the jobs give them."""
+    mistakes = []
+    for job in pipeline.jobs.values():
+        component = job.component
+        if component is None:
+            continue
+        for call in calls_of(component, partial(pipeline.value_of, job)):
+            if call[:2] == ["azureml", "submit"] and (reason := _refuse_submission(call, commands, component.code or Path())):
+                mistakes.append(pipeline.document.mistake("wrong-submission", reason, "jobs", job.name))
+    return mistakes
+
+
+def _refuse_submission(call: Sequence[str], commands: Any, folder: Path) -> str | None:
+    """Why `ppe-yolo azureml submit` rejects its arguments in a folder. Values that are known only later are not checked."""
+    if reason := refuse_call(call, commands):
+        return reason
+    given = {option: [call[n + 1] for n, word in enumerate(call) if word == option] for option in ("--set", "--only-if")}
+    try:
+        load_checked_pipeline(folder / call[2], [setting for setting in given["--set"] if VALUE not in setting])
+        # of the others, only the key is known
+        apply_settings(read_document(folder / call[2]), [f"{setting.partition('=')[0]}=0" for setting in given["--set"]])
+        for trigger in given["--only-if"]:
+            Trigger.parse(trigger)
+    except UserError as error:
+        return f"ppe-yolo azureml submit: {error}"
+    return None
 
 
 def load_checked_pipeline(path: Path, settings: Sequence[str]) -> tuple[Pipeline, dict[str, Any]]:

@@ -37,6 +37,7 @@ def validate(files: Sequence[tuple[Path, str]]) -> list[Mistake] | None:
         "pipeline": ml.load_job,
         "command": ml.load_job,
         "component": ml.load_component,
+        "pipeline component": ml.load_component,
         "environment": ml.load_environment,
         "compute": ml.load_compute,
         "data": ml.load_data,

@@ -3,7 +3,7 @@
 import difflib
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,32 @@ def check_own_commands(component: Component, commands: Any) -> list[Mistake]:
         component: A component.
         commands: The command line `ppe-yolo`, a group of click or of the copy of click in typer.
     """
-    text = str(component.value.get("command", ""))
     mistakes = []
 
-    def value_of(own: Own) -> str:
-        port = component.inputs.get(own.name) if own.side == "inputs" else None
-        return VALUE if port is None or port.default is None else str(port.default)
+    def default_of(name: str) -> Any:
+        port = component.inputs.get(name)
+        return None if port is None else port.default
 
-    for call in calls(resolve_command(text, value_of), component.code or Path()):
+    for call in calls_of(component, default_of):
         if reason := refuse_call(call, commands):
             option = next((word for word in reason.split() if word.startswith("--")), " ".join(call[:1]))
             mistakes.append(component.document.mistake("unknown-option", reason, "command", needle=option))
     return [*mistakes, *_check_entry_script(component)]
+
+
+def calls_of(component: Component, input_of: Callable[[str], Any]) -> list[list[str]]:
+    """The calls of ppe-yolo in the command of a component, as the arguments of `ppe-yolo`.
+
+    Args:
+        component: A component.
+        input_of: The value of an input, None if it is not known.
+    """
+
+    def value_of(own: Own) -> str:
+        value = input_of(own.name) if own.side == "inputs" else None
+        return VALUE if value is None else str(value)
+
+    return list(calls(resolve_command(str(component.value.get("command", "")), value_of), component.code or Path()))
 
 
 def _check_entry_script(component: Component) -> list[Mistake]:

@@ -25,16 +25,7 @@ class _Values:
     def get(self, component: str, name: str) -> Any:
         """The value of an input; None if it is not known here."""
         job = self._jobs.get(component)
-        if job is None or job.component is None or name not in job.component.inputs:
-            return None
-        given = job.inputs.get(name)
-        binding = binding_of(given)
-        if isinstance(binding, ParentInput):
-            port = self._pipeline.inputs.get(binding.name)
-            return None if port is None else port.default
-        if binding is not None or isinstance(given, dict):
-            return None
-        return job.component.inputs[name].default if given is None else given
+        return None if job is None else self._pipeline.value_of(job, name)
 
     def folder(self, component: str) -> Path:
         """The working directory of the command of a step."""

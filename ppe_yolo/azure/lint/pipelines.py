@@ -1,18 +1,22 @@
 """Checks of pipelines: bindings to nothing, mismatched types, cycles, and values out of range."""
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ppe_yolo.azure.lint.components import check_reference
+from ppe_yolo.azure.lint.references import check_address, check_reference
 from ppe_yolo.azure.lint.settings import ASSET_NAME, check_settings
 from ppe_yolo.azure.lint.vm_sizes import gpu_count
-from ppe_yolo.azure.yaml.assets import Asset
+from ppe_yolo.azure.yaml.assets import Asset, kind_of
 from ppe_yolo.azure.yaml.bindings import JobOutput, ParentInput, ParentOutput, is_expression, parse_binding
 from ppe_yolo.azure.yaml.document import Mistake
 from ppe_yolo.azure.yaml.interface import Port
 from ppe_yolo.azure.yaml.pipeline import ASSET, Job, Pipeline, binding_of, in_order
+
+# keys of the limit of each kind of job: a command, or a mini-batch
+_TIMEOUTS = {"command": ("limits", "timeout"), "parallel": ("retry_settings", "timeout")}
+_GPU_VALUES = (("accelerator", "gpu"), ("device", "cuda"))  # inputs that require a GPU
+_IDENTITY = "DEFAULT_IDENTITY_CLIENT_ID"  # of the cluster; Azure sets it for jobs with a managed identity
 
 
 def check_pipeline(pipeline: Pipeline, assets: Sequence[Asset]) -> list[Mistake]:
@@ -21,16 +25,20 @@ def check_pipeline(pipeline: Pipeline, assets: Sequence[Asset]) -> list[Mistake]
     mistakes = check_settings(document, pipeline.value, ())
     for name, given in (pipeline.value.get("inputs") or {}).items():
         path = given.get("path") if isinstance(given, Mapping) else None
-        if name in pipeline.inputs and pipeline.inputs[name].is_path and path is None:
+        is_open = kind_of(pipeline.value) == "pipeline component"  # whose job gives the path
+        if name in pipeline.inputs and pipeline.inputs[name].is_path and path is None and not is_open:
             mistakes.append(document.mistake("missing-input", f"input {name}: expected a path", "inputs", name))
         is_model = name in pipeline.inputs and pipeline.inputs[name].type.endswith("_model")
         kind = "model" if is_model else "data"
         mistakes += check_reference(document, path if _is_asset(path) else None, kind, assets, "inputs", name, "path")
-        mistakes += _check_address(pipeline, str(name), path)
+        mistakes += check_address(document, path, assets, "inputs", name, "path")
     keys = ("compute",) if pipeline.default_compute == pipeline.value.get("compute") else ("settings", "default_compute")
     mistakes += check_reference(document, pipeline.default_compute, "compute", assets, *keys)
+    settings = pipeline.value.get("settings")
+    datastore = settings.get("default_datastore") if isinstance(settings, Mapping) else None
+    mistakes += check_reference(document, datastore, "datastore", assets, "settings", "default_datastore")
     for job in pipeline.jobs.values():
-        mistakes += _check_job(pipeline, job, assets) + _check_node_counts(pipeline, job, assets)
+        mistakes += _check_job(pipeline, job, assets) + _check_nodes(pipeline, job, assets)
     mistakes += _check_ends(pipeline) + _check_names(pipeline)
     ordered = {job.name for job in in_order(pipeline.jobs)}
     cycle = [name for name in pipeline.jobs if name not in ordered]
@@ -57,6 +65,8 @@ def _check_job(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mi
         mistakes += check_reference(document, reference, "component", assets, *keys, "component")
     for name, given in job.inputs.items():
         mistakes += _check_source(pipeline, job, name, given)
+        path = given.get("path") if isinstance(given, Mapping) else None
+        mistakes += check_address(document, path, assets, *keys, "inputs", name)
     component = job.component
     if component is None:
         return mistakes
@@ -64,6 +74,14 @@ def _check_job(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mi
     if job.value.get("type", kind) != kind:
         what = f"job {job.name}: expected type {kind}, as in its component, got {job.value['type']!r}"
         mistakes.append(document.mistake("wrong-job-type", what, *keys, "type"))
+    timeout = _TIMEOUTS.get(str(kind))
+    if timeout is not None and job.setting(*timeout) is None:
+        what = f"job {job.name}: expected {'.'.join(timeout)}: without it a job that hangs costs money until somebody sees it"
+        mistakes.append(document.mistake("missing-timeout", what, *keys))
+    identity = job.setting("identity", "type")
+    if _IDENTITY in str(component.value.get("command")) and identity not in ("managed", "managed_identity"):
+        what = f"job {job.name}: expected identity with type: managed, since the command uses {_IDENTITY}"
+        mistakes.append(document.mistake("missing-identity", what, *keys))
     for name in job.inputs.keys() - component.inputs.keys():
         what = f"job {job.name}: {component.path.name} has no input {name}; inputs: {', '.join(component.inputs) or 'none'}"
         mistakes.append(document.mistake("undeclared-input", what, *keys, "inputs", name))
@@ -173,18 +191,8 @@ def _check_ends(pipeline: Pipeline) -> list[Mistake]:
     return mistakes
 
 
-def _check_address(pipeline: Pipeline, name: str, path: Any) -> list[Mistake]:
-    """Checks the address of an input in a datastore or an earlier job."""
-    if not isinstance(path, str) or not path.startswith("azureml://"):
-        return []
-    if re.match(r"azureml://(datastores|subscriptions|registries|locations|jobs)/", path):
-        return []
-    what = f"input {name}: expected azureml://datastores/NAME/paths/PATH, got {path}"
-    return [pipeline.document.mistake("unknown-reference", what, "inputs", name, "path")]
-
-
-def _check_node_counts(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mistake]:
-    """Checks that the cluster of a job has its nodes, and each node a GPU for each process."""
+def _check_nodes(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mistake]:
+    """Checks that the cluster of a job has its nodes, a node a GPU for each process, and GPUs if the job needs one."""
     document, mistakes, keys = pipeline.document, [], ("jobs", job.name)
     name = str(pipeline.compute_of(job)).removeprefix(ASSET)
     cluster = next((a.document.value for a in assets if a.kind == "compute" and a.name == name), None)
@@ -198,6 +206,10 @@ def _check_node_counts(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) ->
     if isinstance(processes, int) and gpus is not None and processes > max(1, gpus):
         what = f"job {job.name}: process_count_per_instance: expected at most the {gpus} GPUs of a node, got {processes}"
         mistakes.append(document.mistake("wrong-count", what, *keys, "distribution", "process_count_per_instance"))
+    needed = [f"{port}: {word}" for port, word in _GPU_VALUES if pipeline.value_of(job, port) == word]
+    if needed and gpus == 0:
+        what = f"job {job.name}: compute: expected a cluster with GPUs for {needed[0]}, got {name} ({cluster.get('size')})"
+        mistakes.append(document.mistake("no-gpu", what, *keys, "compute"))
     return mistakes
 
 

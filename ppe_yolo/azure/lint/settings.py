@@ -4,22 +4,24 @@ import difflib
 import re
 import shutil
 import subprocess
-import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ppe_yolo.azure.yaml.bindings import resolve_command
 from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
 
 # https://learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu, and variables that jobs are known to have
-_AZUREML_VARIABLES = frozenset(
-    f"AZUREML_{name}"
-    for name in (
-        "ARM_SUBSCRIPTION", "ARM_RESOURCEGROUP", "ARM_WORKSPACE_NAME", "ARM_PROJECT_NAME", "EXPERIMENT_ID", "RUN_ID",
-        "NODE_COUNT", "ROOT_RUN_ID", "WORKSPACE_ID", "DATASTORE_NAME", "SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE_NAME",
+_VARIABLES = frozenset(
+    (
+        *("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "RANK", "LOCAL_RANK"),
+        *("DEFAULT_IDENTITY_CLIENT_ID", "AZURE_CLIENT_ID"),
+        *(f"AZUREML_ARM_{name}" for name in ("SUBSCRIPTION", "RESOURCEGROUP", "WORKSPACE_NAME", "PROJECT_NAME")),
+        *(f"AZUREML_{name}" for name in ("SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE_NAME", "WORKSPACE_ID")),
+        *(f"AZUREML_{name}" for name in ("EXPERIMENT_ID", "RUN_ID", "ROOT_RUN_ID", "NODE_COUNT", "DATASTORE_NAME")),
     )
-)  # fmt: skip
+)
 ASSET_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-_]{0,254}")
 
 
@@ -34,18 +36,22 @@ def check_asset_name(document: Document) -> list[Mistake]:
 def check_shell(document: Document, command: str, *keys: str) -> list[Mistake]:
     """Checks a command with `bash -n`, and the names of Azure's variables in it."""
     mistakes = []
-    for name in re.findall(r"\$\{?(AZUREML_\w+)", command):
-        near = difflib.get_close_matches(name, _AZUREML_VARIABLES, n=1, cutoff=0.9)
-        if near and name not in _AZUREML_VARIABLES:  # others may exist, so only misspellings are reported
+    for name in set(re.findall(r"\$\{?([A-Z][A-Z0-9_]+)", command)) - set(re.findall(r"\b([A-Z][A-Z0-9_]+)=", command)):
+        near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.9)
+        if near and name not in _VARIABLES:  # others may exist, so only misspellings are reported
             what = f"{name}: Azure ML sets no such variable: did you mean {near[0]}?"
             mistakes.append(document.mistake("unknown-variable", what, *keys, needle=name))
-    if shutil.which("bash") is not None:
-        text = resolve_command(command, lambda own: "x")
-        result = subprocess.run(["bash", "-n", "-c", text], capture_output=True, text=True, check=False)
-        if result.returncode:
-            reason = result.stderr.strip().splitlines()[0].removeprefix("bash: -c: ")
-            mistakes.append(document.mistake("invalid-command", f"{'.'.join(keys)}: bash: {reason}", *keys))
+    if reason := _refuse_shell(resolve_command(command, lambda own: "x")):
+        mistakes.append(document.mistake("invalid-command", f"{'.'.join(keys)}: bash: {reason}", *keys))
     return mistakes
+
+
+@cache  # schedules check the components of their pipelines again
+def _refuse_shell(command: str) -> str | None:
+    if shutil.which("bash") is None:
+        return None
+    result = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+    return result.stderr.strip().splitlines()[0].removeprefix("bash: -c: ") if result.returncode else None
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,7 @@ _SETTINGS: Mapping[tuple[str, ...], _Setting] = {
     ("retry_settings", "max_retries"): _count(0),
     ("retry_settings", "timeout"): _seconds(259_200),
     ("limits", "timeout"): _seconds(2_592_000),
+    ("task", "type"): _one_of("run_function", kind="unknown-type"),
     ("is_deterministic",): _BOOLEAN,
     ("settings", "continue_on_step_failure"): _BOOLEAN,
     ("settings", "force_rerun"): _BOOLEAN,
@@ -142,12 +149,3 @@ _MODES = {
     "inputs": ("ro_mount", "download", "direct", "eval_mount", "eval_download"),
     "outputs": ("rw_mount", "upload", "direct"),
 }
-
-
-def check_time_zone(document: Document) -> list[Mistake]:
-    """Checks that the time zone of a schedule is a name of IANA or of Windows ("Central Europe Standard Time")."""
-    trigger = document.value.get("trigger")
-    zone = trigger.get("time_zone") if isinstance(trigger, Mapping) else None
-    if zone is None or str(zone).endswith(" Standard Time") or zone in zoneinfo.available_timezones():
-        return []
-    return [document.mistake("wrong-schedule", f"time_zone: no such time zone {zone!r}", "trigger", "time_zone")]

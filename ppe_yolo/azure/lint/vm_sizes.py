@@ -8,39 +8,34 @@ H100 series. Azure Batch allocates the nodes and needs a local temporary disk, w
 import re
 
 _SERIES = (
-    r"D\d+ds_v4",  # Ddsv4
-    r"DS?\d+(-\d+)?(_v2|s?_v3)",  # Dv2, DSv2, Dv3, Dsv3
-    r"E\d+(-\d+)?(i?a?_v4|i?s?_v3)",  # Eav4, Ev3, Esv3
-    r"F\d+s_v2",
-    r"FX\d+mds",
-    r"H(B|C)?\d+(-\d+)?m?r?s?(_v[23])?",  # H, HB, HBv2, HBv3, HC
-    r"L\d+s_v2",
+    r"D(2|4|8|16|32|48|64)(ds_v4|s?_v3)",  # Ddsv4, Dv3, Dsv3
+    r"DS?1?[1-5](-\d)?_v2",  # Dv2, DSv2
+    r"E(2|4|8|16|20|32|48|64|96)(-\d+)?(i?a?_v4|i?s?_v3)",  # Eav4, Ev3, Esv3
+    r"F(2|4|8|16|32|48|64|72)s_v2",
+    r"FX(4|12|24|36|48)mds",
+    r"HB120(-\d+)?rs_v[23]|HC44(-\d+)?rs",  # HBv2, HBv3, HC
+    r"L(8|16|32|48|64|80)s_v2",
     r"M\d+(-\d+)?[a-z]*",
-    r"N(C|D|V)\d+r?s?(_Promo|_v2|_v3)?",  # NC, NCv2, NCv3, ND, NV, NVv3
-    r"ND40rs_v2",
-    r"NC\d+as_T4_v3",
-    r"NC\d+ads_A100_v4",
-    r"ND96am?sr_(A100_)?v4",
-    r"NC\d+adi?s_H100_v5",
-    r"ND96isr_H100_v5",
 )
+# Retired, and therefore not here: NC, NCv2, NCv3, ND, NV, NVv3, HB (azure-compute-docs, retired-sizes-list, 2026)
 _GPUS = {  # https://learn.microsoft.com/azure/virtual-machines/sizes/overview
     **{f"nc{cores}as_t4_v3": gpus for cores, gpus in ((4, 1), (8, 1), (16, 1), (64, 4))},
     **{f"nc{cores}ads_a100_v4": gpus for cores, gpus in ((24, 1), (48, 2), (96, 4))},
-    **{f"nc{cores}ads_h100_v5": gpus for cores, gpus in ((40, 1), (80, 2))},
-    **dict.fromkeys(("nd96asr_v4", "nd96amsr_a100_v4", "nd96isr_h100_v5"), 8),
+    "nc40ads_h100_v5": 1,
+    "nc80adis_h100_v5": 2,
+    **dict.fromkeys(("nd40rs_v2", "nd96asr_v4", "nd96amsr_a100_v4", "nd96isr_h100_v5"), 8),
 }
 _SIZE = re.compile(rf"standard_({'|'.join(_SERIES)})", re.IGNORECASE)
 
 
 def supports_vm_size(size: str) -> bool:
     """Whether a compute cluster can have nodes of this size, such as `Standard_DS3_v2`."""
-    return _SIZE.fullmatch(size) is not None
+    return _SIZE.fullmatch(size) is not None or gpu_count(size) is not None
 
 
 def gpu_count(size: str) -> int | None:
-    """Number of GPUs of a VM size of the T4, A100 and H100 series; 0 for series without; None for others."""
-    name = size.lower().removeprefix("standard_")
-    if not name.startswith("n"):
-        return 0 if supports_vm_size(size) else None
-    return _GPUS.get(name)
+    """Number of GPUs of a supported VM size; None for a size that is not supported."""
+    if _SIZE.fullmatch(size) is not None:
+        return 0
+    series, _, name = size.lower().partition("_")
+    return _GPUS.get(name) if series == "standard" else None

@@ -14,6 +14,7 @@ KINDS = {
     "pipelineJob": "pipeline",
     "commandComponent": "component",
     "parallelComponent": "component",
+    "pipelineComponent": "pipeline component",
     "environment": "environment",
     "amlCompute": "compute",
     "data": "data",
@@ -46,11 +47,16 @@ def yaml_files(folder: Path) -> list[Path]:
 
 
 def declared(folder: Path) -> Iterator[Asset]:
-    """All assets that the files below a folder declare; unreadable files are skipped."""
-    for path in yaml_files(folder):
+    """All assets that the files below a folder declare, and the datastores of infra/template.json. Skips unreadable files."""
+    for path in (*yaml_files(folder), *folder.glob("infra/template.json")):
         try:
             document = read_document(path)
         except UnreadableError:
+            continue
+        if path.suffix == ".json":
+            variables = document.value.get("variables") if isinstance(document.value, Mapping) else None
+            for name in variables.get("datastores", ()) if isinstance(variables, Mapping) else ():
+                yield Asset(kind="datastore", name=str(name), version=None, document=document)
             continue
         kind = kind_of(document.value)
         if kind in ("environment", "compute", "data") and "name" in document.value:

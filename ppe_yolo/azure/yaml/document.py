@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,20 @@ def read_document(path: Path) -> Document:
         UnreadableError: There is no such file, or it is not YAML.
     """
     try:
+        status = path.stat()
+        return _read(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise UnreadableError(Mistake(path=path, line=1, kind="unreadable", message=f"cannot be read ({error})")) from error
+
+
+@lru_cache(maxsize=256)  # lint reads each component for every pipeline that uses it
+def _read(path: Path, *status: int) -> Document:
+    try:
         text = path.read_text(encoding="utf-8")
         loader = _Loader(text)
         node = loader.get_single_node()
         value = None if node is None else loader.construct_document(node)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UnreadableError(Mistake(path=path, line=1, kind="unreadable", message=f"cannot be read ({error})")) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

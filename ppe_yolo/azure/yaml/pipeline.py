@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ppe_yolo.azure.yaml.bindings import Binding, JobOutput, parse_binding
+from ppe_yolo.azure.yaml.bindings import Binding, JobOutput, ParentInput, parse_binding
 from ppe_yolo.azure.yaml.document import Document, Mistake, read_document
 from ppe_yolo.azure.yaml.interface import Port, read_ports
 from ppe_yolo.core.errors import UserError
@@ -111,6 +111,20 @@ class Pipeline:
         """The cluster of a job, as written; None if there is none."""
         given = job.value.get("compute")
         return self.default_compute if given is None else given
+
+    def value_of(self, job: Job, name: str) -> Any:
+        """The literal that an input of a job has; None if it is not known here, such as a file or the output of a job."""
+        port = job.component.inputs.get(name) if job.component is not None else None
+        if port is None:
+            return None
+        given = job.inputs.get(name)
+        binding = binding_of(given)
+        if isinstance(binding, ParentInput):
+            source = self.inputs.get(binding.name)
+            return None if source is None else source.default
+        if binding is not None or isinstance(given, Mapping):
+            return None
+        return port.default if given is None else given
 
 
 def binding_of(given: Any) -> Binding | None:

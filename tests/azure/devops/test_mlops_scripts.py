@@ -43,6 +43,24 @@ def test_data_stage_creates_a_data_asset_of_the_pushed_version(run_script: RunSc
     assert create[create.index("--path") + 1] == "https://store.blob.core.windows.net/photos/site-photos/0a1b2c"
 
 
+def test_training_stage_publishes_the_components_that_it_submits(run_script: RunScript, tmp_path: Path) -> None:
+    (tmp_path / "azureml").symlink_to(MLOPS.parents[1])
+    # Azure Pipelines replaces $(Build.BuildId) before bash reads the script
+    publish, submit, *_ = (script.replace("$(Build.BuildId)", "17") for script in scripts_of_stage("training"))
+    make = 'if [ "$2" = component ]; then echo "name: ppe_yolo_training" > training.yml; fi; echo "submitted: $*" >&2'
+    settings = {"AZUREML_RESOURCE_GROUP": "group", "AZUREML_WORKSPACE_NAME": "workspace"}
+    done, calls = run_script(publish, {"ml component show": (1, "")}, ppe_yolo=make, **settings)
+    assert done.returncode == 0, done.stderr
+    made = [c for c in calls if c[:3] == ["ml", "component", "create"]]
+    assert {c[c.index("--version") + 1] for c in made} == {"17"}
+    assert len(made) == len(list((MLOPS.parents[1] / "components").glob("*.yml"))) + 1
+    shown = [c[c.index("--name") + 1] for c in calls if c[:3] == ["ml", "component", "show"]]
+    assert {"ppe_yolo_prepare", "ppe_yolo_training"} <= set(shown)
+    data = {"DATA_SET": "site-photos", "DATA_VERSION": "0a1b2c", "CLASS_MAP": "default", "CRITICAL_CLASS": "none"}
+    done, _ = run_script(submit, {}, ppe_yolo=make, **settings, **data)
+    assert "--components 17" in done.stderr
+
+
 def test_training_stage_passes_the_name_of_the_submitted_job_on(run_script: RunScript) -> None:
     _, submit, wait, download = scripts_of_stage("training")
     settings = {"DATA_SET": "site-photos", "DATA_VERSION": "0a1b2c", "CLASS_MAP": "default", "CRITICAL_CLASS": "none"}

@@ -121,11 +121,22 @@ def test_training_outputs_contain_what_later_stages_read() -> None:
 
 
 def test_training_downloads_no_images_and_no_checkpoints() -> None:
-    calls = [call for name, call in CALLS if name == "mlops.yml" and "--out" in call and call[0] == "azureml"]
+    calls = [call for name, call in CALLS if name == "mlops.yml" and "--out" in call and call[:2] == ["azureml", "follow"]]
     downloaded = {call[n + 1] for call in calls for n, word in enumerate(call) if word == "--output"}
     assert all("--output" in call for call in calls)
     assert downloaded == {"model", "decision", "test_report"}
     assert "'torch==2.11.0+cpu'" in (DEVOPS / "steps/install.yml").read_text()  # not the 6 GB for GPUs
+
+
+def test_artifacts_hold_no_images_and_no_secrets() -> None:
+    steps = [node for file in FILES for node in nodes(yaml.safe_load(file.read_text()))]
+    published = {node["publish"] for node in steps if "publish" in node}
+    assert published == {
+        *("audit.json", "lists", "training/named-outputs"),
+        *("$(Pipeline.Workspace)/training/model", "$(Build.ArtifactStagingDirectory)"),
+    }
+    (fill,) = [s for s in scripts_of(DEVOPS / "edge.yml") if "fill_manifest.py edge/deployment.template.json" in s]
+    assert set(re.findall(r"--keep (\w+)", fill)) == {"REGISTRY_PULL_PASSWORD", "WEB_TOKEN"}
 
 
 @pytest.mark.parametrize("file", [*FILES, DEVOPS / "roll_out.sh", ROOT / "azureml/infra/parameters.json"], ids=lambda f: f.name)

@@ -1,12 +1,18 @@
 """The environment of Azure ML installs the dependencies in pyproject.toml."""
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+from ppe_yolo.azure.lint.linter import lint
 
 # which the documentation of Azure ML lists for environments of parallel jobs
 PARALLEL = ("azureml-core", "azureml-dataset-runtime[fuse]", "azureml-telemetry")
@@ -36,7 +42,9 @@ def test_conda_file_pins_torch_to_builds_that_the_drivers_of_azure_support() -> 
         assert version.endswith("+cu126")
         (declared,) = [Requirement(r) for r in project["dependencies"] if re.match(rf"{name}[><=!]", r)]
         assert declared.specifier.contains(Version(version).public)
-    assert set(pins) == {"torch", "torchvision"}
+    # PyTorch releases them in pairs: torch 2.11 and torchvision 0.26, torch 2.14 and torchvision 0.29
+    minors = {name: Version(version).minor for name, version in pins.items()}
+    assert minors["torchvision"] == minors["torch"] + 15 and set(pins) == {"torch", "torchvision"}
 
 
 def test_conda_file_has_the_packages_of_parallel_jobs() -> None:
@@ -50,3 +58,34 @@ def test_training_on_azure_requires_a_gpu_by_default() -> None:
     command = yaml.safe_load((ROOT / "azureml/components/train.yml").read_text())["command"]
     assert "--trainer.accelerator ${{inputs.accelerator}}" in command
     assert "--trainer.precision ${{inputs.precision}}" in command
+
+
+def test_lock_writes_exact_versions_that_lint_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv and curl are stand-ins: neither PyTorch's index nor Microsoft's registry is needed."""
+    folder = tmp_path / "azureml/environments"
+    shutil.copytree(ROOT / "azureml/environments", folder)
+    commands = {
+        "uv": 'cat > "$0.in"; printf "%s\\n" "numpy==2.4.6" "torch==2.11.0+cu126"',
+        "curl": 'printf "HTTP/2 200\\r\\nDocker-Content-Digest: sha256:0a1b\\r\\n"',
+    }
+    for name, text in commands.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", folder / "lock.sh"], env=environment, capture_output=True, text=True, check=True)
+    conda_file, image = (line.partition(": ")[2] for line in done.stdout.splitlines())
+    assert image == "mcr.microsoft.com/azureml/openmpi5.0-cuda12.4-ubuntu22.04@sha256:0a1b"
+    pip = yaml.safe_load((folder / conda_file).read_text())["dependencies"][2]["pip"]
+    assert pip == ["--extra-index-url https://download.pytorch.org/whl/cu126", "numpy==2.4.6", "torch==2.11.0+cu126"]
+    assert "torch==2.11.0+cu126" in (tmp_path / "uv.in").read_text().splitlines()  # all lines of conda.yml
+    file = folder / "ppe-yolo.yml"
+    text = re.sub("image: .*", f"image: {image}", file.read_text()).replace(
+        "conda_file: conda.yml", f"conda_file: {conda_file}"
+    )
+    file.write_text(text)
+    monkeypatch.setattr("ppe_yolo.azure.lint.linter.validate", lambda files: None)
+    (mistake,) = lint(file).mistakes
+    version = re.search("expected ([0-9a-f]{12})", mistake.message)
+    assert mistake.kind == "outdated-version" and version is not None
+    file.write_text(re.sub('version: ".*"', f'version: "{version[1]}"', text))
+    assert lint(file).mistakes == ()

@@ -19,7 +19,75 @@ PARAMETERS = ROOT / "azureml/infra/parameters.json"
 GROUP = "/subscriptions/0/resourceGroups/ppe"
 TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|(\d+)|([A-Za-z]\w*)|(.))")
 # from https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
-BUILT_IN = {"b24988ac-6180-42a0-ab88-20f7382dd24c": "Contributor", "7f951dda-4ed3-4680-a7ca-43fe172d538d": "AcrPull"}
+BUILT_IN = {
+    "00482a5a-887f-4fb3-b363-3b7fe8e74483": "Key Vault Administrator",
+    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+    "4fc6c259-987e-4a07-842e-c321cc9d413f": "IoT Hub Data Contributor",
+    "69566ab7-960f-475b-8e7c-b3118f30c6bd": "Storage File Data Privileged Contributor",
+    "7f951dda-4ed3-4680-a7ca-43fe172d538d": "AcrPull",
+    "8311e382-0749-4cb8-b61a-304f252e45ec": "AcrPush",
+    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
+    "b24988ac-6180-42a0-ab88-20f7382dd24c": "Contributor",
+    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
+    "f6c7c914-8db3-469d-8ca1-694a8f32e121": "AzureML Data Scientist",
+}
+# from bicep-types-az: the versions with all properties that the template uses
+API_VERSIONS = {
+    "Microsoft.Authorization/roleAssignments": "2022-04-01",
+    "Microsoft.Consumption/budgets": "2023-11-01",
+    "Microsoft.ContainerRegistry/registries": "2023-07-01",
+    "Microsoft.Devices/IotHubs": "2023-06-30",
+    "Microsoft.Devices/provisioningServices": "2022-02-05",
+    "Microsoft.Insights/actionGroups": "2023-01-01",
+    "Microsoft.Insights/components": "2020-02-02",
+    "Microsoft.Insights/metricAlerts": "2018-03-01",
+    "Microsoft.KeyVault/vaults": "2023-07-01",
+    "Microsoft.MachineLearningServices/workspaces": "2025-06-01",
+    "Microsoft.ManagedIdentity/userAssignedIdentities": "2023-01-31",
+    "Microsoft.OperationalInsights/workspaces": "2023-09-01",
+    "Microsoft.Storage/storageAccounts": "2023-05-01",
+}
+# what a property accepts (bicep-types-az, and the clients of azure-cli), and the limits of the hub's endpoints
+MINUTES = {"PT1M", "PT5M", "PT15M", "PT30M", "PT1H"}
+ACCEPTED: dict[str, Any] = {
+    "accessTier": {"Hot", "Cool", "Premium"},
+    "allocationPolicy": {"Hashed", "GeoLatency", "Static"},
+    "authenticationType": {"keyBased", "identityBased"},
+    "batchFrequencyInSeconds": range(60, 721),
+    "bypass": {"AzureServices", "None"},
+    "category": {"Cost"},
+    "computeType": {"AmlCompute"},
+    "credentialsType": {"None"},
+    "criterionType": {"StaticThresholdCriterion"},
+    "datastoreType": {"AzureBlob"},
+    "defaultAction": {"Allow", "Deny"},
+    "encoding": {"JSON", "Avro", "AvroDeflate"},
+    "evaluationFrequency": MINUTES,
+    "fileNameFormat": {"{iothub}/{partition}/{YYYY}/{MM}/{DD}/{HH}/{mm}"},
+    "maxChunkSizeInBytes": range(10_485_760, 524_288_001),
+    "metricName": {"RoutingDeliveries"},
+    "minimumTlsVersion": {"TLS1_2", "TLS1_3"},
+    "operator": {"Include", "GreaterThan"},
+    "principalType": {"ServicePrincipal"},
+    "publicAccess": {"None"},
+    "publicNetworkAccess": {"Enabled", "Disabled"},
+    "remoteLoginPortPublicAccess": {"Enabled", "Disabled", "NotSpecified"},
+    "serviceDataAccessAuthIdentity": {"None", "WorkspaceSystemAssignedIdentity", "WorkspaceUserAssignedIdentity"},
+    "source": {"DeviceMessages"},
+    "status": {"enabled", "disabled"},
+    "systemDatastoresAuthMode": {"accesskey", "identity", "userdelegationsas"},
+    "thresholdType": {"Actual", "Forecasted"},
+    "timeAggregation": {"Average", "Minimum", "Maximum", "Total", "Count"},
+    "timeGrain": {"Monthly", "Quarterly", "Annually"},
+    "vmPriority": {"Dedicated", "LowPriority"},
+    "windowSize": MINUTES | {"PT6H", "PT12H", "P1D"},
+}
+SKUS = {
+    "Microsoft.ContainerRegistry/registries": {"Basic", "Standard", "Premium"},
+    "Microsoft.Devices/IotHubs": {"S1", "S2", "S3"},
+    "Microsoft.Devices/provisioningServices": {"S1"},
+    "Microsoft.Storage/storageAccounts": {"Standard_LRS", "Standard_ZRS", "Standard_GRS"},
+}
 
 
 class Deployment:
@@ -200,6 +268,8 @@ def test_template_uses_one_stable_api_version_per_type(template: dict[str, Any])
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", resource["apiVersion"]), f"{resource['type']}: no preview versions"
         versions.setdefault(resource["type"], set()).add(resource["apiVersion"])
     assert all(len(v) == 1 for v in versions.values())
+    for kind, (version,) in versions.items():
+        assert version == API_VERSIONS["/".join(kind.split("/")[:2])], kind
     text = TEMPLATE.read_text()
     for kind, version in re.findall(r"resourceId\('([\w./]+)', (?:[^()]|\([^()]*\))*\), '(20[\d-]+)'\)", text):
         assert version in versions[kind.removesuffix("/IotHubKeys")], kind
@@ -219,9 +289,7 @@ def test_role_assignment_names_are_unique_and_stable(deploy: Callable[..., Any])
 
 def test_roles_are_least_privilege(template: dict[str, Any], deploy: Callable[..., Any]) -> None:
     roles = template["variables"]["roles"]
-    assert {roles[name]: name for name in BUILT_IN.values()} == BUILT_IN
-    assert all(uuid.UUID(role) for role in roles.values()) and len(set(roles.values())) == len(roles)
-    assert "Owner" not in roles
+    assert {role: name for name, role in roles.items()} == BUILT_IN
     needed = {
         ("storage", "Storage Blob Data Contributor"),
         ("storage", "Storage Queue Data Contributor"),
@@ -235,6 +303,32 @@ def test_roles_are_least_privilege(template: dict[str, Any], deploy: Callable[..
     assert (
         len(of_type(resources, "Microsoft.Authorization/roleAssignments")) == 14
     )  # none for a deployment identity that is not given
+
+
+def pairs(node: Any) -> Iterator[tuple[str, Any]]:
+    """Every key with a plain value below a node."""
+    if isinstance(node, dict):
+        yield from ((key, value) for key, value in node.items() if not isinstance(value, dict | list))
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from pairs(child)
+
+
+def test_template_values_are_accepted_by_azure(deploy: Callable[..., Any]) -> None:
+    deployment, resources = deploy(deployPrincipalId="someone", notifyEmail="site@example.org")
+    found = [(r["type"], key, value) for r in resources for key, value in pairs(r.get("properties", {}))]
+    assert {key for _, key, _ in found} >= set(ACCEPTED)
+    assert [entry for entry in found if entry[1] in ACCEPTED and entry[2] not in ACCEPTED[entry[1]]] == []
+    durations = [value for _, key, value in found if key == "nodeIdleTimeBeforeScaleDown"]
+    assert all(re.fullmatch(r"PT\d+[MS]", str(value)) for value in durations) and durations
+    for kind, names in SKUS.items():
+        assert {r["sku"]["name"] for r in of_type(resources, kind)} <= names, kind
+    assert of_type(resources, "Microsoft.Storage/storageAccounts")[0]["kind"] == "StorageV2"
+    (scope_map,) = of_type(resources, "Microsoft.ContainerRegistry/registries/scopeMaps")
+    actions = r"repositories/[\w-]+/(content|metadata)/(read|write|delete)"
+    assert all(re.fullmatch(actions, action) for action in scope_map["properties"]["actions"])
+    for name, value in deployment.given.items():
+        declared = deployment.template["parameters"][name]
+        assert value in declared.get("allowedValues", [value]), name
 
 
 def test_template_disables_keys_and_public_access(deploy: Callable[..., Any]) -> None:
@@ -319,6 +413,7 @@ def test_clusters_match_the_compute_files_and_scale_to_zero(deploy: Callable[...
         for r in of_type(resources, "Microsoft.MachineLearningServices/workspaces/computes")
     }
     files = [yaml.safe_load(f.read_text()) for f in sorted((ROOT / "azureml/compute").glob("*.yml"))]
+    assert [f["min_instances"] for f in files] == [0, 0]
     assert {f["name"]: f["size"] for f in files} == {name: c["properties"]["vmSize"] for name, c in clusters.items()}
     computes = of_type(resources, "Microsoft.MachineLearningServices/workspaces/computes")
     # a parallel job on storage without shared keys needs a user-assigned identity; it also survives a recreated cluster

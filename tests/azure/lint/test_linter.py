@@ -17,6 +17,8 @@ ENVIRONMENT, GPU, WEEKLY, SCORE = (
     "components/score.yml",
 )
 CONDA = "environments/conda.yml"
+WEEKLY_JOB, SAMPLES, SAMPLES_STEP = "schedules/weekly-job.yml", "schedules/samples-job.yml", "components/samples.yml"
+CRON = 'cron\n  expression: "0 2 * * 0"'
 VERSION = str(yaml.safe_load((ROOT / "azureml" / ENVIRONMENT).read_text())["version"])
 RunCli = Callable[..., int]
 
@@ -611,6 +613,54 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     "index that hides PyPI": (
         CONDA, "--extra-index-url", "--index-url", "--index-url", "invalid-requirement", "use --extra-index-url",
     ),
+    # references and addresses
+    "environment without azureml:": (EXPORT, "azureml:ppe-yolo:HASH", "ppe-yolo:HASH", "env", "unknown-reference", "expected"),
+    "label that is not latest": ("batch-scoring.yml", "helmet:1", "helmet@newest", "path:", "unknown-reference", "latest"),
+    "cluster with a version": (PIPELINE, "azureml:cpu-cluster", "azureml:cpu-cluster:1", "cpu", "unknown-reference", "no ver"),
+    "datastore that the template does not make": (
+        PIPELINE, "azureml:runs", "azureml:run", "default_datastore", "unknown-reference", "did you mean runs?",
+    ),
+    "datastore of an input that the template does not make": (
+        SAMPLES, "datastores/samples/", "datastores/sample/", "path:", "unknown-reference", "did you mean samples?",
+    ),
+    "address without paths": (SAMPLES, "samples/paths/", "samples/", "path:", "unknown-reference", "paths/PATH"),
+    "address of data": ("data/site-photos.yml", "../../data/", "azureml://data/", "path:", "unknown-reference", "/NAME"),
+    # jobs
+    "step without a timeout": (WEEKLY_JOB, "    limits: {timeout: 3600}\n", "", "^  submit:", "missing-timeout", "limits."),
+    "mini-batch without a timeout": (SCORE, "  timeout: 3600\n", "", "^  score:", "missing-timeout", "retry_settings.timeout"),
+    "cluster without GPUs": (
+        PIPELINE, "{timeout: 604800}", "{timeout: 604800}\n    compute: azureml:cpu-cluster", "compute", "no-gpu", "gpu",
+    ),
+    "identity that the command needs": (
+        PIPELINE, "    identity:\n      type: managed\n", "", "^  promote:", "missing-identity", "DEFAULT_IDENTITY_CLIENT_ID",
+    ),
+    "identity: no mapping": (PIPELINE, "identity:\n      type: managed", "identity: managed", "identity", "wrong-shape", ""),
+    "tags that are no mapping": (PIPELINE, "type: pipeline\n", "type: pipeline\ntags: [a]\n", "tags", "wrong-shape", ""),
+    "misspelt module": (SAMPLES_STEP, "ppe_yolo.cli", "ppe_yolo.cil", "ppe_yolo.cil", "missing-script", "no such module"),
+    "misspelt variable of the identity": (
+        SAMPLES_STEP, "CLIENT_ID\n", "CLIENTID\n", "CLIENTID", "unknown-variable", "did you mean DEFAULT_IDENTITY_CLIENT_ID?",
+    ),
+    "task of another type": (SCORE, "run_function", "function", "type: function", "unknown-type", "expected one of"),
+    "cluster of another type": (GPU, "type: amlcompute", "type: kubernetes", "type:", "unknown-type", "expected amlcompute"),
+    "VM size that is retired": (GPU, "Standard_NC4as_T4_v3", "Standard_NC6s_v3", "size:", "unsupported-size", "NC6s_v3"),
+    # schedules
+    "time zone of IANA": (WEEKLY, "zone: UTC", "zone: Europe/Berlin", "zone", "wrong-schedule", "W. Europe Standard Time"),
+    "start time with an offset": (
+        WEEKLY, "zone: UTC", 'zone: UTC\n  start_time: "2026-12-01T08:00:00+01:00"', "start_time", "wrong-schedule", "UTC",
+    ),
+    "hours that run backwards": (WEEKLY, '"0 2 ', '"0 18-6 ', "expression", "wrong-schedule", "'18-6'"),
+    "recurrence without an interval": (WEEKLY, CRON, "recurrence\n  frequency: day", "trigger:", "wrong-schedule", "got None"),
+    "recurrence at 24 hours": (
+        WEEKLY, CRON, "recurrence\n  frequency: day\n  interval: 1\n  schedule: {hours: 24, minutes: 0, week_days: [funday]}",
+        "schedule: {", "wrong-schedule", "",
+    ),
+    "schedule of a component": (WEEKLY, "./weekly-job.yml", "../components/submit.yml", "job", "unknown-type", "a pipeline"),
+    # what a schedule submits
+    "class map of a schedule": (WEEKLY_JOB, "map: default", "map: hats", "^  submit:", "wrong-submission", "hats"),
+    "pipeline of a schedule": (WEEKLY_JOB, "l/pipeline.yml", "l/pipelin.yml", "^  submit:", "wrong-submission", "pipelin.yml"),
+    "option of a schedule": (WEEKLY_JOB, "--set inputs.seed", "--sett inputs.seed", "^  submit:", "wrong-submission", "--sett"),
+    "input of a schedule": (WEEKLY_JOB, "inputs.seed", "inputs.sede", "^  submit:", "wrong-submission", "inputs.sede"),
+    "limit of a schedule": (SAMPLES_STEP, "unsure_share>", "unsure_share=", "^  samples:", "wrong-submission", "FILE:KEY"),
     "unknown option of pip": (CONDA, "--extra-index-url", "--extra-index", "index ", "invalid-requirement", "got --ex"),
 }  # fmt: skip
 
@@ -618,7 +668,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the repository's YAML and scripts. azure-ai-ml is off, since test_official covers it."""
-    shutil.copytree(ROOT / "azureml", tmp_path / "azureml", ignore=shutil.ignore_patterns("devops", "infra"))
+    shutil.copytree(ROOT / "azureml", tmp_path / "azureml", ignore=shutil.ignore_patterns("devops", "*.sh", "parameters.json"))
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ppe_yolo.azure.lint.linter.validate", lambda files: None)

@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ppe_yolo.azure.lint.linter import lint
+from ppe_yolo.azure.lint.linter import lint, load_checked_pipeline
 from ppe_yolo.azure.lint.official import is_installed, validate
+from ppe_yolo.azure.publish import pipeline_component
 from ppe_yolo.azure.yaml.assets import kind_of, yaml_files
 from ppe_yolo.azure.yaml.document import read_document
 
@@ -24,15 +26,22 @@ def test_validate_own_file_has_no_mistakes(path: Path, kind: str) -> None:
     assert validate([(path, kind)]) == []
 
 
+def test_validate_pipeline_component_has_no_mistakes(tmp_path: Path) -> None:
+    pipeline, _ = load_checked_pipeline(ROOT / "azureml/pipeline.yml", ())
+    file = tmp_path / "training.yml"
+    file.write_text(yaml.safe_dump(pipeline_component(pipeline, "17")))
+    assert validate([(file, "pipeline component")]) == []
+
+
 def test_lint_reports_mistakes_of_azure_ai_ml(tmp_path: Path) -> None:
     """A mistake that only azure-ai-ml finds."""
     shutil.copytree(ROOT / "azureml", tmp_path / "azureml", ignore=shutil.ignore_patterns("devops", "infra"))
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     assert lint(tmp_path / "azureml").mistakes == ()
-    weekly = tmp_path / "azureml/schedules/weekly.yml"
-    weekly.write_text(weekly.read_text().replace("time_zone: UTC", "start_time: soon"))
+    cluster = tmp_path / "azureml/compute/gpu-cluster.yml"
+    cluster.write_text(cluster.read_text() + "enable_node_public_ip: sometimes\n")
     report = lint(tmp_path / "azureml")
-    assert [m.path for m in report.mistakes] == [weekly]
+    assert [m.path for m in report.mistakes] == [cluster]
     assert report.mistakes[0].kind == "azure-ai-ml"
     assert report.azure_validated
 

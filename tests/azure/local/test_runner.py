@@ -21,7 +21,7 @@ UPPER = "tr a-z A-Z < ${{inputs.made}}/text.txt > ${{outputs.result}}/text.txt $
 def component(name: str, command: str, inputs: str, outputs: str, more: str = "") -> str:
     return (
         f"$schema: {SCHEMA}/commandComponent.schema.json\ntype: command\nname: {name}\ninputs: {inputs}\noutputs: {outputs}\n"
-        f"code: .\nenvironment: azureml:any:1\n{more}command: >-\n  {command}\n"
+        f"code: .\nenvironment: azureml:any:1\nlimits: {{timeout: 60}}\n{more}command: >-\n  {command}\n"
     )
 
 
