@@ -176,7 +176,8 @@ class _AlertRoutes:
             case AlertClosed():
                 text = f"ended after {message.duration_s:.1f} s ({message.end})"
             case AlertClip():
-                text = f"clip of {message.duration_s:.1f} s"
+                end_s = message.offset_s + message.duration_s  # the time of the message is that of the alert
+                text = f"clip, from {-message.offset_s:.1f} s before to {end_s:.1f} s after the alert"
             case AlertVerdict():
                 text = message.in_words(self._desk.contract.display_name) + (f": {message.comment}" if message.comment else "")
             case _:

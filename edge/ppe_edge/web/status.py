@@ -2,11 +2,13 @@
 
 import threading
 import time
+from typing import assert_never
 
 from ppe_edge.cameras.view_health import LABELS
 from ppe_edge.compliance.periods import Row, Unit
 from ppe_edge.delivery.messages import (
     Alert,
+    AlertClip,
     AlertClosed,
     AlertVerdict,
     CameraEventMessage,
@@ -119,6 +121,9 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
         case Alert():
             camera, zone, alert, score = message.camera, message.zone, message.id, message.score
             what = f"{_severity(message)}alert: {contract.display_name(message.class_name)}{_rule(message)}"
+        case AlertClip():
+            camera, zone, alert, duration = message.camera, message.zone, message.alert, message.duration_s
+            what = f"clip: {contract.display_name(message.class_name)}{_rule(message)}"
         case AlertClosed():
             camera, zone, alert, duration = message.camera, message.zone, message.alert, message.duration_s
             ended = "ended" if message.end == "seen" else "end not seen"
@@ -131,6 +136,8 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
             what = f"{message.event} {message.detail}".strip()
         case ComplianceReport():
             what = f"compliance report of the {f'shift {message.shift}' if message.shift else 'day'}"
+        case _:
+            assert_never(message)
     return {
         "time": message.time.timestamp(),
         "camera": camera,
@@ -142,7 +149,7 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
     }
 
 
-def _rule(message: Alert | AlertClosed | AlertVerdict) -> str:
+def _rule(message: Alert | AlertClip | AlertClosed | AlertVerdict) -> str:
     return "" if message.rule is None else f" ({message.rule})"
 
 
