@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from example_messages import an_alert
+from example_messages import a_camera_event, an_alert
 from judged_box import CONTRACT, Box
 from ppe_edge.delivery.messages import clip_of
 from ppe_edge.web.config import WebConfig
@@ -109,11 +109,10 @@ def test_unreadable_filter_is_rejected(client: Client, query: str) -> None:
     assert client.get(f"/api/alerts?{query}")[0] == 400
 
 
-def test_clip_is_row_of_live_page() -> None:
-    clip = clip_of(an_alert(zone="lane"), offset_s=-4.0, duration_s=9.0)
-    shown = row(clip, CONTRACT)
-    assert (shown["camera"], shown["zone"], shown["what"]) == ("gate", "lane", "clip: bare head")
-    assert (shown["alert"], shown["duration"], shown["score"]) == (clip.alert, 9.0, None)
+def test_rows_of_live_page_leave_out_clips() -> None:
+    assert row(clip_of(an_alert(), offset_s=-4.0, duration_s=9.0), CONTRACT) is None
+    events = [a_camera_event(event="view_turned", detail="by 12 %"), a_camera_event(event="lost")]
+    assert [shown["what"] for event in events if (shown := row(event, CONTRACT))] == ["view turned: by 12 %", "lost"]
 
 
 def test_images_of_alert(client: Client) -> None:
