@@ -26,10 +26,12 @@ from ppe_edge.cameras.sources import SourceConfig
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig, escalate, notify
-from ppe_edge.drawn_zones import DrawnZones, read_drawn_zones
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
+from ppe_edge.page_rules import FILE as PAGE_RULES
+from ppe_edge.page_rules import PageRules, read_page_rules
 from ppe_edge.pictures.clip import ClipConfig
+from ppe_edge.pictures.privacy import PrivacyConfig
 from ppe_edge.pictures.sampler import SamplerConfig
 from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.rules.config import DEFAULT_RULE, Polygon, RuleConfig, check_polygons
@@ -42,7 +44,7 @@ MAX_BYTES = 1024**2  # of edge.yaml
 # `reload` and the twin apply these while the box runs. The others need a restart: they name files, ports and secrets of this
 # machine, or concern threads that are created once. A new one also needs `Runtime.deploy` or `Deployment.looks_alike`, which
 # replace what uses it; `test_reload_applies_every_setting_or_lists_it` checks that.
-LIVE_FIELDS = frozenset({"cameras", "site", "rule", "rules", "tracker", "snapshot", "sampler", "batch", "model"})
+LIVE_FIELDS = frozenset({"cameras", "site", "rule", "rules", "tracker", "snapshot", "privacy", "sampler", "batch", "model"})
 # errors that show the wrong value, because it cannot be a password: expected a number, a boolean or one of a few words
 _SHOWN = {"int_parsing", "float_parsing", "bool_parsing", "literal_error", "enum", "int_from_float"}
 
@@ -142,6 +144,7 @@ class EdgeSettings(BaseSettings):
     rules: Rules = Field(default_factory=dict, description="Named rules that apply to all cameras.")
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
+    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="What is pixelated.")
     clip: ClipConfig = Field(default_factory=ClipConfig, description="The film that follows an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
     verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig, description="Frames of alerts, kept for training.")
@@ -192,19 +195,25 @@ class EdgeSettings(BaseSettings):
         Raises:
             ValueError: The settings of a rule contradict each other, or it names a zone that the camera does not have.
         """
-        config, rules = self.cameras[camera], {}
-        for name in dict.fromkeys((*self.rules, *config.rules)) or (DEFAULT_RULE,):
-            layers = (self.rules.get(name), config.rule, config.rules.get(name))
-            try:
-                rule = self.rule
-                for layer in layers:
-                    rule = rule if layer is None else layer.over(rule)
-                rules[name] = rule.with_zones_of(config.zones)
-            except ValidationError as error:
-                raise ValueError(f"{self.key_of(camera, name)}: {first_error(error)[1]}") from None
-            except ValueError as error:
-                raise ValueError(f"{self.key_of(camera, name)}.{error}") from None
+        names = dict.fromkeys((*self.rules, *self.cameras[camera].rules)) or (DEFAULT_RULE,)
+        rules = {name: self.rule_of(camera, name) for name in names}
         return {name: rule for name, rule in rules.items() if rule.enabled}
+
+    def rule_of(self, camera: str, name: str) -> RuleConfig:
+        """Returns a rule as `rules_of` does, enabled or not; one that the camera does not have has the general settings."""
+        config, rule = self.cameras[camera], self.rule
+        try:
+            for layer in (self.rules.get(name), config.rule, config.rules.get(name)):
+                rule = rule if layer is None else layer.over(rule)
+            return rule.with_zones_of(config.zones)
+        except ValidationError as error:
+            raise ValueError(f"{self.key_of(camera, name)}: {first_error(error)[1]}") from None
+        except ValueError as error:
+            raise ValueError(f"{self.key_of(camera, name)}.{error}") from None
+
+    def has_rule(self, camera: str, name: str) -> bool:
+        """Whether a camera has a rule of this name, enabled or not."""
+        return name in ({*self.rules, *self.cameras[camera].rules} or {DEFAULT_RULE})
 
     def key_of(self, camera: str, rule: str) -> str:
         """Returns where a rule of a camera is set, such as `rules.no_vest`."""
@@ -244,13 +253,13 @@ _ENVIRONMENT_ONLY: dict[tuple[str, ...], str] = {
 }  # settings that hold passwords: edge.yaml may not
 
 
-def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: DrawnZones | None = None) -> EdgeSettings:
+def load_settings(path: Path, desired: Mapping[str, Any] | None = None, page: PageRules | None = None) -> EdgeSettings:
     """Reads and validates all settings.
 
     Args:
         path: edge.yaml.
         desired: The desired values of the module twin, in the same structure.
-        drawn: Zones drawn on the page; by default those in the state folder.
+        page: Rules changed on the page; by default those in the state folder.
 
     Raises:
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
@@ -261,8 +270,10 @@ def load_settings(path: Path, desired: Mapping[str, Any] | None = None, drawn: D
             problem = f"{'.'.join(location)}: set it in the environment variable {variable}, because it holds passwords"
             raise EdgeError(f"{path}: {problem}")
     settings = _validated(document, path, desired)
-    drawn = drawn or read_drawn_zones(settings.state_dir)
-    return _validated(drawn.over(document), path, desired) if drawn.zones else settings
+    page = read_page_rules(settings.state_dir) if page is None else page
+    if not page.changes:
+        return settings
+    return _validated(page.over(document), settings.state_dir / PAGE_RULES, desired)  # edge.yaml alone is valid
 
 
 def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, Any] | None) -> EdgeSettings:

@@ -10,18 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings
+from pydantic import ValidationError
+
+from ppe_edge.config import LIVE_FIELDS, EdgeSettings, first_error, load_settings
 from ppe_edge.deployment import Deployment
-from ppe_edge.drawn_zones import DrawnZones, Zones, read_drawn_zones
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.store import ModelStore
+from ppe_edge.page_rules import PageRule, PageRules, read_page_rules
+from ppe_edge.rules.config import RuleConfig
 from ppe_edge.runtime import Runtime
+from ppe_edge.web.state import Editable
 from ppe_edge.web.status import RuntimeStatus
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import replacing
 
 DESIRED_FILE = "desired.json"  # in the state folder: the twin's latest desired values, for a start without a connection
 
+NEW = ""  # no rule has this name: it stands for one that does not exist yet
 Save = Callable[[Deployment, Deployment], None]
 
 _log = logging.getLogger(__name__)
@@ -75,44 +80,85 @@ class Control:
             self._warn_of_restart(needs_restart)
             return {"reloaded": True, "needs_restart": needs_restart}
 
-    def rule_zones(self) -> dict[str, dict[str, Zones]]:
-        """Returns camera -> rule -> zones that are in force."""
-        settings = self._runtime.settings
+    def editable(self) -> Editable:
+        """Returns the rules in force and what people may choose on the page."""
+        settings, contract = self._runtime.settings, self._runtime.deployment.model.contract
         return {
-            camera: {
-                name: {zone: corners for zone, corners in rule.zones.items() if corners is not None}
-                for name, rule in settings.rules_of(camera).items()
-            }
-            for camera in settings.live_cameras
+            "cameras": {
+                name: {
+                    "rules": {rule: config.model_dump(mode="json") for rule, config in settings.rules_of(name).items()},
+                    "zones": camera.zones,
+                    "new": settings.rule_of(name, NEW).model_dump(mode="json"),
+                }
+                for name, camera in settings.live_cameras.items()
+            },
+            "classes": {name: contract.display_name(name) for name in contract.class_names},
+            "thresholds": dict(contract.alarm_thresholds),
+            "time_zone": settings.site.time_zone,
+            "can_undo": bool(read_page_rules(settings.state_dir).earlier),
         }
 
-    def draw_zones(self, camera: str, rule: str, zones: Zones) -> None:
-        """Replaces the zones of a rule of a camera, now and at every later start. edge.yaml stays as it is.
+    def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any]) -> None:
+        """Replaces a rule of a camera or adds one, now and at every later start. edge.yaml stays as it is.
+
+        Args:
+            camera: Name of the camera.
+            rule: Name of the rule.
+            settings: All settings of the rule, in the structure of edge.yaml; those that are missing have their defaults.
 
         Raises:
-            UserError, TimeoutError: They were rejected, with the reason. Nothing has changed.
+            UserError, TimeoutError: It was rejected, with the reason. Nothing has changed.
         """
         with self._lock:
-            if rule not in self.rule_zones().get(camera, {}):
-                raise EdgeError(item="zones", expected="a camera and one of its rules", got=f"{camera[:40]!r}, {rule[:40]!r}")
-            drawn = read_drawn_zones(self._runtime.settings.state_dir).changed(camera, rule, zones)
-            wanted = load_settings(self._file, self._desired, drawn)
-            if wanted.rules_of(camera)[rule].zones != zones:
-                raise EdgeError(
-                    "the module twin or an environment variable sets these zones and overrides the page",
-                    hint="remove them there",
-                )
-            self._deploy(wanted, partial(_save_zones, drawn), "the zones")
+            page, file = self._page_and_file(camera)
+            try:
+                wanted = RuleConfig.model_validate(settings).with_zones_of(file.cameras[camera].zones)
+            except ValidationError as error:
+                raise EdgeError(first_error(error)[1]) from None
+            except ValueError as error:
+                raise EdgeError(str(error)) from None
+            general, values = file.rule_of(camera, rule), wanted.model_dump(mode="json")
+            different = {name: value for name, value in values.items() if getattr(wanted, name) != getattr(general, name)}
+            change = PageRule(settings=different, is_new=not file.has_rule(camera, rule))
+            self._deploy_page(page.changed(camera, rule, change), camera, rule, wanted)
 
-    def undo_zones(self) -> None:
-        """Takes back the latest change of `draw_zones`.
+    def remove_rule(self, camera: str, rule: str) -> None:
+        """Removes a rule of a camera, now and at every later start. edge.yaml stays as it is.
+
+        Raises:
+            UserError, TimeoutError: It was rejected, with the reason. Nothing has changed.
+        """
+        with self._lock:
+            page, file = self._page_and_file(camera)
+            if rule not in self._runtime.settings.rules_of(camera):
+                raise EdgeError(item="rule", expected=f"a rule of the camera {camera}", got=repr(rule[:40]))
+            change = PageRule(settings={"enabled": False}) if file.has_rule(camera, rule) else None
+            self._deploy_page(page.changed(camera, rule, change), camera, rule, None)
+
+    def undo_rules(self) -> None:
+        """Takes back the latest change of `change_rule` or `remove_rule`.
 
         Raises:
             UserError, TimeoutError: There is none, or what was before is no longer valid. Nothing has changed.
         """
         with self._lock:
-            drawn = read_drawn_zones(self._runtime.settings.state_dir).undone()
-            self._deploy(load_settings(self._file, self._desired, drawn), partial(_save_zones, drawn), "the zones")
+            page = read_page_rules(self._runtime.settings.state_dir).undone()
+            self._deploy(load_settings(self._file, self._desired, page), partial(_save_page, page), "the rules")
+
+    def _page_and_file(self, camera: str) -> tuple[PageRules, EdgeSettings]:
+        """Returns what was changed on the page, and the settings without it."""
+        file = load_settings(self._file, self._desired, PageRules())
+        if camera not in self._runtime.settings.live_cameras or camera not in file.cameras:
+            raise EdgeError(item="camera", expected="a camera of the box", got=repr(camera[:40]))
+        return read_page_rules(self._runtime.settings.state_dir), file
+
+    def _deploy_page(self, page: PageRules, camera: str, rule: str, wanted: RuleConfig | None) -> None:
+        settings = load_settings(self._file, self._desired, page)
+        if settings.rules_of(camera).get(rule) != wanted:
+            raise EdgeError(
+                "the module twin or an environment variable sets this rule and overrides the page", hint="change it there"
+            )
+        self._deploy(settings, partial(_save_page, page), "the rules")
 
     def health(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `health`."""
@@ -186,8 +232,8 @@ class Control:
             raise EdgeError("model: expected url and sha256, and nothing else")
 
 
-def _save_zones(drawn: DrawnZones, before: Deployment, after: Deployment) -> None:
-    drawn.save(after.settings.state_dir)
+def _save_page(page: PageRules, before: Deployment, after: Deployment) -> None:
+    page.save(after.settings.state_dir)
 
 
 def read_desired(state_dir: Path) -> dict[str, Any]:

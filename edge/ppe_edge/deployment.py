@@ -63,7 +63,7 @@ class Deployment:
     def looks_alike(self, other: "Deployment", camera: str) -> bool:
         """Whether a camera's pipeline is the same in both deployments."""
         mine, theirs = (
-            (d.settings.rules_of(camera), d.settings.site.zone, d.settings.tracker, d.settings.snapshot)
+            (d.settings.rules_of(camera), d.settings.site.zone, d.settings.tracker, d.settings.snapshot, d.settings.privacy)
             if camera in d.settings.cameras
             else None
             for d in (self, other)
@@ -101,8 +101,9 @@ def require_valid(settings: EdgeSettings, contract: ModelContract) -> None:
     """Checks that settings fit a model and this machine.
 
     Raises:
-        EdgeError: A rule contradicts the model, or the file or folder of a camera does not exist.
+        EdgeError: A rule or `privacy` contradicts the model, or the file or folder of a camera does not exist.
     """
+    settings.privacy.labels(contract)
     for name, camera in settings.live_cameras.items():
         camera_rules(settings, contract, name)
         # a stream may come back later; a missing file is a configuration error

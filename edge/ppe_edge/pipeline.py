@@ -53,6 +53,7 @@ class Pipeline:
         camera: Name of the camera.
         rules: Tracks the heads of this camera, and decides what is a violation.
         snapshot: How snapshots are rendered.
+        hidden: Labels that are pixelated; None for all.
         model: The model that produces the detections.
         submit: Takes alerts and the messages that close them, in order.
         telemetry: Counts frames, and times the stages.
@@ -71,6 +72,7 @@ class Pipeline:
         camera: str,
         rules: CameraRules,
         snapshot: SnapshotConfig,
+        hidden: frozenset[int] | None = None,
         model: Model,
         submit: SubmitAlert,
         telemetry: Telemetry,
@@ -82,7 +84,7 @@ class Pipeline:
         self.view: View | None = None
         self.open: dict[str, str] = {}
         self._rules = rules
-        self._snapshot = snapshot
+        self._snapshot, self._hidden = snapshot, hidden
         self._model = model
         self._submit = submit
         self._telemetry = telemetry
@@ -125,6 +127,7 @@ class Pipeline:
             thresholds=self._rules.thresholds,
             violating=self._rules.violating,
             alarmed=self._alarmed,
+            hidden=self._hidden,
         )
         self._record(self.view, self._report(changes, self.view), self._snapshot.blur)
         self._report_counted(frame.correction)

@@ -245,7 +245,8 @@ class Runtime:
             if name in made:
                 made[name].continue_from(before)
             before.close()
-        if new.detector is not old.detector or new.settings.sampler != old.settings.sampler:
+        samples = [(d.detector, d.settings.sampler, d.settings.privacy) for d in (old, new)]
+        if samples[0] != samples[1]:
             self.sampler = self._make_sampler(new)
         self.deployment = new
         self.pipelines.update(made)
@@ -302,6 +303,7 @@ class Runtime:
             camera=name,
             rules=camera_rules(settings, deployment.model.contract, name),
             snapshot=settings.snapshot,
+            hidden=settings.privacy.labels(deployment.model.contract),
             model=deployment.model,
             submit=self._alerts.submit,
             telemetry=self.telemetry,
@@ -345,7 +347,8 @@ class Runtime:
 
     def _make_sampler(self, deployment: Deployment) -> Sampler:
         settings = deployment.settings
-        return Sampler(settings.sampler, settings.state_dir, deployment.model.contract)
+        contract = deployment.model.contract
+        return Sampler(settings.sampler, settings.state_dir, contract, settings.privacy.labels(contract))
 
     def _show_model(self) -> None:
         reference = self.deployment.model.reference

@@ -80,6 +80,7 @@ NEW_VALUES: dict[str, Any] = {
     "tracker.enlarge": 0.7,
     "tracker.keep_s": 2.5,
     "snapshot.blur": False,
+    "privacy.classes": ["none"],
     "snapshot.max_side": 640,
     "snapshot.quality": 70,
     "snapshot.max_bytes": 100_000,
@@ -193,7 +194,7 @@ def user_of(runtime: Runtime, setting: str) -> object:
             return runtime._watches["gate"]._view
         case ["cameras", "gate", name, *_] if name not in ("rule", "rules", "zones"):
             return runtime.readers.get("gate")
-        case ["site" | "rule" | "rules" | "tracker" | "snapshot" | "cameras", *_]:
+        case ["site" | "rule" | "rules" | "tracker" | "snapshot" | "privacy" | "cameras", *_]:
             return runtime.pipelines["gate"]
         case ["sampler", *_]:
             return runtime.sampler

@@ -71,14 +71,18 @@ class Sampler:
         config: Which frames to keep.
         state_dir: The state folder.
         contract: Contract of the model, for the class names.
+        hidden: Labels that are pixelated; None for all.
     """
 
-    def __init__(self, config: SamplerConfig, state_dir: Path, contract: ModelContract) -> None:
+    def __init__(
+        self, config: SamplerConfig, state_dir: Path, contract: ModelContract, hidden: frozenset[int] | None = None
+    ) -> None:
         self._config = config
         self._folder = state_dir / "samples"
         self._counts = (0, 0)
         self._counting = threading.Lock()
         self._class_names = contract.class_names
+        self._hidden = range(len(contract.class_names)) if hidden is None else hidden
         self._last: dict[str, float] = {}
 
     @property
@@ -119,7 +123,8 @@ class Sampler:
     def _store(self, frame: Frame, detections: Detections) -> Path:
         image = frame.image.copy()
         if self._config.blur:
-            hide_heads(image, detections.boxes_xyxy[detections.scores >= HIDDEN_FROM])
+            is_hidden = (detections.scores >= HIDDEN_FROM) & np.isin(detections.labels, list(self._hidden))
+            hide_heads(image, detections.boxes_xyxy[is_hidden])
         moment = datetime.fromtimestamp(frame.wall_time, UTC).strftime("%Y%m%dT%H%M%S%f")
         stem = f"{frame.camera}_{moment}"
         done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

@@ -48,6 +48,7 @@ class View:
         thresholds: Alarm threshold of each label.
         violating: Labels that are a violation by themselves: drawn in red.
         alarmed: Ids of the tracks with open violations.
+        hidden: Labels that are pixelated; None for all.
     """
 
     frame: Frame
@@ -57,6 +58,7 @@ class View:
     thresholds: tuple[float, ...]
     violating: frozenset[int]
     alarmed: frozenset[int]
+    hidden: frozenset[int] | None = None
 
 
 def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
@@ -74,8 +76,13 @@ def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
 
 def heads_to_hide(view: View) -> NDArray[np.float32]:
     """Returns the boxes [N, 4] of everything that may be a head, pixels of the frame."""
-    hidden = [track.box_xyxy for track in view.tracks if track.seen or track.hits >= STEADY_HITS]
-    return np.concatenate((np.stack(hidden) if hidden else NO_BOXES, possible_heads(view.detections, view.thresholds)))
+    labels, detections = view.hidden, view.detections
+    tracks = [track for track in view.tracks if track.seen or track.hits >= STEADY_HITS]
+    if labels is not None:
+        tracks = [track for track in tracks if track.label in labels]
+        detections = detections.select(np.isin(detections.labels, list(labels)))
+    boxes = np.stack([track.box_xyxy for track in tracks]) if tracks else NO_BOXES
+    return np.concatenate((boxes, possible_heads(detections, view.thresholds)))
 
 
 def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:

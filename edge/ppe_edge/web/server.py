@@ -31,8 +31,8 @@ from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.web.alerts import add_alert_routes
 from ppe_edge.web.answers import as_json
 from ppe_edge.web.config import WebConfig, is_loopback, listen
+from ppe_edge.web.rules import RuleEditor, add_rule_routes
 from ppe_edge.web.state import BoxState
-from ppe_edge.web.zones import ZoneEditor, add_zone_routes
 
 IDLE_TIMEOUT = 10.0  # seconds
 MAX_CONNECTIONS = 64
@@ -45,7 +45,8 @@ PAGES = {
     "index.html": "text/html",
     "login.html": "text/html",
     "alerts.html": "text/html",
-    "zones.html": "text/html",
+    "rules.html": "text/html",
+    "rules.js": "text/javascript",
     "zones.js": "text/javascript",
     "common.js": "text/javascript",
     "app.js": "text/javascript",
@@ -55,7 +56,7 @@ PAGES = {
     "icon.svg": "image/svg+xml",
 }
 PARTS = ("head.html", "nav.html")  # of several pages, which have <!-- NAME --> in their place
-DESTINATIONS = ("alerts.html", "zones.html", "compliance.html")  # where a login may lead, besides the live view
+DESTINATIONS = ("alerts.html", "rules.html", "compliance.html")  # where a login may lead, besides the live view
 _OWN_SITE = ("same-origin", "none")  # the latter: no page made the browser send it
 # need no token: they reveal nothing about the site
 OPEN = {"/healthz", "/readyz", "/login", "/style.css", "/icon.svg"}
@@ -123,7 +124,7 @@ class WebServer:
         config: Where the page is served, and who may see it.
         status: What the page shows.
         desk: Where people decide about alerts.
-        zones: Where people draw zones.
+        rules: Where people change rules and draw zones.
         listener: The socket to serve; by default `ppe_edge.web.config.listen` opens one.
 
     Attributes:
@@ -134,12 +135,12 @@ class WebServer:
     """
 
     def __init__(
-        self, config: WebConfig, status: Status, desk: AlertDesk, zones: ZoneEditor, listener: socket.socket | None = None
+        self, config: WebConfig, status: Status, desk: AlertDesk, rules: RuleEditor, listener: socket.socket | None = None
     ) -> None:
         self.config = config
         self._listener = listener or listen(config)
         self.port: int = self._listener.getsockname()[1]
-        self._status, self._desk, self._zones = status, desk, zones
+        self._status, self._desk, self._rules = status, desk, rules
         self._pages = _read_pages()
         self._sessions: dict[str, tuple[float, Role]] = {}  # cookie -> when it expires, and whose it is
         self._last_request: dict[object, float] = {}  # connection -> time of its last request, or of its start
@@ -190,7 +191,7 @@ class WebServer:
         app.router.add_get("/compliance.csv", self._compliance_csv)
         app.router.add_get("/compliance.html", self._compliance_page)
         add_alert_routes(app, self._desk)
-        add_zone_routes(app, self._zones)
+        add_rule_routes(app, self._rules)
         # the access log would record every path that a client invents
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_TIMEOUT, shutdown_timeout=0.2)
         await runner.setup()

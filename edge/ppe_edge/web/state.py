@@ -1,6 +1,8 @@
 """What the page and the direct method `health` show, as JSON values without secrets."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
+
+from ppe_edge.rules.config import Polygon
 
 
 class ModelState(TypedDict):
@@ -54,11 +56,38 @@ class SinkState(TypedDict):
 
 
 class BoxState(TypedDict):
-    """The whole box. `trouble` is empty if there is none; `uptime` is in seconds."""
+    """The whole box. `trouble` is empty if there is none; `uptime` is in seconds, `memory` is the peak in bytes.
+
+    `time` is that of its clock, UTC epoch seconds; `time_zone` is None if none is set.
+    """
 
     trouble: str
     uptime: float
+    memory: int
+    time: float
+    time_zone: str | None
     model: ModelState
     cameras: list[CameraState]
     alerts: list[MessageRow]
     sinks: list[SinkState]
+
+
+class EditableCamera(TypedDict):
+    """A camera: its rules by name with all settings, the zones that they may name, and the settings of a new rule."""
+
+    rules: dict[str, dict[str, Any]]
+    zones: dict[str, Polygon]
+    new: dict[str, Any]
+
+
+class Editable(TypedDict):
+    """The rules in force by camera, and what they may be changed to.
+
+    `classes` has the display name and `thresholds` the alarm threshold of each class of the model.
+    """
+
+    cameras: dict[str, EditableCamera]
+    classes: dict[str, str]
+    thresholds: dict[str, float]
+    time_zone: str | None
+    can_undo: bool

@@ -1,12 +1,15 @@
 """The state of a running box, for the web page and for remote control."""
 
+import resource
 import threading
 import time
+from typing import assert_never
 
 from ppe_edge.cameras.view_health import LABELS
 from ppe_edge.compliance.periods import Row, Unit
 from ppe_edge.delivery.messages import (
     Alert,
+    AlertClip,
     AlertClosed,
     AlertVerdict,
     CameraEventMessage,
@@ -71,9 +74,12 @@ class RuntimeStatus:
         return {
             "trouble": self.trouble(),
             "uptime": time.monotonic() - runtime.started_at,
+            "memory": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,  # Linux counts in KiB
+            "time": time.time(),
+            "time_zone": runtime.settings.site.time_zone,
             "model": {"name": reference.name, "sha256": reference.sha256, "provider": deployment.detector.provider},
             "cameras": [self._camera(name, figures) for name, figures in sorted(runtime.camera_figures().items())],
-            "alerts": [row(message, contract) for message in runtime.outbox.recent(ALERTS_SHOWN)],
+            "alerts": list(filter(None, (row(message, contract) for message in runtime.outbox.recent(ALERTS_SHOWN)))),
             "sinks": [
                 {"name": name, "waiting": figures.waiting, "set_aside": figures.set_aside, "error": figures.error}
                 for name, figures in sorted(runtime.sink_figures().items())
@@ -112,13 +118,15 @@ class RuntimeStatus:
         }
 
 
-def row(message: Message, contract: ModelContract) -> MessageRow:
-    """Returns a message as a row of the page's table; class names are shown by the display names of the contract."""
+def row(message: Message, contract: ModelContract) -> MessageRow | None:
+    """Returns a message as a row of the page's table, classes by their display names; None for a clip, shown with its alert."""
     camera, zone, alert, score, duration = "box", None, None, None, None
     match message:
         case Alert():
             camera, zone, alert, score = message.camera, message.zone, message.id, message.score
             what = f"{_severity(message)}alert: {contract.display_name(message.class_name)}{_rule(message)}"
+        case AlertClip():
+            return None
         case AlertClosed():
             camera, zone, alert, duration = message.camera, message.zone, message.alert, message.duration_s
             ended = "ended" if message.end == "seen" else "end not seen"
@@ -126,11 +134,13 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
         case AlertVerdict():
             camera, alert, what = message.camera, message.alert, f"{message.in_words(contract.display_name)}{_rule(message)}"
         case CameraEventMessage():
-            camera, what = message.camera, f"{message.event} {message.detail}".strip()
+            camera, what = message.camera, _event(message)
         case StorageEvent():
-            what = f"{message.event} {message.detail}".strip()
+            what = _event(message)
         case ComplianceReport():
             what = f"compliance report of the {f'shift {message.shift}' if message.shift else 'day'}"
+        case _:
+            assert_never(message)
     return {
         "time": message.time.timestamp(),
         "camera": camera,
@@ -140,6 +150,11 @@ def row(message: Message, contract: ModelContract) -> MessageRow:
         "score": score,
         "duration": duration,
     }
+
+
+def _event(message: CameraEventMessage | StorageEvent) -> str:
+    name = message.event.replace("_", " ")
+    return f"{name}: {message.detail}" if message.detail else name
 
 
 def _rule(message: Alert | AlertClosed | AlertVerdict) -> str:

@@ -119,6 +119,14 @@ def test_draw_shows_boxes_from_alarm_threshold_on():
     assert len(np.unique(hidden[99:121, 159:181].reshape(-1, 3), axis=0)) <= CELLS**2
 
 
+def test_draw_hides_classes_of_privacy_alone():
+    """The model knows heads (1) and, here, persons (0): tracked and not tracked."""
+    boxes = np.array([[180, 80, 260, 190], [200, 85, 240, 120]], np.float32)
+    detections = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1]))
+    shown = replace(view([head((20, 20, 90, 150), 0), head((40, 20, 60, 40))], detections), hidden=frozenset({1}))
+    assert heads_to_hide(shown).tolist() == [[40, 20, 60, 40], [200, 85, 240, 120]]
+
+
 def test_draw_hides_detection_near_threshold_without_track():
     """From half the alarm threshold on: 0.2 for a helmet, 0.25 for a bare head. Of two boxes of one head, the stronger one."""
     boxes = np.array([[200, 100, 240, 140], [20, 20, 40, 40], [60, 20, 80, 40], [180, 80, 260, 160]], np.float32)

@@ -9,10 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from judged_box import Box
+from example_messages import a_camera_event, an_alert
+from judged_box import CONTRACT, Box
 from ppe_edge.delivery.messages import clip_of
 from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
+from ppe_edge.web.status import row
 from pydantic import ValidationError
 
 OPERATOR, VIEWER = "operators-of-the-gate-0123", "viewers-of-the-gate-01234"
@@ -107,6 +109,12 @@ def test_unreadable_filter_is_rejected(client: Client, query: str) -> None:
     assert client.get(f"/api/alerts?{query}")[0] == 400
 
 
+def test_rows_of_live_page_leave_out_clips() -> None:
+    assert row(clip_of(an_alert(), offset_s=-4.0, duration_s=9.0), CONTRACT) is None
+    events = [a_camera_event(event="view_turned", detail="by 12 %"), a_camera_event(event="lost")]
+    assert [shown["what"] for event in events if (shown := row(event, CONTRACT))] == ["view turned: by 12 %", "lost"]
+
+
 def test_images_of_alert(client: Client) -> None:
     widths = {}
     for name in ("snapshot", "thumbnail", "frame"):
@@ -126,7 +134,7 @@ def test_clip_of_alert_is_served_whole_and_by_ranges_of_bytes(client: Client) ->
     film = bytes(range(200))
     client.box.outbox.put(clip_of(client.box.alert, -5.0, 10.0), film)
     details = json.loads(client.get(f"/api/alerts/{client.id}", VIEWER)[1])
-    assert details["has_clip"] is True and details["events"][-1]["text"] == "clip of 10.0 s"
+    assert details["has_clip"] is True and details["events"][-1]["text"] == "clip, from 5.0 s before to 5.0 s after the alert"
     assert client.get(path, VIEWER) == (200, film)
     kept = ("Content-Type", "Accept-Ranges", "Cache-Control", "X-Content-Type-Options")
     assert [client.headers[name] for name in kept] == ["video/mp4", "bytes", "no-store", "nosniff"]

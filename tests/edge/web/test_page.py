@@ -196,7 +196,7 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     assert browser.execute_script("return document.cookie") == ""  # scripts cannot read the session
     until(browser, lambda: text_of(browser, "#cameras .state") == "live")
     assert text_of(browser, "#cameras .name") == "gate"
-    assert text_of(browser, "nav").split() == ["Live", "Alerts", "Zones"]
+    assert text_of(browser, "nav").split() == ["Live", "Alerts", "Rules"]
     assert text_of(browser, "nav [aria-current]") == "Live"
     assert text_of(browser, "#alerts-title") == "Latest alerts and events"
     assert "tiny.onnx" in text_of(browser, "#summary")
@@ -459,14 +459,16 @@ def test_page_of_another_site_can_neither_frame_nor_judge_nor_read(browser: webd
     assert past is not None and past.verdict is None
 
 
-def test_operator_draws_zone_with_pointer_and_keys_and_undoes_it(browser: webdriver.Chrome, site: Site) -> None:
+def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: webdriver.Chrome, site: Site) -> None:
     browser.get(site.address)
     sign_in(browser, TOKEN)
     until(browser, lambda: text_of(browser, "#cameras .state") == "live")
-    browser.get(f"{site.address}/zones.html")
+    browser.get(f"{site.address}/rules.html")
     until(browser, lambda: browser.execute_script("return document.querySelector('#frame').naturalWidth") == 96)
     assert text_of(browser, "#none") == "No zones: the whole frame counts."
-    assert text_of(browser, "nav [aria-current]") == "Zones"
+    assert text_of(browser, "nav [aria-current]") == "Rules"
+    browser.find_element(By.ID, "add-rule").send_keys(Keys.ENTER)
+    press(browser, "doors", Keys.ENTER, "helmet")  # the name, then the violation, which has the focus
     browser.find_element(By.ID, "add").click()
     press(browser, Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_UP)  # the first corner has the focus: 0.3, 0.3
     size = browser.find_element(By.ID, "handles").size
@@ -479,29 +481,41 @@ def test_operator_draws_zone_with_pointer_and_keys_and_undoes_it(browser: webdri
     name.send_keys("<b>door</b>")
     assert not browser.find_element(By.ID, "camera").is_enabled()  # or the drawing would be lost
     browser.find_element(By.ID, "save").click()
-    until(browser, lambda: text_of(browser, "#done") == "Saved: the zones are in force.")
-    [(zone, corners)] = site.runtime.settings.rules_of("gate")["default"].zones.items()
+    until(browser, lambda: text_of(browser, "#done") == "Saved: the rule is in force.")
+    rules = site.runtime.settings.rules_of("gate")
+    assert set(rules) == {"default", "doors"} and rules["doors"].violation_class == "helmet" and rules["default"].zones == {}
+    [(zone, corners)] = rules["doors"].zones.items()
     assert zone == "<b>door</b>" and corners is not None and len(corners) == 5
     assert [corners[0], corners[2], corners[3], corners[4]] == [(0.29, 0.28), (0.7, 0.7), (0.5, 0.71), (0.3, 0.7)]
     assert corners[1] == pytest.approx((0.9, 0.3), abs=0.01)
     assert "<b>door</b>" in browser.find_element(By.ID, "yaml").get_attribute("textContent")
+    for details in browser.find_elements(By.CSS_SELECTOR, "#settings details:not([open]) summary"):
+        details.send_keys(Keys.ENTER)
     for width in (390, 768, 1280):
         browser.set_window_size(width, 900)
         assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
     assert faint_texts(browser) == []
 
-    middle = browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='3']:not(.middle)")
-    middle.send_keys(Keys.DELETE)
+    browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='3']:not(.middle)").send_keys(Keys.DELETE)
     first = browser.find_element(By.CSS_SELECTOR, ".handle[data-corner='0']:not(.middle)")
     ActionChains(browser).click_and_hold(first).move_by_offset(size["width"], size["height"] // 3).release().perform()
     browser.find_element(By.ID, "save").click()
-    until(browser, lambda: "crosses itself" in text_of(browser, "#problem"))  # as in edge.yaml
+    until(browser, lambda: "crosses itself" in text_of(browser, "#zones-problem"))  # as in edge.yaml
     browser.find_element(By.ID, "discard").click()
-    browser.find_element(By.ID, "undo").click()
-    until(browser, lambda: text_of(browser, "#done") == "The last change is taken back.")
-    assert site.runtime.settings.rules_of("gate")["default"].zones == {}
+    browser.find_element(By.ID, "schedule").send_keys("Mon-Fri 6 to 18")
+    browser.find_element(By.ID, "save").click()
+    until(browser, lambda: "expected times such as 06:00-18:00" in text_of(browser, "#schedule-problem"))
+    assert browser.execute_script("return document.activeElement.id") == "schedule"
+    browser.find_element(By.ID, "discard").click()
+    assert text_of(browser, "#schedule-problem") == ""
+    browser.find_element(By.ID, "remove-rule").click()
+    until(browser, lambda: text_of(browser, "#done") == "The rule doors is removed.")
+    for left in ({"default", "doors"}, {"default"}):
+        browser.find_element(By.ID, "undo").click()
+        until(browser, lambda wanted=left: set(site.runtime.settings.rules_of("gate")) == wanted)
+        until(browser, lambda: text_of(browser, "#done") == "The last change is taken back.")
     complaints = [entry["message"] for entry in browser.get_log("browser")]
-    assert len(complaints) == 1 and "409" in complaints[0], complaints  # the refused drawing, and nothing else
+    assert len([c for c in complaints if "409" in c]) == len(complaints) >= 2, complaints  # what was refused, and nothing else
 
 
 class PrefixProxy:

@@ -143,6 +143,12 @@ function showClip(alert) {
   clip.src = address;
 }
 
+function measured({ val_map_50, exported }) {
+  const figures = val_map_50 === undefined ? [] : [`mAP@0.5 ${percent(val_map_50)} on validation images`];
+  if (exported !== undefined) figures.push(`exported ${String(exported).slice(0, 10)}`);
+  return figures.join(", ") || null;
+}
+
 function showDetail(alert) {
   const isNew = shown?.id !== alert.id;
   shown = alert;
@@ -177,6 +183,7 @@ function showDetail(alert) {
     ...fact("Track", `#${alert.track}`),
     ...fact("Box", `${alert.box_xyxy.map(Math.round).join(", ")} of ${alert.frame_size[1]} x ${alert.frame_size[0]} pixels`),
     ...fact("Model", `${alert.model.name} (${alert.model.sha256.slice(0, 12)})`),
+    ...fact("Measured", measured(alert.model.provenance)),
   );
   byId("events").replaceChildren(
     ...alert.events.map((event) => {

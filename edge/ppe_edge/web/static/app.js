@@ -87,11 +87,32 @@ function sinkRow(sink) {
   return row;
 }
 
+function duration(seconds) {
+  for (const [unit, length] of [["days", 86400], ["hours", 3600], ["minutes", 60]]) {
+    if (seconds >= 2 * length) return `${Math.floor(seconds / length)} ${unit}`;
+  }
+  return `${Math.round(seconds)} seconds`;
+}
+
+function showSystem(box) {
+  const timeZone = box.time_zone ?? "UTC";
+  const facts = {
+    Model: `${box.model.name} (${box.model.sha256.slice(0, 12)})`,
+    "Runs on": box.model.provider,
+    Clock: `${new Date(box.time * 1000).toLocaleString([], { timeZone })} (${timeZone})`,
+    "Running for": duration(box.uptime),
+    "Memory at most": `${Math.round(box.memory / 1e6)} MB`,
+  };
+  byId("system").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+}
+
 let shownRowsOfAlerts = "";
 
 async function refresh() {
   const box = await ask("api/state");
-  byId("summary").textContent = `${box.model.name} (${box.model.sha256.slice(0, 12)}) on ${box.model.provider}, up ${Math.round(box.uptime)} s`;
+  const live = box.cameras.filter((camera) => camera.state === "live").length;
+  byId("summary").textContent = `${live} of ${box.cameras.length} ${box.cameras.length === 1 ? "camera" : "cameras"} live, ${box.model.name}`;
+  showSystem(box);
   byId("trouble").textContent = box.trouble;
   byId("trouble").hidden = box.trouble === "";
   showCameras(box.cameras);

@@ -1,40 +1,37 @@
 "use strict";
-// Draws the zones of a rule of a camera. Corners are fractions of width and height; nothing is in force before it is saved.
+// Draws the zones of a rule. Corners are fractions of width and height.
 
 const SVG = "http://www.w3.org/2000/svg";
 const STEP = 0.01; // of the frame, for the arrow keys
 const MOVES = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
-let saved = {}; // camera -> rule -> zones
+const SQUARE = [[0.3, 0.3], [0.7, 0.3], [0.7, 0.7], [0.3, 0.7]];
 let zones = []; // what is drawn now: [{name, corners}]
-let isOperator = false;
 let selected = null; // [number of the zone, number of the corner]
+let isOperator = false;
 
-const place = () => [byId("camera").value, byId("rule").value];
 const rounded = (v) => Math.round(Math.min(1, Math.max(0, v)) * 1000) / 1000;
 const copied = (corners) => corners.map(([x, y]) => [x, y]);
-
-function load() {
-  const [camera, rule] = place();
-  zones = Object.entries(saved[camera]?.[rule] ?? {}).map(([name, corners]) => ({ name, corners: copied(corners) }));
-  selected = null;
-  problem("");
-  showFrame();
-  show();
-}
 
 function drawn() {
   return Object.fromEntries(zones.map(({ name, corners }) => [name.trim(), corners]));
 }
 
-function isChanged() {
-  const [camera, rule] = place();
-  return JSON.stringify(drawn()) !== JSON.stringify(saved[camera]?.[rule] ?? {}) || Object.keys(drawn()).length < zones.length;
+function drawZones(wanted) {
+  zones = Object.entries(wanted).map(([name, corners]) => ({ name, corners: copied(corners) }));
+  selected = null;
+  show();
+  showNames();
 }
 
-function showFrame() {
-  const image = byId("frame");
-  const address = `cameras/${encodeURIComponent(byId("camera").value)}/live.jpg`;
-  image.src = `${address}?t=${Date.now()}`;
+function addZone(name, corners) {
+  zones.push({ name, corners: copied(corners) });
+  showNames();
+  select(zones.length - 1, 0);
+}
+
+function zonesProblem() {
+  const names = zones.map(({ name }) => name.trim());
+  return names.includes("") || new Set(names).size < names.length ? "Give each zone a name of its own." : "";
 }
 
 function handle(zone, corner, [x, y], isMiddle) {
@@ -75,8 +72,8 @@ function show() {
   byId("hint").textContent = isOperator
     ? "A head counts if the centre of its box lies in a zone: draw around heads, not feet. Drag corners, or choose one and use the " +
       "arrow keys; the small circles add corners."
-    : "Sign in with the token of operators to draw zones.";
-  showButtons();
+    : "Sign in with the token of operators to change rules and draw zones.";
+  showChange();
 }
 
 function showNames() {
@@ -91,7 +88,7 @@ function showNames() {
       name.dataset.color = index % 4;
       name.addEventListener("input", () => {
         zone.name = name.value;
-        showButtons();
+        showChange();
       });
       item.append(name);
       if (isOperator) {
@@ -111,24 +108,6 @@ function showNames() {
   );
 }
 
-function showButtons() {
-  const changed = isChanged();
-  byId("save").disabled = byId("discard").disabled = !changed;
-  byId("undo").disabled = byId("camera").disabled = byId("rule").disabled = changed; // unsaved changes are not lost by accident
-  byId("remove-corner").disabled = selected === null || zones[selected[0]].corners.length <= 3;
-  const [camera, rule] = place();
-  const lines = ["cameras:", `  ${camera}:`];
-  lines.push(...(isOnlyRule() ? ["    rule:"] : ["    rules:", `      ${rule}:`]));
-  const indent = isOnlyRule() ? "      " : "        ";
-  lines.push(zones.length ? `${indent}zones:` : `${indent}zones: {}`);
-  for (const [name, corners] of Object.entries(drawn())) lines.push(`${indent}  ${JSON.stringify(name)}: ${JSON.stringify(corners)}`);
-  byId("yaml").textContent = lines.join("\n");
-}
-
-function isOnlyRule() {
-  return Object.keys(saved[place()[0]] ?? {}).join() === "default";
-}
-
 function select(zone, corner) {
   selected = [zone, corner];
   show();
@@ -144,30 +123,6 @@ function removeCorner() {
   zones[selected[0]].corners.splice(selected[1], 1);
   selected = null;
   show();
-}
-
-function problem(text) {
-  byId("problem").textContent = text;
-  byId("problem").hidden = text === "";
-  byId("done").textContent = "";
-}
-
-async function change(address, body, done) {
-  try {
-    accept(await ask(address, body));
-    byId("done").textContent = done;
-  } catch (error) {
-    problem(error.message);
-  }
-}
-
-function accept(answer) {
-  saved = answer.zones;
-  isOperator = answer.role === "operator";
-  offer(byId("camera"), Object.fromEntries(Object.keys(saved).map((name) => [name, name])));
-  offer(byId("rule"), Object.fromEntries(Object.keys(saved[byId("camera").value]).map((name) => [name, name])));
-  load();
-  showNames();
 }
 
 byId("handles").addEventListener("pointerdown", (event) => {
@@ -220,29 +175,13 @@ byId("handles").addEventListener("focusin", (event) => {
   if (target === null) return;
   selected = [Number(target.dataset.zone), Number(target.dataset.corner)];
   for (const each of byId("handles").children) each.ariaPressed = each === target;
-  showButtons();
+  showChange();
 });
 byId("add").addEventListener("click", () => {
   let number = zones.length + 1;
   while (zones.some(({ name }) => name === `zone ${number}`)) number += 1;
-  zones.push({ name: `zone ${number}`, corners: [[0.3, 0.3], [0.7, 0.3], [0.7, 0.7], [0.3, 0.7]] });
-  showNames();
-  select(zones.length - 1, 0);
+  addZone(`zone ${number}`, SQUARE);
 });
 byId("remove-corner").addEventListener("click", removeCorner);
-byId("save").addEventListener("click", () => {
-  const [camera, rule] = place();
-  const names = zones.map(({ name }) => name.trim());
-  if (names.includes("") || new Set(names).size < names.length) problem("Give each zone a name of its own.");
-  else change("api/zones", { camera, rule, zones: drawn() }, "Saved: the zones are in force.");
-});
-byId("discard").addEventListener("click", () => {
-  load();
-  showNames();
-});
-byId("undo").addEventListener("click", () => change("api/zones/undo", {}, "The last change is taken back."));
-byId("place").addEventListener("change", () => accept({ zones: saved, role: isOperator ? "operator" : "viewer" }));
-byId("place").addEventListener("submit", (event) => event.preventDefault());
 byId("frame").addEventListener("load", () => byId("frame").parentElement.classList.add("with-frame"));
 byId("frame").addEventListener("error", () => byId("frame").parentElement.classList.remove("with-frame"));
-ask("api/zones").then(accept, (error) => problem(error.message));

@@ -1,0 +1,105 @@
+"""The part of the web server where people change rules and draw zones."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ppe_edge.page_rules import FILE
+from ppe_edge.rules.config import RuleConfig
+from ppe_edge.web.answers import as_json, first_problem
+from ppe_edge.web.state import Editable
+from ppe_yolo.core.errors import UserError
+
+# shown next to the settings, as in the reference
+HELP = {name: field.description for name, field in RuleConfig.model_fields.items()}
+
+_Body = TypeVar("_Body", bound=BaseModel)
+_log = logging.getLogger(__name__)
+
+
+class RuleEditor(Protocol):
+    """See `ppe_edge.control.Control`. Each change may raise `UserError` or `TimeoutError`; nothing has changed then."""
+
+    def editable(self) -> Editable:
+        """Returns the rules in force."""
+        ...
+
+    def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any]) -> None:
+        """Replaces a rule of a camera, or adds one."""
+        ...
+
+    def remove_rule(self, camera: str, rule: str) -> None:
+        """Removes a rule of a camera."""
+        ...
+
+    def undo_rules(self) -> None:
+        """Takes back the latest change."""
+        ...
+
+
+class _Place(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    camera: str
+    rule: str
+
+
+class _Change(_Place):
+    settings: dict[str, Any]
+
+
+def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
+    """Adds the addresses below /api/rules."""
+
+    def answer(request: web.Request) -> web.Response:
+        return as_json({**editor.editable(), "help": HELP, "role": request["role"]})
+
+    async def apply(request: web.Request, what: str, action: Callable[[], None], place: _Place | None = None) -> web.Response:
+        try:
+            await asyncio.to_thread(action)
+        except (UserError, TimeoutError) as error:
+            raise web.HTTPConflict(text=f"{_without_key(str(error), place)}\n") from None
+        _log.info("web: %s%s, by %s", what, f" {place.rule!r} of {place.camera!r}" if place else "", request.remote)
+        return answer(request)
+
+    async def show(request: web.Request) -> web.Response:
+        return answer(request)
+
+    async def change(request: web.Request) -> web.Response:
+        wanted = await _body(request, _Change)
+        action = partial(editor.change_rule, wanted.camera, wanted.rule, wanted.settings)
+        return await apply(request, "changed the rule", action, wanted)
+
+    async def remove(request: web.Request) -> web.Response:
+        place = await _body(request, _Place)
+        return await apply(request, "removed the rule", partial(editor.remove_rule, place.camera, place.rule), place)
+
+    async def undo(request: web.Request) -> web.Response:
+        return await apply(request, "took back a change of the rules", editor.undo_rules)
+
+    app.router.add_get("/api/rules", show)
+    app.router.add_post("/api/rules", change)
+    app.router.add_post("/api/rules/remove", remove)
+    app.router.add_post("/api/rules/undo", undo)
+
+
+async def _body(request: web.Request, kind: type[_Body]) -> _Body:
+    try:
+        return kind.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise web.HTTPBadRequest(text=f"{first_problem(error)}\n") from None
+
+
+def _without_key(message: str, place: _Place | None) -> str:
+    """Returns an error without the file and the key of the rule, which the page shows: `schedule: expected ...`."""
+    message = message.partition(f"{FILE}: ")[2] or message
+    if place is None:
+        return message
+    camera, rule = re.escape(place.camera), re.escape(place.rule)
+    return re.sub(rf"^cameras\.{camera}\.(rule|rules\.{rule})[.:] ?", "", message)
