@@ -66,7 +66,7 @@ def here(words: list[str], number: int) -> list[str]:
     found = []
     for before, word in pairwise(["", *words]):
         if before in ("--out", "--record") or (before == "store" and "pull" in found):
-            word = f"out-{number}" if re.fullmatch("DIR2?", word) else word
+            word = f"out-{number}" if re.fullmatch("DIR2?|data", word) else word
         else:
             for pattern, stand_in in STAND_INS.items():
                 word = re.sub(pattern, stand_in, word)
