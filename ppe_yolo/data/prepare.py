@@ -1,5 +1,6 @@
 """`ppe-yolo prepare`: a data set that is ready for training, so that every later step reads the same images and names."""
 
+import filecmp
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -50,7 +51,7 @@ def prepare(
 
     Args:
         root: See `open_source`.
-        out: The folder to write.
+        out: The folder to write: a new or empty one, or that of an earlier run, which may have been interrupted.
         class_map: Name or file.
         on_error: What to do if the audit finds errors: `stop` and list them, or `skip` the affected images.
         format: The format to write. YOLO cannot say that an object is difficult.
@@ -60,8 +61,9 @@ def prepare(
         The data set that was read.
 
     Raises:
-        UserError: The data has errors, or two images would get the same name.
+        UserError: The data has errors, two images would get the same name, or `out` holds files of others.
     """
+    _check_free(out, root)
     dataset = AnnotatedDataset.open(root, class_map, on_error="skip", supplied={} if checks is None else read_lines(checks))
     dataset.save_audit(out / AUDIT_FILE)
     if on_error == "stop":
@@ -77,6 +79,14 @@ def prepare(
     write_text(out / CLASS_MAP_FILE, _identity_map(dataset.class_map))
     write_kept(out / KEPT_FILE, [dataset.checks[image] for image in names])
     return dataset
+
+
+def _check_free(out: Path, root: Path) -> None:
+    """Raises UserError if files that prepare did not write could be overwritten."""
+    is_source = out.resolve() == root.resolve()
+    if is_source or (out.is_dir() and any(out.iterdir()) and not (out / AUDIT_FILE).is_file()):
+        got = "the data set itself" if is_source else "a folder with other files"
+        raise UserError(setting="out", file=out, expected="a new or empty folder, or one that prepare wrote", got=got)
 
 
 def write_lists(dataset: AnnotatedDataset, out: Path, prefix: str | None = None) -> list[WrittenList]:
@@ -143,7 +153,7 @@ def _stem(image: AnnotatedImage) -> str:
 
 def copy_image(image: Path, target: Path) -> None:
     """Copies an image, unless an interrupted run did so before."""
-    if target.is_file() and target.stat().st_size == image.stat().st_size:
+    if target.is_file() and filecmp.cmp(image, target, shallow=False):
         return
     with atomic_path(target) as temporary:
         shutil.copyfile(image, temporary)

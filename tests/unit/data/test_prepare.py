@@ -116,3 +116,25 @@ def test_prepare_same_names_in_split_folders_get_split_in_front(make_voc: Callab
         cv2.imwrite(str(folder / "JPEGImages" / "a.jpg"), image)
     prepare(tmp_path / "in", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out" / "JPEGImages").iterdir()) == ["test_a.jpg", "train_a.jpg"]
+
+
+def test_prepare_into_files_of_others_raises(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(tmp_path / "data", ["a"], {"trainval": ["a"], "test": []})
+    other = make_voc(tmp_path / "other", ["a"], {"trainval": ["a"], "test": []})
+    (other / "JPEGImages/a.jpg").write_bytes(b"an image of somebody else")
+    assert run_cli("prepare", root, "--out", other) == 2
+    assert "expected a new or empty folder, or one that prepare wrote" in capsys.readouterr().err
+    assert (other / "JPEGImages/a.jpg").read_bytes() == b"an image of somebody else"
+    assert run_cli("prepare", root, "--out", root) == 2
+    assert "the data set itself" in capsys.readouterr().err
+
+
+def test_prepare_again_replaces_an_image_of_equal_size(make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli) -> None:
+    root = make_voc(tmp_path / "data", ["a"], {"trainval": ["a"], "test": []})
+    assert run_cli("prepare", root, "--out", tmp_path / "ready") == 0
+    copy, image = tmp_path / "ready/JPEGImages/a.jpg", (root / "JPEGImages/a.jpg").read_bytes()
+    copy.write_bytes(bytes(len(image)))
+    assert run_cli("prepare", root, "--out", tmp_path / "ready") == 0
+    assert copy.read_bytes() == image
