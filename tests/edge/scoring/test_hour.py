@@ -1,7 +1,7 @@
 """An hour of two cameras and three rules, in which the clocks are set back and the twin changes a schedule.
 
-The box runs as always; only its correction of the clock is set, so that the films begin at a chosen moment. Their timestamps are
-its time, so the hour takes some seconds.
+The box runs as always, except that its films begin at a chosen moment. Their timestamps are its time, so the hour takes some
+seconds.
 """
 
 import threading
@@ -32,8 +32,8 @@ from running_box import configure, delivered
 from conftest import CONTRACT, GREEN, GREY, RED  # isort: skip
 from ppe_yolo.core.contract import ONNX_METADATA_KEY
 
-# 02:40 in Berlin, in summer time; 20 minutes later, the clocks go back from 03:00 to 02:00. The quarter of a second keeps frames
-# away from the edges of schedules.
+# 02:40 in Berlin, in summer time; 20 minutes later, the clocks go back from 03:00 to 02:00. The quarter of a second keeps
+# frames away from the edges of schedules.
 BEGIN = datetime(2026, 10, 25, 0, 40, 0, 250_000, tzinfo=UTC)
 HOUR, MIDDLE = 3600.0, 1800.0
 FPS: dict[str, Fraction] = {"gate": Fraction(1), "yard": Fraction(1, 2)}
@@ -93,8 +93,8 @@ STOPPED = [("gate", "night", 2399.0)]  # the only violation that is open when it
 _GRAPH = """
 <ir_version: 10, opset_import: ["": 18]>
 halves (uint8[batch, 64, 96, 3] images) => (float[batch, 2, 4] boxes_xyxy, float[batch, 2] scores, int64[batch, 2] labels)
-<int64[5] shape = {0, 64, 2, 48, 3}, int64[2] area = {1, 3}, float white = {255}, int64[2] green_red = {1, 0}, int64[1] blue = {2},
- int64[1] one = {1}, int64[1] last = {2}, float floor = {0.1}, float nothing = {0}, int64[1] two = {2},
+<int64[5] shape = {0, 64, 2, 48, 3}, int64[2] area = {1, 3}, float white = {255}, int64[2] green_red = {1, 0},
+ int64[1] blue = {2}, int64[1] one = {1}, int64[1] last = {2}, float floor = {0.1}, float nothing = {0}, int64[1] two = {2},
  int64[3] to_corners = {1, 1, 4}, float[1, 2, 4] places = {12, 16, 36, 48, 60, 16, 84, 48}>
 {
   pixels = Cast <to = 1> (images)
@@ -140,7 +140,7 @@ def draw_film(path: Path, camera: str) -> Path:
 
 
 class Halt:
-    """Holds the readers of the cameras when they reach a position of their films, so that all frames before it are processed."""
+    """Holds the readers of the cameras in the middle of their films, when all frames before it are processed."""
 
     def __init__(self, runtime: Runtime, parties: int) -> None:
         self._put, self._passed = runtime._mailbox.put, set[str]()
