@@ -128,6 +128,7 @@ NEW_VALUES: dict[str, Any] = {
     "sinks.jsonl.keep_files": 2,
     "sinks.notify.title": "{camera}",
     "sinks.notify.body": "{camera}",
+    "sinks.notify.repeated": "Again: ",
     "sinks.notify.attach_snapshot": False,
     "sinks.notify.min_interval_s": 5,
     "sinks.notify.quiet_hours": ["daily 20:00-06:00"],
