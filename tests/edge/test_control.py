@@ -134,6 +134,7 @@ NEW_VALUES: dict[str, Any] = {
     "sinks.notify.quiet_hours": ["daily 20:00-06:00"],
     "sinks.escalate.title": "{camera}",
     "sinks.escalate.body": "{camera}",
+    "sinks.escalate.repeated": "Again: ",
     "sinks.escalate.attach_snapshot": False,
     "sinks.escalate.min_interval_s": 5,
     "sinks.escalate.quiet_hours": ["daily 20:00-06:00"],
