@@ -74,13 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_cost(folder: Path, model: Path, clip: Path, rounds: int) -> None:
-    config = write_configuration(folder, model, clip)
-    starts = [_child("start", config) for _ in range(STARTS)]
-    frame = _child("frame", config, "--rounds", str(rounds))
+    frame = _child("frame", write_configuration(folder, model, clip), "--rounds", str(rounds))
     config = write_configuration(folder, model, clip, more=WITH_CLIPS)
     with_clips = _child("frame", config, "--rounds", str(rounds))
-    one = _child("start", config)["peak_mb"]
-    two = _child("start", write_configuration(folder, model, clip, cameras=2, more=WITH_CLIPS))["peak_mb"]
+    starts = [_child("start", config) for _ in range(STARTS)]
+    two = _child("start", write_configuration(folder, model, clip, cameras=2, more=WITH_CLIPS))
     print(f"bare session.run       {1e3 * frame['bare']:8.2f} ms")
     print(
         f"whole path of a frame  {1e3 * frame['whole']:8.2f} ms   {frame['ratio']:.3f} x the bare run, {frame['rounds']} rounds"
@@ -92,8 +90,9 @@ def _print_cost(folder: Path, model: Path, clip: Path, rounds: int) -> None:
     print(f"first detection after  {statistics.median(seconds):8.2f} s    (fastest of {STARTS}: {min(seconds):.2f} s)")
     print(f"  processor time until then {min(s['cpu'] for s in starts):5.2f} s")
     now, peak = (max(s[key] for s in starts) for key in ("rss_mb", "peak_mb"))
-    print(f"resident memory        {now:8.0f} MB   (at most {peak:.0f} MB)")
-    print(f"  with clips           {one:8.0f} MB at most; with a second camera {two:.0f} MB")
+    print(
+        f"resident memory        {now:8.0f} MB   (at most {peak:.0f} MB; with a second camera {two['peak_mb']:.0f} MB), with clips"
+    )
     print(f"onnxruntime {frame['onnxruntime']}, {frame['provider']}, frames {frame['size']}")
 
 
