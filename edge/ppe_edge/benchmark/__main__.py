@@ -90,9 +90,8 @@ def _print_cost(folder: Path, model: Path, clip: Path, rounds: int) -> None:
     print(f"first detection after  {statistics.median(seconds):8.2f} s    (fastest of {STARTS}: {min(seconds):.2f} s)")
     print(f"  processor time until then {min(s['cpu'] for s in starts):5.2f} s")
     now, peak = (max(s[key] for s in starts) for key in ("rss_mb", "peak_mb"))
-    print(
-        f"resident memory        {now:8.0f} MB   (at most {peak:.0f} MB; with a second camera {two['peak_mb']:.0f} MB), with clips"
-    )
+    print(f"resident memory        {now:8.0f} MB   (at most {peak:.0f} MB), with clips")
+    print(f"  with a second camera {two['rss_mb']:8.0f} MB   (at most {two['peak_mb']:.0f} MB)")
     print(f"onnxruntime {frame['onnxruntime']}, {frame['provider']}, frames {frame['size']}")
 
 

@@ -25,8 +25,8 @@ from ppe_edge.config import load_settings
 from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import Alert, AlertVerdict, Judgement, clip_of
-from ppe_edge.delivery.outbox import Outbox
-from ppe_edge.delivery.outbox_config import OutboxConfig
+from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.delivery.sinks import SinkFailed, SinksConfig, build_sinks
 from ppe_edge.delivery.sinks.escalate import EscalateSink, EscalateSinkConfig
 from ppe_edge.delivery.sinks.notify import URLS_VARIABLE, NotifySink, NotifySinkConfig, Site, open_services
@@ -348,6 +348,6 @@ def test_addresses_come_from_the_environment_and_are_never_shown(
     monkeypatch.setenv(URLS_VARIABLE, f"json://127.0.0.1 nosuch://{SECRET}/")
     settings = load_settings(config)
     assert settings.sinks.notify is not None and SECRET not in repr(settings)
-    with pytest.raises(EdgeError, match="address 2 is none that Apprise knows") as error:
+    with pytest.raises(EdgeError, match="Apprise does not know the kind of address 2") as error:
         build_sinks(settings.sinks, None)
     assert SECRET not in str(error.value)

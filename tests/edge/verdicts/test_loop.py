@@ -7,7 +7,6 @@ limits of the gate are low: the test follows files and facts, not figures.
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -48,8 +47,7 @@ class Files(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-@pytest.mark.slow
-@pytest.mark.skipif("PPE_YOLO_LOOP" not in os.environ, reason="takes half a minute of processor time: set PPE_YOLO_LOOP=1")
+@pytest.mark.nightly
 def test_verdicts_become_training_data_and_the_trained_model_runs_on_the_box(
     tmp_path: Path,
     tiny_model: Path,

@@ -145,7 +145,7 @@ def open_services(urls: SecretStr, sink: str) -> "dict[str, apprise.NotifyBase]"
         if service is None:
             raise EdgeError(
                 setting=f"sinks.{sink}.urls",
-                problem=f"address {number} is none that Apprise knows",
+                problem=f"Apprise does not know the kind of address {number}",
                 hint="try it: apprise --body test 'ADDRESS'",
             )
         services += _by_recipient(service) if isinstance(service, NotifyEmail) else [service]
