@@ -67,6 +67,7 @@ class Runtime:
         readers: Camera -> its reader.
         pipelines: Camera -> its pipeline.
         sampler: Keeps uncertain frames for training.
+        clips: Makes the clips of alerts; None if `clip.enabled` is not set.
         desk: Where people decide about alerts.
         failed: Whether the process must exit with code 1.
         started_at: Monotonic time of the start.
@@ -95,7 +96,7 @@ class Runtime:
         self._watches: dict[str, CameraWatch] = {}
         self._beat = self.started_at  # when the processing loop made its last turn
         self._alerts = AlertWriter(self.outbox, self.telemetry)
-        self._clips = (
+        self.clips = (
             ClipRecorder(settings.clip, self._alerts.submit, self.telemetry.faults.labels("clip").inc)
             if settings.clip.enabled
             else None
@@ -153,8 +154,8 @@ class Runtime:
     def start(self) -> None:
         """Starts the threads; returns at once."""
         self._alerts.start()
-        if self._clips is not None:
-            self._clips.start()
+        if self.clips is not None:
+            self.clips.start()
         self.compliance.start()
         for delivery in self._deliveries:
             delivery.start()
@@ -309,7 +310,7 @@ class Runtime:
             telemetry=self.telemetry,
             count=self.compliance.add,
             keep_frame=self._frames.keep,
-            **({} if self._clips is None else {"record": self._clips.add}),
+            **({} if self.clips is None else {"record": self.clips.add}),
         )
 
     def _topology(self) -> dict[str, list[str]]:
@@ -446,8 +447,8 @@ class Runtime:
             self.failed = True
             _log.exception("not everything could be closed")
         finally:
-            if self._clips is not None:
-                self._clips.stop(GRACE / 5)
+            if self.clips is not None:
+                self.clips.stop(GRACE / 5)
             if not self._alerts.close(GRACE / 3):
                 self.failed = True
             self._stopping.set()

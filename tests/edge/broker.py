@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,7 +13,7 @@ from typing import Any, Self
 
 import paho.mqtt.client as paho
 import pytest
-from helpers import free_port, wait_until
+from helpers import free_port, is_listening, wait_until
 
 HUB_PORT = 8883  # the only port that azure-iot-device uses
 MODULE = "gate/ppe_edge"  # device and module of `hub_environment`
@@ -59,11 +58,7 @@ class Broker:
 
     def _accepts(self) -> bool:
         assert self._process is not None and self._process.poll() is None, (self._folder / "mosquitto.log").read_text()[-2000:]
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1.0).close()
-        except OSError:
-            return False
-        return True
+        return is_listening(self.port)
 
     def _signal(self, number: int) -> None:
         assert self._process is not None

@@ -1,10 +1,11 @@
-"""Kills, freezes and restarts cameras, hub and box at random, then counts what was lost.
+"""Kills, freezes and restarts cameras, hub, mail server, web receiver and box at random, then counts what was lost.
 
     python tests/edge/chaos.py --seconds 600 [--cameras 8] [--seed 0] [--clip clip.mp4 --model model.onnx] [--keep DIR]
     python tests/edge/chaos.py --seconds 600 --spare-box      # one process: measures its memory and descriptors
 
-Everything is real: RTSP servers of GStreamer, mosquitto with TLS as the hub of IoT Edge (port 8883 must be free), and
-`python -m ppe_edge` in a process of its own, killed with -9. Without --clip and --model, the cameras show drawn frames, and a
+Everything is real: RTSP servers of GStreamer, mosquitto with TLS as the hub of IoT Edge (port 8883 must be free), a mail server
+and a web server on loopback, and `python -m ppe_edge` in a process of its own, killed with -9. Every alert has a clip and an
+e-mail with its snapshot, every clip an e-mail of its own. Without --clip and --model, the cameras show drawn frames, and a
 model detects their colours, so that there are many alerts. These cameras differ: H.264, H.265 and motion JPEG, 5 to 25 frames
 per second, of which the box processes 1 to all; one loses every tenth frame, one lies on its side, and one never answers.
 Prints the measurements; exit code 1 if a promise was broken.
@@ -23,21 +24,28 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from broker import HUB_PORT, Broker, Hub
 from conftest import GREEN, RED, write_clip, write_tiny_model
 from film_server import FilmServer
 from helpers import child_environment, free_port, wait_until
+from ppe_edge.delivery.sinks import notify
+from receivers import ReceiverProcess
 from rtsp_server import RtspServer, Show, start_rtsp_server
 
 BACK_WITHIN_S = 15.0  # from the moment that the server of a camera works again, or that the box was started
 STOPPED_WITHIN_S = 5.0
 SETTLED_S = 20.0  # memory and descriptors of a process are compared from this age on
 SERVERS = 4
+CLIP = {"enabled": True, "before_s": 2, "after_s": 2}
+MARK = "Again: "  # of repeated mails
+CLIP_WITHIN_S = 15.0  # a clip is lost if the box is killed so soon after its alert
 RATES = (5, 2, None, 1)  # `fps` of the cameras, in turn
 SIZE = (64, 96)
 
@@ -64,7 +72,16 @@ class Result:
     marked_copies: int = 0
     lost: list[str] = field(default_factory=list)
     lost_from_file: list[str] = field(default_factory=list)
+    lost_from_web: list[str] = field(default_factory=list)
     unmarked_duplicates: list[str] = field(default_factory=list)
+    clips: int = 0
+    without_clip: list[str] = field(default_factory=list)  # alerts; the box was not killed while it made their clips
+    clips_logged_missing: int = 0  # by the box
+    mails: int = 0  # copies included
+    marked_mails: int = 0
+    without_mail: list[str] = field(default_factory=list)  # alerts and clips of which no mail arrived
+    without_attachment: list[str] = field(default_factory=list)  # alerts whose mails have no snapshot, though there is one
+    unmarked_mails: list[str] = field(default_factory=list)  # mails that arrived again without a mark
     not_closed_once: list[str] = field(default_factory=list)  # alerts that got no closing message, or more than one
     ends: dict[str, int] = field(default_factory=dict)  # how violations ended, according to the closing messages
     back_after_s: list[float] = field(default_factory=list)
@@ -85,6 +102,12 @@ class Result:
         checks = {
             f"{len(self.lost)} messages did not reach the hub": self.lost,
             f"{len(self.lost_from_file)} messages did not reach the file": self.lost_from_file,
+            f"{len(self.lost_from_web)} messages did not reach the web receiver": self.lost_from_web,
+            f"{len(self.without_clip)} alerts have no clip, the log names {self.clips_logged_missing}": len(self.without_clip)
+            > self.clips_logged_missing,
+            f"{len(self.without_mail)} alerts or clips were not mailed": self.without_mail,
+            f"{len(self.without_attachment)} mails have no snapshot": self.without_attachment,
+            f"{len(self.unmarked_mails)} mails arrived again without a mark": self.unmarked_mails,
             f"{len(self.unmarked_duplicates)} messages were sent twice without a mark": self.unmarked_duplicates,
             f"{len(self.not_closed_once)} alerts were not closed exactly once": self.not_closed_once,
             f"more alerts in the log ({self.alerts_logged}) than in the outbox ({self.alerts})": self.alerts_logged
@@ -133,9 +156,13 @@ class Chaos:
         self.most_frames: Counter[str] = Counter()
         self.broker = Broker(folder / "broker", HUB_PORT)
         self.hub = Hub(self.broker)
+        self.mail = ReceiverProcess("mail", folder / "mails.jsonl")
+        self.web = ReceiverProcess("web", folder / "posts.jsonl")
+        self.receivers = {"broker": self.broker, "mail server": self.mail, "web receiver": self.web}
         self.port = free_port()
         self.log = (folder / "ppe_edge.log").open("ab")
         self.processes: list[BoxProcess] = []
+        self.kills: list[float] = []  # epoch seconds
         self.waiting: dict[str, tuple[float, float]] = {}  # camera -> (when it could be back, its frames then)
         self.due: list[tuple[float, Callable[[], None]]] = []
         self.counts: Counter[str] = Counter()
@@ -170,14 +197,22 @@ class Chaos:
             "cameras": cameras,
             "rule": rule,
             "outbox": {"keep_delivered": 1_000_000},
-            "sinks": {"iothub": {"timeout_s": 5}, "jsonl": {"path": str(self.folder / "alerts.jsonl"), "max_mb": 1000}},
+            "sinks": {
+                "iothub": {"timeout_s": 5},
+                "jsonl": {"path": str(self.folder / "alerts.jsonl"), "max_mb": 1000},
+                "webhook": {"url": f"http://127.0.0.1:{self.web.port}/", "timeout_s": 5, "attach_snapshot": True},
+                "notify": {"body": "{alert}", "repeated": MARK, "min_interval_s": 0},
+            },
+            "clip": CLIP,
             "twin": {"enabled": True},
             "web": {"port": self.port},
         }
         (self.folder / "edge.yaml").write_text(json.dumps(document))  # JSON is valid YAML
 
     def start_box(self) -> None:
-        environment = child_environment(**self.broker.hub_environment(), OMP_NUM_THREADS="1")
+        address = f"mailto://127.0.0.1:{self.mail.port}?smtp=127.0.0.1&from=box@example.org&to=safety@example.org&mode=insecure"
+        urls = {notify.URLS_VARIABLE: address}
+        environment = child_environment(**self.broker.hub_environment(), **urls, OMP_NUM_THREADS="1")
         command = [sys.executable, "-m", "ppe_edge", "--config", str(self.folder / "edge.yaml")]
         self.box = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
         self.processes.append(BoxProcess(time.monotonic()))
@@ -217,24 +252,27 @@ class Chaos:
                 self.waiting.pop(name, None)
         self._later(self._between(1, 15), recover)
 
-    def disturb_broker(self) -> None:
+    def disturb_receiver(self, name: str) -> None:
+        receiver = self.receivers[name]
+
         def recover() -> None:
             if frozen:
-                self.broker.thaw()
+                receiver.thaw()
             else:
-                self.broker.start()
-            self._later(self._between(6, 25), self.disturb_broker)
+                receiver.start()
+            self._later(self._between(6, 25), lambda: self.disturb_receiver(name))
 
         frozen = self.random.random() < 0.5
-        self.counts["broker frozen" if frozen else "broker killed"] += 1
+        self.counts[f"{name} {'frozen' if frozen else 'killed'}"] += 1
         if frozen:
-            self.broker.freeze()
+            receiver.freeze()
         else:
-            self.broker.kill()
+            receiver.kill()
         self._later(self._between(1, 15), recover)
 
     def disturb_box(self) -> None:
         self.counts["box killed"] += 1
+        self.kills.append(time.time())
         self.box.kill()
         self.box.wait()
         self._later(self._between(0, 2), self.start_box)
@@ -287,7 +325,8 @@ class Chaos:
         wait_until(lambda: self.cameras.keys() <= self.frames().keys(), 60, "the first answer of the box")
         for server in self.servers:
             self._later(self._between(3, 20), lambda server=server: self.disturb_server(server))  # type: ignore[misc]
-        self._later(self._between(3, 10), self.disturb_broker)
+        for name in self.receivers:
+            self._later(self._between(3, 10), lambda name=name: self.disturb_receiver(name))  # type: ignore[misc]
         if not self.spare_box:
             self._later(self._between(10, 25), self.disturb_box)
         end = time.monotonic() + seconds
@@ -310,10 +349,11 @@ class Chaos:
 
     def _settle(self) -> None:
         self.due.clear()
-        if self.broker.alive:
-            self.broker.thaw()
-        else:
-            self.broker.start()
+        for receiver in self.receivers.values():
+            if receiver.alive:
+                receiver.thaw()
+            else:
+                receiver.start()
         for server in self.servers:
             if server.process is not None:
                 server.send(signal.SIGCONT)
@@ -330,7 +370,8 @@ class Chaos:
             server.kill()
         if self.turned is not None:
             self.turned.close()
-        wait_until(lambda: not self.undelivered(), 90, "delivery of everything")
+        time.sleep(CLIP["after_s"] + 5)  # the last clips
+        wait_until(lambda: not self.undelivered(), 300, "delivery of everything")  # mails take long on a busy machine
         started = time.monotonic()
         self.box.send_signal(signal.SIGTERM)
         self.result.exit_code = self.box.wait(30)
@@ -367,6 +408,11 @@ class Chaos:
         result.lost = sorted(ids - {body["id"] for body in received})
         result.lost_from_file = sorted(ids - {body["id"] for body in lines})
         result.unmarked_duplicates = sorted(key for key, count in unmarked.items() if count > 1)
+        posts = self.web.received()
+        result.lost_from_web = sorted(ids - {post["id"] for post in posts})
+        unmarked = Counter(post["id"] for post in posts if not post["redelivered"])
+        result.unmarked_duplicates += sorted(key for key, count in unmarked.items() if count > 1)
+        self._count_clips_and_mails([body for body in bodies if body["id"] in ids])
         for process in self.processes:
             rss = [value for age, value in process.rss_mb if age > SETTLED_S]
             descriptors = [float(value) for age, value in process.descriptors if age > SETTLED_S]
@@ -378,6 +424,33 @@ class Chaos:
         by_minute = {int(age // 60): round(value) for age, value in longest.rss_mb}  # the last value of each minute
         result.rss_by_minute_mb = list(by_minute.values())
 
+    def _count_clips_and_mails(self, bodies: list[dict[str, Any]]) -> None:
+        """Compares the alerts with their clips and e-mails; those that the box has just stored while it stops are left out."""
+        result = self.result
+        alerts = {body["id"]: body for body in bodies if body["kind"] == "alert"}
+        clips = {body["alert"] for body in bodies if body["kind"] == "alert_clip" and body["clip"] is not None}
+        log = (self.folder / "ppe_edge.log").read_text(errors="replace")
+        for alert, body in alerts.items():
+            raised = datetime.fromisoformat(body["time"]).timestamp()
+            if alert not in clips and not any(0 <= kill - raised < CLIP_WITHIN_S for kill in self.kills):
+                result.without_clip.append(alert)
+        result.clips, result.clips_logged_missing = len(clips), len(re.findall("has no clip|clip of track .* not be made", log))
+        mails = self.mail.received()
+        result.mails = len(mails)
+        unmarked: Counter[tuple[str, bool]] = Counter()
+        attached: defaultdict[tuple[str, bool], set[str]] = defaultdict(set)  # (alert, whether it is the mail of its clip)
+        for mail in mails:
+            key = mail["text"], "video/mp4" in mail["attached"]
+            unmarked[key] += not mail["subject"].startswith(MARK)
+            attached[key].update(mail["attached"])
+        result.marked_mails = len(mails) - unmarked.total()
+        wanted = {(alert, False) for alert in alerts} | {(alert, True) for alert in clips}
+        result.without_mail = sorted(f"{alert}{' clip' if is_clip else ''}" for alert, is_clip in wanted - attached.keys())
+        result.without_attachment = sorted(
+            alert for alert, body in alerts.items() if body["snapshot"] and attached.get((alert, False)) == set()
+        )
+        result.unmarked_mails = sorted(alert for (alert, _), count in unmarked.items() if count > 1)
+
     def close(self) -> None:
         """Stops everything."""
         if self.box.poll() is None:
@@ -385,6 +458,8 @@ class Chaos:
             self.box.wait()
         self.hub.__exit__()
         self.broker.__exit__()
+        self.mail.kill()
+        self.web.kill()
         for server in self.servers:
             server.kill()
         if self.turned is not None:

@@ -21,7 +21,7 @@ def write_film(
     path: Path,
     images: Sequence[np.ndarray],
     *,
-    fps: int = 10,
+    fps: int | Fraction = 10,
     codec: str = "libx264",
     timestamps: Sequence[int] | None = None,
     rotation: int | None = None,
@@ -52,11 +52,11 @@ def write_film(
         packets = []
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, fps)
+            frame.pts, frame.time_base = number, 1 / Fraction(fps)
             packets += stream.encode(frame)
         for packet, timestamp in zip([*packets, *stream.encode()], timestamps or range(len(images)), strict=True):
             if timestamps is not None:
-                packet.time_base = Fraction(1, fps)
+                packet.time_base = 1 / Fraction(fps)
                 packet.pts = packet.dts = timestamp
             container.mux(packet)
     return path

@@ -1,6 +1,9 @@
 """`python -m ppe_edge.benchmark MODEL`: cost of a frame compared with the bare network, start-up time, memory, latency.
 
 Each figure is measured in a fresh process that reads a clip, serves the page and writes alerts to a file.
+
+"With clips" means that the box keeps frames for the clips of alerts (`clip.enabled`), and keeps each frame, as at 8 frames per
+second or fewer. Their time counts as if no core were free for it.
 """
 
 import argparse
@@ -25,6 +28,7 @@ STARTS = 5
 MEMORY_AFTER = 200  # frames
 
 COMMON_RULE: Mapping[str, Any] = {"rule": {"alarm_threshold": 0.5}}  # the model need not name a threshold
+WITH_CLIPS: Mapping[str, Any] = {**COMMON_RULE, "clip": {"enabled": True}}
 # Every frame starts new tracks, each bare head is a violation at once, and the cool-down sets the pace of the alerts.
 ALERTING: Mapping[str, Any] = {
     "tracker": {"min_overlap": 0.999, "enlarge": 0.0},
@@ -62,27 +66,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.cameras is not None:
                 _print_cameras(folder, options, clip)
             else:
-                _print_cost(write_configuration(folder, options.model, clip), options.rounds)
+                _print_cost(folder, options.model, clip, options.rounds)
     except (EdgeError, ContractError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _print_cost(config: Path, rounds: int) -> None:
+def _print_cost(folder: Path, model: Path, clip: Path, rounds: int) -> None:
+    frame = _child("frame", write_configuration(folder, model, clip), "--rounds", str(rounds))
+    config = write_configuration(folder, model, clip, more=WITH_CLIPS)
+    with_clips = _child("frame", config, "--rounds", str(rounds))
     starts = [_child("start", config) for _ in range(STARTS)]
-    frame = _child("frame", config, "--rounds", str(rounds))
+    two = _child("start", write_configuration(folder, model, clip, cameras=2, more=WITH_CLIPS))
     print(f"bare session.run       {1e3 * frame['bare']:8.2f} ms")
     print(
         f"whole path of a frame  {1e3 * frame['whole']:8.2f} ms   {frame['ratio']:.3f} x the bare run, {frame['rounds']} rounds"
     )
     for stage, seconds in frame["stages"].items():
         print(f"  {stage:20s} {1e3 * seconds:8.3f} ms")
+    print(f"  with clips           {1e3 * with_clips['whole']:8.2f} ms   {with_clips['ratio']:.3f} x the bare run")
     seconds = [s["first_detection"] for s in starts]
     print(f"first detection after  {statistics.median(seconds):8.2f} s    (fastest of {STARTS}: {min(seconds):.2f} s)")
     print(f"  processor time until then {min(s['cpu'] for s in starts):5.2f} s")
     now, peak = (max(s[key] for s in starts) for key in ("rss_mb", "peak_mb"))
-    print(f"resident memory        {now:8.0f} MB   (at most {peak:.0f} MB)")
+    print(f"resident memory        {now:8.0f} MB   (at most {peak:.0f} MB), with clips")
+    print(f"  with a second camera {two['rss_mb']:8.0f} MB   (at most {two['peak_mb']:.0f} MB)")
     print(f"onnxruntime {frame['onnxruntime']}, {frame['provider']}, frames {frame['size']}")
 
 
@@ -154,21 +163,26 @@ def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_frames
     from ppe_edge.monitoring.memory import return_freed_images
+    from ppe_edge.pictures.clip import FPS
     from ppe_edge.runtime import Runtime
 
     return_freed_images()  # as the box does: it costs page faults
     settings = load_settings(config)
     frame = next(iter(first_frames(settings, 0.0).frames.values()))
     runtime = Runtime(settings)
+    if runtime.clips is not None:
+        runtime.clips.start()
     contract = runtime.detector.contract
     canvas = letterbox(frame.image, contract.input_size, contract.pad_value)[0][None]
-    number = 0
+    number, fps = 0, 25 if runtime.clips is None else FPS
 
     def whole() -> None:
         nonlocal number
         number += 1
-        next_frame = replace(frame, number=number, time=frame.time + number / 25, monotonic=time.monotonic())
+        next_frame = replace(frame, number=number, time=frame.time + number / fps, monotonic=time.monotonic())
         runtime.process_batch([next_frame])
+        if runtime.clips is not None:
+            runtime.clips.join()
 
     def bare() -> None:
         runtime.detector.run(canvas)

@@ -91,7 +91,7 @@ class ClipRecorder:
         if "libx264" not in av.codecs_available:
             raise EdgeError(setting="clip.enabled", problem="this PyAV has no H.264 encoder", hint="install PyAV from PyPI")
         self._config, self._submit, self._on_fault = config, submit, on_fault
-        self._views: queue.SimpleQueue[tuple[View, Sequence[Alert], bool] | None] = queue.SimpleQueue()
+        self._views: queue.Queue[tuple[View, Sequence[Alert], bool] | None] = queue.Queue()
         self._due: dict[str, float] = {}  # camera -> time of its next frame to keep
         self._rings: dict[str, _Ring] = {}
         self._encoder = ThreadPoolExecutor(1, "clip-encoder", initializer=_yield_to_others)
@@ -116,6 +116,10 @@ class ClipRecorder:
             self._due[camera] = seconds + 0.9 / FPS  # the frames of a camera never come exactly in time
             self._views.put((view, alerts, blur))
 
+    def join(self) -> None:
+        """Waits until every frame that was added is kept."""
+        self._views.join()
+
     def stop(self, timeout_s: float) -> bool:
         """Makes the clips that are begun, with the frames that are there; returns False if that takes longer."""
         end = time.monotonic() + timeout_s
@@ -134,16 +138,22 @@ class ClipRecorder:
         while not stopping:
             try:
                 item = self._views.get(timeout=1.0)
-                stopping = item is None
-                if item is not None:
-                    self._keep(*item)
             except queue.Empty:
                 pass
-            except Exception:
-                _log.exception("a frame is missing in the clips")
-                self._on_fault()
+            else:
+                stopping = item is None
+                if item is not None:
+                    self._keep_or_report(*item)
+                self._views.task_done()
             for camera, ring in self._rings.items():
                 self._finish(camera, ring, stopping)
+
+    def _keep_or_report(self, view: View, alerts: Sequence[Alert], blur: bool) -> None:
+        try:
+            self._keep(view, alerts, blur)
+        except Exception:
+            _log.exception("a frame is missing in the clips")
+            self._on_fault()
 
     def _keep(self, view: View, alerts: Sequence[Alert], blur: bool) -> None:
         look = SnapshotConfig(blur=blur, max_side=MAX_SIDE, max_bytes=RING_BYTES // 20)

@@ -26,9 +26,11 @@ def test_benchmark_prints_whole_path_and_bare_run(
     for line in (
         r"bare session\.run +\d+\.\d+ ms",
         r"whole path of a frame +\d+\.\d+ ms +\d+\.\d+ x the bare run, 2 rounds",
+        r"  with clips +\d+\.\d+ ms +\d+\.\d+ x the bare run",
         r"  detect +\d+\.\d+ ms",
         r"first detection after +\d+\.\d+ s",
-        r"resident memory +[1-9]\d+ MB",
+        r"resident memory +[1-9]\d+ MB +\(at most \d+ MB\), with clips",
+        r"  with a second camera +[1-9]\d+ MB",
         r"frames 1280x720",
     ):
         assert re.search(line, text), text

@@ -1,14 +1,17 @@
 """Notifications through a real mail server and a real web server on this machine."""
 
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -24,8 +27,9 @@ from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import Alert, AlertVerdict, Judgement, clip_of
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
+from ppe_edge.delivery.sinks import SinkFailed, SinksConfig, build_sinks
 from ppe_edge.delivery.sinks.escalate import EscalateSink, EscalateSinkConfig
-from ppe_edge.delivery.sinks.notify import URLS_VARIABLE, NotifySink, NotifySinkConfig, Site
+from ppe_edge.delivery.sinks.notify import URLS_VARIABLE, NotifySink, NotifySinkConfig, Site, open_services
 from ppe_edge.errors import EdgeError
 from pydantic import SecretStr, ValidationError
 from running_box import configure
@@ -36,30 +40,49 @@ BERLIN = Site(ZoneInfo("Europe/Berlin"), {"none": "Kopf ohne Helm"}.get)  # type
 
 
 class Receiver:
-    """A web server that keeps what is posted to it."""
+    """A web server that keeps what is posted to it, and asks to wait as often as `refusals` says after each post."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: int = 0) -> None:
         self.posts: list[dict[str, Any]] = []
+        self._refusals, self._left = refusals, 0
 
     def handler(self) -> Callable[..., BaseHTTPRequestHandler]:
-        posts = self.posts
+        receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
+                post = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(receiver.take(post))
                 self.end_headers()
 
             def log_message(self, *_: object) -> None: ...
 
         return Handler
 
+    def take(self, post: dict[str, Any]) -> int:
+        """Returns the status."""
+        if self._left:
+            self._left -= 1
+            return 429
+        self._left = self._refusals
+        self.posts.append(post)
+        return 200
+
 
 class Mailbox:
-    """Keeps mails."""
+    """Keeps mails; refuses those for one recipient."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: str = "") -> None:
         self.mails: list[EmailMessage] = []
+        self._refused = refused
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: object, session: object, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        if address == self._refused:
+            return "550 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:  # noqa: N802
         self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # type: ignore[arg-type]
@@ -74,44 +97,112 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         yield f"json://box:{SECRET}@{address}/", receiver.posts
 
 
-def sink(urls: str, **settings: Any) -> NotifySink:
-    return NotifySink(NotifySinkConfig(urls=SecretStr(urls), **settings), lambda: BERLIN)
-
-
-def test_notifications_survive_an_outage_of_the_mail_server(
-    tmp_path: Path, webhook: tuple[str, list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    port, inbox = free_port(), Mailbox()
-    mail = f"mailto://box:{SECRET}@127.0.0.1:{port}?smtp=127.0.0.1&from=box@example.org&to=safety@example.org&mode=insecure"
-    notify = sink(f"{mail} {webhook[0]}", title="{camera}: {object}", body="Um {time:%H:%M} Uhr, {score:.0%}", min_interval_s=0)
-    outbox = Outbox(OutboxConfig(), tmp_path, ["notify"])
-    delivery = DeliveryThread("notify", notify, outbox, Backoff(0.05, 0.1))
-    delivery.start()
-    for number in range(3):
-        outbox.put(an_alert(number), JPEG)
-    wait_until(lambda: delivery.failures > 3 and len(webhook[1]) == 3)
-    assert outbox.stats().pending == {"notify": 3}
+@contextlib.contextmanager
+def mail_server(inbox: Mailbox, port: int, **settings: Any) -> Iterator[None]:
+    """Serves SMTP."""
 
     def login(*_: object) -> AuthResult:
         return AuthResult(success=True)
 
-    server = Controller(inbox, "127.0.0.1", port, authenticator=login, auth_require_tls=False)
+    server = Controller(inbox, "127.0.0.1", port, authenticator=login, auth_require_tls=False, **settings)
     server.start()
     try:
-        wait_until(lambda: outbox.stats().pending == {"notify": 0})
+        yield
     finally:
         server.stop()
-        stop_all([delivery], 5.0)
+
+
+def mail_to(port: int, recipients: str = "safety@example.org") -> str:
+    login = f"mailto://box:{SECRET}@127.0.0.1:{port}"
+    return f"{login}?smtp=127.0.0.1&from=box@example.org&to={recipients}&mode=insecure"
+
+
+def config_of(urls: str, **settings: Any) -> NotifySinkConfig:
+    return NotifySinkConfig(urls=SecretStr(urls), **settings)
+
+
+def sink(url: str, **settings: Any) -> NotifySink:
+    [service] = open_services(SecretStr(url), "notify").values()
+    return NotifySink(config_of(url, **settings), lambda: BERLIN, service)
+
+
+@contextlib.contextmanager
+def delivering(folder: Path, urls: str, **settings: Any) -> Iterator[tuple[Outbox, dict[str, DeliveryThread]]]:
+    """An outbox, and the threads that deliver its messages to each address."""
+    sinks = build_sinks(SinksConfig(notify=config_of(urls, min_interval_s=0, **settings)), None, site=lambda: BERLIN)
+    outbox = Outbox(OutboxConfig(), folder, list(sinks))
+    threads = {name: DeliveryThread(name, sink, outbox, Backoff(0.05, 0.1)) for name, sink in sinks.items()}
+    for thread in threads.values():
+        thread.start()
+    try:
+        yield outbox, threads
+    finally:
+        stop_all(list(threads.values()), 5.0)
         outbox.close()
-    assert sorted(mail["Subject"] for mail in inbox.mails) == ["gate: Kopf ohne Helm"] * 3
+
+
+def test_notifications_survive_an_outage_of_the_mail_server_which_delays_no_other_address(
+    tmp_path: Path, webhook: tuple[str, list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    port, inbox = free_port(), Mailbox()
+    texts = {"title": "{camera}: {object}", "body": "Um {time:%H:%M} Uhr, {score:.0%}"}
+    with delivering(tmp_path, f"{mail_to(port)} {webhook[0]}", **texts) as (outbox, threads):
+        for number in range(3):
+            outbox.put(an_alert(number), JPEG)
+        wait_until(lambda: threads["notify"].failures > 3 and len(webhook[1]) == 3)
+        assert outbox.stats().pending == {"notify": 3, "notify-2": 0}
+        with mail_server(inbox, port):
+            wait_until(lambda: outbox.stats().pending == {"notify": 0, "notify-2": 0})
+    # nobody listened, so that no mail is marked as perhaps repeated
+    assert [mail["Subject"] for mail in inbox.mails] == ["gate: Kopf ohne Helm"] * 3
     first = inbox.mails[0]
     [attachment] = [part for part in first.walk() if part.get_content_type() == "image/jpeg"]
     assert attachment.get_payload(decode=True) == JPEG
     assert "Um 09:00 Uhr, 75%" in first.get_body(("plain",)).get_content()  # type: ignore[union-attr]
-    # an address that has taken a notification does not get it again because another one was down
     assert len(webhook[1]) == 3 and base64.b64decode(webhook[1][0]["attachments"][0]["base64"]) == JPEG
-    assert SECRET not in caplog.text and "address 1 (E-Mail) of sinks.notify.urls takes no notification" in caplog.text
+    assert SECRET not in caplog.text and "notify: E-Mail takes no notification: check the network" in caplog.text
+
+
+def test_mail_that_is_too_large_arrives_without_its_snapshot(tmp_path: Path) -> None:
+    """The mail server takes up to 100 kB. No later message shows that it works."""
+    port, inbox = free_port(), Mailbox()
+    with mail_server(inbox, port, data_size_limit=100_000), delivering(tmp_path, mail_to(port)) as (outbox, threads):
+        outbox.put(an_alert(), 1_000_000 * b"J")
+        wait_until(lambda: outbox.stats().pending == {"notify": 0})
+        outbox.put(an_alert(1), JPEG)
+        wait_until(lambda: outbox.stats().pending == {"notify": 0})
+    assert threads["notify"].failures == 1
+    assert [[part.get_filename() for part in mail.iter_attachments()] for mail in inbox.mails] == [[], [ANY]]
+    assert not any(mail["Subject"].startswith("Possibly") for mail in inbox.mails)
+
+
+def test_recipient_who_is_refused_does_not_make_others_get_the_mail_again(tmp_path: Path) -> None:
+    port, inbox = free_port(), Mailbox(refused="gone@example.org")
+    recipients = "safety@example.org,gone@example.org"
+    with mail_server(inbox, port), delivering(tmp_path, mail_to(port, recipients)) as (outbox, threads):
+        outbox.put(an_alert())
+        wait_until(lambda: threads["notify-2"].failures >= 4)
+        assert outbox.stats().pending == {"notify": 0, "notify-2": 1}
+        assert threads["notify-2"].last_error == "E-Mail takes no notification: it answered 550: check the address"
+    assert [mail["To"] for mail in inbox.mails] == ["safety@example.org"]
+
+
+def test_service_that_limits_the_rate_gets_all_notifications_in_order(tmp_path: Path) -> None:
+    """As many messengers do: one message, then an error until some time has passed."""
+    receiver = Receiver(refusals=4)
+    with serving(receiver.handler()) as address, delivering(tmp_path, f"json://{address}/", body="{time:%S}") as (outbox, _):
+        for number in range(4):
+            outbox.put(an_alert(number))
+        wait_until(lambda: outbox.stats().pending == {"notify": 0})
+    assert [post["message"] for post in receiver.posts] == [f"0{number}" for number in range(4)]
+    assert not any(post["title"].startswith("Possibly") for post in receiver.posts)
+
+
+def test_notification_that_may_have_arrived_is_marked_when_it_is_repeated(webhook: tuple[str, list[dict[str, Any]]]) -> None:
+    notify = sink(webhook[0], title="{camera}\n", body="{zone}", repeated="Vielleicht erneut: ")
+    notify.send(an_alert(redelivered=True), None)
+    assert [webhook[1][0][part] for part in ("title", "message")] == ["Vielleicht erneut: gate"] * 2
 
 
 def test_notifications_that_follow_too_soon_are_left_out_and_counted(webhook: tuple[str, list[dict[str, Any]]]) -> None:
@@ -132,7 +223,33 @@ def test_no_notifications_in_quiet_hours(webhook: tuple[str, list[dict[str, Any]
     notify = sink(webhook[0], body="{time:%H:%M} {left_out}", min_interval_s=0, quiet_hours=["daily 09:30-11:00"])
     for minutes in (29, 30, 119, 120):  # from 09:00 on in Berlin
         notify.send(an_alert(60 * minutes), None)
-    assert [post["message"] for post in webhook[1]] == ["09:29 0", "11:00 2"]
+    notify.send(an_alert(60 * 30, time_uncertain=True), None)  # who knows whether it is half past nine
+    assert [post["message"] for post in webhook[1]] == ["09:29 0", "11:00 2", "09:30 0"]
+
+
+def test_quiet_hours_across_midnight_end_when_the_clock_shows_their_end_also_in_the_night_when_it_changes(
+    webhook: tuple[str, list[dict[str, Any]]],
+) -> None:
+    """In Berlin, 22:00 to 02:30 in the night in which 03:00 becomes 02:00: until 02:30 is shown for the second time."""
+    notify = sink(webhook[0], body="{time:%H:%M %Z}", min_interval_s=0, quiet_hours=["Sat 22:00-02:30"])
+    for utc_time in ("24T19:59", "24T20:00", "24T23:30", "25T00:29", "25T00:31", "25T01:29", "25T01:30"):
+        notify.send(an_alert(time=datetime.fromisoformat(f"2026-10-{utc_time}+00:00")), None)
+    assert [post["message"] for post in webhook[1]] == ["21:59 CEST", "02:30 CET"]
+
+
+def test_alert_that_is_acknowledged_while_the_service_is_down_is_not_escalated(tmp_path: Path) -> None:
+    acknowledged: set[str] = set()
+    url = f"json://127.0.0.1:{free_port()}/"
+    config = EscalateSinkConfig(urls=SecretStr(url), after_min=10)
+    [service] = open_services(config.urls, "escalate").values()
+    sink = EscalateSink(config, lambda: BERLIN, service, acknowledged.__contains__, clock=lambda: NOON + 600)
+    alert = an_alert()
+    with pytest.raises(SinkFailed, match="check the network") as failed:
+        sink.send(alert, None)
+    assert not failed.value.outcome_unknown and not failed.value.reached
+    acknowledged.add(alert.id)
+    sink.send(alert, None)
+    sink.send(clip_of(alert, -5, 10), tmp_path / "clip.mp4")
 
 
 def test_clip_is_a_notification_of_its_own_if_its_alert_was_one(
@@ -165,7 +282,8 @@ def test_unacknowledged_alert_is_escalated_in_time_also_after_restart(
         outbox = Outbox(OutboxConfig(), tmp_path, ["escalate"], clock=lambda: now[0])
         config = EscalateSinkConfig(urls=SecretStr(webhook[0]), after_min=10)
         history = AlertHistory(tmp_path / "outbox.db")
-        sink = EscalateSink(config, lambda: BERLIN, history.is_acknowledged, clock=lambda: now[0])
+        [service] = open_services(config.urls, "escalate").values()
+        sink = EscalateSink(config, lambda: BERLIN, service, history.is_acknowledged, clock=lambda: now[0])
         delivery = DeliveryThread("escalate", sink, outbox, Backoff(0.05, 0.1))
         prepare(outbox)
         delivery.start()
@@ -205,6 +323,8 @@ def test_unacknowledged_alert_is_escalated_in_time_also_after_restart(
         ({"body": "{time:"}, "got an error: "),
         ({"body": "{score.real}"}, "no such field 'score.real'"),
         ({"body": "{camera:.1f}"}, "Unknown format code 'f'"),
+        ({"body": "{score:{zone}}"}, "a field within the format of a field"),
+        ({"title": "", "body": " {zone}"}, "expected some text in one of them"),
         ({"quiet_hours": ["22-6"]}, "expected days and times"),
     ],
 )
@@ -229,5 +349,5 @@ def test_addresses_come_from_the_environment_and_are_never_shown(
     settings = load_settings(config)
     assert settings.sinks.notify is not None and SECRET not in repr(settings)
     with pytest.raises(EdgeError, match="Apprise does not know the kind of address 2") as error:
-        NotifySink(settings.sinks.notify, lambda: BERLIN)
+        build_sinks(settings.sinks, None)
     assert SECRET not in str(error.value)

@@ -171,8 +171,8 @@ def test_box_that_stops_during_a_clip_sends_what_it_has(tmp_path: Path, tiny_mod
     with running(config) as (runtime, _):
         pipeline = runtime.pipelines["gate"]
         wait_until(lambda: pipeline.view)
-        assert runtime._clips is not None and pipeline.view is not None
-        runtime._clips.add(pipeline.view, [an_alert()], True)
+        assert runtime.clips is not None and pipeline.view is not None
+        runtime.clips.add(pipeline.view, [an_alert()], True)
     [message] = delivered(tmp_path, "alert_clip")
     assert message["clip"] is not None and message["duration_s"] < 30
 

@@ -11,7 +11,7 @@ from ppe_edge.delivery.sinks.home_assistant import Topology
 from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
 from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig
 from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
-from ppe_edge.delivery.sinks.notify import NotifySink, NotifySinkConfig, Site
+from ppe_edge.delivery.sinks.notify import NotifySink, NotifySinkConfig, Site, open_services
 from ppe_edge.delivery.sinks.webhook import WebhookSink, WebhookSinkConfig
 from ppe_edge.iot.hub import HubConnection
 
@@ -65,7 +65,9 @@ def build_sinks(
     if config.jsonl is not None:
         sinks["jsonl"] = JsonlSink(config.jsonl)
     if config.notify is not None:
-        sinks["notify"] = NotifySink(config.notify, site)
+        services = open_services(config.notify.urls, "notify")
+        sinks |= {name: NotifySink(config.notify, site, service) for name, service in services.items()}
     if config.escalate is not None:
-        sinks["escalate"] = EscalateSink(config.escalate, site, is_acknowledged)
+        services = open_services(config.escalate.urls, "escalate")
+        sinks |= {name: EscalateSink(config.escalate, site, service, is_acknowledged) for name, service in services.items()}
     return sinks

@@ -7,12 +7,16 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, SecretStr
 
 from ppe_edge.delivery.messages import Alert, AlertClip, Message
 from ppe_edge.delivery.sinks.base import SinkFailed, SinkLater
 from ppe_edge.delivery.sinks.notify import NotifySink, NotifySinkConfig, Site
+
+if TYPE_CHECKING:
+    import apprise
 
 URLS_VARIABLE = "PPE_EDGE__SINKS__ESCALATE__URLS"
 
@@ -31,25 +35,22 @@ class EscalateSink(NotifySink):
     """Sends alerts as notifications, unless they are acknowledged in time.
 
     Args:
-        config: Addresses, texts and the time.
+        config: Texts and the time.
         site: Returns the site; it may change while the box runs.
+        service: The address; see `open_services`.
         is_acknowledged: Whether an alert has a verdict or is acknowledged; may raise `sqlite3.Error`.
         clock: Returns UTC epoch seconds.
-
-    Raises:
-        EdgeError: Apprise does not know an address.
     """
-
-    setting = "sinks.escalate.urls"
 
     def __init__(
         self,
         config: EscalateSinkConfig,
         site: Callable[[], Site],
+        service: "apprise.NotifyBase",
         is_acknowledged: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(config, site)
+        super().__init__(config, site, service)
         self._after_s, self._is_acknowledged, self._clock = 60 * config.after_min, is_acknowledged, clock
 
     def send(self, message: Message, snapshot: Path | None) -> None:

@@ -1,22 +1,24 @@
 """Sends alerts to people: e-mail, Teams, Slack, Telegram, SMS and about a hundred more services, through Apprise.
 
-Alerts and their clips only; the other messages go to the other sinks. With several addresses, a notification that one of them
-does not take is tried again for this one alone.
+Alerts and their clips only; the other messages go to the other sinks. Each address, and each recipient of an e-mail, is a sink
+of its own: one that takes no notifications neither delays the others nor makes them get a notification twice.
 """
 
+import copy
 import logging
+import re
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from ppe_edge.delivery.messages import Alert, AlertClip, Message
-from ppe_edge.delivery.sinks.base import SinkFailed
+from ppe_edge.delivery.sinks.base import SinkFailed, SinkRefused
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY
 from ppe_edge.rules.schedule import Schedule, check_week
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     import apprise
 
 URLS_VARIABLE = "PPE_EDGE__SINKS__NOTIFY__URLS"
+# how Apprise logs what a web server or a mail server answers, and that it was not reached
+_ANSWER = re.compile(r"error=(\d{3})\b|\((\d{3}), b")
+_NOT_REACHED = re.compile(r"\[Errno (?:101|111|113|-\d)\]")  # no network, nobody listens, no such host, no such name
+_TOO_LARGE = {413, 552}
+_BUSY = {421, 429, 450, 451, 452, 503, 504}
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
 _EXAMPLE: Mapping[str, object] = {
     "object": "bare head",
@@ -55,6 +62,9 @@ class NotifySinkConfig(BaseModel):
         "Alerts left out since the last notification: {left_out}",
         description="Text, with the same fields; {time:%H:%M} formats one.",
     )
+    repeated: str = Field(
+        "Possibly repeated: ", description="Put before the title of a notification that may have arrived already."
+    )
     attach_snapshot: bool = Field(True, description="Whether to attach the snapshot; the clip, if there is one, follows.")
     min_interval_s: float = Field(
         60.0,
@@ -69,9 +79,11 @@ class NotifySinkConfig(BaseModel):
     @classmethod
     def _template(cls, text: str) -> str:
         try:
-            used = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
-            if unknown := used - _EXAMPLE.keys():
+            used = {name: form for _, name, form, _ in Formatter().parse(text) if name is not None}
+            if unknown := used.keys() - _EXAMPLE.keys():
                 raise ValueError(f"no such field {sorted(unknown)[0]!r}")
+            if any("{" in (form or "") for form in used.values()):
+                raise ValueError("a field within the format of a field")  # whether it is valid depends on the alert
             text.format_map(_EXAMPLE)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise ValueError(f"expected a text with fields such as {_FIELDS}, got an error: {error}") from None
@@ -83,6 +95,12 @@ class NotifySinkConfig(BaseModel):
         if entries:
             check_week(entries)
         return entries
+
+    @model_validator(mode="after")
+    def _some_text(self) -> "NotifySinkConfig":
+        if not f"{self.title}{self.body}".format_map(_EXAMPLE).strip():
+            raise ValueError("title, body: expected some text in one of them, also for an alert without a zone")
+        return self
 
 
 class Site(NamedTuple):
@@ -97,49 +115,71 @@ class Site(NamedTuple):
     display_name: Callable[[str], str]
 
 
-class NotifySink:
-    """Sends alerts as notifications.
+def open_services(urls: SecretStr, sink: str) -> "dict[str, apprise.NotifyBase]":
+    """Opens addresses.
 
     Args:
-        config: Addresses and texts.
-        site: Returns the site; it may change while the box runs.
+        urls: See `NotifySinkConfig.urls`.
+        sink: `notify` or `escalate`.
+
+    Returns:
+        Name of the sink, such as `notify`, `notify-2` -> service.
 
     Raises:
         EdgeError: Apprise does not know an address.
+    """
+    import apprise  # slow to import, and only needed here
+    from apprise.plugins.email import NotifyEmail
 
-    Attributes:
-        setting: The setting with the addresses.
+    # its log, and that of the library below, would show tokens that are part of an address
+    log = logging.getLogger("apprise")
+    log.propagate = False
+    log.setLevel(logging.DEBUG)  # for `_failure`
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    asset = apprise.AppriseAsset(app_id="ppe_edge", app_desc="ppe_edge", async_mode=False)
+    services: list[apprise.NotifyBase] = []
+    for number, url in enumerate(apprise.utils.parse.parse_urls(urls.get_secret_value()), 1):
+        service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+        if service is None:
+            raise EdgeError(
+                setting=f"sinks.{sink}.urls",
+                problem=f"Apprise does not know the kind of address {number}",
+                hint="try it: apprise --body test 'ADDRESS'",
+            )
+        services += _by_recipient(service) if isinstance(service, NotifyEmail) else [service]
+    if not services:
+        raise EdgeError(setting=f"sinks.{sink}.urls", expected="addresses such as mailtos://...", got="none")
+    return {sink if number == 1 else f"{sink}-{number}": service for number, service in enumerate(services, 1)}
+
+
+def _by_recipient(mail: "apprise.NotifyBase") -> "list[apprise.NotifyBase]":
+    """Returns a service per recipient: one that is refused must not make the others get the mail again."""
+    services = [copy.copy(mail) for _ in mail.targets]
+    for service, target in zip(services, mail.targets, strict=True):
+        service.targets = [target]
+        service.request_rate_per_sec = 0  # not one mail in 5.5 s: a mail server that wants fewer says so, and is tried later
+    return services
+
+
+class NotifySink:
+    """Sends alerts as notifications to one address.
+
+    Args:
+        config: Texts and limits.
+        site: Returns the site; it may change while the box runs.
+        service: The address; see `open_services`.
     """
 
-    setting = "sinks.notify.urls"
-
-    def __init__(self, config: NotifySinkConfig, site: Callable[[], Site]) -> None:
-        import apprise  # slow to import, and only needed here
-
-        # its log, and that of the library below, would show tokens that are part of an address
-        logging.getLogger("apprise").disabled = True
-        logging.getLogger("urllib3").setLevel(logging.WARNING)
-        self._config, self._site = config, site
-        asset = apprise.AppriseAsset(app_id="ppe_edge", app_desc="ppe_edge", async_mode=False)
-        self._services: list[apprise.NotifyBase] = []
-        for number, url in enumerate(apprise.utils.parse.parse_urls(config.urls.get_secret_value()), 1):
-            service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
-            if service is None:
-                raise EdgeError(
-                    setting=self.setting,
-                    problem=f"Apprise does not know the kind of address {number}",
-                    hint="try it: apprise --body test 'ADDRESS'",
-                )
-            self._services.append(service)
-        if not self._services:
-            raise EdgeError(setting=self.setting, expected="addresses such as mailtos://...", got="none")
-        self._done: dict[str, set[int]] = {}  # alert -> the addresses that have taken it, while others have not
+    def __init__(self, config: NotifySinkConfig, site: Callable[[], Site], service: "apprise.NotifyBase") -> None:
+        self._config, self._site, self._service = config, site, service
         self._last: dict[tuple[str, str], float] = {}  # (camera, rule) -> time of the latest alert that was sent
         self._left_out: Counter[tuple[str, str]] = Counter()
         self._without_clip: deque[str] = deque(maxlen=1000)  # ids of the latest alerts that were left out
 
     def send(self, message: Message, snapshot: Path | None) -> None:
-        """Sends one alert, or its clip, to all addresses; see `Sink.send`. Does nothing for other messages."""
+        """Sends one alert, or its clip; see `Sink.send`. Does nothing for other messages."""
         if not isinstance(message, Alert | AlertClip):
             return
         place = message.camera, message.rule or DEFAULT_RULE
@@ -150,27 +190,15 @@ class NotifySink:
             self._left_out[place] += 1
             self._without_clip.append(message.id)
             return
-        done = self._done.setdefault(message.id, set())
-        fields = self._fields(message, place)
-        attached = [str(snapshot)] if snapshot is not None and self._config.attach_snapshot and snapshot.is_file() else None
-        for number, service in enumerate(self._services, 1):
-            if number not in done and self._notify(service, fields, attached):
-                done.add(number)
-        failed = [f"{number} ({s.service_name})" for number, s in enumerate(self._services, 1) if number not in done]
-        if failed:
-            raise SinkFailed(
-                f"address {', '.join(failed)} of {self.setting} takes no notification: check the network and the address",
-                outcome_unknown=True,
-                reached=True,
-            )
-        del self._done[message.id]
+        attached = snapshot if snapshot is not None and self._config.attach_snapshot and snapshot.is_file() else None
+        self._notify(self._fields(message, place), self._config.repeated if message.redelivered else "", attached)
         if isinstance(message, Alert):
             self._last[place] = message.time.timestamp()
             del self._left_out[place]
 
     def check(self) -> str:
-        """Names the services; see `Sink.check`. Whether they can be reached is known after a message only."""
-        return f"sends to {', '.join(str(service.service_name) for service in self._services)}, not tried"
+        """Names the service; see `Sink.check`. Whether it can be reached is known after a message only."""
+        return f"sends to {self._service.service_name}, not tried"
 
     def close(self) -> None:
         """Does nothing: a connection is opened per notification."""
@@ -180,7 +208,9 @@ class NotifySink:
         time = alert.time.timestamp()
         if 0 <= time - self._last.get(place, float("-inf")) < self._config.min_interval_s:
             return True
-        return bool(self._config.quiet_hours) and Schedule(self._config.quiet_hours, {}, self._site().zone).is_on(time)
+        if alert.time_uncertain or not self._config.quiet_hours:  # a clock that is not set tells no quiet hours
+            return False
+        return Schedule(self._config.quiet_hours, {}, self._site().zone).is_on(time)
 
     def _fields(self, alert: Alert | AlertClip, place: tuple[str, str]) -> dict[str, object]:
         site = self._site()
@@ -196,14 +226,31 @@ class NotifySink:
             "alert": alert.alert if isinstance(alert, AlertClip) else alert.id,
         }
 
-    def _notify(self, service: "apprise.NotifyBase", fields: Mapping[str, object], attached: list[str] | None) -> bool:
+    def _notify(self, fields: Mapping[str, object], mark: str, attached: Path | None) -> None:
         import apprise
 
-        done = apprise.Apprise(service).notify(
-            title=self._config.title.format_map(fields),
-            body=self._config.body.format_map(fields),
+        title = " ".join(f"{mark}{self._config.title.format_map(fields)}".split())  # the subject of a mail is one line
+        result = apprise.Apprise(self._service).notify(
+            title=title,
+            body=self._config.body.format_map(fields).strip() or title,  # some services refuse to send nothing
             notify_type=_TYPES[str(fields["severity"])],
             body_format="text",
-            attach=attached,
+            attach=None if attached is None else str(attached),
+            log_level=logging.DEBUG,
         )
-        return bool(done)
+        if not result:
+            log = [entry.message for result in result.results for attempt in result.attempts for entry in attempt.logs]
+            raise _failure(str(self._service.service_name), log, attached is not None)
+
+
+def _failure(service: str, log: Sequence[str], is_attached: bool) -> SinkFailed | SinkRefused:
+    """Returns the exception for a notification that was not taken. The log may hold secrets: only numbers are taken from it."""
+    answer = next((int(match[1] or match[2]) for line in log if (match := _ANSWER.search(line))), None)
+    if answer is not None:
+        reason = f"{service} takes no notification: it answered {answer}"
+        if answer in _TOO_LARGE:
+            return SinkRefused(f"{reason}: too large, or no room", maybe_too_large=is_attached)
+        return SinkFailed(f"{reason}: check the address", outcome_unknown=False, reached=answer not in _BUSY)
+    reached = not any(_NOT_REACHED.search(line) for line in log)
+    reason = f"{service} takes no notification: check the network and the address"
+    return SinkFailed(reason, outcome_unknown=reached, reached=reached)
