@@ -8,16 +8,20 @@ from pathlib import Path
 
 import cv2
 import pytest
+from filelock import FileLock
 
 RunCli = Callable[..., int]
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli) -> Path:
-    """The run folder of a short quickstart."""
-    run_dir = tmp_path_factory.mktemp("journey") / "run"
-    assert run_cli("quickstart", "--epochs", "4", "--run-dir", str(run_dir)) == 0
+def run_dir(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli, worker_id: str) -> Path:
+    """The run folder of a short quickstart. The test processes share it; the first one makes it."""
+    base = tmp_path_factory.getbasetemp()
+    run_dir = (base if worker_id == "master" else base.parent) / "journey"
+    with FileLock(f"{run_dir}.lock"):
+        if not run_dir.exists():
+            assert run_cli("quickstart", "--epochs", "4", "--run-dir", str(run_dir)) == 0
     return run_dir
 
 

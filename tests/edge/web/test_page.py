@@ -572,7 +572,7 @@ def test_page_works_behind_proxy_with_path_prefix(browser: webdriver.Chrome, sit
         until(browser, lambda: text_of(browser, "#cameras .state") == "live")
         until(browser, lambda: browser.execute_script(MEAN_COLOUR))  # the image arrives
         assert browser.get_cookies()[0]["path"] == "/box7"
-        for page, loaded in (("Alerts", "#precision:not(:empty)"), ("Zones", "#zones")):
+        for page, loaded in (("Alerts", "#precision:not(:empty)"), ("Rules", "#zones")):
             browser.find_element(By.LINK_TEXT, page).click()
             assert browser.current_url == f"{address}{page.lower()}.html"
             until(browser, lambda loaded=loaded: browser.find_elements(By.CSS_SELECTOR, loaded))
