@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from ppe_edge.camera_watch import EVENT_OF, CameraWatch
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.common.clock import is_set, note_passed
@@ -29,7 +30,6 @@ from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
-from ppe_edge.monitoring.camera_watch import EVENT_OF, CameraWatch
 from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.pictures.alert_writer import AlertWriter
 from ppe_edge.pictures.clip import ClipRecorder

@@ -87,6 +87,7 @@ class CameraRules:
             group: np.array([name in group for name in contract.class_names]) for group in dict.fromkeys(groups.values())
         }
         self._ids = count(1)
+        self._make_tracker = make_tracker
         self._trackers = {group: make_tracker(tracker, self._ids) for group in self._in_group}
         self._tracks: dict[frozenset[str], list[Track]] = {}  # of the latest frame
 
@@ -102,7 +103,7 @@ class CameraRules:
             old = max(left, key=lambda other: len(other & group), default=frozenset[str]())
             if old & group:
                 kept[group] = old
-            self._trackers[group] = left.pop(old) if old & group else Tracker(self._tracker, self._ids)
+            self._trackers[group] = left.pop(old) if old & group else self._make_tracker(self._tracker, self._ids)
         for name, part in self._parts.items():
             old_part = before._parts.get(name)
             if old_part is None:

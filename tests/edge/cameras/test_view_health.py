@@ -6,9 +6,9 @@ from typing import get_args
 import numpy as np
 import pytest
 from drawn_view import DrawnCamera, Image, draw_scene
+from ppe_edge.camera_watch import EVENT_OF
 from ppe_edge.cameras import view_health
 from ppe_edge.cameras.view_health import ACCEPT_S, CHECK_S, LABELS, ViewChange, ViewFault, ViewWatch
-from ppe_edge.monitoring.camera_watch import EVENT_OF
 
 Frames = Callable[[DrawnCamera], Image]
 IN_TIME = 60.0  # seconds within which a fault must be reported

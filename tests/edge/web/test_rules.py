@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from datetime import date
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +205,9 @@ def test_change_goes_where_rule_is_set(document: dict[str, Any], rule: str, is_n
     page = PageRules().changed("gate", rule, PageRule(settings=CRITICAL, is_new=is_new))
     assert page.over(document)["cameras"] == cameras
     assert json.dumps(document) == before
+
+
+def test_page_edits_every_setting_of_a_rule() -> None:
+    source = (files("ppe_edge") / "web/static/rules.js").read_text(encoding="utf-8")
+    fields = set(re.findall(r'\{ name: "(\w+)"', source))
+    assert fields | {"zones", "enabled"} == set(RuleConfig.model_fields)  # zones are drawn; "Remove rule" disables
