@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppe_yolo.azure.lint.references import check_reference
-from ppe_yolo.azure.lint.settings import check_settings, check_shell
+from ppe_yolo.azure.lint.settings import IDENTITY, check_settings, check_shell
 from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.bindings import expressions, optional_parts, without_optional_parts
 from ppe_yolo.azure.yaml.document import Keys, Mistake
@@ -38,6 +38,10 @@ def check_component(component: Component, assets: Sequence[Asset]) -> list[Mista
         mistakes += _check_modules(component)
         mistakes += check_shell(document, str(value.get("command", "")), "command")
         mistakes += _check_expressions(component, {("command",): str(value.get("command", ""))})
+        # what the identity reaches may change between two runs with the same inputs
+        if IDENTITY in str(value.get("command")) and value.get("is_deterministic", True) is True:
+            what = f"is_deterministic: expected false, since the command uses {IDENTITY}: else Azure ML reuses earlier outputs"
+            mistakes.append(document.mistake("wrong-value", what, "is_deterministic"))
     elif value.get("type") is not None:
         mistakes.append(document.mistake("unknown-type", f"type: expected command or parallel, got {value['type']!r}", "type"))
     mistakes += check_settings(document, value, ())

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppe_yolo.azure.lint.references import check_address, check_reference
-from ppe_yolo.azure.lint.settings import ASSET_NAME, check_settings
+from ppe_yolo.azure.lint.settings import ASSET_NAME, IDENTITY, check_settings
 from ppe_yolo.azure.lint.vm_sizes import gpu_count
 from ppe_yolo.azure.yaml.assets import Asset, kind_of
 from ppe_yolo.azure.yaml.bindings import JobOutput, ParentInput, ParentOutput, is_expression, parse_binding
@@ -16,7 +16,6 @@ from ppe_yolo.azure.yaml.pipeline import ASSET, Job, Pipeline, binding_of, in_or
 # keys of the limit of each kind of job: a command, or a mini-batch
 _TIMEOUTS = {"command": ("limits", "timeout"), "parallel": ("retry_settings", "timeout")}
 _GPU_VALUES = (("accelerator", "gpu"), ("device", "cuda"))  # inputs that require a GPU
-_IDENTITY = "DEFAULT_IDENTITY_CLIENT_ID"  # of the cluster; Azure sets it for jobs with a managed identity
 
 
 def check_pipeline(pipeline: Pipeline, assets: Sequence[Asset]) -> list[Mistake]:
@@ -79,8 +78,8 @@ def _check_job(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mi
         what = f"job {job.name}: expected {'.'.join(timeout)}: without it a job that hangs costs money until somebody sees it"
         mistakes.append(document.mistake("missing-timeout", what, *keys))
     identity = job.setting("identity", "type")
-    if _IDENTITY in str(component.value.get("command")) and identity not in ("managed", "managed_identity"):
-        what = f"job {job.name}: expected identity with type: managed, since the command uses {_IDENTITY}"
+    if IDENTITY in str(component.value.get("command")) and identity not in ("managed", "managed_identity"):
+        what = f"job {job.name}: expected identity with type: managed, since the command uses {IDENTITY}"
         mistakes.append(document.mistake("missing-identity", what, *keys))
     for name in job.inputs.keys() - component.inputs.keys():
         what = f"job {job.name}: {component.path.name} has no input {name}; inputs: {', '.join(component.inputs) or 'none'}"

@@ -12,11 +12,12 @@ from typing import Any
 from ppe_yolo.azure.yaml.bindings import resolve_command
 from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
 
+IDENTITY = "DEFAULT_IDENTITY_CLIENT_ID"  # of the cluster; Azure sets it for jobs with a managed identity
 # https://learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu, and variables that jobs are known to have
 _VARIABLES = frozenset(
     (
         *("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "RANK", "LOCAL_RANK"),
-        *("DEFAULT_IDENTITY_CLIENT_ID", "AZURE_CLIENT_ID"),
+        *(IDENTITY, "AZURE_CLIENT_ID"),
         *(f"AZUREML_ARM_{name}" for name in ("SUBSCRIPTION", "RESOURCEGROUP", "WORKSPACE_NAME", "PROJECT_NAME")),
         *(f"AZUREML_{name}" for name in ("SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE_NAME", "WORKSPACE_ID")),
         *(f"AZUREML_{name}" for name in ("EXPERIMENT_ID", "RUN_ID", "ROOT_RUN_ID", "NODE_COUNT", "DATASTORE_NAME")),

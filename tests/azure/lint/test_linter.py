@@ -600,6 +600,10 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     "unknown logging level": (SCORE, "level: INFO", "level: LOUD", "LOUD", "wrong-value", "logging_level"),
     "negative threshold": (SCORE, "threshold: 0", "threshold: -2", "-2", "wrong-value", "mini_batch_error_threshold"),
     "no deterministic": ("components/promote.yml", ": false #", ": no way #", "no way", "wrong-value", "is_deterministic"),
+    "outputs of an earlier run": (
+        "components/promote.yml", "is_deterministic: false # the champion may have changed\n", "", "",
+        "wrong-value", "expected false",
+    ),
     "version with a space": (EXPORT, "version: 1", "version: v 1", "v 1", "wrong-value", "version: expected letters"),
     "cluster without nodes": (GPU, "max_instances: 4", "max_instances: 0", ": 0", "wrong-count", "max_instances"),
     "negative idle time": (GPU, "down: 300", "down: -1", "-1", "wrong-value", "idle_time_before_scale_down"),
