@@ -64,10 +64,11 @@ class View:
 def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
     """Pixelates each box [N, 4] with a margin, in place. The original cannot be recovered."""
     height, width = image.shape[:2]
-    for x1, y1, x2, y2 in np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4):
-        dx, dy = MARGIN * (x2 - x1), MARGIN * (y2 - y1)
-        left, right = (int(np.clip(v, 0, width)) for v in (np.floor(x1 - dx), np.ceil(x2 + dx)))
-        top, bottom = (int(np.clip(v, 0, height)) for v in (np.floor(y1 - dy), np.ceil(y2 + dy)))
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    margins = MARGIN * (boxes[:, 2:] - boxes[:, :2])
+    first = np.clip(np.floor(boxes[:, :2] - margins), 0, (width, height)).astype(int)
+    last = np.clip(np.ceil(boxes[:, 2:] + margins), 0, (width, height)).astype(int)
+    for (left, top), (right, bottom) in zip(first.tolist(), last.tolist(), strict=True):
         if right > left and bottom > top:
             head = image[top:bottom, left:right]
             small = cv2.resize(head, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
@@ -100,7 +101,8 @@ def draw(view: View, config: SnapshotConfig, alarmed: Collection[int]) -> Image:
     height, width = image.shape[:2]
     scale = min(1.0, config.max_side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image.copy(), dtype=np.uint8)
+    shrink = cv2.INTER_AREA if scale <= 0.5 else cv2.INTER_LINEAR  # which is as good there, and eight times as fast
+    canvas = np.asarray(cv2.resize(image, size, interpolation=shrink) if scale < 1 else image.copy(), dtype=np.uint8)
     boxes = np.stack([t.box_xyxy for t in view.tracks]) * np.float32(scale) if view.tracks else NO_BOXES
     if config.blur:
         hide_heads(canvas, heads_to_hide(view) * np.float32(scale))
