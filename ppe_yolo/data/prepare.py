@@ -86,7 +86,13 @@ def _check_free(out: Path, root: Path) -> None:
     is_source = out.resolve() == root.resolve()
     if is_source or (out.is_dir() and any(out.iterdir()) and not (out / AUDIT_FILE).is_file()):
         got = "the data set itself" if is_source else "a folder with other files"
-        raise UserError(setting="out", file=out, expected="a new or empty folder, or one that prepare wrote", got=got)
+        raise UserError(
+            setting="out",
+            file=out,
+            expected="a new or empty folder, or one that prepare wrote",
+            got=got,
+            hint="give another folder; nothing was changed",
+        )
 
 
 def write_lists(dataset: AnnotatedDataset, out: Path, prefix: str | None = None) -> list[WrittenList]:

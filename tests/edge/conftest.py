@@ -51,7 +51,12 @@ colours (uint8[batch, 64, 96, 3] images) => (float[batch, 2, 4] boxes_xyxy, floa
 
 def write_tiny_model(path: Path) -> Path:
     """Writes a model that detects a bare head in red images, a helmet in green ones, nothing in grey ones; see HEAD_XYXY."""
-    model = parse_model(_GRAPH.format(place=", ".join(map(str, HEAD_XYXY))))
+    return write_model(path, _GRAPH.format(place=", ".join(map(str, HEAD_XYXY))))
+
+
+def write_model(path: Path, graph: str) -> Path:
+    """Writes a model with the contract CONTRACT from its graph in ONNX's text form."""
+    model = parse_model(graph)
     helper.set_model_props(model, {ONNX_METADATA_KEY: CONTRACT.to_json()})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())

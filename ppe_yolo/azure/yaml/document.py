@@ -87,7 +87,7 @@ def read_document(path: Path) -> Document:
         raise UnreadableError(Mistake(path=path, line=1, kind="unreadable", message=f"cannot be read ({error})")) from error
 
 
-@lru_cache(maxsize=256)  # lint reads each component for every pipeline that uses it
+@lru_cache(maxsize=256)  # several pipelines use the same component
 def _read(path: Path, *status: int) -> Document:
     try:
         text = path.read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ class CheckedImage:
         is_one_based: Whether the format counts pixels from 1.
         perceptual_hash: 64 bits, see `group_alike`.
         content_hash: Hash of the file; equal for identical files.
-        is_spoiled: Whether it is left out because of a fault of all its boxes, which no correction of single boxes removes.
+        has_faulty_boxes: Whether it is left out because of a fault of all its boxes, which correcting single boxes does not fix.
     """
 
     key: str
@@ -42,7 +42,7 @@ class CheckedImage:
     is_one_based: bool = True
     perceptual_hash: int = 0
     content_hash: str = ""
-    is_spoiled: bool = False
+    has_faulty_boxes: bool = False
 
 
 def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_map: ClassMap) -> CheckedImage:

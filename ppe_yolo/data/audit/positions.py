@@ -22,7 +22,7 @@ CORNER_IMAGES, CORNER_BOXES, CORNER = 20, 50, 0.75  # this many boxes would reac
 def drop_box_problems(images: Sequence[CheckedImage]) -> None:
     """Leaves images out because of a fault of all boxes, which says more than the problems of single ones."""
     for image in images:
-        image.image, image.is_spoiled = None, True
+        image.image, image.has_faulty_boxes = None, True
         image.problems = [p for p in image.problems if p.code not in _BOX_CODES]
 
 

@@ -105,7 +105,7 @@ def _blocked_by_habits(root: str, checked: list[CheckedImage], class_names: list
         return {}
     reason = Change(code=errors[0].code, file=root, message=errors[0].message, left_out=True)
     pairs = zip(copies, checked, strict=True)
-    return {c.key: reason for c, before in pairs if c.is_spoiled or (c.image is None and before.image is not None)}
+    return {c.key: reason for c, before in pairs if c.has_faulty_boxes or (c.image is None and before.image is not None)}
 
 
 def _without_duplicates(

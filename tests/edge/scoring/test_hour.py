@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from films import write_film
-from onnx import checker, helper
-from onnx.parser import parse_model
 from ppe_edge.cameras import camera as camera_module
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.config import load_settings
@@ -29,8 +27,7 @@ from ppe_edge.scoring.recording import RaisedAlert
 from ppe_edge.scoring.truth import read_truth
 from running_box import configure, delivered
 
-from conftest import CONTRACT, GREEN, GREY, RED  # isort: skip
-from ppe_yolo.core.contract import ONNX_METADATA_KEY
+from conftest import GREEN, GREY, RED, write_model  # isort: skip
 
 # 02:40 in Berlin, in summer time; 20 minutes later, the clocks go back from 03:00 to 02:00. The quarter of a second keeps
 # frames away from the edges of schedules.
@@ -122,12 +119,7 @@ halves (uint8[batch, 64, 96, 3] images) => (float[batch, 2, 4] boxes_xyxy, float
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    made = parse_model(_GRAPH)
-    helper.set_model_props(made, {ONNX_METADATA_KEY: CONTRACT.to_json()})
-    checker.check_model(made, full_check=True)
-    path = tmp_path / "halves.onnx"
-    path.write_bytes(made.SerializeToString())
-    return path
+    return write_model(tmp_path / "halves.onnx", _GRAPH)
 
 
 def draw_film(path: Path, camera: str) -> Path:
