@@ -1,6 +1,7 @@
 """YOLO folders: data.yaml, images, and one text file of normalised boxes per image, in labels instead of images."""
 
 import math
+import os
 import re
 from collections import Counter
 from dataclasses import replace
@@ -110,8 +111,7 @@ class YoloFolder:
         else:
             self.class_names = _read_classes(root)
             images = subfolder(root, "images") or root
-            lists = {canonical_split(path.stem): path for path in files_with(root, (".txt",))}
-            files = {split: self._expand(None, path.name, path, split) for split, path in lists.items() if split in _SPLIT_KEYS}
+            files = self._files_of_lists(images)
             files = files or {split: _images_below(folder) for split, folder in split_folders(images)}
             files = files or {ALL: _images_below(images)}
         self._images: dict[str, Path] = {}
@@ -131,7 +131,7 @@ class YoloFolder:
             p for folder in sorted({path.parent for path in self._images.values()}) for p in self._find_unused(folder)
         ]
         if not self.splits:
-            hint = "check the paths in data.yaml" if config else "add the images of the labels"
+            hint = "check the paths in data.yaml" if config else "add the images next to the labels or in a folder images"
             raise UserError(file=root, expected="images of at least one split", got="none", hint=hint)
 
     def _find_unused(self, folder: Path) -> list[Problem]:
@@ -166,7 +166,7 @@ class YoloFolder:
 
     def _files_of_splits(self, values: dict[str, Any], config: Path) -> dict[str, list[Path]]:
         files: dict[str, list[Path]] = {}
-        missing = []
+        missing: _MissingPathError | None = None
         for key in _SPLIT_KEYS:
             given = values.get(key)
             if not given:
@@ -178,18 +178,39 @@ class YoloFolder:
             try:
                 files[split] = [path for entry in entries for path in self._expand(values.get("path"), entry, config, key)]
             except _MissingPathError as error:
-                if error.item != key:  # an image of a list
+                if error.item != "test" or len(entries) > 1:
                     raise
-                missing.append(error)  # Roboflow names a test split, whether there is one or not
-        if missing and not files:
-            raise missing[0]
-        for gone in missing:
-            message = f"{gone.got}: the split is ignored; correct the path if there is one"
+                missing = error  # Roboflow names a test split, whether there is one or not
+        if missing is not None:
+            if not files:
+                raise missing
+            message = f"{missing.got}: the split test is ignored; correct the path, or remove the key"
             self.problems.append(
-                Problem(severity="warning", code="missing-split", file=str(config), item=gone.item or "", message=message)
+                Problem(severity="warning", code="missing-split", file=str(config), item="test", message=message)
             )
         if not files:
             raise UserError(file=config, expected="a split train, val or test", got=", ".join(map(str, values)))
+        return files
+
+    def _files_of_lists(self, images: Path) -> dict[str, list[Path]]:
+        """The images in train.txt and the like; empty without such a list. A label next to its image may be called so too."""
+        stems = {nfc(path.stem) for path in images_in(self.root)}
+        lists: dict[str, Path] = {}
+        for path in files_with(self.root, (".txt",)):
+            split = canonical_split(path.stem)
+            if split not in _SPLIT_KEYS or nfc(path.stem) in stems or _LABEL.match(_first_line(path)):
+                continue
+            if split in lists:
+                raise UserError(file=self.root, expected=f"one of {lists[split].stem} and {path.stem}", got="both")
+            lists[split] = path
+        files = {split: self._expand(None, path.name, path, split) for split, path in lists.items()}
+        listed = {nfc(os.path.normpath(path)) for paths in files.values() for path in paths}
+        names = ", ".join(path.name for path in lists.values())
+        self.problems += [
+            Problem(severity="warning", code="in-no-split", file=str(path), message=f"not in {names}: not used")
+            for path in (_images_below(images) if files else ())
+            if nfc(os.path.normpath(path)) not in listed
+        ]
         return files
 
     def _expand(self, base: object, entry: object, config: Path, item: str) -> list[Path]:
@@ -280,7 +301,9 @@ class YoloFolder:
             return None
         found = self._labels_in(folder).get(nfc(image.stem), [])
         if len(found) > 1:
-            raise AnnotationError(file=found[0], expected="one label file of this name", got=f"{found[1].name} as well")
+            hint = "keep the right one, and remove the other"
+            got = f"{found[1].name} as well"
+            raise AnnotationError(file=found[0], expected="one label file of this name", got=got, hint=hint)
         return found[0] if found else None
 
     def _labels_in(self, folder: Path) -> dict[str, list[Path]]:
@@ -418,7 +441,8 @@ def _read_classes(root: Path) -> list[str]:
                 file=path,
                 expected=f"{', '.join(found[0][1])[:90]}, as in {found[0][0]}",
                 got=", ".join(names)[:90],
-                hint="labels hold numbers only: bring both to one order, with their labels",
+                hint="the class numbers of the labels would mean different things: use one list, and renumber the labels of "
+                "the other",
             )
     if found:
         return found[0][1]

@@ -178,7 +178,50 @@ def test_yolo_missing_split_is_a_warning_if_another_one_exists(make_yolo: Callab
     root = make_yolo(tmp_path, "train/images/a.jpg", names={"0": "helmet"}, train="../train/images", test="../test/images")
     source = open_source(root)
     assert list(source.splits) == ["train"]
-    assert [(p.code, p.item) for p in source.problems] == [("missing-split", "test")]
+    (problem,) = source.problems
+    assert (problem.code, problem.item) == ("missing-split", "test")
+    assert problem.message == (
+        "../test/images (no such file or folder): the split test is ignored; correct the path, or remove the key"
+    )
+
+
+@pytest.mark.parametrize("gone", [{"val": "gone"}, {"val": ["images", "gone"]}, {"test": ["images", "gone"]}])
+def test_yolo_missing_part_of_a_split_raises(make_yolo: Callable[..., Path], tmp_path: Path, gone: dict) -> None:
+    root = make_yolo(tmp_path, "images/a.jpg", names=["helmet", "none"], train="images", **gone)
+    with pytest.raises(UserError, match=rf"{next(iter(gone))}: .*got gone \(no such file or folder\): correct the path"):
+        open_source(root)
+
+
+def test_yolo_two_lists_of_one_split_without_data_yaml_raise(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "images/a.jpg", "images/b.jpg")
+    for name, image in (("val", "a"), ("valid", "b")):
+        (root / f"{name}.txt").write_text(f"images/{image}.jpg\n")
+    with pytest.raises(UserError, match="expected one of val and valid, got both"):
+        open_source(root)
+
+
+def test_yolo_labels_named_like_splits_are_no_lists(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "test.jpg", "val.jpg")
+    (root / "val.txt").write_text("")  # a background image
+    (root / "train.txt").write_text(LABEL)  # its image is gone
+    assert boxes(root) == {"all": [("test.jpg", BOXES), ("val.jpg", [])]}
+
+
+def test_yolo_images_in_no_list_are_reported(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "images/a.jpg", "images/b.jpg")
+    (root / "train.txt").write_text("images/../images/a.jpg\n")
+    source = open_source(root)
+    assert [len(keys) for keys in source.splits.values()] == [1]
+    assert [(p.code, p.file, p.message) for p in source.problems] == [
+        ("in-no-split", str(root / "images" / "b.jpg"), "not in train.txt: not used")
+    ]
+
+
+def test_yolo_two_labels_of_one_image_raise(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "images/a.jpg")
+    (root / "labels" / "a.TXT").write_text(LABEL)
+    with pytest.raises(AnnotationError, match=r"got a.txt as well: keep the right one, and remove the other"):
+        open_source(root).read("images/a.jpg")
 
 
 def test_yolo_lists_of_classes_in_different_orders_raise(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
