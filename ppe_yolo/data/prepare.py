@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path, write_text
+from ppe_yolo.core.files import atomic_path, is_system_file, write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
 from ppe_yolo.data.audit.check_cache import KEPT_FILE, write_kept
 from ppe_yolo.data.audit.shards import read_lines
@@ -61,7 +61,7 @@ def prepare(
         The data set that was read.
 
     Raises:
-        UserError: The data has errors, two images would get the same name, or `out` holds files of others.
+        UserError: The data has errors, two images would get the same name, or `out` holds files that prepare did not write.
     """
     _check_free(out, root)
     dataset = AnnotatedDataset.open(root, class_map, on_error="skip", supplied={} if checks is None else read_lines(checks))
@@ -84,8 +84,10 @@ def prepare(
 def _check_free(out: Path, root: Path) -> None:
     """Raises UserError if files that prepare did not write could be overwritten."""
     is_source = out.resolve() == root.resolve()
-    if is_source or (out.is_dir() and any(out.iterdir()) and not (out / AUDIT_FILE).is_file()):
-        got = "the data set itself" if is_source else "a folder with other files"
+    is_file = out.exists() and not out.is_dir()
+    found = [path.name for path in out.iterdir()] if out.is_dir() else []
+    if is_source or is_file or (not all(map(is_system_file, found)) and not (out / AUDIT_FILE).is_file()):
+        got = "the data set itself" if is_source else "a file" if is_file else "a folder with other files"
         raise UserError(
             setting="out",
             file=out,

@@ -131,6 +131,21 @@ def test_prepare_into_files_of_others_raises(
     assert "the data set itself" in capsys.readouterr().err
 
 
+def test_prepare_refuses_a_file_and_ignores_files_of_the_system(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(tmp_path / "data", ["a"], {"trainval": ["a"], "test": []})
+    out = tmp_path / "out"
+    out.write_text("mine")
+    assert run_cli("prepare", root, "--out", out) == 2
+    assert "one that prepare wrote, got a file: give another folder" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    out.unlink()
+    out.mkdir()
+    (out / ".DS_Store").write_text("")
+    assert run_cli("prepare", root, "--out", out) == 0
+
+
 def test_prepare_again_replaces_an_image_of_equal_size(make_voc: Callable[..., Path], tmp_path: Path, run_cli: RunCli) -> None:
     root = make_voc(tmp_path / "data", ["a"], {"trainval": ["a"], "test": []})
     assert run_cli("prepare", root, "--out", tmp_path / "ready") == 0
