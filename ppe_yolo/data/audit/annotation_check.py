@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.images import ImageError, shown
-from ppe_yolo.data.sources.base import Box, Entry, Problem
+from ppe_yolo.data.sources.base import Box, Entry, Problem, Severity
 
 TINY_SIDE = 3.0  # pixels
 WHOLE_IMAGE = 0.95  # fraction of its area
@@ -29,7 +28,7 @@ class CheckedImage:
         is_one_based: Whether the format counts pixels from 1.
         perceptual_hash: 64 bits, see `group_alike`.
         content_hash: Hash of the file; equal for identical files.
-        has_faulty_boxes: Whether it is left out because of a fault of all its boxes, which correcting single boxes does not fix.
+        has_faulty_boxes: Whether a fault of all its boxes, which correcting single boxes does not fix, leaves it out.
     """
 
     key: str
@@ -84,15 +83,24 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
         return
     annotated, actual = (f"{width}x{height}" for height, width in (entry.annotated_size, check.size))
     boxes = tuple(o.box_xyxy for o in entry.image.objects)
-    image = shown(entry.image.image)
+
+    def problem(severity: Severity, code: str, message: str) -> Problem:
+        return Problem(
+            severity=severity,
+            code=code,
+            file=entry.location,
+            item=entry.item,
+            message=message,
+            image=shown(entry.image.image),
+            boxes_xyxy=boxes,
+        )
+
     if entry.annotated_size == check.size[::-1] and fits(boxes, check.size) and not fits(boxes, entry.annotated_size):
         # Label Studio and others swap the sides of rotated images; only the boxes tell which frame they belong to
         message = (
             f"annotated as {annotated}, but the boxes fit only the {actual} image: the sides are swapped; the boxes are used"
         )
-        yield Problem(
-            severity="warning", code="size-swapped", file=entry.location, message=message, image=image, boxes_xyxy=boxes
-        )
+        yield problem("warning", "size-swapped", message)
         return
     if entry.annotated_size == check.stored_size:
         code = "exif-rotated"
@@ -105,7 +113,7 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
             f"annotated as {annotated}, but the image is {actual}: the boxes belong to another version of the image; "
             "annotate it again, or correct the annotated size"
         )
-    yield Problem(severity="error", code=code, file=entry.location, message=message, image=image, boxes_xyxy=boxes)
+    yield problem("error", code, message)
 
 
 def fits(boxes: Sequence[Box], size: tuple[int, int]) -> bool:
@@ -148,7 +156,7 @@ class _Objects:
 
     def _report(
         self,
-        severity: Literal["error", "warning"],
+        severity: Severity,
         code: str,
         item: str,
         message: str,
@@ -159,7 +167,7 @@ class _Objects:
                 severity=severity,
                 code=code,
                 file=self.entry.location,
-                item=item,
+                item=": ".join(part for part in (self.entry.item, item) if part),
                 message=message,
                 image=shown(self.entry.image.image),
                 boxes_xyxy=() if subject is None else (subject.box_xyxy,),
@@ -170,7 +178,7 @@ class _Objects:
         """Whether any of the box is in the image."""
         x1, y1, x2, y2 = item.box_xyxy
         # an object that the class map ignores does no harm
-        severity: Literal["error", "warning"] = "warning" if item.class_name in self.class_map.ignored else "error"
+        severity: Severity = "warning" if item.class_name in self.class_map.ignored else "error"
         if x2 == x1 or y2 == y1:
             message = f"expected x1 < x2 and y1 < y2, got {_box(item)}: fix or remove the box"
             self._report(severity, "empty-box", name, message, item)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ppe_yolo.core.words import plural
 from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.audit.positions import check_positions, drop_box_problems
 from ppe_yolo.data.images import shown
@@ -11,6 +12,7 @@ from ppe_yolo.data.sources.base import Problem
 
 LEAST_OBJECTS = 3  # fewer may agree by chance
 LEAST_IMAGES = 3
+EXAMPLES = 3
 INVERTED = 0.2  # fraction of the boxes; fewer may be slips
 LEAST_DISTINCT = 10  # boxes with swapped corners fit as corner and size by chance only if they lie in the upper left
 ALL_BOXES = ("empty-boxes", "ymax-is-xmin", "fractions", "corner-and-size")  # faults of every box of a data set
@@ -75,7 +77,6 @@ def _merge(
     code: str,
     cause: Callable[[Problem], str],
     message: str | None = None,
-    note: str = "",
 ) -> list[Problem]:
     """Replaces the problems of one kind and cause by one, if there are as many images with them.
 
@@ -85,37 +86,40 @@ def _merge(
         code: The kind of problem.
         cause: Problems with the same result have one cause.
         message: The message, with {count} for the number of images; None for that of the problem.
-        note: What to add to the message.
     """
     images: dict[str, list[CheckedImage]] = defaultdict(list)
-    examples: dict[str, Problem] = {}
     for image in checked:
-        for same in {cause(p): p for p in image.problems if p.code == code}.items():
-            images[same[0]].append(image)
-            examples.setdefault(*same)
+        for same_cause in dict.fromkeys(cause(p) for p in image.problems if p.code == code):
+            images[same_cause].append(image)
     found = []
     for same_cause, affected in images.items():
         if len(affected) < LEAST_IMAGES:
             continue
-        files: list[str] = []
+        places: list[Problem] = []
         for image in affected:
-            files += [p.file for p in image.problems if p.code == code and cause(p) == same_cause][:1]
+            places += [p for p in image.problems if p.code == code and cause(p) == same_cause][:1]
             image.problems = [p for p in image.problems if p.code != code or cause(p) != same_cause]
         count = f"{len(affected):,}"
-        text = f"{count} images: {examples[same_cause].message}" if message is None else message.format(count=count)
-        found.append(replace(examples[same_cause], file=root, item="", message=text + note, files=tuple(dict.fromkeys(files))))
+        text = f"{count} images: {places[0].message}" if message is None else message.format(count=count)
+        files = dict.fromkeys(p.file for p in places)
+        if len(files) < len(places):  # one file for many images
+            files = dict.fromkeys(p.image or p.file for p in places)
+            items = [p.item for p in places if p.item]
+            if len(files) < len(places) and items:
+                text += f" (such as {', '.join(items[:EXAMPLES])})"
+        found.append(replace(places[0], file=root, item="", message=text, files=tuple(files)))
     return found
 
 
 def _check_sizes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     """Boxes for images of another size, by the same factor everywhere."""
-    factors: dict[str, str] = {}
+    factors: dict[tuple[str, str], str] = {}
     for image in checked:
         for problem in image.problems:
             if problem.code == "size-differs" and image.annotated_size is not None:
                 height, width = (old / new for old, new in zip(image.annotated_size, image.size, strict=True))
                 even = abs(height / width - 1) < 0.02
-                factors[problem.file] = f"{width:.2g}" if even else f"{width:.2g} x {height:.2g}"
+                factors[problem.file, problem.item] = f"{width:.2g}" if even else f"{width:.2g} x {height:.2g}"
     found = []
     for factor in sorted(set(factors.values())):
         message = (
@@ -124,7 +128,8 @@ def _check_sizes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
         )
 
         def is_factor(problem: Problem, factor: str = factor) -> str:
-            return factor if factors.get(problem.file) == factor else f"other {problem.file}"
+            place = problem.file, problem.item
+            return factor if factors.get(place) == factor else f"other {place}"
 
         found += _merge(root, checked, "size-differs", is_factor, message)
     return found
@@ -220,17 +225,26 @@ def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
 def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     """The same faults in some of the images only, as after a merge of data sets."""
     shapes = [(c, [o.box_xyxy for o in c.raw.objects]) for c in checked if c.raw is not None and c.raw.objects]
-    fractions = [c for c, boxes in shapes if all(0 <= value <= 1 for box in boxes for value in box)]
+    fractions = [
+        c
+        for c, boxes in shapes
+        # (0, 0, 1, 1) alone is the first pixel
+        if all(0 <= v <= 1 for box in boxes for v in box) and any(0 < v < 1 for box in boxes for v in box)
+    ]
     flat = [(c, boxes) for c, boxes in shapes if all(y2 == x1 for x1, _, _, y2 in boxes)]
     flat_boxes = [box for _, boxes in flat for box in boxes]
     # ymax is xmin in some boxes by chance, but these are in order
     if len(flat) < LEAST_IMAGES or sum(y2 < y1 for _, y1, _, y2 in flat_boxes) < INVERTED * len(flat_boxes):
         flat = []
     known = {id(c) for c in (*fractions, *(c for c, _ in flat))}
-    inverted = [(c, boxes) for c, boxes in shapes if id(c) not in known and any(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)]
-    sizes_boxes = [(c.size, box) for c, boxes in inverted for box in boxes]
-    are_sizes = all(x + w <= size[1] + 1 and y + h <= size[0] + 1 and min(w, h) > 0 for size, (x, y, w, h) in sizes_boxes)
-    if len({box for _, box in sizes_boxes}) < LEAST_DISTINCT or not are_sizes:
+    inverted = [
+        (c, boxes)
+        for c, boxes in shapes
+        if id(c) not in known
+        and any(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
+        and all(x + w <= c.size[1] + 1 and y + h <= c.size[0] + 1 and min(w, h) > 0 for x, y, w, h in boxes)
+    ]
+    if len({box for _, boxes in inverted for box in boxes}) < LEAST_DISTINCT:
         inverted = []
     faults = {
         "fractions": fractions,
@@ -242,7 +256,7 @@ def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Probl
         if images:
             drop_box_problems(images)
             files = tuple(shown(c.raw.image) for c in images if c.raw is not None)
-            message = f"{len(images):,} images have {_SOME_SHAPES[code]}"
+            message = f"{plural(f'{len(images):,}', 'image')} {'has' if len(images) == 1 else 'have'} {_SOME_SHAPES[code]}"
             found.append(Problem(severity="error", code=code, file=root, message=message, files=files))
     return found
 

@@ -103,9 +103,16 @@ def _blocked_by_habits(root: str, checked: list[CheckedImage], class_names: list
     errors = [p for p in spoiled if p.severity == "error"]
     if not errors:
         return {}
-    reason = Change(code=errors[0].code, file=root, message=errors[0].message, left_out=True)
-    pairs = zip(copies, checked, strict=True)
-    return {c.key: reason for c, before in pairs if c.has_faulty_boxes or (c.image is None and before.image is not None)}
+    listed = {file: p for p in errors for file in p.files}
+    blocked = {}
+    for image, before in zip(copies, checked, strict=True):
+        if image.has_faulty_boxes or (image.image is None and before.image is not None):
+            # faults of boxes come first; class numbers, the last, spoil images that they do not list
+            reason = errors[0 if image.has_faulty_boxes else -1]
+            if image.raw is not None:
+                reason = listed.get(shown(image.raw.image), reason)
+            blocked[image.key] = Change(code=reason.code, file=root, message=reason.message, left_out=True)
+    return blocked
 
 
 def _without_duplicates(

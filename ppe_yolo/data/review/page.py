@@ -113,7 +113,8 @@ def _thumbnail(problem: Problem, objects: Mapping[str, list[Box]]) -> Thumbnail 
     if not image.lower().partition("?")[0].endswith(IMAGE_SUFFIXES):
         return None
     uri = thumbnail(image, problem.boxes_xyxy, objects.get(image, ()))
-    where = ": ".join(part for part in (Path(image).name, problem.item) if part)
+    name = Path(image).name
+    where = problem.item if name in problem.item else ": ".join(part for part in (name, problem.item) if part)
     return None if uri is None else Thumbnail(uri=uri, caption=where)
 
 

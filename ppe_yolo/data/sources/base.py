@@ -8,6 +8,8 @@ from ppe_yolo.data.annotation import AnnotatedImage
 
 Box = tuple[float, float, float, float]
 
+Severity = Literal["error", "warning"]
+
 ALL = "all"  # the only split of a source that names none
 
 
@@ -28,7 +30,7 @@ class ClassNumberError(AnnotationError):
 
 
 class NoImageError(AnnotationError):
-    """The image of an annotation is missing. Its file says which annotation it is, also if the file has others."""
+    """The image of an annotation is missing. Its file says which annotation it is, with its item if the file has others."""
 
     code = "no-image"
 
@@ -48,7 +50,7 @@ class Problem:
         boxes_xyxy: The boxes to draw on it, pixels.
     """
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     code: str
     file: str
     item: str = ""
@@ -85,7 +87,8 @@ class Entry:
 
     Attributes:
         image: The image, with names and boxes exactly as annotated.
-        location: The file of the annotation, with the line if there are several in it; for messages about objects.
+        location: The file of the annotation, in a list with the line; for messages about objects.
+        item: The part of the file, such as `image a.jpg`; empty if the file or line has no other.
         annotated_size: (height, width) of the image according to the annotation; None if it does not say.
         is_one_based: Whether the format counts pixels from 1, as Pascal VOC does.
         problems: Problems of the annotation that do not prevent its use.
@@ -93,6 +96,7 @@ class Entry:
 
     image: AnnotatedImage
     location: str
+    item: str = ""
     annotated_size: tuple[int, int] | None = None
     is_one_based: bool
     problems: tuple[Problem, ...] = ()

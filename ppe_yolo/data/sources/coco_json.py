@@ -158,7 +158,6 @@ class CocoFiles:
         """See `Source.read`."""
         path, image = self._images[key]
         name = image["file_name"]
-        location = f"{path}: image {name}"
         found = self._find_image(path, name)
         objects = tuple(self._read_object(a, number, path) for number, a in self._annotations.get(key, ()))
         height, width = _as_side(image.get("height")), _as_side(image.get("width"))
@@ -168,7 +167,8 @@ class CocoFiles:
             objects = tuple(replace(o, box_xyxy=_scaled(o.box_xyxy, columns, rows)) for o in objects)
         return Entry(
             image=AnnotatedImage(image=str(found), objects=objects, source=path, image_id=self._short_names[name]),
-            location=location,
+            location=str(path),
+            item=f"image {name}",
             annotated_size=annotated_size,
             is_one_based=False,
         )
@@ -180,7 +180,7 @@ class CocoFiles:
             if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
                 return found
         hint = f"add the image to {self.root}, or remove it from the JSON"
-        raise NoImageError(f"no such image {name}", file=f"{path}: image {name}", hint=hint)
+        raise NoImageError(f"no such image {name}", file=path, item=f"image {name}", hint=hint)
 
     def _read_object(self, annotation: dict[str, Any], number: int, path: Path) -> AnnotatedObject:
         names = self._names[path]

@@ -77,7 +77,8 @@ class CvatFile:
         size = [int(text) if (text := node.get(side, "")).isdecimal() and len(text) < 9 else 0 for side in ("height", "width")]
         return Entry(
             image=AnnotatedImage(image=str(found), objects=objects, source=self.path, image_id=self._names[name]),
-            location=f"{self.path}: image {name}",
+            location=str(self.path),
+            item=f"image {name}",
             annotated_size=(size[0], size[1]) if all(size) else None,
             is_one_based=False,
         )
@@ -88,7 +89,7 @@ class CvatFile:
             if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
                 return found
         hint = f"add the image to {self.root} (export the task with its images), or remove it from the XML"
-        raise NoImageError(f"no such image {name}", file=f"{self.path}: image {name}", hint=hint)
+        raise NoImageError(f"no such image {name}", file=self.path, item=f"image {name}", hint=hint)
 
     def _read_shape(self, shape: Element, item: str) -> AnnotatedObject:
         label = (shape.get("label") or "").strip()

@@ -279,3 +279,71 @@ def test_audit_command_names_missing_images_once_with_examples(
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "the images of 5 annotations are missing" in printed
     assert "(such as a.xml, b.xml, c.xml; 2 more, listed by --json FILE)" in printed
+
+
+AS_SIZES = [(20 + i, 24 + i % 3, 12 + i % 5, 9 + i % 4) for i in range(12)]  # x, y, width, height
+
+
+def test_audit_keeps_an_image_with_the_first_pixel_as_its_only_box(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    boxes = {"a": (0, 0, 1, 1), "b": (5, 5, 20, 20), "c": (5.5, 5, 20, 20)}
+    dataset = opened(make_voc(tmp_path, {name: [("helmet", box)] for name, box in boxes.items()}))
+    assert (dataset.errors, dataset.left_out) == ([], 0)
+
+
+def test_audit_names_one_image_of_fractions(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    boxes = {"a": (0.1, 0, 1, 1), "b": (5, 5, 20, 20), "c": (5, 5, 21, 20)}
+    dataset = opened(make_voc(tmp_path, {name: [("helmet", box)] for name, box in boxes.items()}))
+    assert only(dataset.errors, "fractions").message.startswith("1 image has all boxes between 0 and 1")
+
+
+def test_audit_finds_sizes_as_corners_next_to_a_stray_slip(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    objects = {f"bad{i}": [("helmet", box)] for i, box in enumerate(AS_SIZES)}
+    objects["slip"] = [("helmet", (60, 40, 30, 20))]  # 60 + 30 exceeds the width of 64
+    dataset = opened(make_voc(tmp_path, objects))
+    assert only(dataset.errors, "corner-and-size").message.startswith("12 images have ")
+    assert Path(only(dataset.errors, "swapped-corners").file).stem == "slip"
+
+
+def test_fix_names_the_fault_of_each_image(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    objects = {f"bad{i}": [("helmet", box)] for i, box in enumerate(AS_SIZES)}
+    objects |= {f"part{i}": [("helmet", (0.1, 0.1, 0.5, 0.5))] for i in range(4)}
+    objects["good"] = [("helmet", (40, 5, 60, 40))]
+    fixed = fix(make_voc(tmp_path / "data", objects), tmp_path / "fixed", progress=False)
+    assert [(c.code, c.message.partition(" have ")[0]) for c in fixed.changes] == [
+        ("corner-and-size", "12 images"),
+        ("fractions", "4 images"),
+    ]
+
+
+def test_audit_counts_the_images_of_one_coco_file(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_voc(tmp_path, list("abcdef"))
+    file = coco(root, {name: [5, 5, 10, 10] for name in "abcdef"})
+    content = json.loads(file.read_text())
+    for image, factor in zip(content["images"], (2, 2, 2, 3, 3, 3), strict=True):
+        image |= {"width": 64 * factor, "height": 48 * factor}
+    content["images"] += [{"id": name, "file_name": f"{name}.jpg"} for name in "xyz"]
+    file.write_text(json.dumps(content))
+    dataset = opened(file)
+    twice, thrice = [p for p in dataset.errors if p.code == "size-differs"]
+    assert twice.message.startswith("3 images are annotated for images 2 times")
+    assert thrice.message.startswith("3 images are annotated for images 3 times")
+    assert [Path(name).name for name in (*twice.files, *thrice.files)] == [f"{name}.jpg" for name in "abcdef"]
+    gone = only(dataset.errors, "no-image")
+    assert gone.message.startswith("the images of 3 annotations are missing")
+    assert gone.message.endswith("(such as image x.jpg, image y.jpg, image z.jpg)")
+    assert gone.files == (str(file),)
+
+
+def test_audit_names_file_and_image_of_coco_apart(
+    make_voc: Callable[..., Path], tmp_path: Path, run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = coco(make_voc(tmp_path, ["a"]), {"a": [5, 5, 0, 10], "gone": [5, 5, 10, 10]})
+    page = tmp_path / "page.html"
+    assert run_cli("audit", file, "--json", tmp_path / "audit.json", "--html", page) == 1
+    rows = json.loads((tmp_path / "audit.json").read_text())["problems"]
+    assert [(row["file"], row["object"]) for row in rows if row["severity"] == "error"] == [
+        (str(file), "image a.jpg: object 1 (helmet)"),
+        (str(file), "image gone.jpg"),
+    ]
+    assert "train.json: image gone.jpg" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "<figcaption>image a.jpg: object 1 (helmet)" in page.read_text()

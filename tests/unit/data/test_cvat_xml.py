@@ -102,3 +102,13 @@ def test_cvat_mutated_files_are_read_or_raise(root: Path) -> None:
             assert str(path) in str(error)
             outcomes["refused"] += 1
     assert min(outcomes.values()) > FUZZ / 20
+
+
+def test_cvat_names_file_and_image_apart(root: Path) -> None:
+    source = open_source(root)
+    (root / "images" / "a.jpg").unlink()
+    with pytest.raises(AnnotationError) as raised:
+        source.read("train:1")
+    assert (raised.value.file, raised.value.item) == (str(root / "annotations.xml"), "image a.jpg")
+    entry = source.read("val:2")
+    assert (entry.location, entry.item) == (str(root / "annotations.xml"), "image b.jpg")
