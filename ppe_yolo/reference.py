@@ -46,8 +46,10 @@ def _section(name: str, command: TyperCommand) -> Iterator[str]:
 def _row(option: TyperOption) -> str:
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     values = "" if option.is_flag else f" {option.metavar or 'VALUE'}"
-    is_shown = option.default not in (None, ()) and not isinstance(option.default, bool)
-    default = "required" if option.required else f"`{option.default}`" if is_shown else "-"
+    value = option.default
+    if isinstance(value, bool):  # without a name for false there is no choice to show
+        value = (option.opts if value else option.secondary_opts)[0] if option.secondary_opts else None
+    default = "required" if option.required else f"`{value}`" if value not in (None, ()) else "-"
     cells = (names + values, default, " ".join((option.help or "").split()))
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 

@@ -99,8 +99,8 @@ def audit(
 ) -> None:
     """Checks every image and annotation of a data set. The exit code is 1 if there are errors.
 
-    With --fix, it writes a copy in which what is certain is corrected; the exit code is 1 if images are left out, since only a
-    person can correct them.
+    With --fix, it writes a copy with all unambiguous errors corrected. The exit code is 1 if images were left out because a
+    person must correct them.
     """
     from ppe_yolo.data.dataset import AnnotatedDataset
     from ppe_yolo.data.review.printing import print_changes, print_report
