@@ -30,8 +30,8 @@ class OperatingPoint:
 
     thresholds: dict[str, float]
     origin: str
-    counts: Sequence[ClassCounts]
-    figures: Sequence[Figures]
+    counts: tuple[ClassCounts, ...]
+    figures: tuple[Figures, ...]
     rules: Mapping[str, Rule]
     choices: Mapping[str, Choice]
 
@@ -45,9 +45,10 @@ def decide(
     given: Mapping[str, float] | None = None,
     origin: str = "",
 ) -> OperatingPoint:
-    """The thresholds of a split: the given ones, or on validation images those that the rules choose.
+    """The thresholds of a split.
 
-    Without either, and for a class whose rule no score meets, it is the threshold of the original system.
+    The given thresholds; else, on validation images, those that `rules` (or the default rule) choose; else the threshold of the
+    original system, also for a class whose rule no score meets.
 
     Args:
         truth: The split.
@@ -83,7 +84,7 @@ def decide(
         thresholds=thresholds,
         origin=origin,
         counts=tuple(counts.values()),
-        figures=[figures_at(one, thresholds[name], len(truth), samples) for name, one in counts.items()],
+        figures=tuple(figures_at(one, thresholds[name], len(truth), samples) for name, one in counts.items()),
         rules=chosen_by,
         choices=choices,
     )
