@@ -26,7 +26,7 @@ from ppe_yolo.data.synthetic import draw_site
 SIZE = (360, 480)  # (height, width) of the images
 ALIKE = 0.15  # fraction of the images that are frames of one fixed camera
 _DRAWN = 500  # different drawings; the other images are copies with another comment, so that each must be decoded
-_SAMPLE_EVERY = 0.5  # seconds between two looks at the memory
+_SAMPLE_EVERY = 0.5  # seconds between two samples of the memory
 _NOISE_BITS = 6  # bits of a hash that vary between the frames of a fixed camera
 
 
@@ -39,7 +39,7 @@ class Stage:
         seconds: Wall-clock time.
         cpu_seconds: Processor time of this process and of its workers.
         peak_bytes: Largest memory of this process and its workers: their proportional set size, which counts a page that
-            several of them share once. None where the system does not tell it (only Linux does).
+            several of them share once. None where it cannot be measured (only Linux reports it).
     """
 
     name: str
@@ -163,7 +163,7 @@ def _memory() -> Iterator[list[int]]:
 
 
 def _proportional_set_size() -> int:
-    """Of this process and its children, bytes; 0 where the system does not tell it."""
+    """Proportional set size of this process and its children in bytes; 0 where the system does not report it."""
     try:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
     except OSError:

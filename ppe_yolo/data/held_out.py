@@ -90,7 +90,7 @@ def divide(dataset: AnnotatedDataset, val_fraction: float, seed: int) -> tuple[l
 
 def describe_validation(validation: Sequence[AnnotatedImage], val_fraction: float, seed: int) -> dict[str, Any]:
     """Description of the validation images for the provenance of a model, in plain types."""
-    # "photos" is the key in the provenance of models that exist
+    # "photos": existing models have this key in their provenance
     return {"val_fraction": val_fraction, "seed": seed, "photos": len(validation), "names": _hash_of_names(validation)}
 
 

@@ -164,7 +164,7 @@ def needs_reduced_range(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[bool, st
 
 def _describe(contract: ModelContract, images: int, seed: int, reduce_range: bool, max_drop: float) -> ModelContract:
     """The contract with what was done, in its provenance."""
-    # "photos" is the key in the provenance of models that exist
+    # "photos": existing models have this key in their provenance
     quantization = {"photos": images, "seed": seed, "reduce_range": reduce_range, "max_drop": max_drop}
     return replace(contract, provenance={**contract.provenance, "precision": "int8", "quantization": quantization})
 

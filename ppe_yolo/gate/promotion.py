@@ -129,7 +129,7 @@ def _to_plain(
         "decided": datetime.now(UTC).isoformat(timespec="seconds"),
         "champion_measured_again": champion is not None and _has_other_images(champion, candidate),
         "data_blake2b": candidate.truth.data_blake2b,
-        "photos": len(candidate.truth),  # the key of decisions that exist
+        "photos": len(candidate.truth),  # existing decisions have this key
         "model_blake2b": candidate.model_blake2b,
         "checkpoint_blake2b": candidate.checkpoint_blake2b,
         "alarm_thresholds": dict(candidate.contender.thresholds),

@@ -73,7 +73,7 @@ def check_images(
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """Pauses the garbage collector. It would walk millions of objects that stay again and again.
+    """Pauses the garbage collector. Otherwise it would scan millions of long-lived objects repeatedly.
 
     Not for code that decodes images: a cycle could keep one alive.
     """

@@ -94,7 +94,7 @@ def has_files_with(folder: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def by_stem(files: list[Path]) -> dict[str, list[Path]]:
-    """Stem in NFC -> files, which have a suffix."""
+    """Stem in NFC -> files. Every file must have a suffix."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         found[nfc(path.name.rpartition(".")[0])].append(path)

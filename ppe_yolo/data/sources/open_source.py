@@ -48,7 +48,7 @@ def open_source(root: str | Path) -> Source:
     else:
         return source
     archives = [path.name for path in files_with(folder, _ARCHIVES)]
-    hint = f"unpack {archives[0]}" if archives else "export it from your tool as Pascal VOC, YOLO or COCO"
+    hint = f"unpack {archives[0]}" if archives else "export the annotations from your tool as Pascal VOC, YOLO or COCO"
     raise UserError(
         file=root,
         expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",

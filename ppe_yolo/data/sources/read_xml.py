@@ -26,9 +26,10 @@ def read_xml(path: Path, root_tag: str, max_bytes: int) -> Element:
         raise AnnotationError(f"cannot be read ({error.strerror})", file=path) from error
     if not data.strip():
         raise AnnotationError(file=path, expected="XML", got="an empty file", hint="annotate again, or remove the file")
-    # the parser accepts no encoding that writes these letters otherwise, but for the zero bytes of UTF-16
+    # every encoding that expat accepts writes ASCII as is, apart from the zero bytes of UTF-16
     if b"<!DOCTYPE" in data.replace(b"\0", b""):
-        raise AnnotationError("XML with a DTD or entities is not accepted", file=path)
+        hint = "remove the <!DOCTYPE ...> declaration, or export the annotations again"
+        raise AnnotationError("XML with a DTD or entities is not accepted", file=path, hint=hint)
     try:
         root = fromstring(data)
     # an unknown or wrong encoding raises LookupError or ValueError; the parser raises its own error for the rest

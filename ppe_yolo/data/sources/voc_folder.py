@@ -36,7 +36,7 @@ class Part:
         split: The split that the folder names; None if it names none.
         annotations: The folder of the XML files.
         images: The folder of the images.
-        prefix: What tells its files from those of the same name in other folders; None if nothing does.
+        prefix: Put in front of keys that occur in several folders; None for nothing.
     """
 
     split: str | None
@@ -52,7 +52,7 @@ def find_parts(root: Path, split: str | None = None) -> list[Part]:
     parts = []
     if annotations is not None:
         named = {inner: name for name, inner in split_folders(annotations)}
-        # of splits; of cameras too, but next to XML files they are something else, such as a backup
+        # Subfolders are splits or cameras. Next to XML files only splits count: others may be backups.
         for inner in named if has_files_with(annotations, (".xml",)) else subfolders(annotations):
             own = subfolder(images or root, inner.name.lower())
             prefix = "/".join(part for part in (split, named.get(inner, inner.name)) if part)
