@@ -77,8 +77,9 @@ def _merge(
     code: str,
     cause: Callable[[Problem], str],
     message: str | None = None,
+    least: int = LEAST_IMAGES,
 ) -> list[Problem]:
-    """Replaces the problems of one kind and cause by one, if there are as many images with them.
+    """Replaces the problems of one kind and cause by one, if enough images have them.
 
     Args:
         root: The data set.
@@ -86,6 +87,7 @@ def _merge(
         code: The kind of problem.
         cause: Problems with the same result have one cause.
         message: The message, with {count} for the number of images; None for that of the problem.
+        least: Number of images that is enough.
     """
     images: dict[str, list[CheckedImage]] = defaultdict(list)
     for image in checked:
@@ -93,7 +95,7 @@ def _merge(
             images[same_cause].append(image)
     found = []
     for same_cause, affected in images.items():
-        if len(affected) < LEAST_IMAGES:
+        if len(affected) < least:
             continue
         places: list[Problem] = []
         for image in affected:
@@ -137,23 +139,27 @@ def _check_sizes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
 
 def _check_class_numbers(root: str, checked: Sequence[CheckedImage], class_names: Sequence[str]) -> list[Problem]:
     """Class numbers without a name, and numbers that count from 1."""
-    unknown = {p.item for c in checked for p in c.problems if p.code == "class-number"}
+    numbers = [{p.item for p in c.problems if p.code == "class-number"} for c in checked]
+    unknown, count = set().union(*numbers), sum(map(bool, numbers))
+    have = f"{{count}} {'image has' if count == 1 else 'images have'}"
     used = {o.class_name for c in checked if c.raw is not None for o in c.raw.objects}
+    least = LEAST_IMAGES
     if unknown == {f"class {len(class_names)}"} and class_names[0] not in used:
         if used == set(class_names[1:]):
+            least = 1  # this concerns all images, however many show it
             for image in checked:
                 image.image = None  # every label has the wrong class
         evidence = ", and no other label has the class 0" if used else ""
         message = (
-            f"{{count}} images have the class {len(class_names)}, but the {len(class_names)} classes count from 0{evidence}: "
+            f"{have} the class {len(class_names)}, but the {len(class_names)} classes count from 0{evidence}: "
             "the labels probably count from 1; subtract 1 from the class numbers, or add a name in front"
         )
     else:
         message = (
-            f"{{count}} images have a class number without a name (names: {', '.join(class_names)[:90]}): the names are those "
+            f"{have} a class number without a name (names: {', '.join(class_names)[:90]}): the names are those "
             "of another version of the data set; complete or correct them"
         )
-    return _merge(root, checked, "class-number", lambda problem: "", message)
+    return _merge(root, checked, "class-number", lambda problem: "", message, least)
 
 
 def _check_zero_based(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:

@@ -119,6 +119,17 @@ def test_audit_names_labels_that_count_classes_from_one(make_yolo: Callable[...,
     assert dataset.left_out == 4  # the class of a is wrong as well
 
 
+def test_labels_that_count_from_one_in_a_small_data_set_are_one_problem_and_fix_keeps_none(
+    make_yolo: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_yolo({"a": "1 .5 .5 .1 .1", "b": "2 .5 .5 .1 .1"})
+    dataset = opened(root)
+    assert "1 image has the class 2, but the 2 classes count from 0" in only(dataset.errors, "class-number").message
+    assert dataset.left_out == 2
+    with pytest.raises(UserError, match="no image can be corrected"):
+        fix(root, tmp_path.with_name(f"{tmp_path.name}-fixed"), progress=False)
+
+
 def test_audit_names_missing_class_names_once(make_yolo: Callable[..., Path]) -> None:
     dataset = opened(make_yolo({name: f"0 .5 .5 .1 .1\n{2 + i} .5 .5 .2 .2" for i, name in enumerate("abc")}))
     problem = only(dataset.errors, "class-number")
@@ -218,7 +229,7 @@ def test_audit_names_a_fault_of_all_boxes_once_and_fix_leaves_them_out(
     assert [p.code for p in dataset.errors] == [code]
     assert dataset.left_out == 11
     with pytest.raises(UserError, match="no image can be corrected"):
-        fix(root, tmp_path / "fixed", progress=False)
+        fix(root, tmp_path.with_name(f"{tmp_path.name}-fixed"), progress=False)
 
 
 def test_audit_names_one_cause_of_many_unreadable_labels(make_yolo: Callable[..., Path]) -> None:
@@ -264,7 +275,7 @@ def test_audit_names_a_fault_of_all_boxes_of_some_images_once_and_fix_leaves_the
     assert problem.message.startswith("12 images have ")
     assert sorted(Path(file).stem for file in problem.files) == sorted(f"bad{i}" for i in range(12))
     assert dataset.left_out == 12
-    fixed = fix(root, tmp_path / "fixed", progress=False)
+    fixed = fix(root, tmp_path.with_name(f"{tmp_path.name}-fixed"), progress=False)
     assert [(c.code, c.left_out) for c in fixed.changes] == [(code, True)]
     assert (fixed.left_out, fixed.images) == (12, {"all": 24})
 
