@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from email import message_from_bytes, policy
@@ -29,7 +30,7 @@ from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.delivery.sinks import SinkFailed, SinksConfig, build_sinks
 from ppe_edge.delivery.sinks.escalate import EscalateSink, EscalateSinkConfig
-from ppe_edge.delivery.sinks.notify import URLS_VARIABLE, NotifySink, NotifySinkConfig, Site, open_services
+from ppe_edge.delivery.sinks.notify import URLS_VARIABLE, NotifySink, NotifySinkConfig, Site, open_addresses
 from ppe_edge.errors import EdgeError
 from pydantic import SecretStr, ValidationError
 from running_box import configure
@@ -122,8 +123,8 @@ def config_of(urls: str, **settings: Any) -> NotifySinkConfig:
 
 
 def sink(url: str, **settings: Any) -> NotifySink:
-    [service] = open_services(SecretStr(url), "notify").values()
-    return NotifySink(config_of(url, **settings), lambda: BERLIN, service)
+    [address] = open_addresses(SecretStr(url), "notify").values()
+    return NotifySink(config_of(url, **settings), lambda: BERLIN, address)
 
 
 @contextlib.contextmanager
@@ -150,10 +151,11 @@ def test_notifications_survive_an_outage_of_the_mail_server_which_delays_no_othe
     with delivering(tmp_path, f"{mail_to(port)} {webhook[0]}", **texts) as (outbox, threads):
         for number in range(3):
             outbox.put(an_alert(number), JPEG)
-        wait_until(lambda: threads["notify"].failures > 3 and len(webhook[1]) == 3)
-        assert outbox.stats().pending == {"notify": 3, "notify-2": 0}
+        mail, web = threads
+        wait_until(lambda: threads[mail].failures > 3 and len(webhook[1]) == 3)
+        assert outbox.stats().pending == {mail: 3, web: 0}
         with mail_server(inbox, port):
-            wait_until(lambda: outbox.stats().pending == {"notify": 0, "notify-2": 0})
+            wait_until(lambda: outbox.stats().pending == {mail: 0, web: 0})
     # nobody listened, so that no mail is marked as perhaps repeated
     assert [mail["Subject"] for mail in inbox.mails] == ["gate: Kopf ohne Helm"] * 3
     first = inbox.mails[0]
@@ -161,18 +163,20 @@ def test_notifications_survive_an_outage_of_the_mail_server_which_delays_no_othe
     assert attachment.get_payload(decode=True) == JPEG
     assert "Um 09:00 Uhr, 75%" in first.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert len(webhook[1]) == 3 and base64.b64decode(webhook[1][0]["attachments"][0]["base64"]) == JPEG
-    assert SECRET not in caplog.text and "notify: E-Mail takes no notification: check the network" in caplog.text
+    said = f"{mail}: address 1 of sinks.notify.urls (E-Mail) did not accept the notification: no connection or no answer: check"
+    assert SECRET not in caplog.text and f"{said} the network, the host and the port" in caplog.text
 
 
 def test_mail_that_is_too_large_arrives_without_its_snapshot(tmp_path: Path) -> None:
     """The mail server takes up to 100 kB. No later message shows that it works."""
     port, inbox = free_port(), Mailbox()
     with mail_server(inbox, port, data_size_limit=100_000), delivering(tmp_path, mail_to(port)) as (outbox, threads):
+        [name] = threads
         outbox.put(an_alert(), 1_000_000 * b"J")
-        wait_until(lambda: outbox.stats().pending == {"notify": 0})
+        wait_until(lambda: outbox.stats().pending == {name: 0})
         outbox.put(an_alert(1), JPEG)
-        wait_until(lambda: outbox.stats().pending == {"notify": 0})
-    assert threads["notify"].failures == 1
+        wait_until(lambda: outbox.stats().pending == {name: 0})
+    assert threads[name].failures == 1
     assert [[part.get_filename() for part in mail.iter_attachments()] for mail in inbox.mails] == [[], [ANY]]
     assert not any(mail["Subject"].startswith("Possibly") for mail in inbox.mails)
 
@@ -182,9 +186,13 @@ def test_recipient_who_is_refused_does_not_make_others_get_the_mail_again(tmp_pa
     recipients = "safety@example.org,gone@example.org"
     with mail_server(inbox, port), delivering(tmp_path, mail_to(port, recipients)) as (outbox, threads):
         outbox.put(an_alert())
-        wait_until(lambda: threads["notify-2"].failures >= 4)
-        assert outbox.stats().pending == {"notify": 0, "notify-2": 1}
-        assert threads["notify-2"].last_error == "E-Mail takes no notification: it answered 550: check the address"
+        safety, gone = threads
+        wait_until(lambda: threads[gone].failures >= 4)
+        assert outbox.stats().pending == {safety: 0, gone: 1}
+        assert threads[gone].last_error == (
+            "address 1 of sinks.notify.urls, recipient 2 (E-Mail) did not accept the notification: it answered 550: "
+            "check the recipient or path in the address"
+        )
     assert [mail["To"] for mail in inbox.mails] == ["safety@example.org"]
 
 
@@ -194,7 +202,7 @@ def test_service_that_limits_the_rate_gets_all_notifications_in_order(tmp_path: 
     with serving(receiver.handler()) as address, delivering(tmp_path, f"json://{address}/", body="{time:%S}") as (outbox, _):
         for number in range(4):
             outbox.put(an_alert(number))
-        wait_until(lambda: outbox.stats().pending == {"notify": 0})
+        wait_until(lambda: not any(outbox.stats().pending.values()))
     assert [post["message"] for post in receiver.posts] == [f"0{number}" for number in range(4)]
     assert not any(post["title"].startswith("Possibly") for post in receiver.posts)
 
@@ -210,7 +218,7 @@ def test_notifications_that_follow_too_soon_are_left_out_and_counted(webhook: tu
     for seconds, camera in ((0, "gate"), (10, "gate"), (59, "gate"), (20, "yard"), (60, "gate"), (130, "gate")):
         notify.send(an_alert(seconds, camera=camera), None)
     notify.send(a_camera_event(), None)
-    assert notify.check() == "sends to JSON, not tried"
+    assert notify.check() == "JSON (address 1): configured, nothing was sent"
     assert [(post["title"], post["message"]) for post in webhook[1]] == [
         ("gate", "0"),
         ("yard", "0"),
@@ -241,10 +249,10 @@ def test_alert_that_is_acknowledged_while_the_service_is_down_is_not_escalated(t
     acknowledged: set[str] = set()
     url = f"json://127.0.0.1:{free_port()}/"
     config = EscalateSinkConfig(urls=SecretStr(url), after_min=10)
-    [service] = open_services(config.urls, "escalate").values()
-    sink = EscalateSink(config, lambda: BERLIN, service, acknowledged.__contains__, clock=lambda: NOON + 600)
+    [address] = open_addresses(config.urls, "escalate").values()
+    sink = EscalateSink(config, lambda: BERLIN, address, acknowledged.__contains__, clock=lambda: NOON + 600)
     alert = an_alert()
-    with pytest.raises(SinkFailed, match="check the network") as failed:
+    with pytest.raises(SinkFailed, match="no connection or no answer") as failed:
         sink.send(alert, None)
     assert not failed.value.outcome_unknown and not failed.value.reached
     acknowledged.add(alert.id)
@@ -282,8 +290,8 @@ def test_unacknowledged_alert_is_escalated_in_time_also_after_restart(
         outbox = Outbox(OutboxConfig(), tmp_path, ["escalate"], clock=lambda: now[0])
         config = EscalateSinkConfig(urls=SecretStr(webhook[0]), after_min=10)
         history = AlertHistory(tmp_path / "outbox.db")
-        [service] = open_services(config.urls, "escalate").values()
-        sink = EscalateSink(config, lambda: BERLIN, service, history.is_acknowledged, clock=lambda: now[0])
+        [address] = open_addresses(config.urls, "escalate").values()
+        sink = EscalateSink(config, lambda: BERLIN, address, history.is_acknowledged, clock=lambda: now[0])
         delivery = DeliveryThread("escalate", sink, outbox, Backoff(0.05, 0.1))
         prepare(outbox)
         delivery.start()
@@ -316,6 +324,95 @@ def test_unacknowledged_alert_is_escalated_in_time_also_after_restart(
     assert base64.b64decode(webhook[1][1]["attachments"][0]["base64"]) == JPEG and not delivery.failures
 
 
+LOGIN, PATH = "check the user, password or token in the address", "check the recipient or path in the address"
+
+
+@pytest.mark.parametrize(
+    ("status", "hint", "outcome_unknown", "reached"),
+    [
+        (400, "check the address", False, True),
+        (401, LOGIN, False, True),
+        (403, LOGIN, False, True),
+        (404, PATH, False, True),
+        (429, "busy or rate limit: trying again", False, False),
+        (500, "the service has a problem: trying again", True, True),
+        (504, "busy or rate limit: trying again", True, False),
+    ],
+)
+def test_answer_of_a_web_server_tells_what_to_do_and_whether_the_notification_may_have_arrived(
+    status: int, hint: str, outcome_unknown: bool, reached: bool
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with serving(Handler) as address, pytest.raises(SinkFailed) as failure:
+        sink(f"json://{address}/").send(an_alert(), None)
+    assert str(failure.value).endswith(f"(JSON) did not accept the notification: it answered {status}: {hint}")
+    assert (failure.value.outcome_unknown, failure.value.reached) == (outcome_unknown, reached)
+
+
+@pytest.mark.parametrize("url", ["json://127.0.0.1:{}/?cto=0.2", "mailto://127.0.0.1:{}?from=a@b.de&cto=0.2"])
+def test_host_that_does_not_answer_to_the_connection_was_not_reached(url: str) -> None:
+    hint = "no connection or no answer: check the network, the host and the port"
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.create_connection(server.getsockname()),  # its queue is full now
+        pytest.raises(SinkFailed, match=hint) as failure,
+    ):
+        sink(url.format(server.getsockname()[1])).send(an_alert(), None)
+    assert not failure.value.outcome_unknown and not failure.value.reached
+
+
+def names_of(*urls: str) -> list[str]:
+    return list(open_addresses(SecretStr(" ".join(urls)), "notify"))
+
+
+def test_name_of_sink_stays_when_other_addresses_and_recipients_change() -> None:
+    """The name tells the outbox what waits for whom."""
+    mail, chat = "mailtos://box:PASSWORD@example.org?to={}&cc=x@y.de,z@y.de", "tgram://123456789:abcdefg_hijklmnop/1234"
+    anna, ben, web = names_of(mail.format("anna@example.org,ben@example.org"), chat)
+    assert len({anna, ben, web}) == 3
+    assert names_of(chat, mail.format("carl@example.org,ben@example.org"))[::2] == [web, ben]
+    assert names_of(mail.format("ben@example.org").replace("PASSWORD", "CHANGED")) == [ben]
+    assert names_of(chat, chat) == [web, f"{web}-2"]
+
+
+@pytest.mark.parametrize(
+    "recipients",
+    [
+        "to=nobody",
+        "to=a@example.org,nobody,b@example.org",
+        "to=a@example.org;b@example.org",
+        "to=a@example.org&cc=nobody",
+        "to=a@example.org&bcc=b@example.org,nobody",
+        "to=a@example.org nobody json://127.0.0.1",
+    ],
+)
+def test_recipient_who_is_no_mail_address_is_refused(recipients: str) -> None:
+    with pytest.raises(EdgeError) as error:
+        names_of("json://127.0.0.1", f"mailtos://box:{SECRET}@example.org?{recipients}")
+    assert str(error.value) == (
+        "sinks.notify.urls: address 2: a recipient in to=, cc=, bcc= or reply= is not an e-mail address: "
+        "correct it, for example ?to=anna@example.org,ben@example.org"
+    )
+
+
+def test_recipients_of_mails_are_written_in_many_ways() -> None:
+    login = "mailtos://box:PASSWORD@example.org"
+    assert len(names_of(f"{login}?to=Anna <a@b.de>, c@d.de&reply=e@f.de", f"{login}/a@b.de/c@d.de/")) == 4
+    assert len(names_of(login, f'{login}?to="Doe, Anna" <a@b.de>,c@d.de%20e@f.de')) == 4
+
+
+def test_recipient_whom_a_service_cannot_have_is_refused() -> None:
+    with pytest.raises(EdgeError, match="address 1: Telegram cannot have such a recipient"):
+        names_of("tgram://123456789:abcdefg_hijklmnop/1234/!!")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -323,8 +420,8 @@ def test_unacknowledged_alert_is_escalated_in_time_also_after_restart(
         ({"body": "{time:"}, "got an error: "),
         ({"body": "{score.real}"}, "no such field 'score.real'"),
         ({"body": "{camera:.1f}"}, "Unknown format code 'f'"),
-        ({"body": "{score:{zone}}"}, "a field within the format of a field"),
-        ({"title": "", "body": " {zone}"}, "expected some text in one of them"),
+        ({"body": "{score:{zone}}"}, r"nested fields such as \{score:\{zone\}\} are not supported"),
+        ({"title": "", "body": " {zone}"}, "title and body are both empty for an alert without a zone"),
         ({"quiet_hours": ["22-6"]}, "expected days and times"),
     ],
 )

@@ -294,7 +294,7 @@ def test_webhook_that_answers_413_may_get_message_without_snapshot(tmp_path: Pat
     assert ["snapshot_base64" in body for _, _, body in hook.requests] == [True, False, False]
 
 
-def test_webhook_with_expired_certificate_names_it(tmp_path: Path) -> None:
+def test_webhook_and_notification_with_expired_certificate_name_it(tmp_path: Path) -> None:
     with TlsListener(expired_certificate(tmp_path)) as port:
         sink = WebhookSink(WebhookSinkConfig(url=f"https://localhost:{port}/hunter2"))
         with pytest.raises(
@@ -303,6 +303,11 @@ def test_webhook_with_expired_certificate_names_it(tmp_path: Path) -> None:
             sink.send(an_alert(), None)
         assert not failure.value.reached and "hunter2" not in str(failure.value)
         sink.close()
+        config = SinksConfig.model_validate({"notify": {"urls": f"jsons://localhost:{port}/hunter2"}})
+        [notify] = build_sinks(config, None).values()
+        with pytest.raises(SinkFailed, match="is not trusted: check it, and the clock of the box") as failure:
+            notify.send(an_alert(), None)
+        assert not failure.value.reached and not failure.value.outcome_unknown
 
 
 NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"

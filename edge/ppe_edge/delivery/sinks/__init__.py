@@ -11,7 +11,7 @@ from ppe_edge.delivery.sinks.home_assistant import Topology
 from ppe_edge.delivery.sinks.iothub import IotHubSink, IotHubSinkConfig
 from ppe_edge.delivery.sinks.jsonl import JsonlSink, JsonlSinkConfig
 from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
-from ppe_edge.delivery.sinks.notify import NotifySink, NotifySinkConfig, Site, open_services
+from ppe_edge.delivery.sinks.notify import NotifySink, NotifySinkConfig, Site, open_addresses
 from ppe_edge.delivery.sinks.webhook import WebhookSink, WebhookSinkConfig
 from ppe_edge.iot.hub import HubConnection
 
@@ -65,9 +65,9 @@ def build_sinks(
     if config.jsonl is not None:
         sinks["jsonl"] = JsonlSink(config.jsonl)
     if config.notify is not None:
-        services = open_services(config.notify.urls, "notify")
-        sinks |= {name: NotifySink(config.notify, site, service) for name, service in services.items()}
+        addresses = open_addresses(config.notify.urls, "notify")
+        sinks |= {name: NotifySink(config.notify, site, address) for name, address in addresses.items()}
     if config.escalate is not None:
-        services = open_services(config.escalate.urls, "escalate")
-        sinks |= {name: EscalateSink(config.escalate, site, service, is_acknowledged) for name, service in services.items()}
+        addresses = open_addresses(config.escalate.urls, "escalate")
+        sinks |= {name: EscalateSink(config.escalate, site, address, is_acknowledged) for name, address in addresses.items()}
     return sinks

@@ -7,16 +7,12 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field, SecretStr
 
 from ppe_edge.delivery.messages import Alert, AlertClip, Message
 from ppe_edge.delivery.sinks.base import SinkFailed, SinkLater
-from ppe_edge.delivery.sinks.notify import NotifySink, NotifySinkConfig, Site
-
-if TYPE_CHECKING:
-    import apprise
+from ppe_edge.delivery.sinks.notify import Address, NotifySink, NotifySinkConfig, Site
 
 URLS_VARIABLE = "PPE_EDGE__SINKS__ESCALATE__URLS"
 
@@ -24,7 +20,9 @@ URLS_VARIABLE = "PPE_EDGE__SINKS__ESCALATE__URLS"
 class EscalateSinkConfig(NotifySinkConfig):
     """Alerts that nobody has acknowledged on the page in time are sent to more people."""
 
-    urls: SecretStr = Field(description=f"Addresses, as for sinks.notify; only {URLS_VARIABLE} in the environment sets them.")
+    urls: SecretStr = Field(
+        description=f"Addresses, as for sinks.notify. They can only be set by the environment variable {URLS_VARIABLE}."
+    )
     after_min: float = Field(10.0, gt=0, le=1440, description="Minutes that people have to judge or acknowledge an alert.")
     title: str = Field(
         "Not acknowledged: {severity}: {object} at {camera}", description="Title, with the fields of sinks.notify.title."
@@ -37,7 +35,7 @@ class EscalateSink(NotifySink):
     Args:
         config: Texts and the time.
         site: Returns the site; it may change while the box runs.
-        service: The address; see `open_services`.
+        address: Where they go; see `open_addresses`.
         is_acknowledged: Whether an alert has a verdict or is acknowledged; may raise `sqlite3.Error`.
         clock: Returns UTC epoch seconds.
     """
@@ -46,11 +44,11 @@ class EscalateSink(NotifySink):
         self,
         config: EscalateSinkConfig,
         site: Callable[[], Site],
-        service: "apprise.NotifyBase",
+        address: Address,
         is_acknowledged: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(config, site, service)
+        super().__init__(config, site, address)
         self._after_s, self._is_acknowledged, self._clock = 60 * config.after_min, is_acknowledged, clock
 
     def send(self, message: Message, snapshot: Path | None) -> None:

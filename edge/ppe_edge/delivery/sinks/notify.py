@@ -1,10 +1,11 @@
 """Sends alerts to people: e-mail, Teams, Slack, Telegram, SMS and about a hundred more services, through Apprise.
 
 Alerts and their clips only; the other messages go to the other sinks. Each address, and each recipient of an e-mail, is a sink
-of its own: one that takes no notifications neither delays the others nor makes them get a notification twice.
+of its own: a failing address neither delays the others nor causes duplicates for them.
 """
 
 import copy
+import hashlib
 import logging
 import re
 from collections import Counter, deque
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
 URLS_VARIABLE = "PPE_EDGE__SINKS__NOTIFY__URLS"
 # how Apprise logs what a web server or a mail server answers, and that it was not reached
 _ANSWER = re.compile(r"error=(\d{3})\b|\((\d{3}), b")
-_NOT_REACHED = re.compile(r"\[Errno (?:101|111|113|-\d)\]")  # no network, nobody listens, no such host, no such name
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+# no network, nobody listens, no such host, no such name; and what happens before a mail server gets a mail
+_NOT_REACHED = re.compile(
+    rf"\[Errno (?:101|111|113|-\d)\]|\(connect timeout=|{_UNTRUSTED}|^Connection error while submitting email"
+)
+_LOGIN = {401, 403, 535}
+_UNKNOWN = {404, 550}
 _TOO_LARGE = {413, 552}
 _BUSY = {421, 429, 450, 451, 452, 503, 504}
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
@@ -83,7 +90,8 @@ class NotifySinkConfig(BaseModel):
             if unknown := used.keys() - _EXAMPLE.keys():
                 raise ValueError(f"no such field {sorted(unknown)[0]!r}")
             if any("{" in (form or "") for form in used.values()):
-                raise ValueError("a field within the format of a field")  # whether it is valid depends on the alert
+                # whether they are valid depends on the alert
+                raise ValueError("nested fields such as {score:{zone}} are not supported")
             text.format_map(_EXAMPLE)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise ValueError(f"expected a text with fields such as {_FIELDS}, got an error: {error}") from None
@@ -99,7 +107,7 @@ class NotifySinkConfig(BaseModel):
     @model_validator(mode="after")
     def _some_text(self) -> "NotifySinkConfig":
         if not f"{self.title}{self.body}".format_map(_EXAMPLE).strip():
-            raise ValueError("title, body: expected some text in one of them, also for an alert without a zone")
+            raise ValueError("title and body are both empty for an alert without a zone: add some text or another field")
         return self
 
 
@@ -115,7 +123,33 @@ class Site(NamedTuple):
     display_name: Callable[[str], str]
 
 
-def open_services(urls: SecretStr, sink: str) -> "dict[str, apprise.NotifyBase]":
+class Address(NamedTuple):
+    """Where the notifications of one sink go.
+
+    Attributes:
+        service: What sends them.
+        setting: The setting that holds the address.
+        number: Position of the address in the setting, from 1.
+        recipient: Position of the recipient in the address of an e-mail with several, from 1.
+    """
+
+    service: "apprise.NotifyBase"
+    setting: str
+    number: int
+    recipient: int | None = None
+
+    def __str__(self) -> str:
+        return f"address {self.number} of {self.setting}{self._of_recipient()} ({self.service.service_name})"
+
+    def in_short(self) -> str:
+        """Names the service first, without the setting."""
+        return f"{self.service.service_name} (address {self.number}{self._of_recipient()})"
+
+    def _of_recipient(self) -> str:
+        return "" if self.recipient is None else f", recipient {self.recipient}"
+
+
+def open_addresses(urls: SecretStr, sink: str) -> dict[str, Address]:
     """Opens addresses.
 
     Args:
@@ -123,10 +157,10 @@ def open_services(urls: SecretStr, sink: str) -> "dict[str, apprise.NotifyBase]"
         sink: `notify` or `escalate`.
 
     Returns:
-        Name of the sink, such as `notify`, `notify-2` -> service.
+        Name of the sink, such as `notify-0a1b2c3d` -> address. It depends on neither the other addresses nor a password.
 
     Raises:
-        EdgeError: Apprise does not know an address.
+        EdgeError: Apprise does not know an address, or one of its recipients.
     """
     import apprise  # slow to import, and only needed here
     from apprise.plugins.email import NotifyEmail
@@ -139,28 +173,68 @@ def open_services(urls: SecretStr, sink: str) -> "dict[str, apprise.NotifyBase]"
         log.addHandler(logging.NullHandler())
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     asset = apprise.AppriseAsset(app_id="ppe_edge", app_desc="ppe_edge", async_mode=False)
-    services: list[apprise.NotifyBase] = []
+    setting = f"sinks.{sink}.urls"
+    addresses, alike = dict[str, Address](), Counter[str]()
     for number, url in enumerate(apprise.utils.parse.parse_urls(urls.get_secret_value()), 1):
-        service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+        with apprise.LogCapture(level=logging.WARNING) as warnings:
+            service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
         if service is None:
             raise EdgeError(
-                setting=f"sinks.{sink}.urls",
+                setting=setting,
                 problem=f"Apprise does not know the kind of address {number}",
                 hint="try it: apprise --body test 'ADDRESS'",
             )
-        services += _by_recipient(service) if isinstance(service, NotifyEmail) else [service]
-    if not services:
-        raise EdgeError(setting=f"sinks.{sink}.urls", expected="addresses such as mailtos://...", got="none")
-    return {sink if number == 1 else f"{sink}-{number}": service for number, service in enumerate(services, 1)}
+        is_mail = isinstance(service, NotifyEmail)
+        if is_mail and not _are_mail_addresses(service.parse_url(url)):
+            raise EdgeError(
+                setting=setting,
+                problem=f"address {number}: a recipient in to=, cc=, bcc= or reply= is not an e-mail address",
+                hint="correct it, for example ?to=anna@example.org,ben@example.org",
+            )
+        if "Dropped invalid" in warnings.getvalue():
+            raise EdgeError(
+                setting=setting,
+                problem=f"address {number}: {service.service_name} cannot have such a recipient",
+                hint="try it: apprise --body test 'ADDRESS'",
+            )
+        for address in _by_recipient(service, setting, number) if is_mail else [Address(service, setting, number)]:
+            # without the parameters, whose defaults change with Apprise
+            shown = address.service.url(privacy=True).partition("?")[0]
+            name = f"{sink}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
+            alike[name] += 1
+            addresses[name if alike[name] == 1 else f"{name}-{alike[name]}"] = address
+    if not addresses:
+        raise EdgeError(setting=setting, expected="addresses such as mailtos://...", got="none")
+    return addresses
 
 
-def _by_recipient(mail: "apprise.NotifyBase") -> "list[apprise.NotifyBase]":
-    """Returns a service per recipient: one that is refused must not make the others get the mail again."""
-    services = [copy.copy(mail) for _ in mail.targets]
-    for service, target in zip(services, mail.targets, strict=True):
+def _are_mail_addresses(parsed: Mapping[str, Any]) -> bool:
+    """Whether all recipients are e-mail addresses. Apprise drops others, some without a warning.
+
+    Args:
+        parsed: The parts of an address, as Apprise parses them.
+    """
+    from apprise.utils.parse import is_email, parse_emails
+
+    for recipients in [*parsed["targets"], *(parsed.get(kind, "") for kind in ("cc", "bcc", "reply_to"))]:
+        mails = parse_emails(recipients)
+        for mail in mails:
+            recipients = recipients.replace(mail, "", 1)
+        if recipients.strip(" ,;") or not all(is_email(mail) for mail in mails):
+            return False
+    return not any("@" in name for name in parsed["qsd"])  # what follows a semicolon is read as another parameter
+
+
+def _by_recipient(mail: "apprise.NotifyBase", setting: str, number: int) -> list[Address]:
+    """Returns an address per recipient: one that is refused must not make the others get the mail again."""
+    addresses = []
+    for recipient, target in enumerate(mail.targets, 1):
+        service = copy.copy(mail)
         service.targets = [target]
-        service.request_rate_per_sec = 0  # not one mail in 5.5 s: a mail server that wants fewer says so, and is tried later
-    return services
+        # no pause of 5.5 s between mails: a server that limits the rate answers so, and the mail is retried
+        service.request_rate_per_sec = 0
+        addresses.append(Address(service, setting, number, recipient if len(mail.targets) > 1 else None))
+    return addresses
 
 
 class NotifySink:
@@ -169,11 +243,11 @@ class NotifySink:
     Args:
         config: Texts and limits.
         site: Returns the site; it may change while the box runs.
-        service: The address; see `open_services`.
+        address: Where they go; see `open_addresses`.
     """
 
-    def __init__(self, config: NotifySinkConfig, site: Callable[[], Site], service: "apprise.NotifyBase") -> None:
-        self._config, self._site, self._service = config, site, service
+    def __init__(self, config: NotifySinkConfig, site: Callable[[], Site], address: Address) -> None:
+        self._config, self._site, self._address = config, site, address
         self._last: dict[tuple[str, str], float] = {}  # (camera, rule) -> time of the latest alert that was sent
         self._left_out: Counter[tuple[str, str]] = Counter()
         self._without_clip: deque[str] = deque(maxlen=1000)  # ids of the latest alerts that were left out
@@ -198,7 +272,7 @@ class NotifySink:
 
     def check(self) -> str:
         """Names the service; see `Sink.check`. Whether it can be reached is known after a message only."""
-        return f"sends to {self._service.service_name}, not tried"
+        return f"{self._address.in_short()}: configured, nothing was sent"
 
     def close(self) -> None:
         """Does nothing: a connection is opened per notification."""
@@ -208,7 +282,8 @@ class NotifySink:
         time = alert.time.timestamp()
         if 0 <= time - self._last.get(place, float("-inf")) < self._config.min_interval_s:
             return True
-        if alert.time_uncertain or not self._config.quiet_hours:  # a clock that is not set tells no quiet hours
+        # without a correct clock, quiet hours cannot be judged: send the alert
+        if alert.time_uncertain or not self._config.quiet_hours:
             return False
         return Schedule(self._config.quiet_hours, {}, self._site().zone).is_on(time)
 
@@ -230,7 +305,7 @@ class NotifySink:
         import apprise
 
         title = " ".join(f"{mark}{self._config.title.format_map(fields)}".split())  # the subject of a mail is one line
-        result = apprise.Apprise(self._service).notify(
+        result = apprise.Apprise(self._address.service).notify(
             title=title,
             body=self._config.body.format_map(fields).strip() or title,  # some services refuse to send nothing
             notify_type=_TYPES[str(fields["severity"])],
@@ -240,17 +315,35 @@ class NotifySink:
         )
         if not result:
             log = [entry.message for result in result.results for attempt in result.attempts for entry in attempt.logs]
-            raise _failure(str(self._service.service_name), log, attached is not None)
+            raise _failure(str(self._address), log, attached is not None)
 
 
-def _failure(service: str, log: Sequence[str], is_attached: bool) -> SinkFailed | SinkRefused:
-    """Returns the exception for a notification that was not taken. The log may hold secrets: only numbers are taken from it."""
-    answer = next((int(match[1] or match[2]) for line in log if (match := _ANSWER.search(line))), None)
-    if answer is not None:
-        reason = f"{service} takes no notification: it answered {answer}"
-        if answer in _TOO_LARGE:
-            return SinkRefused(f"{reason}: too large, or no room", maybe_too_large=is_attached)
-        return SinkFailed(f"{reason}: check the address", outcome_unknown=False, reached=answer not in _BUSY)
-    reached = not any(_NOT_REACHED.search(line) for line in log)
-    reason = f"{service} takes no notification: check the network and the address"
-    return SinkFailed(reason, outcome_unknown=reached, reached=reached)
+def _failure(address: str, log: Sequence[str], is_attached: bool) -> SinkFailed | SinkRefused:
+    """Returns the exception for a notification that was not accepted. Takes only numbers from the log: it may hold secrets."""
+    reason = f"{address} did not accept the notification"
+    answer = next((match for line in log if (match := _ANSWER.search(line))), None)
+    if answer is None:
+        reached = not any(_NOT_REACHED.search(line) for line in log)
+        hint = "no connection or no answer: check the network, the host and the port"
+        if any(_UNTRUSTED in line for line in log):
+            hint = "its certificate is not trusted: check it, and the clock of the box"
+        return SinkFailed(f"{reason}: {hint}", outcome_unknown=reached, reached=reached)
+    code, is_http = int(answer[1] or answer[2]), answer[1] is not None
+    reason += f": it answered {code}: {_hint(code, is_http)}"
+    if code in _TOO_LARGE:
+        return SinkRefused(reason, maybe_too_large=is_attached)
+    # a web server may fail after it has processed the notification; a mail server that refuses a mail does not have it
+    return SinkFailed(reason, outcome_unknown=is_http and code >= 500, reached=code not in _BUSY)
+
+
+def _hint(code: int, is_http: bool) -> str:
+    """What to do about an answer."""
+    if code in _TOO_LARGE:
+        return "the message is too large, or the mailbox is full"
+    if code in _BUSY:
+        return "busy or rate limit: trying again"
+    if code in _LOGIN:
+        return "check the user, password or token in the address"
+    if code in _UNKNOWN:
+        return "check the recipient or path in the address"
+    return "the service has a problem: trying again" if is_http and code >= 500 else "check the address"
