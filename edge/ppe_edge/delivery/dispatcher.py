@@ -150,14 +150,14 @@ class DeliveryThread:
                 self._set_aside(delivery, doubt, str(error), outcome_unknown=False)
             return True
         except SinkFailed as error:
-            self._failed(str(error))
+            is_news = self._failed(str(error))
             if error.reached:
                 self._suspect(delivery, str(error), error.outcome_unknown, error.maybe_too_large)
             else:
                 self._outbox.nack(delivery, error.outcome_unknown)
             asked = min(error.retry_after_s or 0.0, _MAX_RETRY_AFTER_S)
-            if asked:
-                _log.info("%s: waits for %.0f s, the receiver asks for %.0f s", self.name, asked, error.retry_after_s)
+            if asked and is_news:
+                _log.info("%s: waiting %.0f s (the receiver asked for %.0f s)", self.name, asked, error.retry_after_s)
             return not self._pause(asked or self._backoff.next())
         except Exception as error:  # a bug in a sink must not end the delivery, nor lose the message
             _log.exception("%s: message %s", self.name, delivery.id)
@@ -205,11 +205,14 @@ class DeliveryThread:
         doubt.refusals += 1
         self._outbox.set_aside(delivery, reason, outcome_unknown, delay)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: str) -> bool:
+        """Notes a failure; returns whether it is news: a problem that persists is logged once."""
         self.failures += 1
-        if reason != self.last_error:  # a problem that persists is logged once
+        is_news = reason != self.last_error
+        if is_news:
             _log.warning("%s: %s", self.name, reason)
         self.last_error = reason
+        return is_news
 
     def _pause(self, seconds: float) -> bool:
         """Waits; returns True if the thread was asked to stop."""

@@ -299,14 +299,17 @@ def test_restart_tries_set_aside_message_once_more(make: Any, monkeypatch: pytes
     assert outbox.stats().set_aside == {"mqtt": 1}
 
 
-def test_sink_waits_as_long_as_receiver_asks(make: Any) -> None:
-    sink = ScriptedSink(SinkFailed("429", outcome_unknown=False, reached=False, retry_after_s=0.6))
+def test_sink_waits_as_long_as_receiver_asks_and_logs_that_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ppe_edge.delivery.dispatcher")
+    sink = ScriptedSink(*[SinkFailed("429", outcome_unknown=False, reached=False, retry_after_s=0.3) for _ in range(2)])
     outbox, (thread,) = make(hook=sink)
     message = outbox.put(an_alert())
     start = time.monotonic()
     thread.start()
     wait_until(lambda: sink.taken == [message])
     assert time.monotonic() - start >= 0.6
+    assert caplog.messages[:2] == ["hook: 429", "hook: waiting 0 s (the receiver asked for 0 s)"]
+    assert "waiting" not in "".join(caplog.messages[2:])
 
 
 def test_broker_that_disconnects_on_large_message_gets_it_without_snapshot(make: Any, caplog: pytest.LogCaptureFixture) -> None:
