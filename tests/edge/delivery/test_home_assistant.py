@@ -167,6 +167,19 @@ def test_broker_that_refuses_description_of_entities_is_named() -> None:
             sink.send(alert(), None)
 
 
+def test_broker_that_refuses_state_is_reported_with_its_topic(tmp_path: Path) -> None:
+    """It disconnects at the image of the alert, which is published before the message."""
+    with HangupBroker(max_bytes=5000) as broker:
+        plain = {"host": "127.0.0.1", "port": broker.port, "tls": False, "home_assistant": "homeassistant"}
+        sink = MqttSink(MqttSinkConfig(**plain, attach_snapshot=True), lambda: {"gate": ["lane"]})
+        (tmp_path / "snapshot.jpg").write_bytes(bytes(6000))
+        with pytest.raises(
+            SinkFailed, match=r" 6000 bytes .* this client may not publish to ppe_edge/gate/lane/snapshot"
+        ) as error:
+            sink.send(alert(), tmp_path / "snapshot.jpg")
+    assert error.value.maybe_too_large and error.value.reached
+
+
 @needs_mosquitto
 def test_close_does_not_wait_for_frozen_broker(broker: Broker) -> None:
     sink = MqttSink(MqttSinkConfig(**settings(broker, timeout_s=60)), lambda: {"gate": ["lane"]})

@@ -7,7 +7,7 @@
 | disconnects during a message | sends it without its snapshot, then sets it aside (`ppe_edge.delivery.dispatcher`) |
 | confirms a message and disconnects at once, as mosquitto does with one that it drops | as above |
 | disconnects between messages, repeatedly | reconnects for the next message; the log names a second client of the same id |
-| confirms a message that it drops, and stays connected | cannot know: MQTT 3.1.1 has no word for it |
+| confirms a message that it drops and stays connected | not detectable: in MQTT 3.1.1 a broker cannot reject a single message |
 | does not confirm in time | reconnects, and marks the message as redelivered |
 | keeps a session of this client id from earlier | discards it: the box subscribes to nothing, and opens clean sessions |
 
@@ -110,23 +110,22 @@ class MqttSink:
         """Publishes one message; see `Sink.send`."""
         config = self._config
         data = self._limit.encode(message, snapshot if config.attach_snapshot else None)
+        topic_of_message = f"{config.topic}/{message.kind}"
         connection = self._connected()
         try:
             # states first: they may be published again, and the confirmation of the message says that all has arrived
             for topic, payload in self._states(message, snapshot if config.attach_snapshot else None):
-                connection.publish(topic, payload, retain=True)
-            connection.publish(f"{config.topic}/{message.kind}", data)
+                self._publish(connection, topic, payload, retain=True)
+            self._publish(connection, topic_of_message, data)
             if not connection.stays_open():
                 reason = "the broker confirmed the message and disconnected at once, so it may have dropped it"
+                reason += f": {self._cause(topic_of_message, len(data))}"
                 raise SinkFailed(reason, outcome_unknown=True, reached=True)
         except SinkFailed as error:
-            lost = not connection.alive
+            too_large = self._limit.attached and not connection.alive
             self.close()
             self._limit.failed()
-            cause = f": {self._cause(f'{config.topic}/{message.kind}', len(data))}" if lost else ""
-            raise SinkFailed(
-                f"{error}{cause}", outcome_unknown=True, reached=True, maybe_too_large=self._limit.attached and lost
-            ) from error
+            raise SinkFailed(str(error), outcome_unknown=True, reached=True, maybe_too_large=too_large) from error
         self._limit.succeeded()
 
     def check(self) -> str:
@@ -166,15 +165,22 @@ class MqttSink:
                     raise
         return self._connection
 
+    def _publish(self, connection: "MqttConnection", topic: str, payload: bytes, retain: bool = False) -> None:
+        """Publishes; the error names what may be wrong with this topic or size."""
+        try:
+            connection.publish(topic, payload, retain)
+        except SinkFailed as error:
+            cause = "" if connection.alive else f": {self._cause(topic, len(payload))}"
+            raise SinkFailed(f"{error}{cause}", outcome_unknown=True, reached=True) from error
+
     def _announce(self, connection: "MqttConnection", home: HomeAssistant) -> None:
         topology = self._topology()
         retained = [*home.discovery(topology, self._announced), *home.first_states(topology)]
         for topic, payload in [*retained, Retained(home.availability, ONLINE)]:
             try:
-                connection.publish(topic, payload, retain=True)
+                self._publish(connection, topic, payload, retain=True)
             except SinkFailed as error:
-                cause = "" if connection.alive else f": {self._cause(topic, len(payload))}"
-                raise SinkFailed(f"Home Assistant: {error}{cause}", outcome_unknown=False, reached=False) from error
+                raise SinkFailed(f"Home Assistant: {error}", outcome_unknown=False, reached=False) from error
         self._announced = topology
 
     def _announce_changes(self, connection: "MqttConnection") -> None:
@@ -197,7 +203,7 @@ class MqttSink:
         self._short_connections = self._short_connections + 1 if is_short else 0
         if self._short_connections == _TAKEN_OVER:
             config = self._config
-            cause = "the broker, or something on the way to it, ends idle connections"
+            cause = "the broker or a firewall closes idle connections: raise its idle timeout"
             if config.client_id:
                 same = f"probably another client uses the same id {config.client_id!r}"
                 cause = f"{same}: set a different sinks.mqtt.client_id on each box"

@@ -3,7 +3,6 @@
 After a reconnection, paho would resend messages in flight, and a receiver could not tell such a copy from the original.
 """
 
-import contextlib
 import ssl
 import threading
 import time
@@ -30,6 +29,8 @@ _KEEP_ALIVE_S = 10  # also bounds the TLS handshake with a frozen broker
 
 class MqttConnection:
     """Connects when created. Used by one thread.
+
+    Leaves all writing to `_loop`: two threads that use one TLS connection corrupt the heap (Python 3.11 does not lock it).
 
     Args:
         address: Host and port.
@@ -63,8 +64,7 @@ class MqttConnection:
         self._client = paho.Client(client_id=client_id, protocol=paho.MQTTv311)
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
-        # paho then leaves all writing to `_loop`. Two threads in one TLS connection corrupt the heap: Python 3.11 has no lock
-        self._client.on_socket_register_write = lambda client, userdata, socket: None
+        self._client.on_socket_register_write = lambda client, userdata, socket: None  # paho only queues what is to be written
         if tls is not None:
             self._client.tls_set_context(tls)
         if will is not None:
@@ -109,11 +109,7 @@ class MqttConnection:
         Raises:
             SinkFailed: The broker did not confirm in time. This connection must not be used again.
         """
-        try:
-            info = self._client.publish(topic, data, qos=1, retain=retain)
-        except OSError as error:  # paho writes in this thread, and the broker has just died
-            self.alive = False
-            raise SinkFailed(f"the connection was lost: {error}", outcome_unknown=True, reached=False) from error
+        info = self._client.publish(topic, data, qos=1, retain=retain)
         with self._changed:
             self._changed.wait_for(lambda: self._confirmed == info.mid or not self.alive, self._timeout_s)
             if self._confirmed == info.mid:
@@ -133,10 +129,9 @@ class MqttConnection:
             last: Topic and payload to publish before, retained; nobody waits for its confirmation.
         """
         self._closing = True
-        with contextlib.suppress(OSError):  # TLS refuses to write on a connection that has failed
-            if last is not None and self.alive:
-                self._client.publish(*last, qos=1, retain=True)
-            self._client.disconnect()
+        if last is not None and self.alive:
+            self._client.publish(*last, qos=1, retain=True)
+        self._client.disconnect()
         if self._thread.is_alive():
             self._thread.join(2.0)
         socket = self._client.socket()
