@@ -162,8 +162,10 @@ def _seconds(retry_after: str | None, server_time: str | None) -> float | None:
     Returns:
         Seconds to wait; None if the header is missing or invalid.
     """
-    if retry_after is None or (retry_after.isascii() and retry_after.isdigit()):
-        return None if retry_after is None else float(retry_after)
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
     try:
         now = datetime.now(UTC) if server_time is None else parsedate_to_datetime(server_time)
         return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
