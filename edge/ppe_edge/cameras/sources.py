@@ -31,6 +31,7 @@ from ppe_edge.common.redact import redact_text
 from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.files import is_system_file
+from ppe_yolo.core.words import plural
 
 av.logging.set_level(None)  # libav would print addresses with their passwords
 
@@ -40,11 +41,13 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})  # no .ti
 # a playlist from the network must not open local files, and a local playlist must not open the network
 _STREAM_PROTOCOLS = "rtp,rtsp,rtsps,rtmp,srtp,tcp,udp,tls,http,https,httpproxy,crypto"
 _SCHEMES = ("rtsp", "rtsps", "http", "https")
+_TOO_MANY = "the camera may accept no more clients: close other viewers"
 _HINTS: dict[type[Exception], str] = {  # what a camera's answer usually means
     av.error.HTTPUnauthorizedError: "check user and password; write % as %25",
-    av.error.HTTPForbiddenError: "check what the user may see",
+    av.error.HTTPForbiddenError: "check that this user is allowed to view the stream",
     av.error.HTTPNotFoundError: "check the path of the address",
-    av.error.HTTPOtherClientError: "the camera may accept no more clients: close other viewers",
+    av.error.HTTPOtherClientError: _TOO_MANY,
+    getattr(av.error, "HTTPTooManyRequestsError", av.error.HTTPOtherClientError): _TOO_MANY,  # 429; older PyAV lacks it
     av.error.HTTPServerError: "the camera may be overloaded, or accept no more clients: close other viewers",
 }
 
@@ -103,8 +106,8 @@ class SourceConfig(BaseModel):
             raise ValueError("expected an address or a path, got nothing")
         if colon and not _has_host(encode_credentials(source.get_secret_value())):
             raise ValueError(
-                f"expected {scheme}://USER:PASSWORD@HOST:PORT/..., got no host, or a port that is no number: put the address "
-                "in quotes, and write special characters of the password as %XX, such as %23 for #"
+                f"expected {scheme}://USER:PASSWORD@HOST:PORT/..., got no host, or a port that is not 1 to 65535: put the "
+                "address in quotes, and write special characters of the password as %XX, such as %23 for #"
             )
         return source
 
@@ -280,7 +283,10 @@ def _images(
     if not files:
         raise SourceError(f"the folder holds no images ({suffixes})")
     if ignored := [f.name for f in names if f.suffix.lower() not in IMAGE_SUFFIXES]:
-        on_ignored(f"the folder also holds {ignored[0]}, {len(ignored)} in all, which is not read: expected {suffixes}")
+        on_ignored(
+            f"the folder holds {plural(len(ignored), 'other item')} that the box does not read, such as {ignored[0]}: "
+            f"only {suffixes} directly in it are read"
+        )
     for i, file in enumerate(files):
         try:
             image = decode_image(file.read_bytes())

@@ -141,10 +141,18 @@ def test_reader_follows_redirect_and_logs_in_by_digest_with_any_password(
     assert caplog.text.count("gate: it has 2 video tracks: track 0 (h264, 96x64) is read") == 1
 
 
-def test_reader_refused_by_camera_with_one_client_names_likely_cause() -> None:
-    with rtsp_server.answering("453 Not Enough Bandwidth") as port, Watched(f"rtsp://127.0.0.1:{port}/a") as gate:
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ("453 Not Enough Bandwidth", "the camera may accept no more clients: close other viewers"),
+        ("429 Too Many Requests", "the camera may accept no more clients: close other viewers"),
+        ("403 Forbidden", "check that this user is allowed to view the stream"),
+    ],
+)
+def test_reader_refused_by_camera_names_likely_cause(answer: str, hint: str) -> None:
+    with rtsp_server.answering(answer) as port, Watched(f"rtsp://127.0.0.1:{port}/a") as gate:
         gate.until_kinds("lost")
-    assert gate.events[0].detail.endswith(": the camera may accept no more clients: close other viewers")
+    assert gate.events[0].detail.endswith(f": {hint}")
 
 
 # --- HTTP

@@ -115,6 +115,12 @@ def test_failing_source_writes_nothing_to_standard_error(tmp_path: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("port", ["0", "99999", "port"])
+def test_address_with_invalid_port_is_rejected(port: str) -> None:
+    with pytest.raises(ValidationError, match="got no host, or a port that is not 1 to 65535: put"):
+        config(f"rtsp://h:{port}/x")
+
+
 # --- files
 
 
@@ -272,8 +278,12 @@ def test_source_says_once_what_it_does_not_read(tmp_path: Path, make_clip: Calla
         cv2.imwrite(str(tmp_path / "images" / name), np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "images" / "b.tif").rename(tmp_path / "images" / "b.TIF")
     (tmp_path / "images" / ".DS_Store").touch()
+    (tmp_path / "images" / "more").mkdir()
     (said,) = ignored_in(tmp_path / "images")
-    assert said.startswith("the folder also holds b.TIF, 1 in all, which is not read: expected .bmp, .jpeg,")
+    assert said == (
+        "the folder holds 2 other items that the box does not read, such as b.TIF: "
+        "only .bmp, .jpeg, .jpg, .png, .webp directly in it are read"
+    )
 
 
 def test_decoder_has_no_more_threads_than_cores(
