@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ppe_edge.delivery.messages import Alert, AlertClosed, CameraEventMessage, ModelReference, utc
+from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed, CameraEventMessage, ModelReference, utc
 
 MODEL = ModelReference(name="tiny.onnx", sha256="0" * 64, provenance={"recipe": "tiny"})
 NOON = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -35,6 +35,21 @@ def a_closing(number: int = 0, seconds: float = 5.0) -> AlertClosed:
         started=utc(NOON + number),
         duration_s=seconds,
         model=MODEL,
+    )
+
+
+def a_clip(number: int = 0) -> AlertClip:
+    """The clip of `an_alert(number)`."""
+    return AlertClip(
+        time=utc(NOON + number),
+        camera="gate",
+        class_name="none",
+        score=0.75,
+        track=number,
+        violation=f"gate-{number}",
+        alert=f"alert-{number}",
+        offset_s=-5.0,
+        duration_s=10.0,
     )
 
 

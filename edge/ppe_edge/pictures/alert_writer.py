@@ -36,7 +36,7 @@ class AlertWriter:
 
     def __init__(self, outbox: Outbox, telemetry: Telemetry, capacity: int = CAPACITY) -> None:
         self._outbox, self._telemetry = outbox, telemetry
-        self._jobs: queue.Queue[Callable[[], object] | None] = queue.Queue(capacity)
+        self._jobs: queue.Queue[tuple[Callable[[], object], str] | None] = queue.Queue(capacity)  # what to do, its name
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
 
@@ -53,11 +53,12 @@ class AlertWriter:
                 without it.
             label: How the log names the class of the alert, such as "bare head".
         """
-        self._jobs.put(partial(self._store, message, render, label or message.class_name))
+        job = partial(self._store, message, render, label or message.class_name)
+        self._jobs.put((job, f"{message.camera}: the {message.kind} of track {message.track}"))
 
     def note_seen(self, violations: Mapping[str, float]) -> None:
         """Queues when open violations were last seen; see `Outbox.note_seen`."""
-        self._jobs.put(partial(self._outbox.note_seen, violations))
+        self._jobs.put((partial(self._outbox.note_seen, violations), "when open violations were last seen"))
 
     def submit_spare(self, job: Callable[[], object], what: str) -> None:
         """Queues work that an alert must not wait for: drops it while half of the queue is taken.
@@ -69,7 +70,7 @@ class AlertWriter:
         if 2 * self._jobs.qsize() >= self._jobs.maxsize:
             _log.warning("%s is dropped: the disk does not keep up", what)
             return
-        self._jobs.put(job)
+        self._jobs.put((job, what))
 
     def is_stuck(self, seconds: float) -> bool:
         """Whether one job has been in progress for longer than this: the disk no longer responds."""
@@ -96,12 +97,13 @@ class AlertWriter:
         return stored
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (entry := self._jobs.get()) is not None:
+            job, what = entry
             self._busy_since = time.monotonic()
             try:
                 job()
             except Exception:
-                self._note_fault("a message or sample could not be stored")
+                self._note_fault(f"{what} could not be stored")
             self._busy_since = None
 
     def _store(self, message: Alert | AlertClosed | AlertClip, render: RenderSnapshot | None, label: str) -> None:
@@ -110,7 +112,9 @@ class AlertWriter:
             try:
                 snapshot = render()
             except Exception:  # the alert matters more than its snapshot
-                self._note_fault("a snapshot could not be made: its alert is sent without it")
+                what = "clip" if isinstance(message, AlertClip) else "snapshot"
+                problem = f"the {what} of track {message.track} could not be made (see below): its message is sent without it"
+                self._note_fault(f"{message.camera}: {problem}")
         start = time.perf_counter()
         self._outbox.put(message, snapshot)
         self._telemetry.observe("alert", time.perf_counter() - start)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from example_messages import a_closing, an_alert
+from example_messages import a_clip, a_closing, an_alert
 from helpers import child_environment, wait_until
 from ppe_edge.delivery.messages import Alert
 from ppe_edge.delivery.outbox.config import OutboxConfig
@@ -69,15 +69,18 @@ def test_alert_is_stored_before_it_is_logged_and_counted(parts: Parts, caplog: p
     assert b'ppe_edge_alerts_total{camera="gate",kind="alert"} 1.0' in parts.telemetry.text()
 
 
-def test_failed_snapshot_does_not_lose_alert(parts: Parts) -> None:
+def test_failed_snapshot_or_clip_is_named_and_does_not_lose_its_message(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
     def fails() -> bytes:
         raise RuntimeError("no memory for the image")
 
     parts.writer.submit(an_alert(1), fails)
+    parts.writer.submit(a_clip(1), fails)
     parts.writer.submit(an_alert(2), lambda: b"jpeg")
-    wait_until(lambda: len(parts.stored()) == 2)
-    assert parts.stored() == [("alert", False), ("alert", True)]
-    assert b'ppe_edge_faults_total{where="alert"} 1.0' in parts.telemetry.text()
+    wait_until(lambda: len(parts.stored()) == 3)
+    assert parts.stored() == [("alert", False), ("alert_clip", False), ("alert", True)]
+    assert b'ppe_edge_faults_total{where="alert"} 2.0' in parts.telemetry.text()
+    outcome = "could not be made (see below): its message is sent without it"
+    assert caplog.messages == [f"gate: the {what} of track 1 {outcome}" for what in ("snapshot", "clip")]
 
 
 def test_failed_store_is_counted_and_next_message_is_stored(
@@ -88,7 +91,7 @@ def test_failed_store_is_counted_and_next_message_is_stored(
     parts.writer.submit(an_alert(1))
     parts.writer.submit(an_alert(2))
     wait_until(parts.stored)
-    assert parts.stored() == [("alert", False)] and "a message or sample could not be stored" in caplog.text
+    assert parts.stored() == [("alert", False)] and "gate: the alert of track 1 could not be stored" in caplog.messages
     assert b'ppe_edge_faults_total{where="alert"} 1.0' in parts.telemetry.text()
 
 
