@@ -2,8 +2,8 @@
 
 Each figure is measured in a fresh process that reads a clip, serves the page and writes alerts to a file.
 
-"With clips" means that the box keeps frames for the clips of alerts (`clip.enabled`), and keeps each frame, as at 8 frames per
-second or fewer. Their time counts as if no core were free for it.
+"With clips" means that the box keeps frames for the clips of alerts (`clip.enabled`): every frame is kept, as on cameras with 8
+frames per second or fewer, and the time for keeping it is counted as if it ran on the same core.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from ppe_edge.benchmark.cameras import PROGRESS, CameraFigures, choose_fps, report
+from ppe_edge.benchmark.cameras import PROGRESS, RunFigures, choose_fps, report
 from ppe_edge.benchmark.cameras import run as run_cameras
 from ppe_yolo.core.contract import ContractError
 from ppe_yolo.core.letterbox import letterbox
@@ -102,7 +102,7 @@ def _print_cameras(folder: Path, options: argparse.Namespace, clip: Path) -> Non
         fps = choose_fps(config, options.cameras)
     config = write_configuration(folder, options.model, clip, options.cameras, ALERTING, fps)
     figures = _child("cameras", config, "--seconds", str(options.seconds))
-    print(report(cast(CameraFigures, figures), options.cameras, fps))
+    print(report(cast(RunFigures, figures), options.cameras, fps))
 
 
 def _child(what: str, config: Path, *options: str) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _start(config: Path, _: argparse.Namespace) -> dict[str, Any]:
     return {"first_detection_at": first, **memory(), **figures}
 
 
-def _cameras(config: Path, options: argparse.Namespace) -> CameraFigures:
+def _cameras(config: Path, options: argparse.Namespace) -> RunFigures:
     """Runs the box with its cameras in real time."""
     return run_cameras(config, options.seconds)
 

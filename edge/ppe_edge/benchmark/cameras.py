@@ -27,7 +27,7 @@ MIN_FPS, MAX_FPS = 0.2, 25.0
 _Result = TypeVar("_Result")
 
 
-class CameraFigures(TypedDict):
+class RunFigures(TypedDict):
     """What a run measures; all times are in seconds.
 
     `decided` and `alerted` are the 50th and the 99th percentile of the time from a frame to the decision and to the stored
@@ -85,7 +85,7 @@ def choose_fps(config: Path, cameras: int) -> float:
     return min(MAX_FPS, max(MIN_FPS, round(capacity.rate_each(cameras, reading), 1)))
 
 
-def run(config: Path, seconds: float) -> CameraFigures:
+def run(config: Path, seconds: float) -> RunFigures:
     """Runs the box with the configuration's cameras in real time; returns measurements.
 
     Args:
@@ -177,7 +177,7 @@ def percentiles(seconds: list[float]) -> tuple[float, float] | None:
     return cuts[49], cuts[98]
 
 
-def report(figures: CameraFigures, cameras: int, fps: float) -> str:
+def report(figures: RunFigures, cameras: int, fps: float) -> str:
     """Returns the measurements as text, and what follows from them for other numbers of cameras."""
     served = figures["frames"] / figures["wall"] / cameras
     wanted = figures["frames"] + figures["dropped"]
