@@ -8,9 +8,9 @@ from typing import Literal, Protocol, TypedDict
 
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.common.clock import STEP
+from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed, End, ModelReference, utc
 from ppe_edge.monitoring.telemetry import Telemetry
-from ppe_edge.pictures.alert_writer import RenderSnapshot
 from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, make_snapshot
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY, Severity

@@ -19,6 +19,7 @@ from ppe_edge.compliance.archive import ComplianceArchive
 from ppe_edge.compliance.recorder import WRITE_INTERVAL, ComplianceRecorder
 from ppe_edge.config import EdgeSettings
 from ppe_edge.delivery.alert_history import AlertHistory
+from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.dispatcher import DeliveryThread, stop_all
 from ppe_edge.delivery.messages import Alert, CameraEventMessage, utc
 from ppe_edge.delivery.outbox.outbox import Outbox
@@ -31,7 +32,6 @@ from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
 from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
-from ppe_edge.pictures.alert_writer import AlertWriter
 from ppe_edge.pictures.clip import ClipRecorder
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler

@@ -14,11 +14,11 @@ import numpy as np
 from ppe_edge.cameras.camera import CameraReader
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import SourceConfig
+from ppe_edge.delivery.alert_writer import RenderSnapshot
 from ppe_edge.delivery.messages import Alert, AlertClosed
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.monitoring.telemetry import Collected, Telemetry
-from ppe_edge.pictures.alert_writer import RenderSnapshot
 from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.pipeline import Model, Pipeline
 from ppe_edge.rules.camera_rules import CameraRules

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from example_messages import a_clip, a_closing, an_alert
 from helpers import child_environment, wait_until
+from ppe_edge.delivery.alert_writer import CAPACITY, AlertWriter
 from ppe_edge.delivery.messages import Alert
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.monitoring.telemetry import Collected, Telemetry
-from ppe_edge.pictures.alert_writer import CAPACITY, AlertWriter
 
 
 class Parts:
@@ -62,7 +62,7 @@ def test_submit_returns_while_snapshot_is_rendered_and_keeps_order(parts: Parts)
 
 
 def test_alert_is_stored_before_it_is_logged_and_counted(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "ppe_edge.pictures.alert_writer")
+    caplog.set_level(logging.INFO, "ppe_edge.delivery.alert_writer")
     parts.writer.submit(an_alert(1), lambda: None, "bare head")
     wait_until(lambda: "gate: alert: bare head, track 1, score 0.75" in caplog.text)
     assert parts.stored() == [("alert", False)]
@@ -179,7 +179,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from example_messages import a_closing, an_alert
-from ppe_edge.pictures.alert_writer import AlertWriter
+from ppe_edge.delivery.alert_writer import AlertWriter
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.monitoring.telemetry import Collected, Telemetry
