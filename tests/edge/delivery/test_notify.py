@@ -368,6 +368,14 @@ def test_host_that_does_not_answer_to_the_connection_was_not_reached(url: str) -
     assert not failure.value.outcome_unknown and not failure.value.reached
 
 
+def test_mail_whose_copy_is_refused_may_have_arrived() -> None:
+    port, inbox = free_port(), Mailbox("gone@example.org")
+    hint = "it refused a recipient, and the others have the mail: check to=, cc= and bcc= in the address"
+    with mail_server(inbox, port), pytest.raises(SinkFailed, match=hint) as failure:
+        sink(mail_to(port) + "&cc=gone@example.org").send(an_alert(), None)
+    assert len(inbox.mails) == 1 and failure.value.outcome_unknown
+
+
 def names_of(*urls: str) -> list[str]:
     return list(open_addresses(SecretStr(" ".join(urls)), "notify"))
 

@@ -35,6 +35,7 @@ _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _NOT_REACHED = re.compile(
     rf"\[Errno (?:101|111|113|-\d)\]|\(connect timeout=|{_UNTRUSTED}|^Connection error while submitting email"
 )
+_REFUSED_IN_PART = "SMTP recipient "  # if all are refused, the log shows an answer instead
 _LOGIN = {401, 403, 535}
 _UNKNOWN = {404, 550}
 _TOO_LARGE = {413, 552}
@@ -321,6 +322,9 @@ class NotifySink:
 def _failure(address: str, log: Sequence[str], is_attached: bool) -> SinkFailed | SinkRefused:
     """Returns the exception for a notification that was not accepted. Takes only numbers from the log: it may hold secrets."""
     reason = f"{address} did not accept the notification"
+    if any(line.startswith(_REFUSED_IN_PART) for line in log):
+        hint = "it refused a recipient, and the others have the mail: check to=, cc= and bcc= in the address"
+        return SinkFailed(f"{reason}: {hint}", outcome_unknown=True, reached=True)
     answer = next((match for line in log if (match := _ANSWER.search(line))), None)
     if answer is None:
         reached = not any(_NOT_REACHED.search(line) for line in log)
