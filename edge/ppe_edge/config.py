@@ -144,8 +144,10 @@ class EdgeSettings(BaseSettings):
     rules: Rules = Field(default_factory=dict, description="Named rules that apply to all cameras.")
     site: SiteConfig = Field(default_factory=SiteConfig, description="The site that the box watches.")
     snapshot: SnapshotConfig = Field(default_factory=SnapshotConfig, description="The image that is stored with an alert.")
-    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig, description="What is pixelated.")
-    clip: ClipConfig = Field(default_factory=ClipConfig, description="The film that follows an alert.")
+    privacy: PrivacyConfig = Field(
+        default_factory=PrivacyConfig, description="Which classes are pixelated in all images that the box stores or shows."
+    )
+    clip: ClipConfig = Field(default_factory=ClipConfig, description="The video that follows an alert.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Uncertain frames, kept for training.")
     verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig, description="Frames of alerts, kept for training.")
     compliance: ComplianceConfig = Field(default_factory=ComplianceConfig, description="Compliance over time.")

@@ -53,7 +53,7 @@ class Pipeline:
         camera: Name of the camera.
         rules: Tracks the heads of this camera, and decides what is a violation.
         snapshot: How snapshots are rendered.
-        hidden: Labels that are pixelated; None for all.
+        hidden: Labels that are pixelated.
         model: The model that produces the detections.
         submit: Takes alerts and the messages that close them, in order.
         telemetry: Counts frames, and times the stages.
@@ -72,7 +72,7 @@ class Pipeline:
         camera: str,
         rules: CameraRules,
         snapshot: SnapshotConfig,
-        hidden: frozenset[int] | None = None,
+        hidden: frozenset[int],
         model: Model,
         submit: SubmitAlert,
         telemetry: Telemetry,

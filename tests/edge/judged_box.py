@@ -42,6 +42,7 @@ def a_view(image: np.ndarray = NOISE) -> View:
         thresholds=(0.5, 0.5),
         violating=frozenset({1}),
         alarmed=frozenset({7}),
+        hidden=frozenset({0, 1}),
     )
 
 

@@ -19,8 +19,9 @@ class PrivacyConfig(BaseModel):
         BeforeValidator(lambda names: (names,) if isinstance(names, str) else names),
     ] = Field(
         None,
-        description="Classes that are pixelated, such as helmet and none; default: all classes of the model. Name those that "
-        "are heads if the model also knows persons or vests, or whole persons are pixelated.",
+        description="Which classes are pixelated in all images that the box stores or shows, such as helmet and none; default: "
+        "all classes of the model. Name those that are heads if the model also knows persons or vests, or whole persons are "
+        "pixelated.",
     )
 
     def labels(self, contract: ModelContract) -> frozenset[int]:
@@ -32,6 +33,6 @@ class PrivacyConfig(BaseModel):
         names = contract.class_names
         for name in self.classes or ():
             if name not in names:
-                expected = f"some of the model's classes {', '.join(names)}"
+                expected = f"classes of the model ({', '.join(names)})"
                 raise EdgeError(setting="privacy.classes", expected=expected, got=repr(name))
         return frozenset(map(names.index, names if self.classes is None else self.classes))

@@ -71,18 +71,16 @@ class Sampler:
         config: Which frames to keep.
         state_dir: The state folder.
         contract: Contract of the model, for the class names.
-        hidden: Labels that are pixelated; None for all.
+        hidden: Labels that are pixelated.
     """
 
-    def __init__(
-        self, config: SamplerConfig, state_dir: Path, contract: ModelContract, hidden: frozenset[int] | None = None
-    ) -> None:
+    def __init__(self, config: SamplerConfig, state_dir: Path, contract: ModelContract, hidden: frozenset[int]) -> None:
         self._config = config
         self._folder = state_dir / "samples"
         self._counts = (0, 0)
         self._counting = threading.Lock()
         self._class_names = contract.class_names
-        self._hidden = range(len(contract.class_names)) if hidden is None else hidden
+        self._hidden = hidden
         self._last: dict[str, float] = {}
 
     @property

@@ -48,7 +48,7 @@ class View:
         thresholds: Alarm threshold of each label.
         violating: Labels that are a violation by themselves: drawn in red.
         alarmed: Ids of the tracks with open violations.
-        hidden: Labels that are pixelated; None for all.
+        hidden: Labels that are pixelated.
     """
 
     frame: Frame
@@ -58,7 +58,7 @@ class View:
     thresholds: tuple[float, ...]
     violating: frozenset[int]
     alarmed: frozenset[int]
-    hidden: frozenset[int] | None = None
+    hidden: frozenset[int]
 
 
 def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
@@ -78,10 +78,9 @@ def hide_heads(image: Image, boxes_xyxy: NDArray[np.floating[Any]]) -> None:
 def heads_to_hide(view: View) -> NDArray[np.float32]:
     """Returns the boxes [N, 4] of everything that may be a head, pixels of the frame."""
     labels, detections = view.hidden, view.detections
-    tracks = [track for track in view.tracks if track.seen or track.hits >= STEADY_HITS]
-    if labels is not None:
-        tracks = [track for track in tracks if track.label in labels]
-        detections = detections.select(np.isin(detections.labels, list(labels)))
+    steady = (track for track in view.tracks if track.seen or track.hits >= STEADY_HITS)
+    tracks = [track for track in steady if track.label in labels]
+    detections = detections.select(np.isin(detections.labels, list(labels)))
     boxes = np.stack([track.box_xyxy for track in tracks]) if tracks else NO_BOXES
     return np.concatenate((boxes, possible_heads(detections, view.thresholds)))
 

@@ -185,6 +185,7 @@ class Replay:
                 {DEFAULT_RULE: rule}, self.model.contract, tracker, make_tracker=lambda config, ids: self._trackers[key]
             ),
             snapshot=SnapshotConfig(),
+            hidden=frozenset(range(len(self.model.contract.class_names))),
             model=self.model,
             submit=submit,
             telemetry=self._telemetry,

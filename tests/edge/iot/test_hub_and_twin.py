@@ -147,7 +147,10 @@ def test_iothub_sink_refuses_oversized_message(site: Site) -> None:
 def test_samples_stay_until_the_hub_has_confirmed_them(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample_upload, "_POLL_S", 0.05)
     sampler = Sampler(
-        SamplerConfig(enabled=True, upload=True, per_hour=3600), tmp_path, ModelContract(("helmet", "none"), (64, 64))
+        SamplerConfig(enabled=True, upload=True, per_hour=3600),
+        tmp_path,
+        ModelContract(("helmet", "none"), (64, 64)),
+        hidden=frozenset({0, 1}),
     )
     for number, score in enumerate((0.9, 0.3, 0.9, 0.3)):  # sure and unsure
         image = np.random.default_rng(number).integers(0, 256, (100, 120, 3), dtype=np.uint8)

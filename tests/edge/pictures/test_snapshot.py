@@ -49,6 +49,7 @@ def view(tracks, detections=NOTHING, image=NOISE, contract=CONTRACT):
         thresholds=(0.4, 0.5),
         violating=frozenset({1}),
         alarmed=frozenset(),
+        hidden=frozenset({0, 1}),
     )
 
 
