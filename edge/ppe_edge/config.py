@@ -29,7 +29,7 @@ from ppe_edge.delivery.sinks import SinksConfig, escalate, notify
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
 from ppe_edge.page_rules import FILE as PAGE_RULES
-from ppe_edge.page_rules import PageRules, read_page_rules
+from ppe_edge.page_rules import PageRules, read_page_rules, way_out
 from ppe_edge.pictures.clip import ClipConfig
 from ppe_edge.pictures.privacy import PrivacyConfig
 from ppe_edge.pictures.sampler import SamplerConfig
@@ -49,7 +49,8 @@ LIVE_FIELDS = frozenset({"cameras", "site", "rule", "rules", "tracker", "snapsho
 _SHOWN = {"int_parsing", "float_parsing", "bool_parsing", "literal_error", "enum", "int_from_float"}
 
 
-def _name(name: str) -> str:
+def check_name(name: str) -> str:
+    """Returns the name of a camera or a rule; raises ValueError if it is none."""
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,31}", name):
         raise ValueError(
             "expected a name of lower-case letters a-z, digits, - and _ that starts with a letter or a digit and has at most "
@@ -63,7 +64,7 @@ def _name(name: str) -> str:
     return name
 
 
-Name = Annotated[str, AfterValidator(_name)]  # of a camera or a rule
+Name = Annotated[str, AfterValidator(check_name)]  # of a camera or a rule
 
 
 def _zones(zones: dict[str, Polygon]) -> dict[str, Polygon]:
@@ -197,8 +198,7 @@ class EdgeSettings(BaseSettings):
         Raises:
             ValueError: The settings of a rule contradict each other, or it names a zone that the camera does not have.
         """
-        names = dict.fromkeys((*self.rules, *self.cameras[camera].rules)) or (DEFAULT_RULE,)
-        rules = {name: self.rule_of(camera, name) for name in names}
+        rules = {name: self.rule_of(camera, name) for name in self.rule_names(camera)}
         return {name: rule for name, rule in rules.items() if rule.enabled}
 
     def rule_of(self, camera: str, name: str) -> RuleConfig:
@@ -209,13 +209,14 @@ class EdgeSettings(BaseSettings):
                 rule = rule if layer is None else layer.over(rule)
             return rule.with_zones_of(config.zones)
         except ValidationError as error:
-            raise ValueError(f"{self.key_of(camera, name)}: {first_error(error)[1]}") from None
+            location, message = first_error(error)
+            raise ValueError(f"{_key([self.key_of(camera, name), *location])}: {message}") from None
         except ValueError as error:
-            raise ValueError(f"{self.key_of(camera, name)}.{error}") from None
+            raise ValueError(f"{self.key_of(camera, name)}.zones: {error}") from None
 
-    def has_rule(self, camera: str, name: str) -> bool:
-        """Whether a camera has a rule of this name, enabled or not."""
-        return name in ({*self.rules, *self.cameras[camera].rules} or {DEFAULT_RULE})
+    def rule_names(self, camera: str) -> tuple[str, ...]:
+        """Returns the names of a camera's rules, enabled or not."""
+        return tuple(dict.fromkeys((*self.rules, *self.cameras[camera].rules))) or (DEFAULT_RULE,)
 
     def key_of(self, camera: str, rule: str) -> str:
         """Returns where a rule of a camera is set, such as `rules.no_vest`."""
@@ -255,30 +256,42 @@ _ENVIRONMENT_ONLY: dict[tuple[str, ...], str] = {
 }  # settings that hold passwords: edge.yaml may not
 
 
-def load_settings(path: Path, desired: Mapping[str, Any] | None = None, page: PageRules | None = None) -> EdgeSettings:
+def load_settings(
+    path: Path,
+    desired: Mapping[str, Any] | None = None,
+    page: PageRules | None = None,
+    document: Mapping[str, Any] | None = None,
+) -> EdgeSettings:
     """Reads and validates all settings.
 
     Args:
         path: edge.yaml.
         desired: The desired values of the module twin, in the same structure.
         page: Rules changed on the page; by default those in the state folder.
+        document: Content of edge.yaml; by default, it is read.
 
     Raises:
         EdgeError: The file is missing or not YAML, or a value is invalid; names the file and the key.
     """
-    document = read_yaml(path)
+    document = read_yaml(path) if document is None else document
     for location, variable in _ENVIRONMENT_ONLY.items():
         if _holds(document, location):
             problem = f"{'.'.join(location)}: set it in the environment variable {variable}, because it holds passwords"
             raise EdgeError(f"{path}: {problem}")
     settings = _validated(document, path, desired)
-    page = read_page_rules(settings.state_dir) if page is None else page
+    if page is not None:
+        return _validated(page.over(document, settings.rule_names), None, desired)
+    page, state_dir = read_page_rules(settings.state_dir), settings.state_dir
     if not page.changes:
         return settings
-    return _validated(page.over(document), settings.state_dir / PAGE_RULES, desired)  # edge.yaml alone is valid
+    try:
+        return _validated(page.over(document, settings.rule_names), state_dir / PAGE_RULES, desired)
+    except EdgeError as error:  # edge.yaml alone is valid
+        error.hint = way_out(state_dir)
+        raise
 
 
-def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, Any] | None) -> EdgeSettings:
+def _validated(document: Mapping[str, Any], path: Path | None, desired: Mapping[str, Any] | None) -> EdgeSettings:
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document
 
@@ -287,10 +300,11 @@ def _validated(document: Mapping[str, Any], path: Path, desired: Mapping[str, An
         return FromFile(**(desired or {}))
     except ValidationError as error:
         location, message = first_error(error)
-        source = "twin" if desired and _holds(desired, location) else str(path)
+        source: str | Path | None = "twin" if desired and _holds(desired, location) else path
         if variable := _ENVIRONMENT_ONLY.get(tuple(map(str, location))) or _variable(location, document, desired or {}):
             source = f"environment variable {variable}"
-        raise EdgeError(f"{source}: {message}") from None  # the original error shows the values, including passwords
+        # the original error shows the values, including passwords
+        raise EdgeError(file=source, item=_key(location) or None, problem=message) from None
     except ValueError as error:  # pydantic-settings: an environment variable is not JSON
         raise EdgeError(f"environment: {str(error).splitlines()[0]}") from None
 
@@ -388,7 +402,6 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
     # an unknown key is often a misspelling of the one that is missing
     first = min(errors, key=lambda entry: entry["type"] != "extra_forbidden")
     location = [part for part in first["loc"] if part != "[key]"]  # pydantic marks an invalid key so
-    key = ".".join(map(str, location))
     message = first["msg"].removeprefix("Value error, ")
     got = first["input"]
     if first["type"] == "extra_forbidden":
@@ -403,7 +416,11 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
     elif not first["type"].startswith("value_error"):
         message += f", got {type(got).__name__}"
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return location, " ".join(f"{key}: {message}{more}".removeprefix(": ").split())
+    return location, " ".join(f"{message}{more}".split())
+
+
+def _key(location: Sequence[int | str]) -> str:
+    return " ".join(".".join(map(str, location)).split())
 
 
 def _siblings(location: Sequence[int | str]) -> list[str]:

@@ -6,18 +6,19 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ppe_edge.config import LIVE_FIELDS, EdgeSettings, first_error, load_settings
-from ppe_edge.deployment import Deployment
+from ppe_edge.config import LIVE_FIELDS, EdgeSettings, check_name, first_error, load_settings, read_yaml
+from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.store import ModelStore
 from ppe_edge.page_rules import PageRule, PageRules, read_page_rules
-from ppe_edge.rules.config import RuleConfig
+from ppe_edge.rules.config import Polygon, RuleConfig
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.state import Editable
 from ppe_edge.web.status import RuntimeStatus
@@ -26,7 +27,7 @@ from ppe_yolo.core.files import replacing
 
 DESIRED_FILE = "desired.json"  # in the state folder: the twin's latest desired values, for a start without a connection
 
-NEW = ""  # no rule has this name: it stands for one that does not exist yet
+NEW = ""  # not a valid rule name; used to get the settings that a new rule would start with
 Save = Callable[[Deployment, Deployment], None]
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Control:
     def __init__(self, runtime: Runtime, config_file: Path, desired: Mapping[str, Any]) -> None:
         self._runtime = runtime
         self._file = config_file
+        self._document = read_yaml(config_file)  # what is in force: a change on the page applies no other edits of the file
         self._desired = dict(desired)
         self._lock = threading.Lock()
 
@@ -58,7 +60,9 @@ class Control:
             try:
                 self._require_applicable(desired)
                 save = partial(self._save_desired, desired)
-                needs_restart = self._deploy(load_settings(self._file, desired), save, "the desired values of the twin")
+                document = read_yaml(self._file)
+                wanted = load_settings(self._file, desired, document=document)
+                needs_restart = self._deploy(wanted, save, "the desired values of the twin")
             except (UserError, TimeoutError) as error:
                 outcome("rejected").inc()
                 _log.warning("twin: rejected: %s", error)
@@ -66,16 +70,18 @@ class Control:
             outcome("accepted").inc()
             _log.info("twin: applied %s", ", ".join(sorted(desired)) or "no desired values")
             self._warn_of_restart(needs_restart)
-            self._desired = dict(desired)
+            self._desired, self._document = dict(desired), document
 
     def reload(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `reload`, and SIGHUP: applies what has changed in edge.yaml, and lists what needs a restart."""
         with self._lock:
             try:
-                needs_restart = self._deploy(load_settings(self._file, self._desired))
+                document = read_yaml(self._file)
+                needs_restart = self._deploy(load_settings(self._file, self._desired, document=document))
             except (UserError, TimeoutError) as error:
                 _log.warning("reload: rejected, nothing has changed: %s", error)
                 return {"reloaded": False, "reason": str(error)}
+            self._document = document
             _log.info("reload: applied %s", self._file)
             self._warn_of_restart(needs_restart)
             return {"reloaded": True, "needs_restart": needs_restart}
@@ -88,7 +94,7 @@ class Control:
                 name: {
                     "rules": {rule: config.model_dump(mode="json") for rule, config in settings.rules_of(name).items()},
                     "zones": camera.zones,
-                    "new": settings.rule_of(name, NEW).model_dump(mode="json"),
+                    "new": (_general_rule(settings, name, NEW) or RuleConfig()).model_dump(mode="json"),
                 }
                 for name, camera in settings.live_cameras.items()
             },
@@ -111,15 +117,11 @@ class Control:
         """
         with self._lock:
             page, file = self._page_and_file(camera)
-            try:
-                wanted = RuleConfig.model_validate(settings).with_zones_of(file.cameras[camera].zones)
-            except ValidationError as error:
-                raise EdgeError(first_error(error)[1]) from None
-            except ValueError as error:
-                raise EdgeError(str(error)) from None
-            general, values = file.rule_of(camera, rule), wanted.model_dump(mode="json")
-            different = {name: value for name, value in values.items() if getattr(wanted, name) != getattr(general, name)}
-            change = PageRule(settings=different, is_new=not file.has_rule(camera, rule))
+            wanted = _rule(rule, settings, file.cameras[camera].zones)
+            general, different = _general_rule(file, camera, rule), wanted.model_dump(mode="json")
+            if general is not None:
+                different = {name: new for name, new in different.items() if getattr(wanted, name) != getattr(general, name)}
+            change = PageRule(settings=different, is_new=rule not in file.rule_names(camera))
             self._deploy_page(page.changed(camera, rule, change), camera, rule, wanted)
 
     def remove_rule(self, camera: str, rule: str) -> None:
@@ -132,33 +134,44 @@ class Control:
             page, file = self._page_and_file(camera)
             if rule not in self._runtime.settings.rules_of(camera):
                 raise EdgeError(item="rule", expected=f"a rule of the camera {camera}", got=repr(rule[:40]))
-            change = PageRule(settings={"enabled": False}) if file.has_rule(camera, rule) else None
+            change = PageRule(settings={"enabled": False}) if rule in file.rule_names(camera) else None
             self._deploy_page(page.changed(camera, rule, change), camera, rule, None)
 
     def undo_rules(self) -> None:
-        """Takes back the latest change of `change_rule` or `remove_rule`.
+        """Undoes the latest change of `change_rule` or `remove_rule`.
 
         Raises:
             UserError, TimeoutError: There is none, or what was before is no longer valid. Nothing has changed.
         """
         with self._lock:
             page = read_page_rules(self._runtime.settings.state_dir).undone()
-            self._deploy(load_settings(self._file, self._desired, page), partial(_save_page, page), "the rules")
+            self._replace_rules(load_settings(self._file, self._desired, page, self._document), page)
 
     def _page_and_file(self, camera: str) -> tuple[PageRules, EdgeSettings]:
         """Returns what was changed on the page, and the settings without it."""
-        file = load_settings(self._file, self._desired, PageRules())
+        file = load_settings(self._file, self._desired, PageRules(), self._document)
         if camera not in self._runtime.settings.live_cameras or camera not in file.cameras:
             raise EdgeError(item="camera", expected="a camera of the box", got=repr(camera[:40]))
         return read_page_rules(self._runtime.settings.state_dir), file
 
     def _deploy_page(self, page: PageRules, camera: str, rule: str, wanted: RuleConfig | None) -> None:
-        settings = load_settings(self._file, self._desired, page)
-        if settings.rules_of(camera).get(rule) != wanted:
+        settings = load_settings(self._file, self._desired, page, self._document)
+        expected = {name: kept for name, kept in self._runtime.settings.rules_of(camera).items() if name != rule}
+        if settings.rules_of(camera) != expected | ({} if wanted is None else {rule: wanted}):
             raise EdgeError(
-                "the module twin or an environment variable sets this rule and overrides the page", hint="change it there"
+                "the module twin or an environment variable also sets this rule and overrides the page", hint="change it there"
             )
-        self._deploy(settings, partial(_save_page, page), "the rules")
+        try:
+            camera_rules(settings, self._runtime.deployment.model.contract, camera)
+        except EdgeError as error:  # the page knows which rule it changes
+            error.setting = (error.setting or "").removeprefix(f"{settings.key_of(camera, rule)}.") or None
+            raise
+        self._replace_rules(settings, page)
+
+    def _replace_rules(self, wanted: EdgeSettings, page: PageRules) -> None:
+        before = self._runtime.deployment
+        after = replace(before, settings=before.settings.with_live_fields_of(wanted))  # the model stays open
+        self._replace(after, partial(_save_page, page), "the rules")
 
     def health(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `health`."""
@@ -190,7 +203,11 @@ class Control:
             saved: What it saves, in words.
         """
         before = self._runtime.deployment
-        after = before.with_settings(before.settings.with_live_fields_of(wanted))
+        self._replace(before.with_settings(before.settings.with_live_fields_of(wanted)), save, saved)
+        return before.settings.restart_fields_changed_in(wanted)
+
+    def _replace(self, after: Deployment, save: Save | None, saved: str) -> None:
+        before = self._runtime.deployment
         self._runtime.between_frames(lambda: self._runtime.deploy(after))
         if save is not None:
             try:
@@ -203,7 +220,6 @@ class Control:
                     problem=f"cannot save {saved} ({error.strerror or error}), nothing was changed",
                     hint="free disk space on the box, then apply them again",
                 ) from error
-        return before.settings.restart_fields_changed_in(wanted)
 
     def _save_desired(self, desired: Mapping[str, Any], before: Deployment, after: Deployment) -> None:
         state_dir = after.settings.state_dir
@@ -230,6 +246,33 @@ class Control:
                 )
         if "model" in desired and not (isinstance(desired["model"], Mapping) and set(desired["model"]) == {"url", "sha256"}):
             raise EdgeError("model: expected url and sha256, and nothing else")
+
+
+def _rule(name: str, settings: Mapping[str, Any], zones: Mapping[str, Polygon]) -> RuleConfig:
+    """Returns a rule of the page; errors name the setting as the page does, without camera and rule."""
+    try:
+        check_name(name)
+        rule = RuleConfig.model_validate(settings)
+    except ValidationError as error:
+        location, problem = first_error(error)
+        setting, item = (str(location[0]), ".".join(map(str, location[1:]))) if location else (None, None)
+        raise EdgeError(problem, setting=setting, item=item) from None
+    except ValueError as error:
+        raise EdgeError(str(error)) from None
+    if not rule.enabled:
+        raise EdgeError("remove the rule instead of disabling it", setting="enabled")
+    try:
+        return rule.with_zones_of(zones)
+    except ValueError as error:
+        raise EdgeError(str(error), setting="zones") from None
+
+
+def _general_rule(settings: EdgeSettings, camera: str, name: str) -> RuleConfig | None:
+    """Returns a rule of a camera; None if it is new and the general settings do not fit this camera, such as zones."""
+    try:
+        return settings.rule_of(camera, name)
+    except ValueError:
+        return None
 
 
 def _save_page(page: PageRules, before: Deployment, after: Deployment) -> None:

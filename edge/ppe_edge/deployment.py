@@ -10,6 +10,7 @@ from ppe_edge.delivery.messages import ModelReference
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
+from ppe_edge.page_rules import read_page_rules, way_out
 from ppe_edge.pipeline import Model
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_yolo.core.contract import ModelContract
@@ -53,8 +54,11 @@ class Deployment:
         same_session = (new.providers, new.threads) == (old.providers, old.threads)
         store = ModelStore(settings.state_dir, new)
         if new.url is None or new.sha256 is None:
+            if self.detector.path == new.path and not new.path.is_file():
+                hint = "copy the model back; the running model continues, nothing was changed"
+                raise EdgeError(file=new.path, expected="the model", got="no such file", hint=hint)
             # the file may have been replaced by another model
-            same_file = self.detector.path == new.path and new.path.is_file() and self.detector.sha256 == sha256_file(new.path)
+            same_file = self.detector.path == new.path and self.detector.sha256 == sha256_file(new.path)
             keeps = same_session and same_file
             return Deployment(settings, self.detector if keeps else store.open_configured(new))
         keeps = same_session and self.detector.sha256 == new.sha256
@@ -105,7 +109,13 @@ def require_valid(settings: EdgeSettings, contract: ModelContract) -> None:
     """
     settings.privacy.labels(contract)
     for name, camera in settings.live_cameras.items():
-        camera_rules(settings, contract, name)
+        try:
+            camera_rules(settings, contract, name)
+        except EdgeError as error:
+            changed = [settings.key_of(name, rule) for rule in read_page_rules(settings.state_dir).changes.get(name, {})]
+            if (error.setting or "").startswith(tuple(f"{key}." for key in changed)):
+                error.hint = ": ".join(filter(None, (error.hint, way_out(settings.state_dir))))
+            raise
         # a stream may come back later; a missing file is a configuration error
         if camera.ends and not Path(camera.address).exists():
             raise EdgeError(

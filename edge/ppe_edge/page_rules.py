@@ -1,7 +1,7 @@
 """Rules that people change on the page: `state_dir`/rules.json. They override those of edge.yaml, which stays as it is."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ class PageRule(BaseModel):
 
     Attributes:
         settings: Settings of the rule that differ from edge.yaml, in the same structure.
-        is_new: Whether edge.yaml has no such rule. A change of a rule that edge.yaml no longer has is void.
+        is_new: Whether edge.yaml has no such rule. A change to a rule that has since been removed from edge.yaml is ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +59,7 @@ class PageRules(BaseModel):
             EdgeError: There is none, or it is too long ago.
         """
         if not self.earlier:
-            raise EdgeError("there is no change to undo")
+            raise EdgeError("there is nothing left to undo")
         return PageRules(changes=self.earlier[-1], earlier=self.earlier[:-1])
 
     def save(self, state_dir: Path) -> None:
@@ -71,22 +71,28 @@ class PageRules(BaseModel):
         with replacing(state_dir / FILE) as temporary:
             temporary.write_text(self.model_dump_json(), encoding="utf-8")
 
-    def over(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the content of edge.yaml with these changes. Cameras and rules that it no longer has are left out."""
+    def over(self, document: Mapping[str, Any], rule_names: Callable[[str], Sequence[str]]) -> dict[str, Any]:
+        """Returns the content of edge.yaml with these changes. Cameras and rules that are no longer set are left out.
+
+        Args:
+            document: The content of edge.yaml.
+            rule_names: Returns the names of a camera's rules that are set without the page: by the file, environment variables
+                or the twin.
+        """
         result = copy.deepcopy(dict(document))
         cameras = result.get("cameras")
         for name, rules in self.changes.items():
             camera = cameras.get(name) if isinstance(cameras, dict) else None
             if not isinstance(camera, dict):
                 continue
-            in_file = {*(result.get("rules") or {}), *(camera.get("rules") or {})} or {DEFAULT_RULE}
-            mine = {rule: change.settings for rule, change in rules.items() if change.is_new or rule in in_file}
-            if in_file | mine.keys() == {DEFAULT_RULE} and not camera.get("rules") and not result.get("rules"):
+            names = set(rule_names(name))
+            mine = {rule: change.settings for rule, change in rules.items() if change.is_new or rule in names}
+            if names | mine.keys() == {DEFAULT_RULE} and not camera.get("rules"):
                 if mine:
                     _mapping(camera, "rule").update(mine[DEFAULT_RULE])
                 continue
-            if in_file == {DEFAULT_RULE}:
-                mine = {DEFAULT_RULE: {}, **mine}  # beside named rules, it exists only if it is named too
+            if names == {DEFAULT_RULE}:
+                mine = {DEFAULT_RULE: {}, **mine}  # once a camera has named rules, the default rule must be named as well
             for rule, settings in mine.items():
                 _mapping(_mapping(camera, "rules"), rule).update(settings)
         return result
@@ -107,9 +113,14 @@ def read_page_rules(state_dir: Path) -> PageRules:
         raise EdgeError(
             file=path,
             expected="the rules changed on the page",
-            got="a file that cannot be read",
-            hint="delete it: the rules of edge.yaml apply then",
+            got="a file that is damaged or unreadable",
+            hint="delete it to use the rules of edge.yaml (changes made on the page are lost)",
         ) from error
+
+
+def way_out(state_dir: Path) -> str:
+    """Returns what to do if a change made on the page no longer fits edge.yaml or the model."""
+    return f"changed on the page Rules: correct edge.yaml, or delete {state_dir / FILE} to drop all changes made on the page"
 
 
 def _mapping(parent: dict[str, Any], key: str) -> dict[str, Any]:

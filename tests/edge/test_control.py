@@ -268,6 +268,9 @@ def test_reload_opens_model_that_was_replaced_in_place(tmp_path: Path, tiny_mode
         model.write_bytes(b"no model")
         answer = control.reload()
         assert not answer["reloaded"] and "model.onnx" in answer["reason"] and runtime.detector is detector
+        model.unlink()
+        answer = control.reload()
+        assert not answer["reloaded"] and "copy the model back; the running model continues" in answer["reason"]
         model.write_bytes(tiny_model.read_bytes() + b"\x08\x08")  # the same again: the version of the format
         assert control.reload() == {"reloaded": True, "needs_restart": []}
         assert runtime.detector.sha256 != detector.sha256

@@ -198,5 +198,5 @@ class RuleConfig(BaseModel):
         for name, corners in self.zones.items():
             if corners is None and name not in zones:
                 expected = f"one of {', '.join(zones)}" if zones else "an outline, since the camera has no `zones`"
-                raise ValueError(f"zones: no such zone {name!r}, expected {expected}")
+                raise ValueError(f"no such zone {name!r}, expected {expected}")
         return self.model_copy(update={"zones": {n: zones[n] if c is None else c for n, c in self.zones.items()}})

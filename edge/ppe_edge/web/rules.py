@@ -1,8 +1,8 @@
 """The part of the web server where people change rules and draw zones."""
 
 import asyncio
+import json
 import logging
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ppe_edge.page_rules import FILE
 from ppe_edge.rules.config import RuleConfig
 from ppe_edge.web.answers import as_json, first_problem
 from ppe_edge.web.state import Editable
@@ -18,8 +17,10 @@ from ppe_yolo.core.errors import UserError
 
 # shown next to the settings, as in the reference
 HELP = {name: field.description for name, field in RuleConfig.model_fields.items()}
+OPTIONS = {name: field["enum"] for name, field in RuleConfig.model_json_schema()["properties"].items() if "enum" in field}
 
 _Body = TypeVar("_Body", bound=BaseModel)
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -39,7 +40,7 @@ class RuleEditor(Protocol):
         ...
 
     def undo_rules(self) -> None:
-        """Takes back the latest change."""
+        """Undoes the latest change."""
         ...
 
 
@@ -57,19 +58,13 @@ class _Change(_Place):
 def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
     """Adds the addresses below /api/rules."""
 
-    def answer(request: web.Request) -> web.Response:
-        return as_json({**editor.editable(), "help": HELP, "role": request["role"]})
-
     async def apply(request: web.Request, what: str, action: Callable[[], None], place: _Place | None = None) -> web.Response:
-        try:
-            await asyncio.to_thread(action)
-        except (UserError, TimeoutError) as error:
-            raise web.HTTPConflict(text=f"{_without_key(str(error), place)}\n") from None
+        await _in_thread(action)
         _log.info("web: %s%s, by %s", what, f" {place.rule!r} of {place.camera!r}" if place else "", request.remote)
-        return answer(request)
+        return await show(request)
 
     async def show(request: web.Request) -> web.Response:
-        return answer(request)
+        return as_json({**await _in_thread(editor.editable), "help": HELP, "options": OPTIONS, "role": request["role"]})
 
     async def change(request: web.Request) -> web.Response:
         wanted = await _body(request, _Change)
@@ -81,7 +76,7 @@ def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
         return await apply(request, "removed the rule", partial(editor.remove_rule, place.camera, place.rule), place)
 
     async def undo(request: web.Request) -> web.Response:
-        return await apply(request, "took back a change of the rules", editor.undo_rules)
+        return await apply(request, "undid the last rule change", editor.undo_rules)
 
     app.router.add_get("/api/rules", show)
     app.router.add_post("/api/rules", change)
@@ -96,10 +91,10 @@ async def _body(request: web.Request, kind: type[_Body]) -> _Body:
         raise web.HTTPBadRequest(text=f"{first_problem(error)}\n") from None
 
 
-def _without_key(message: str, place: _Place | None) -> str:
-    """Returns an error without the file and the key of the rule, which the page shows: `schedule: expected ...`."""
-    message = message.partition(f"{FILE}: ")[2] or message
-    if place is None:
-        return message
-    camera, rule = re.escape(place.camera), re.escape(place.rule)
-    return re.sub(rf"^cameras\.{camera}\.(rule|rules\.{rule})[.:] ?", "", message)
+async def _in_thread(ask: Callable[[], _T]) -> _T:
+    try:
+        return await asyncio.to_thread(ask)
+    except (UserError, TimeoutError) as error:
+        setting = error.setting if isinstance(error, UserError) and error.setting in HELP else None
+        refusal = {"setting": setting, "message": str(error).removeprefix(f"{setting}: ")}
+        raise web.HTTPConflict(text=json.dumps(refusal), content_type="application/json") from None

@@ -31,11 +31,14 @@ class Box:
 
     def __init__(self, runtime: Runtime, control: Control, config: Path, port: int) -> None:
         self.runtime, self.control, self.config, self.port = runtime, control, config, port
+        self.text = config.read_text()
 
-    def post(self, path: str, body: object, token: str = OPERATOR, kind: str = "application/json") -> tuple[int, str]:
+    def post(
+        self, path: str, body: object, token: str = OPERATOR, kind: str = "application/json", method: str = "POST"
+    ) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
-        connection.request("POST", path, json.dumps(body).encode(), headers)
+        connection.request(method, path, json.dumps(body).encode(), headers)
         answer = connection.getresponse()
         text = answer.read().decode()
         connection.close()
@@ -46,6 +49,17 @@ class Box:
         before = self.control.editable()["cameras"]["gate"]
         whole = {**before["rules"].get(rule, before["new"]), **settings}
         return self.post("/api/rules", {"camera": camera, "rule": rule, "settings": whole}, **more)
+
+    def refusal(self, settings: dict[str, Any], rule: str = "default", camera: str = "gate") -> tuple[str | None, str]:
+        """Saves a rule that is refused; returns the setting that is named, and the reason."""
+        status, answer = self.change(settings, rule, camera)
+        assert status == 409, answer
+        values = json.loads(answer)
+        return values["setting"], values["message"]
+
+    def write(self, **changes: Any) -> None:
+        """Edits edge.yaml."""
+        self.config.write_text(json.dumps({**json.loads(self.text), **changes}))
 
     def rules(self) -> dict[str, RuleConfig]:
         """The rules in force, and those after a restart, which must be the same."""
@@ -75,6 +89,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, make_clip
 def box(served: Box) -> Box:
     """Nothing is changed."""
     (served.runtime.settings.state_dir / "rules.json").unlink(missing_ok=True)
+    served.config.write_text(served.text)
     assert served.control.reload()["reloaded"]
     return served
 
@@ -112,32 +127,34 @@ def test_added_rule_stands_beside_default_until_one_is_removed(box: Box) -> None
     for left in ({"default", "helmets"}, {"default", "helmets"}, {"default"}):
         assert box.post("/api/rules/undo", {})[0] == 200 and set(box.rules()) == left
     status, answer = box.post("/api/rules/undo", {})
-    assert (status, answer) == (409, "there is no change to undo\n") and box.zones() == FILE_ZONES
+    assert (status, json.loads(answer)) == (409, {"setting": None, "message": "there is nothing left to undo"})
+    assert box.zones() == FILE_ZONES
 
 
 @pytest.mark.parametrize(
-    ("settings", "reason"),
+    ("settings", "setting", "reason"),
     [
-        ({"zones": {"door": DOOR[:2]}}, "zones: zone 'door': expected three corners or more, got 2"),
-        ({"zones": {"door": ((0, 0), (1, 1), (1, 0), (0, 1))}}, "zones: zone 'door': its outline crosses itself"),
-        ({"zones": ["yard"]}, "zones: no such zone 'yard', expected one of lane"),
-        ({"schedule": ["Mon-Fri 25:00-26:00"]}, "schedule: expected times from 00:00 to 24:00"),
-        ({"exceptions": {"2027-13-01": []}}, "exceptions.2027-13-01: "),
-        ({"alarm_threshold": 2}, "alarm_threshold: Input should be less than or equal to 1, got 2"),
-        ({"frames": 4}, "frames must be more than half of `of`"),
-        ({"inside": "person"}, "inside: expected one of the model's classes helmet, none, got 'person'"),
-        ({"modell": "x"}, "modell: "),
+        ({"zones": {"door": DOOR[:2]}}, "zones", "zone 'door': expected three corners or more, got 2"),
+        ({"zones": {"door": ((0, 0), (1, 1), (1, 0), (0, 1))}}, "zones", "zone 'door': its outline crosses itself"),
+        ({"zones": ["yard"]}, "zones", "no such zone 'yard', expected one of lane"),
+        ({"schedule": ["Mon-Fri 25:00-26:00"]}, "schedule", "expected times from 00:00 to 24:00"),
+        ({"exceptions": {"2027-13-01": []}}, "exceptions", "2027-13-01: "),
+        ({"alarm_threshold": 2}, "alarm_threshold", "Input should be less than or equal to 1, got 2"),
+        ({"frames": 4}, None, "frames must be more than half of `of`"),
+        ({"inside": "person"}, "inside", "expected one of the model's classes helmet, none, got 'person'"),
+        ({"modell": "x"}, None, "modell: no such setting"),
+        ({"enabled": False}, "enabled", "remove the rule instead of disabling it"),
     ],
 )
-def test_rule_is_refused_as_in_file(box: Box, settings: dict[str, Any], reason: str) -> None:
-    status, answer = box.change(settings)
-    assert status == 409 and answer.startswith(reason), answer
+def test_rule_is_refused_as_in_file(box: Box, settings: dict[str, Any], setting: str | None, reason: str) -> None:
+    named, answer = box.refusal(settings)
+    assert named == setting and answer.startswith(reason), answer
     assert box.zones() == FILE_ZONES and not (box.runtime.settings.state_dir / "rules.json").exists()
 
 
 def test_name_of_rule_is_refused_as_in_file(box: Box) -> None:
-    status, answer = box.change({}, "<b>No vest</b>")
-    assert status == 409 and answer.startswith("expected a name of lower-case letters") and set(box.rules()) == {"default"}
+    setting, answer = box.refusal({}, "<b>No vest</b>")
+    assert setting is None and answer.startswith("expected a name of lower-case letters") and set(box.rules()) == {"default"}
 
 
 @pytest.mark.parametrize(
@@ -166,6 +183,54 @@ def test_rule_that_twin_sets_is_not_changed(box: Box) -> None:
     with pytest.raises(EdgeError, match="the module twin"):
         control.change_rule("gate", "default", {"zones": {}})
     assert box.zones() == FILE_ZONES
+    control = Control(box.runtime, box.config, {"rules": {"vest": {}}})  # it would replace the default rule
+    with pytest.raises(EdgeError, match="the module twin"):
+        control.change_rule("gate", "lane", {"zones": {}})
+    assert box.zones() == FILE_ZONES
+
+
+def test_rule_is_added_to_those_of_environment_variables(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default rule, which the camera does not have, is not added."""
+    monkeypatch.setenv("PPE_EDGE__RULES__VEST__SEVERITY", "critical")
+    assert box.control.reload()["reloaded"] and set(box.rules()) == {"vest"}
+    assert box.change({"severity": "info"}, "lane")[0] == 200 and set(box.rules()) == {"vest", "lane"}
+    assert box.change({"cooldown_s": 7}, "vest")[0] == 200 and box.rules()["vest"].cooldown_s == 7
+
+
+def test_saved_rule_applies_no_other_edit_of_file(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it read the model, which may just be copied."""
+
+    def fail(path: Path) -> str:
+        raise AssertionError(f"{path} was read")
+
+    batch = box.runtime.settings.batch
+    box.write(batch=batch + 1, rule={"seconds": 3})
+    with monkeypatch.context() as files:
+        files.setattr("ppe_edge.deployment.sha256_file", fail)
+        assert box.change({"cooldown_s": 7})[0] == 200
+    now = box.runtime.settings
+    assert (now.batch, now.rule.seconds, now.rules_of("gate")["default"].cooldown_s) == (batch, 1.5, 7)
+    assert box.control.reload()["reloaded"] and box.runtime.settings.batch == batch + 1
+    assert (box.rules()["default"].seconds, box.rules()["default"].cooldown_s) == (3, 7)
+
+
+def test_general_rule_that_does_not_fit_a_camera_leaves_page_usable(box: Box) -> None:
+    """The yard has no zone `lane`, and names its own for its rule."""
+    cameras = json.loads(box.text)["cameras"]
+    cameras["yard"] = {"source": cameras["gate"]["source"], "rules": {"own": {"zones": {"door": DOOR}}}}
+    box.write(cameras=cameras, rule={"zones": ["lane"], "cooldown_s": 5})
+    assert box.control.reload()["reloaded"]
+    status, answer = box.post("/api/rules", None, method="GET")
+    assert status == 200 and json.loads(answer)["cameras"]["yard"]["new"]["zones"] == {}
+    assert box.change({"zones": {}, "cooldown_s": 10}, "more", "yard")[0] == 200
+    assert box.runtime.settings.rules_of("yard")["more"].cooldown_s == 10
+
+
+def test_damaged_file_is_answer_with_its_text(box: Box) -> None:
+    path = box.runtime.settings.state_dir / "rules.json"
+    path.write_text("{")
+    status, answer = box.post("/api/rules", None, method="GET")
+    assert status == 409 and json.loads(answer)["message"].startswith(f"{path}: expected the rules changed on the page")
 
 
 def test_change_that_cannot_be_saved_is_taken_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +244,7 @@ def test_change_that_cannot_be_saved_is_taken_back(box: Box, monkeypatch: pytest
 
 def test_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text('{"changes": 5}')
-    with pytest.raises(EdgeError, match=r"rules\.json: expected the rules changed .*the rules of edge\.yaml apply then"):
+    with pytest.raises(EdgeError, match=r"rules\.json: expected the rules changed .*delete it to use the rules of edge\.yaml"):
         read_page_rules(tmp_path)
 
 
@@ -203,7 +268,11 @@ CRITICAL = {"severity": "critical"}
 def test_change_goes_where_rule_is_set(document: dict[str, Any], rule: str, is_new: bool, cameras: dict[str, Any]) -> None:
     before = json.dumps(document)
     page = PageRules().changed("gate", rule, PageRule(settings=CRITICAL, is_new=is_new))
-    assert page.over(document)["cameras"] == cameras
+
+    def rule_names(camera: str) -> tuple[str, ...]:
+        return tuple({**document.get("rules", {}), **document["cameras"][camera].get("rules", {})}) or ("default",)
+
+    assert page.over(document, rule_names)["cameras"] == cameras
     assert json.dumps(document) == before
 
 

@@ -38,8 +38,11 @@ async function ask(address, decision) {
   const options = decision && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(decision) };
   const answer = await fetch(address, options);
   if (answer.status === 401) location.reload(); // leads to the login, and back here after it
-  if (!answer.ok) throw new Error((await answer.text()).trim());
-  return answer.json();
+  if (answer.ok) return answer.json();
+  const text = (await answer.text()).trim();
+  if (!answer.headers.get("Content-Type")?.startsWith("application/json")) throw new Error(text);
+  const { setting, message } = JSON.parse(text); // of a rule that is refused
+  throw Object.assign(new Error(message), { setting });
 }
 
 function repeat(action, milliseconds, onError) {

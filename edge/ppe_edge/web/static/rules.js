@@ -1,23 +1,23 @@
 "use strict";
 // Changes the rules of a camera. Nothing is in force before it is saved; the box checks it as it checks edge.yaml.
 
-// kinds: a class of the model, one of `options`, a number, lines of text, chosen classes
+// kinds: a class of the model, one of a few words, a number, lines of text, chosen classes
 const FIELDS = [
   { name: "violation_class", label: "Violation", kind: "class" },
-  { name: "severity", label: "Severity", kind: "choice", options: ["info", "warning", "critical"] },
+  { name: "severity", label: "Severity", kind: "choice" },
   { name: "schedule", label: "Schedule, one entry per line", kind: "lines", example: "Mon-Fri 06:00-18:00\nSat,Sun 08:00-12:00" },
-  { name: "exceptions", label: "Exceptions, one date per line", kind: "dates", example: "2026-12-24 off\n2026-12-31 08:00-12:00" },
+  { name: "exceptions", label: "Exceptions, one date per line", kind: "dates", example: "2026-12-24 off\n2026-12-31 08:00-12:00, 13:00-17:00" },
   { name: "alarm_threshold", label: "Alarm threshold", kind: "number", step: 0.01 },
   { name: "cooldown_s", label: "Cool-down, seconds", kind: "number", step: 1 },
   { group: "Association with other objects" },
-  { name: "inside", label: "Only inside or near", kind: "class", empty: "any place" },
-  { name: "without", label: "Only without", kind: "class", empty: "no condition" },
-  { name: "worn_at", label: "Worn at", kind: "choice", options: ["body", "head"] },
-  { name: "compliant_classes", label: "Without violation", kind: "classes" },
+  { name: "inside", label: "Only inside or near", kind: "class", empty: "anywhere" },
+  { name: "without", label: "Only if missing", kind: "class", empty: "not required" },
+  { name: "worn_at", label: "Worn at", kind: "choice" },
+  { name: "compliant_classes", label: "Compliant classes", kind: "classes" },
   { group: "Time until an alert" },
   { name: "seconds", label: "Window, seconds", kind: "number", step: 0.1 },
-  { name: "frames", label: "Frames", kind: "number", step: 1 },
-  { name: "of", label: "Of", kind: "number", step: 1 },
+  { name: "frames", label: "Frames with a violation", kind: "number", step: 1 },
+  { name: "of", label: "Out of (frames)", kind: "number", step: 1 },
   { name: "hysteresis", label: "Hysteresis", kind: "number", step: 0.05 },
 ];
 const NAMES = [...FIELDS.flatMap(({ name }) => name ?? []), "zones"];
@@ -34,12 +34,12 @@ function savedSettings() {
   return rulesOf(camera)[rule] ?? box.cameras[camera]?.new ?? {};
 }
 
-function field({ name, label, kind, options, empty, step, example }) {
+function field({ name, label, kind, empty, step, example }) {
   const made = element(kind === "classes" ? "fieldset" : "div", "", "field");
   const title = element(kind === "classes" ? "legend" : "label", `${label} `);
   title.append(element("code", name));
   const hint = element("p", box.help[name].replaceAll("`", ""), "quiet");
-  if (kind === "lines") hint.textContent += box.time_zone ? ` Time zone: ${box.time_zone}.` : " The box needs site.time_zone for it.";
+  if (kind === "lines") hint.textContent += box.time_zone ? ` Time zone: ${box.time_zone}.` : " Set site.time_zone in edge.yaml before using a schedule.";
   const refusal = element("p", "", "violation");
   [hint.id, refusal.id, refusal.role, refusal.hidden] = [`${name}-hint`, `${name}-problem`, "alert", true];
   made.append(title);
@@ -59,7 +59,7 @@ function field({ name, label, kind, options, empty, step, example }) {
     control.setAttribute("aria-describedby", `${hint.id} ${refusal.id}`);
     if (kind === "number") [control.type, control.step, control.inputMode] = ["number", step, "decimal"];
     if (example) [control.rows, control.placeholder, control.spellcheck] = [2, example, false];
-    if (kind === "choice") offer(control, Object.fromEntries(options.map((value) => [value, value])));
+    if (kind === "choice") offer(control, Object.fromEntries(box.options[name].map((value) => [value, value])));
     if (kind === "class") offer(control, { ...(empty && { "": empty }), ...box.classes });
     made.append(control);
   }
@@ -178,10 +178,8 @@ function yaml(camera, rule) {
   return text.join("\n");
 }
 
-function problem(text) {
-  // shown beside the setting that it names first
-  const at = (name) => text.search(new RegExp(`\\b${name}\\b`));
-  const [name] = NAMES.filter((each) => at(each) >= 0).sort((a, b) => at(a) - at(b));
+function problem(text, setting) {
+  const name = NAMES.includes(setting) ? setting : null;
   for (const each of [...NAMES.map((n) => `${n}-problem`), "problem"]) {
     byId(each).textContent = "";
     byId(each).hidden = true;
@@ -190,7 +188,7 @@ function problem(text) {
   byId("done").textContent = "";
   if (text === "") return;
   const shown = byId(name ? `${name}-problem` : "problem");
-  shown.textContent = text.replace(new RegExp(`^${name}: `), "");
+  shown.textContent = text;
   shown.hidden = false;
   const details = shown.closest("details");
   if (details) details.open = true;
@@ -206,7 +204,7 @@ async function change(address, body, done) {
     accept(answer);
     byId("done").textContent = done;
   } catch (error) {
-    problem(error.message);
+    problem(error.message, error.setting);
   }
 }
 
