@@ -482,6 +482,7 @@ def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: we
     assert not browser.find_element(By.ID, "camera").is_enabled()  # or the drawing would be lost
     browser.find_element(By.ID, "save").click()
     until(browser, lambda: text_of(browser, "#done") == "Saved: the rule is in force.")
+    assert [option.text for option in Select(browser.find_element(By.ID, "rule")).options] == ["default", "doors"]  # not (new)
     rules = site.runtime.settings.rules_of("gate")
     assert set(rules) == {"default", "doors"} and rules["doors"].violation_class == "helmet" and rules["default"].zones == {}
     [(zone, corners)] = rules["doors"].zones.items()
@@ -508,12 +509,28 @@ def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: we
     assert browser.execute_script("return document.activeElement.id") == "schedule"
     browser.find_element(By.ID, "discard").click()
     assert text_of(browser, "#schedule-problem") == ""
+    dates = browser.find_element(By.ID, "exceptions")
+    dates.send_keys("2026-12-24 off\n2026-12-31: 08:00-12:00, 13:00-17:00")
+    read = """{"2026-12-24":[],"2026-12-31":["08:00-12:00","13:00-17:00"]}"""
+    assert f"exceptions: {read}\n" in browser.find_element(By.ID, "yaml").get_attribute("textContent")
+    dates.send_keys("\n2026-12-31 off")
+    browser.find_element(By.ID, "save").click()
+    until(browser, lambda: "expected times such as 06:00-18:00, got 'off'" in text_of(browser, "#exceptions-problem"))
+    browser.find_element(By.ID, "discard").click()
+    browser.find_element(By.ID, "cooldown_s").send_keys("e")  # 10e is no number
+    browser.find_element(By.ID, "save").click()
+    assert "cannot read this number" in text_of(browser, "#cooldown_s-problem")
+    browser.find_element(By.ID, "discard").click()
     browser.find_element(By.ID, "remove-rule").click()
     until(browser, lambda: text_of(browser, "#done") == "The rule doors is removed.")
     for left in ({"default", "doors"}, {"default"}):
         browser.find_element(By.ID, "undo").click()
         until(browser, lambda wanted=left: set(site.runtime.settings.rules_of("gate")) == wanted)
-        until(browser, lambda: text_of(browser, "#done") == "The last change is taken back.")
+        until(browser, lambda: text_of(browser, "#done") == "The last change was undone.")
+    twice = """{camera: "gate", rule: "default", settings: {compliant_classes: ["helmet", "helmet"]}}"""
+    browser.execute_async_script(f"change('api/rules', {twice}, '').then(arguments[0])")  # the form gives the class once
+    assert site.runtime.settings.rules_of("gate")["default"].compliant_classes == ("helmet", "helmet")
+    assert browser.find_element(By.ID, "camera").is_enabled() and not browser.find_element(By.ID, "save").is_enabled()
     complaints = [entry["message"] for entry in browser.get_log("browser")]
     assert len([c for c in complaints if "409" in c]) == len(complaints) >= 2, complaints  # what was refused, and nothing else
 

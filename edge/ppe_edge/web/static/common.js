@@ -28,7 +28,8 @@ function offer(select, wanted) {
     option.value = value;
     return option;
   });
-  if ([...select.options].map((o) => o.value).join("\n") === Object.keys(wanted).join("\n")) return;
+  const texts = (list) => JSON.stringify([...list].map(({ value, text }) => [value, text]));
+  if (texts(select.options) === texts(options)) return;
   select.replaceChildren(...options);
   if (before in wanted) select.value = before;
 }

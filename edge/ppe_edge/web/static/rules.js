@@ -22,6 +22,7 @@ const FIELDS = [
 ];
 const NAMES = [...FIELDS.flatMap(({ name }) => name ?? []), "zones"];
 let box = { cameras: {} }; // the latest answer of the box
+let loaded = ""; // what the form gives before anything is changed
 let added = null; // name of a rule that is not saved yet
 
 const place = () => [byId("camera").value, byId("rule").value];
@@ -101,8 +102,11 @@ function write(settings) {
 function dates(text) {
   const days = {};
   for (const line of lines(text)) {
-    const [day, ...times] = line.split(/[ ,:]*\s+/);
-    days[day] = times.join() === "off" ? [] : [...(days[day] ?? []), times.join(" ")];
+    const [, day, times] = line.match(/^(\S+?)[,:]*(?:\s+(.*))?$/);
+    days[day] = [...(days[day] ?? []), ...(times ?? "").split(",").map((time) => time.trim())];
+  }
+  for (const [day, times] of Object.entries(days)) {
+    if (times.every((time) => time === "off")) days[day] = []; // the box refuses it next to times
   }
   return days;
 }
@@ -132,12 +136,19 @@ function load() {
   const settings = savedSettings();
   write(settings);
   drawZones(settings.zones);
+  loaded = JSON.stringify(read());
+  showChange();
   const address = `cameras/${encodeURIComponent(byId("camera").value)}/live.jpg`;
   byId("frame").src = `${address}?t=${Date.now()}`;
 }
 
 function isChanged() {
-  return added !== null || JSON.stringify(read()) !== JSON.stringify(savedSettings()) || Object.keys(drawn()).length < zones.length;
+  return added !== null || unreadable() !== undefined || JSON.stringify(read()) !== loaded || Object.keys(drawn()).length < zones.length;
+}
+
+function unreadable() {
+  // a number that the browser cannot read, such as 1e: its value is empty
+  return FIELDS.find(({ name, kind }) => kind === "number" && input(name).validity.badInput)?.name;
 }
 
 function showChange() {
@@ -257,14 +268,15 @@ byId("remove-rule").addEventListener("click", () => {
 byId("save").addEventListener("click", () => {
   const [camera, rule] = place();
   const refusal = zonesProblem();
-  if (refusal) problem(`zones: ${refusal}`);
+  if (unreadable()) problem("The browser cannot read this number: write it as 0.7.", unreadable());
+  else if (refusal) problem(refusal, "zones");
   else change("api/rules", { camera, rule, settings: read() }, "Saved: the rule is in force.");
 });
 byId("discard").addEventListener("click", () => {
   added = null;
   choose(byId("rule").value);
 });
-byId("undo").addEventListener("click", () => change("api/rules/undo", {}, "The last change is taken back."));
+byId("undo").addEventListener("click", () => change("api/rules/undo", {}, "The last change was undone."));
 ask("api/rules").then(accept, (error) => {
   byId("problem").textContent = error.message;
   byId("problem").hidden = false;

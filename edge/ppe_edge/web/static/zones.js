@@ -31,7 +31,7 @@ function addZone(name, corners) {
 
 function zonesProblem() {
   const names = zones.map(({ name }) => name.trim());
-  return names.includes("") || new Set(names).size < names.length ? "Give each zone a name of its own." : "";
+  return names.includes("") || new Set(names).size < names.length ? "Give each zone a unique name." : "";
 }
 
 function handle(zone, corner, [x, y], isMiddle) {
