@@ -20,6 +20,7 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from ppe_edge.cameras.sources import SourceConfig
@@ -41,6 +42,7 @@ from ppe_edge.verdicts.config import VerdictsConfig
 from ppe_edge.web.config import WebConfig
 
 MAX_BYTES = 1024**2  # of edge.yaml
+_PREFIX = "PPE_EDGE__"  # of environment variables
 # `reload` and the twin apply these while the box runs. The others need a restart: they name files, ports and secrets of this
 # machine, or concern threads that are created once. A new one also needs `Runtime.deploy` or `Deployment.looks_alike`, which
 # replace what uses it; `test_reload_applies_every_setting_or_lists_it` checks that.
@@ -127,7 +129,7 @@ class EdgeSettings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
-        env_prefix="PPE_EDGE__",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         nested_model_default_partial_update=False,
     )
@@ -305,17 +307,26 @@ def _validated(document: Mapping[str, Any], path: Path | None, desired: Mapping[
             source = f"environment variable {variable}"
         # the original error shows the values, including passwords
         raise EdgeError(file=source, item=_key(location) or None, problem=message) from None
-    except ValueError as error:  # pydantic-settings: an environment variable is not JSON
-        raise EdgeError(f"environment: {str(error).splitlines()[0]}") from None
+    except SettingsError as error:  # it names the section, not the variable
+        section = re.search('field "([a-z_]+)"', str(error))
+        pattern = f"{_PREFIX}{section[1] if section else '.+'}(__.*)?"
+        variables = " or ".join(name for name in os.environ if re.fullmatch(pattern, name, re.IGNORECASE))
+        example = """PPE_EDGE__RULE__ZONES='["gate"]'"""
+        raise EdgeError(f"environment variable {variables}: expected JSON, such as {example}") from None
 
 
 def _refuse_unknown_variables() -> None:
     """Refuses a variable that names no section: pydantic-settings ignores it, and a misspelled password would be missing."""
-    prefix = str(EdgeSettings.model_config["env_prefix"])
     for variable in os.environ:
-        section = variable.upper().removeprefix(prefix).partition("__")[0].lower()
-        if variable.upper().startswith(prefix) and section not in EdgeSettings.model_fields:
-            raise EdgeError(f"environment variable {variable}: {_unknown(section, list(EdgeSettings.model_fields))}")
+        name = variable.upper()
+        section, nested, _ = name.removeprefix(_PREFIX).removeprefix(_PREFIX[:-1]).partition("__")
+        is_known = section.lower() in EdgeSettings.model_fields
+        if name.startswith(_PREFIX) and not is_known:
+            raise EdgeError(f"environment variable {variable}: {_unknown(section.lower(), list(EdgeSettings.model_fields))}")
+        # Kubernetes sets variables such as PPE_EDGE_SERVICE_HOST
+        if name.startswith(_PREFIX[:-1]) and not name.startswith(_PREFIX) and is_known and nested:
+            meant = _PREFIX + name.removeprefix(_PREFIX[:-1])
+            raise EdgeError(f"environment variable {variable}: no such setting, did you mean {meant}?")
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
@@ -325,29 +336,33 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 def _environment(file: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the environment sets. Names that people choose, such as those of zones, are written as in the file."""
-    return {key: _named_as_in(file.get(key), value) for key, value in EnvSettingsSource(EdgeSettings)().items()}
+    return {key: _named_as_in(file.get(key), value, (key,)) for key, value in EnvSettingsSource(EdgeSettings)().items()}
 
 
-def _named_as_in(file: Any, values: Any) -> Any:
+def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
     """Replaces the names in values by those of the file that differ in case alone, as variables have no case.
 
     Raises:
-        ValueError: The file has two such names.
+        EdgeError: The file or a variable has two such names.
     """
     if not isinstance(values, Mapping) or not isinstance(file, Mapping):
         return values
-    named = {}
+    named: dict[Any, Any] = {}
     for name, value in values.items():
         alike = [known for known in file if str(known).casefold() == name.casefold()]
-        if len(alike) > 1:
-            raise ValueError(f"a variable sets {name}, which may be {alike[0]} or {alike[1]} of the file: rename one of them")
         key = alike[0] if alike else name
-        named[key] = _named_as_in(file.get(key), value)
+        if len(alike) > 1 or key in named:
+            where = f"environment variable {_variable_of((*location, name))}"
+            if key in named:
+                raise EdgeError(f"{where}: sets {key} twice, in names that differ in case alone: remove one")
+            both = f"{alike[0]} and {alike[1]}"
+            raise EdgeError(f"{where}: edge.yaml has both {both}, and variables have no case: rename one of them")
+        named[key] = _named_as_in(file.get(key), value, (*location, name))
     return named
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses keys that would be lost, and keys that YAML does not read as they are written.
+    """Refuses keys that would be lost, and keys that YAML reads as something other than text, such as on (true) or 1.
 
     PyYAML keeps the last of two equal keys: the first camera of a name would disappear.
     """
@@ -373,6 +388,17 @@ class _StrictLoader(yaml.SafeLoader):
             first[name] = line
         return node
 
+    def construct_yaml_timestamp(self, node: Any) -> Any:
+        """Reads a date or a time."""
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError:
+            problem = f"there is no date {node.value}: correct it, or put it in quotes if it is a name"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_yaml_timestamp)
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping.
@@ -397,7 +423,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
-    """Returns the location of the first error, and one line such as `cameras.gate.fps: expected ..., got ...`."""
+    """Returns the location of the first error, and what is wrong there, in one line such as `expected ..., got ...`."""
     errors = error.errors(include_url=False, include_context=False)
     # an unknown key is often a misspelling of the one that is missing
     first = min(errors, key=lambda entry: entry["type"] != "extra_forbidden")
@@ -437,11 +463,14 @@ def _variable(location: Sequence[int | str], file: Mapping[str, Any], desired: M
     """Returns the environment variable that a setting comes from; None if it comes from elsewhere."""
     if _holds(desired, location) or not _holds(_environment(file), location):
         return None
+    return _variable_of(location, parts=not _holds(file, location))
+
+
+def _variable_of(location: Sequence[int | str], *, parts: bool = False) -> str | None:
+    """Returns the environment variable of a setting, or one that contains it as JSON, or with `parts` sets a part of it."""
     variables = {name.casefold(): name for name in os.environ}
-    prefix = str(EdgeSettings.model_config["env_prefix"])
-    # the variable of the setting itself, or one that contains it as JSON
-    names = [(prefix + "__".join(map(str, location[:end]))).casefold() for end in range(len(location), 0, -1)]
-    if location and not _holds(file, location):  # or one that sets a part of it
+    names = [(_PREFIX + "__".join(map(str, location[:end]))).casefold() for end in range(len(location), 0, -1)]
+    if location and parts:
         names += [name for name in variables if name.startswith(f"{names[0]}__")]
     return next((variables[name] for name in names if name in variables), None)
 

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 import yaml
 from ppe_edge.config import EdgeSettings, load_settings
+from ppe_edge.deployment import require_valid
 from ppe_edge.errors import EdgeError
+from ppe_edge.page_rules import PageRule, PageRules
+
+from ppe_yolo.core.contract import ModelContract
 
 PASSWORD = "s3cret-of-the-gate"
 ADDRESS = f"rtsp://admin:{PASSWORD}@192.0.2.7/stream"
@@ -189,6 +193,7 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
         ),
         (b"cameras:\n  on: {source: a}\n", "line 2: YAML reads the name on as true or false: put it in quotes"),
         (b"cameras:\n\n  1: {source: a}\n", "line 3: YAML reads the name 1 as a number: put it in quotes"),
+        (b"rule:\n  exceptions: {2026-02-30: []}\n", "an error in line 2: there is no date 2026-02-30: correct it"),
         (b"- a\n- b", "expected keys (model, state_dir, cameras, ...), got list"),
         (b"", "expected keys (model, state_dir, cameras, ...), got NoneType"),
         (b"a: \x00\x01", "expected YAML, got an error: "),
@@ -213,9 +218,20 @@ def test_misspelled_environment_variable_is_refused(tmp_path: Path, monkeypatch:
     assert message == "environment variable PPE_EDGE__SINK__MQTT__PASSWORD: no such setting, did you mean sinks?"
 
 
-def test_environment_variable_that_is_no_json_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PPE_EDGE__CAMERAS", "{not json")
-    assert "environment: " in error_of(write(tmp_path))
+def test_environment_variable_with_one_underscore_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PPE_EDGE_SERVICE_HOST", "10.0.0.1")  # as Kubernetes sets it
+    monkeypatch.setenv("PPE_EDGE_WEB_PORT", "tcp://10.0.0.1:8080")
+    path = write(tmp_path)
+    assert load_settings(path)
+    monkeypatch.setenv("PPE_EDGE_SINKS__MQTT__PASSWORD", PASSWORD)
+    words = "no such setting, did you mean PPE_EDGE__SINKS__MQTT__PASSWORD?"
+    assert error_of(path) == f"environment variable PPE_EDGE_SINKS__MQTT__PASSWORD: {words}"
+
+
+@pytest.mark.parametrize("variable", ["PPE_EDGE__CAMERAS", "PPE_EDGE__SINKS__MQTT"])
+def test_environment_variable_that_is_no_json_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, f"{{{PASSWORD}")
+    assert error_of(write(tmp_path)).startswith(f"environment variable {variable}: ")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +314,33 @@ def test_environment_variable_that_names_no_single_zone_is_refused(tmp_path: Pat
     monkeypatch.setenv("PPE_EDGE__RULE__ZONES__A__B", "[[0, 0], [0.5, 0], [0.5, 1]]")
     assert error_of(path).startswith("environment variable PPE_EDGE__RULE__ZONES__A__B: rule.zones.a: ")
     monkeypatch.setenv("PPE_EDGE__RULE__ZONES__DOOR", "[[0, 0], [0.5, 0], [0.5, 1]]")
-    assert "environment: a variable sets door, which may be Door or door of the file" in error_of(path)
+    both = "edge.yaml has both Door and door, and variables have no case: rename one of them"
+    assert error_of(path) == f"environment variable PPE_EDGE__RULE__ZONES__DOOR: {both}"
+
+
+def test_names_in_a_variable_that_differ_in_case_alone_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, site={"shifts": {"Ab": "06:00-14:00"}})
+    monkeypatch.setenv("PPE_EDGE__SITE__SHIFTS", '{"Ab": "07:00-15:00", "ab": "15:00-23:00"}')
+    words = "sets Ab twice, in names that differ in case alone: remove one"
+    assert error_of(path) == f"environment variable PPE_EDGE__SITE__SHIFTS: {words}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"zones": {"lane": None}}, "cameras.gate.rule.zones: no such zone 'lane', expected an outline, since the "),
+        ({"enabled": False}, "every rule has enabled: false: disable the camera instead"),
+        ({"violation_class": "vest"}, "expected one of the model's classes helmet, none, got 'vest'"),
+    ],
+)
+def test_error_of_a_change_on_the_page_says_the_way_out(tmp_path: Path, settings: dict[str, Any], reason: str) -> None:
+    path, state = write(tmp_path, cameras={"gate": {"source": "rtsp://192.0.2.7/"}}), tmp_path / "state"
+    state.mkdir()
+    PageRules().changed("gate", "default", PageRule(settings=settings)).save(state)
+    with pytest.raises(EdgeError) as caught:
+        require_valid(load_settings(path), ModelContract(("helmet", "none"), (64, 96), alarm_thresholds={"none": 0.5}))
+    way_out = f"correct edge.yaml, or delete {state}/rules.json to drop all changes made on the page"
+    assert reason in str(caught.value) and str(caught.value).endswith(f": changed on the page Rules: {way_out}")
 
 
 @pytest.mark.parametrize("sink", ["notify", "escalate"])
