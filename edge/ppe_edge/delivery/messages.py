@@ -161,6 +161,10 @@ class AlertClosed(_Message):
     rule: RuleName = None
     severity: MessageSeverity = None
 
+    def in_words(self) -> str:
+        """Returns how the alert ended in a few words."""
+        return {"seen": "ended", "stopped": "monitoring stopped", "unknown": "end not seen"}[self.end]
+
 
 class AlertVerdict(_Message):
     """Somebody judged an alert on the page. It replaces earlier verdicts on the same alert. Kind of version 2."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from ppe_edge.delivery.alert_history import AlertQuery, PastAlert
-from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed, AlertVerdict, End, Judgement, Message
+from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed, AlertVerdict, Judgement, Message
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.verdicts.desk import AlertDesk, Decision
@@ -26,12 +26,6 @@ MAX_DAYS = 3660.0
 DAY = 86400.0
 _ID = "{alert:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}}"  # a UUID: no request can name another file
 _VERDICTS: tuple[Judgement | Literal["open"], ...] = ("open", "confirmed", "false_alarm")
-
-_ENDS: dict[End, str] = {
-    "seen": "ended after",
-    "stopped": "monitoring stopped after",
-    "unknown": "end not seen, open for",
-}
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -180,7 +174,7 @@ class _AlertRoutes:
             case Alert():
                 text = "raised"
             case AlertClosed():
-                text = f"{_ENDS[message.end]} {message.duration_s:.1f} s"
+                text = f"{message.in_words()}, open for {message.duration_s:.1f} s"
             case AlertClip():
                 end_s = message.offset_s + message.duration_s  # the time of the message is that of the alert
                 text = f"clip, from {-message.offset_s:.1f} s before to {end_s:.1f} s after the alert"

@@ -3,6 +3,8 @@
 import resource
 import threading
 import time
+from collections.abc import Sequence
+from itertools import islice
 from typing import assert_never
 
 from ppe_edge.cameras.view_health import LABELS
@@ -79,7 +81,7 @@ class RuntimeStatus:
             "time_zone": runtime.settings.site.time_zone,
             "model": {"name": reference.name, "sha256": reference.sha256, "provider": deployment.detector.provider},
             "cameras": [self._camera(name, figures) for name, figures in sorted(runtime.camera_figures().items())],
-            "alerts": list(filter(None, (row(message, contract) for message in runtime.outbox.recent(ALERTS_SHOWN)))),
+            "alerts": rows(runtime.outbox.recent(2 * ALERTS_SHOWN), contract),  # about half may be clips
             "sinks": [
                 {"name": name, "waiting": figures.waiting, "set_aside": figures.set_aside, "error": figures.error}
                 for name, figures in sorted(runtime.sink_figures().items())
@@ -118,6 +120,11 @@ class RuntimeStatus:
         }
 
 
+def rows(messages: Sequence[Message], contract: ModelContract) -> list[MessageRow]:
+    """Returns the first messages that have a row, as rows of the page's table."""
+    return list(islice(filter(None, (row(message, contract) for message in messages)), ALERTS_SHOWN))
+
+
 def row(message: Message, contract: ModelContract) -> MessageRow | None:
     """Returns a message as a row of the page's table, classes by their display names; None for a clip, shown with its alert."""
     camera, zone, alert, score, duration = "box", None, None, None, None
@@ -129,8 +136,7 @@ def row(message: Message, contract: ModelContract) -> MessageRow | None:
             return None
         case AlertClosed():
             camera, zone, alert, duration = message.camera, message.zone, message.alert, message.duration_s
-            ended = "ended" if message.end == "seen" else "end not seen"
-            what = f"{ended}: {contract.display_name(message.class_name)}{_rule(message)}"
+            what = f"{message.in_words()}: {contract.display_name(message.class_name)}{_rule(message)}"
         case AlertVerdict():
             camera, alert, what = message.camera, message.alert, f"{message.in_words(contract.display_name)}{_rule(message)}"
         case CameraEventMessage():

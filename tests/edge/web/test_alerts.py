@@ -9,12 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from example_messages import a_camera_event, an_alert
+from example_messages import NOON, a_camera_event, a_closing, an_alert
 from judged_box import CONTRACT, Box
 from ppe_edge.delivery.messages import clip_of
 from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
-from ppe_edge.web.status import row
+from ppe_edge.web.status import ALERTS_SHOWN, row, rows
 from pydantic import ValidationError
 
 OPERATOR, VIEWER = "operators-of-the-gate-0123", "viewers-of-the-gate-01234"
@@ -111,6 +111,10 @@ def test_unreadable_filter_is_rejected(client: Client, query: str) -> None:
 
 def test_rows_of_live_page_leave_out_clips() -> None:
     assert row(clip_of(an_alert(), offset_s=-4.0, duration_s=9.0), CONTRACT) is None
+    messages = [message for n in range(ALERTS_SHOWN + 1) for message in (clip_of(an_alert(n), -4.0, 9.0), an_alert(n))]
+    assert [shown["time"] for shown in rows(messages, CONTRACT)] == [NOON + n for n in range(ALERTS_SHOWN)]
+    ended = a_closing().model_copy(update={"end": "stopped"})
+    assert (shown := row(ended, CONTRACT)) is not None and shown["what"] == "monitoring stopped: bare head"
     events = [a_camera_event(event="view_turned", detail="by 12 %"), a_camera_event(event="lost")]
     assert [shown["what"] for event in events if (shown := row(event, CONTRACT))] == ["view turned: by 12 %", "lost"]
 
