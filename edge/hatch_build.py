@@ -7,10 +7,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Library(BuildHookInterface):
-    """The files of the library that the box needs; they lie next to this folder in a clone, and in it in an sdist."""
+    """The files of the library that the box needs: in a clone they are next to this folder; in an sdist, inside it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Adds them: under their paths in the clone to an sdist, under their names in the packages to a wheel."""
+        """Adds these files: to an sdist under the same paths as in the clone, to a wheel under their package paths."""
         model = "ppe_yolo/weights/helmet-small.int8.onnx"
         in_wheel = {model: "ppe_edge/model/helmet-small.int8.onnx"} if self.target_name == "wheel" else {}
         root = Path(self.root) if (Path(self.root) / "ppe_yolo").is_dir() else Path(self.root).parent

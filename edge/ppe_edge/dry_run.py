@@ -136,7 +136,7 @@ class FirstFrames:
         frames: Camera -> its first frame. Cameras that deliver none in time are missing.
         events: Camera -> its last event.
         loads: Camera -> what it asks for, as far as a fraction of a second tells.
-        ended: Camera -> number of frames and seconds of a film or a folder that was read to its end.
+        ended: Camera -> number of frames and seconds of a video or a folder that was read to its end.
     """
 
     frames: Mapping[str, Frame]

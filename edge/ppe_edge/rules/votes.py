@@ -27,7 +27,7 @@ def frames_to_decide(rule: RuleConfig, fps: float) -> int:
 
 
 def why_too_short(rules: Iterable[RuleConfig], frames: int, seconds: float) -> str:
-    """Returns why none of the rules can report anything in a film or a folder; empty if one can.
+    """Returns why none of the rules can report anything in a video or a folder; empty if one can.
 
     Args:
         rules: The rules.

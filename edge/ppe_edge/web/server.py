@@ -227,7 +227,8 @@ class WebServer:
         try:
             if not self._allowed_host(request):
                 raise web.HTTPForbidden(
-                    text="unknown host name: set web.token to serve the page through a proxy or by a name\n"
+                    text="unknown host name: open the page as http://127.0.0.1:PORT, or set web.token to allow other names "
+                    "and proxies\n"
                 )
             role = self._role_of(request)
             if request.path not in OPEN:

@@ -101,7 +101,7 @@ function showSystem(box) {
     "Runs on": box.model.provider,
     Clock: `${new Date(box.time * 1000).toLocaleString([], { timeZone })} (${timeZone})`,
     "Running for": duration(box.uptime),
-    "Memory at most": `${Math.round(box.memory / 1e6)} MB`,
+    "Peak memory": `${Math.round(box.memory / 1e6)} MB`,
   };
   byId("system").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 }
