@@ -64,6 +64,14 @@ def test_hide_heads_replaces_head_by_squares_of_mean_colours():
     assert (image[untouched] == NOISE[untouched]).all()
 
 
+def test_hide_heads_of_large_head_shows_mean_colours_of_its_quarters():
+    image = np.zeros((400, 400, 3), dtype=np.uint8)
+    image[:] = np.arange(400)[:, None, None] // 2  # dark above, bright below
+    hide_heads(image, np.array([[0, 0, 400, 400]]))
+    assert len(np.unique(image)) == CELLS
+    np.testing.assert_allclose(image[:: 400 // CELLS, 0, 0], [24.5, 74.5, 124.5, 174.5], atol=1.0)
+
+
 def test_hide_heads_clips_boxes_to_image():
     image = NOISE.copy()
     hide_heads(image, np.array([[-30, -30, 10, 10], [290, 190, 400, 400], [500, 500, 600, 600], [20, 20, 20, 20]]))
