@@ -173,7 +173,9 @@ class Chaos:
         """Draws what the cameras show: 2 s with a bare head, 2 s with a helmet, and so on."""
 
         def clip(name: str, fps: int, codec: str = "libx264", size: tuple[int, int] = SIZE) -> str:
-            return str(write_clip(self.folder / name, [(RED, 2 * fps), (GREEN, 2 * fps)] * 5, fps=fps, size=size, codec=codec))
+            scenes = [(RED, 2 * fps), (GREEN, 2 * fps)] * 5
+            # a camera that loses a key frame is blind until the next one
+            return str(write_clip(self.folder / name, scenes, fps=fps, size=size, codec=codec, key_frames=4 * fps))
 
         clip("turned.mp4", 10, size=(SIZE[1], SIZE[0]))
         return [

@@ -76,15 +76,24 @@ def write_clip(
     fps: int = 10,
     size: tuple[int, int] = (64, 96),
     codec: str = "libx264",
+    key_frames: int = 250,
 ) -> Path:
-    """Writes a video of scenes, each (RGB colour, number of frames), with some noise like that of a camera."""
-    path.write_bytes(_encoded(path.suffix, tuple(scenes), fps, size, codec))
+    """Writes a video of scenes, each (RGB colour, number of frames), with some noise like that of a camera.
+
+    Every `key_frames` frames, there is a key frame.
+    """
+    path.write_bytes(_encoded(path.suffix, tuple(scenes), fps, size, codec, key_frames))
     return path
 
 
 @cache
 def _encoded(
-    suffix: str, scenes: tuple[tuple[tuple[int, int, int], int], ...], fps: int, size: tuple[int, int], codec: str
+    suffix: str,
+    scenes: tuple[tuple[tuple[int, int, int], int], ...],
+    fps: int,
+    size: tuple[int, int],
+    codec: str,
+    key_frames: int,
 ) -> bytes:
     """Many tests need the same clip."""
     rng = np.random.default_rng(0)
@@ -95,6 +104,7 @@ def _encoded(
         stream.height, stream.width = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         if codec != "mjpeg":
+            stream.gop_size = key_frames
             stream.options = {"preset": "ultrafast", "crf": "18", "bf": "0", "x265-params": "log-level=none:bframes=0"}
         for colour, count in scenes:
             for _ in range(count):
