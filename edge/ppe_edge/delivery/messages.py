@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -117,6 +117,14 @@ class Alert(_Message):
     severity: MessageSeverity = None
 
 
+class Sighting(_Strict):
+    """The head of an alert in one frame."""
+
+    offset_s: float = Field(description="Seconds after the alert; negative before it.")
+    class_name: str = Field(alias="class", description="Class of the detection, as the model names it.")
+    score: Fraction
+
+
 class AlertClip(_Message):
     """The clip of an alert: the seconds before and after it, with heads pixelated. Kind of version 2."""
 
@@ -131,6 +139,9 @@ class AlertClip(_Message):
     alert: str = Field(description="Id of the alert.")
     offset_s: float = Field(description="Start of the clip, in seconds after the alert; usually negative.")
     duration_s: float = Field(ge=0.0, description="Duration in seconds; shorter if the camera or the box stopped meanwhile.")
+    sightings: tuple[Sighting, ...] = Field(
+        default=(), description="The head in the frames of the clip; without those in which it was not detected."
+    )
     clip: ClipReference | None = Field(default=None, description="Null if it could not be stored, or is no longer there.")
     time_uncertain: TimeUncertain = False
     rule: RuleName = None
@@ -249,18 +260,20 @@ def parse_message(text: str | bytes) -> Message:
     return _ADAPTER.validate_json(text)
 
 
-def clip_of(alert: Alert, offset_s: float, duration_s: float) -> AlertClip:
+def clip_of(alert: Alert, offset_s: float, duration_s: float, sightings: Iterable[Sighting] = ()) -> AlertClip:
     """Returns the message for the clip of an alert; `time` is that of the alert.
 
     Args:
         alert: The alert.
         offset_s: Start of the clip, in seconds after the alert.
         duration_s: Its duration in seconds.
+        sightings: The head in its frames.
     """
     same = ("time", "camera", "class_name", "score", "track", "zone", "violation", "time_uncertain", "rule", "severity")
     values = {name: getattr(alert, name) for name in same}
     clip_id = str(uuid.uuid5(uuid.UUID(alert.id), "alert_clip"))
-    return AlertClip(**values, id=clip_id, alert=alert.id, offset_s=offset_s, duration_s=duration_s)
+    times = {"offset_s": offset_s, "duration_s": duration_s}
+    return AlertClip(**values, **times, id=clip_id, alert=alert.id, sightings=tuple(sightings))
 
 
 def attachment_name(message: Message) -> str:

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ppe_edge.delivery.messages import Alert, AlertClip, clip_of
+from ppe_edge.delivery.messages import Alert, AlertClip, Sighting, clip_of
 from ppe_edge.errors import EdgeError
 from ppe_edge.pictures.snapshot import Image, SnapshotConfig, View, draw, encode
 
@@ -36,6 +36,7 @@ _NICENESS = 10
 
 Submit = Callable[[AlertClip, Callable[[], bytes]], None]
 Frames = Sequence[tuple[float, bytes]]  # capture time in seconds, JPEG
+Heads = Mapping[int, tuple[str, float]]  # track -> class and score
 
 _log = logging.getLogger(__name__)
 
@@ -63,12 +64,12 @@ class _Cut:
 class _Ring:
     """The latest frames of a camera."""
 
-    frames: deque[tuple[float, bytes]] = field(default_factory=deque)
+    frames: deque[tuple[float, bytes, Heads]] = field(default_factory=deque)
     size: int = 0  # bytes
     cuts: list[_Cut] = field(default_factory=list)
 
-    def add(self, seconds: float, jpeg: bytes, before_s: float) -> None:
-        self.frames.append((seconds, jpeg))
+    def add(self, seconds: float, jpeg: bytes, heads: Heads, before_s: float) -> None:
+        self.frames.append((seconds, jpeg, heads))
         self.size += len(jpeg)
         oldest = min([seconds, *(cut.time for cut in self.cuts)]) - before_s
         while self.frames and (self.frames[0][0] < oldest or self.size > RING_BYTES):
@@ -162,7 +163,8 @@ class ClipRecorder:
         deadline = time.monotonic() + self._config.after_s + _LATE_S
         ring.cuts += [_Cut(alert, view.frame.time, deadline) for alert in alerts]
         if jpeg is not None:
-            ring.add(view.frame.time, jpeg, self._config.before_s)
+            heads = {t.id: (view.contract.class_names[t.label], t.score) for t in view.tracks if t.seen}
+            ring.add(view.frame.time, jpeg, heads, self._config.before_s)
 
     def _finish(self, camera: str, ring: _Ring, stopping: bool) -> None:
         """Starts encoding the clips whose last frame is there."""
@@ -180,10 +182,16 @@ class ClipRecorder:
             else:
                 self._jobs.add(self._encoder.submit(self._make, cut, frames))
 
-    def _make(self, cut: _Cut, frames: Frames) -> None:
+    def _make(self, cut: _Cut, frames: Sequence[tuple[float, bytes, Heads]]) -> None:
         try:
-            film = encode_film(frames)
-            self._submit(clip_of(cut.alert, frames[0][0] - cut.time, frames[-1][0] - frames[0][0]), lambda: film)
+            film = encode_film([(seconds, jpeg) for seconds, jpeg, _ in frames])
+            sightings = [
+                Sighting(offset_s=round(seconds - cut.time, 3), class_name=heads[track][0], score=round(heads[track][1], 3))
+                for seconds, _, heads in frames
+                if (track := cut.alert.track) in heads
+            ]
+            clip = clip_of(cut.alert, frames[0][0] - cut.time, frames[-1][0] - frames[0][0], sightings)
+            self._submit(clip, lambda: film)
         except Exception:  # the alert was sent; it stays without a clip
             _log.exception("%s: the clip of track %d could not be made", cut.alert.camera, cut.alert.track)
             self._on_fault()

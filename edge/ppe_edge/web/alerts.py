@@ -136,6 +136,7 @@ class _AlertRoutes:
         if past is None:
             raise web.HTTPNotFound(text="no such alert, or no longer\n")
         alert = past.alert
+        messages = await _in_thread(lambda: history.messages_about(alert_id))
         return {
             **self._summary(past),
             "box_xyxy": alert.box_xyxy,
@@ -145,7 +146,13 @@ class _AlertRoutes:
             "model": alert.model.model_dump(mode="json"),
             "has_clip": await _in_thread(lambda: self._desk.clip(alert_id)) is not None,
             "has_frame": request["role"] == "operator" and self._desk.has_frame(alert),
-            "events": [self._event(message) for message in await _in_thread(lambda: history.messages_about(alert_id))],
+            "events": [self._event(message) for message in messages],
+            "sightings": [
+                {"offset": seen.offset_s, "what": self._desk.contract.display_name(seen.class_name), "score": seen.score}
+                for message in messages
+                if isinstance(message, AlertClip)
+                for seen in message.sightings
+            ],
         }
 
     def _summary(self, past: PastAlert) -> dict[str, Any]:

@@ -101,6 +101,15 @@ def test_clip_holds_the_seconds_around_the_alert_with_heads_pixelated() -> None:
     assert [message.alert for message, _ in recording.clips] != [message.id for message, _ in recording.clips]
 
 
+def test_clip_message_says_how_its_head_was_seen_in_each_frame() -> None:
+    recording = Recording(before_s=0.25, after_s=0.125)
+    recording.feed(times(0, 2), {1.0: 7, 1.5: 8})
+    assert recording.recorder.stop(30)
+    of_track_7, of_track_8 = (message.sightings for message, _ in recording.clips)
+    assert [(s.offset_s, s.class_name, s.score) for s in of_track_7] == [(t, "none", 0.2) for t in (-0.25, -0.125, 0, 0.125)]
+    assert of_track_8 == ()  # all frames show track 7
+
+
 def test_heads_in_clips_stay_visible_without_blur() -> None:
     recording = Recording(before_s=0.5, after_s=0)
     recording.feed(times(0, 1), {1.0: 1}, blur=False)

@@ -23,7 +23,7 @@ from ppe_edge.compliance.store import Count, Key
 from ppe_edge.config import CameraConfig, load_settings
 from ppe_edge.control import Control
 from ppe_edge.delivery.alert_history import AlertQuery
-from ppe_edge.delivery.messages import clip_of, utc
+from ppe_edge.delivery.messages import Sighting, clip_of, utc
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.pictures.clip import encode_film
 from ppe_edge.runtime import Runtime
@@ -358,8 +358,17 @@ def test_clip_appears_when_it_arrives_and_plays_by_keyboard(browser: webdriver.C
     until(browser, image.is_displayed)
     assert not clip.is_displayed()
     film = encode_film([(n / 8, jpeg(np.full((120, 160, 3), RED, np.uint8)[..., ::-1])) for n in range(9)])
-    box.outbox.put(clip_of(box.alerts[-1], -0.5, 1.0), film)
+    seen = [(-0.5, "none", 0.8), (0, "none", 0.7), (0.5, "helmet", 0.6)]
+    sightings = [Sighting(offset_s=offset, class_name=name, score=score) for offset, name, score in seen]
+    box.outbox.put(clip_of(box.alerts[-1], -0.5, 1.0, sightings), film)
     until(browser, clip.is_displayed)
+    assert text_of(browser, "#score-legend").startswith("bare head in 2 frames\nhelmet in 1 frame\n")
+    marks = "return [...document.querySelectorAll('#score-chart .violations, #score-chart .compliant')].map(m => m.textContent)"
+    assert browser.execute_script(marks) == [
+        "bare head, score 0.80, -0.5 s",
+        "bare head, score 0.70, 0.0 s",
+        "helmet, score 0.60, 0.5 s",
+    ]
     assert not image.is_displayed() and clip.get_attribute("poster") == image.get_attribute("src")
     assert browser.execute_script(
         "return getComputedStyle(arguments[0]).width === getComputedStyle(arguments[1]).width",
@@ -374,7 +383,8 @@ def test_clip_appears_when_it_arrives_and_plays_by_keyboard(browser: webdriver.C
     press(browser, Keys.ARROW_DOWN)  # an alert without clip
     until(browser, lambda: text_of(browser, "#what") == "bare head, yard / <b>lane</b>")
     until(browser, image.is_displayed)
-    assert not clip.is_displayed() and browser.get_log("browser") == []
+    assert not clip.is_displayed() and not browser.find_element(By.ID, "scores").is_displayed()
+    assert browser.get_log("browser") == []
 
 
 def test_operator_sees_frame_only_after_asking(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:

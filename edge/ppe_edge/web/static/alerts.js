@@ -185,6 +185,7 @@ function showDetail(alert) {
     ...fact("Model", `${alert.model.name} (${alert.model.sha256.slice(0, 12)})`),
     ...fact("Measured", measured(alert.model.provenance)),
   );
+  showScores(alert);
   byId("events").replaceChildren(
     ...alert.events.map((event) => {
       const item = element("li");
@@ -193,6 +194,46 @@ function showDetail(alert) {
     }),
   );
   byId("model").textContent = JSON.stringify(alert.model, null, 2);
+}
+
+// The score of the head over the seconds of the clip, and what it was taken for.
+function showScores(alert) {
+  const heads = alert.sightings;
+  byId("scores").hidden = heads.length === 0;
+  const [start, end] = [Math.min(0, ...heads.map((head) => head.offset)), Math.max(0.1, ...heads.map((head) => head.offset))];
+  const width = byId("scores").clientWidth;
+  const x = (offset) => 5 + ((width - 10) * (offset - start)) / (end - start);
+  const y = (score) => 105 - 100 * score;
+  const chart = drawing("svg", { width, height: 125, viewBox: `0 0 ${width} 125`, role: "img", "aria-labelledby": "scores-title score-legend" });
+  chart.append(
+    drawing("line", { x1: x(0), x2: x(0), y1: 5, y2: 105 }),
+    drawing("text", { x: x(start), y: 120 }, `${start.toFixed(1)} s`),
+    drawing("text", { x: x(0) + 3, y: 15 }, "alert"),
+    drawing("text", { x: x(end), y: 120, "text-anchor": "end" }, `${end.toFixed(1)} s`),
+  );
+  if (alert.threshold !== null) {
+    const level = y(alert.threshold);
+    chart.append(drawing("line", { x1: 5, x2: width - 5, y1: level, y2: level, "stroke-dasharray": 4 }));
+  }
+  const counts = new Map();
+  for (const head of heads) {
+    counts.set(head.what, (counts.get(head.what) ?? 0) + 1);
+    const title = drawing("title", {}, `${head.what}, score ${head.score.toFixed(2)}, ${head.offset.toFixed(1)} s`);
+    const [left, top] = [x(head.offset), y(head.score)];
+    const mark =
+      head.what === alert.what
+        ? drawing("circle", { cx: left, cy: top, r: 4, class: "violations" })
+        : drawing("rect", { x: left - 3, y: top - 3, width: 6, height: 6, class: "compliant" });
+    mark.append(title);
+    chart.append(mark);
+  }
+  byId("score-chart").replaceChildren(chart);
+  const words = [...counts].map(([what, count]) => {
+    const made = element("span", `${what} in ${count} ${count === 1 ? "frame" : "frames"}`);
+    made.dataset.kind = what === alert.what ? "violation" : "compliant";
+    return made;
+  });
+  byId("score-legend").replaceChildren(...words, element("span", "Dashed: the alarm threshold"));
 }
 
 function showCauses(alert) {
@@ -237,7 +278,7 @@ async function follow() {
     byId("alerts").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   } catch (error) {
     byId("what").textContent = "This alert is not known, or no longer.";
-    for (const part of ["image", "no-image", "decide"]) byId(part).hidden = true;
+    for (const part of ["image", "no-image", "decide", "scores"]) byId(part).hidden = true;
     showClip(null);
     for (const part of ["decided", "facts", "events", "model"]) byId(part).replaceChildren();
     shown = null;

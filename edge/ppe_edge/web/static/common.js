@@ -57,3 +57,11 @@ function repeat(action, milliseconds, onError) {
   };
   again();
 }
+
+// An element of an SVG drawing.
+function drawing(tag, attributes, text = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.textContent = text;
+  return made;
+}

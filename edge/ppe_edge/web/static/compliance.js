@@ -1,17 +1,9 @@
 "use strict";
 // The chart of compliance: a bar per period, the share of tracked people without violation.
 
-const SVG = "http://www.w3.org/2000/svg";
 const BAR = 28;
 const HEIGHT = 120;
 let shownRows = [];
-
-function drawing(tag, attributes, text = "") {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.textContent = text;
-  return made;
-}
 
 function chosen(id) {
   return byId(id).value;
@@ -61,6 +53,7 @@ function showChart() {
     chart.append(bar);
   });
   byId("chart").replaceChildren(...(periods.size ? [chart] : []));
+  byId("chart-legend").hidden = periods.size === 0;
 }
 
 async function refreshCompliance() {
