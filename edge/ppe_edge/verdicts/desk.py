@@ -1,5 +1,6 @@
 """Where people look at alerts and decide about them: what the page asks for and changes."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,11 @@ def _printable(text: str) -> str:
 
 
 class Decision(BaseModel):
-    """What somebody decides about an alert; see `AlertVerdict`."""
+    """What somebody decides about an alert; see `AlertVerdict`.
+
+    `replaces` is the id of the verdict that they saw, None for none: if there is a later one, the decision is refused. Without
+    it, the decision replaces any.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,6 +37,7 @@ class Decision(BaseModel):
     actual: str | None = None
     acknowledged: bool = False
     comment: Annotated[str, Field(max_length=MAX_COMMENT), AfterValidator(_printable)] = ""
+    replaces: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Decision":
@@ -73,6 +79,7 @@ class AlertDesk:
         self.history, self.topology, self.threshold = history, topology, threshold
         self._outbox, self._frames, self._viewings = outbox, frames, viewings
         self._telemetry, self._contract = telemetry, contract
+        self._deciding = threading.Lock()  # from reading the verdict before until the new one is stored
 
     @property
     def contract(self) -> ModelContract:
@@ -96,33 +103,39 @@ class AlertDesk:
             The alert as it is now; None if there is no such alert.
 
         Raises:
-            EdgeError: The cause is unknown, or the disk is full. Nothing has changed.
+            EdgeError: The cause is unknown, somebody else has decided meanwhile, or the disk is full. Nothing has changed.
             OSError, UserError: The verdict is stored, but its training data could not be written.
         """
-        past = self.history.alert(alert_id)
-        if past is None:
-            return None
-        causes = self.causes()
-        if decision.actual is not None and decision.actual not in causes:
-            raise EdgeError(item="actual", expected=f"one of {', '.join(causes)}", got=repr(decision.actual[:40]))
-        if self.trouble:
-            raise EdgeError("the verdict cannot be stored: the disk is full", hint="free disk space on the box")
-        alert = past.alert
-        verdict = AlertVerdict(
-            time=utc(time.time()),
-            camera=alert.camera,
-            violation=alert.violation,
-            alert=alert.id,
-            rule=alert.rule,
-            verdict=decision.verdict,
-            actual=decision.actual,
-            acknowledged=decision.acknowledged or decision.verdict is not None,
-            comment=decision.comment,
-        )
-        self._outbox.put(verdict)
+        with self._deciding:
+            past = self.history.alert(alert_id)
+            if past is None:
+                return None
+            self._require_possible(past, decision)
+            alert = past.alert
+            verdict = AlertVerdict(
+                time=utc(time.time()),
+                camera=alert.camera,
+                violation=alert.violation,
+                alert=alert.id,
+                rule=alert.rule,
+                verdict=decision.verdict,
+                actual=decision.actual,
+                acknowledged=decision.acknowledged or decision.verdict is not None,
+                comment=decision.comment,
+            )
+            self._outbox.put(verdict)
         self._telemetry.verdicts.labels(alert.camera, verdict.verdict or "open").inc()
         self._frames.apply(alert, verdict)
         return self.history.alert(alert_id)
+
+    def _require_possible(self, past: PastAlert, decision: Decision) -> None:
+        causes = self.causes()
+        if decision.actual is not None and decision.actual not in causes:
+            raise EdgeError(item="actual", expected=f"one of {', '.join(causes)}", got=repr(decision.actual[:40]))
+        if "replaces" in decision.model_fields_set and decision.replaces != (past.verdict and past.verdict.id):
+            raise EdgeError("somebody else has judged this alert meanwhile", hint="look at it again, then decide")
+        if self.trouble:
+            raise EdgeError("the verdict cannot be stored: the disk is full", hint="free disk space on the box")
 
     def snapshot(self, alert_id: str) -> Path | None:
         """Returns the snapshot of an alert, a JPEG; None if there is none."""

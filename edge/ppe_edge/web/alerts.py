@@ -171,6 +171,7 @@ class _AlertRoutes:
             "has_snapshot": alert.snapshot is not None,
             "duration": None if past.closed is None else past.closed.duration_s,
             "verdict": None if verdict is None else verdict.verdict,
+            "verdict_id": None if verdict is None else verdict.id,
             "actual": None if verdict is None else verdict.actual,
             "acknowledged": verdict is not None and verdict.acknowledged,
             "comment": "" if verdict is None else verdict.comment,

@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Client:
     """Sends requests to a server whose box has one alert."""
 
     def __init__(self, box: Box, server: WebServer) -> None:
-        self.box, self.port, self.id = box, server.port, box.alert.id
+        self.box, self.server, self.port, self.id = box, server, server.port, box.alert.id
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -90,6 +91,26 @@ def test_alert_is_listed_and_judged(client: Client) -> None:
     assert listed["precision"]["confirmed"] == 0 and listed["precision"]["false_alarms"] == 1
     assert listed["precision"]["interval"] == pytest.approx([0.0, 0.793], abs=1e-3)
     assert listed["causes"] == {"helmet": "helmet", "none": "bare head", "other": "something else"}
+
+
+def test_decision_on_a_verdict_that_was_replaced_meanwhile_is_refused(client: Client) -> None:
+    seen = json.loads(client.get(f"/api/alerts/{client.id}")[1])["verdict_id"]
+    first, second = ({"verdict": verdict, "replaces": seen} for verdict in ("confirmed", "false_alarm"))
+    assert client.decide(first)[0] == 200
+    status, body = client.decide(second)
+    assert (status, body) == (409, b"somebody else has judged this alert meanwhile: look at it again, then decide\n")
+    assert client.verdict() == "confirmed"
+    seen = json.loads(client.get(f"/api/alerts/{client.id}")[1])["verdict_id"]
+    assert client.decide({**second, "replaces": seen})[0] == 200
+    assert client.verdict() == "false_alarm"
+
+
+def test_one_of_two_decisions_at_once_is_refused(client: Client) -> None:
+    seen = json.loads(client.get(f"/api/alerts/{client.id}")[1])["verdict_id"]
+    others = [Client(client.box, client.server) for _ in range(8)]
+    with ThreadPoolExecutor(len(others)) as pool:
+        decisions = pool.map(lambda other: other.decide({"verdict": "confirmed", "replaces": seen})[0], others)
+        assert sorted(decisions) == [200] + 7 * [409]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from ppe_edge.delivery.messages import Sighting, clip_of, utc
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.pictures.clip import encode_film
 from ppe_edge.runtime import Runtime
+from ppe_edge.verdicts.desk import Decision
 from ppe_edge.web.config import WebConfig
 from ppe_edge.web.server import WebServer
 from ppe_edge.web.status import RuntimeStatus
@@ -348,6 +349,23 @@ def test_operator_judges_alerts_by_keyboard(browser: webdriver.Chrome, judged: t
     assert sorted(file.name[:5] for file in drafts) == ["gate_", "yard_"]
     assert browser.title == "Alerts: ppe_edge" and browser.get_log("browser") == []
     assert [a for a in requested(browser) if not a.startswith(f"{address}/") or TOKEN in a] == []
+
+
+def test_operator_sees_verdict_of_another_before_replacing_it(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: text_of(browser, "#decided") == "to judge")
+    # the page gets no news, as if the other had been quicker by a moment
+    browser.execute_script("const send = fetch; fetch = (url, how) => (how ? send(url, how) : new Promise(() => {}))")
+    box.desk.decide(box.alerts[-1].id, Decision(verdict="confirmed", comment="by the other"))
+    press(browser, "f")
+    until(browser, lambda: "somebody else has judged this alert meanwhile" in text_of(browser, "#problem"))
+    browser.refresh()
+    until(browser, lambda: text_of(browser, "#decided .comment") == "by the other")
+    press(browser, "f")
+    until(browser, lambda: text_of(browser, "#decided").startswith("false alarm"))
+    assert text_of(browser, "#decided .comment") == "by the other"  # its comment stays
 
 
 def test_clip_appears_when_it_arrives_and_plays_by_keyboard(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:

@@ -151,6 +151,7 @@ function measured({ val_map_50, exported }) {
 
 function showDetail(alert) {
   const isNew = shown?.id !== alert.id;
+  if (isNew || byId("comment").value === shown.comment) byId("comment").value = alert.comment; // unless somebody is typing
   shown = alert;
   byId("what").textContent = `${alert.what}, ${place(alert)}`;
   if (isNew) {
@@ -163,7 +164,6 @@ function showDetail(alert) {
     image.onerror = () => show(false);
     image.alt = `Snapshot of the alert: ${alert.what}, ${place(alert)}`;
     image.src = `alerts/${alert.id}/snapshot.jpg`;
-    byId("comment").value = alert.comment;
   }
   showClip(alert);
   byId("decided").replaceChildren(badge(alert), element("span", alert.comment, "comment"));
@@ -253,7 +253,7 @@ function showCauses(alert) {
 }
 
 function because(cause) {
-  if (cause && shown?.verdict === "false_alarm") decide({ actual: shown.actual === cause ? null : cause });
+  if (cause && shown?.verdict === "false_alarm") decide(({ actual }) => ({ actual: actual === cause ? null : cause }));
 }
 
 function problem(error) {
@@ -285,12 +285,20 @@ async function follow() {
   }
 }
 
-async function decide(change) {
+let pending = Promise.resolve();
+
+// change: returns what changes for the alert as it is after the decisions before
+function decide(change) {
+  pending = pending.then(() => send(change));
+}
+
+async function send(change) {
   if (shown === null || !isOperator) return;
-  const { id, verdict, actual, acknowledged } = shown;
+  const { id, verdict, verdict_id: replaces, actual, acknowledged } = shown;
   try {
     const comment = byId("comment").value;
-    const decided = await ask(`api/alerts/${id}/verdict`, { verdict, actual, acknowledged, comment, ...change });
+    const decision = { verdict, actual, acknowledged, comment, replaces, ...change(shown) };
+    const decided = await ask(`api/alerts/${id}/verdict`, decision);
     if (idInAddress() === id) showDetail(decided);
     problem(null);
     newest = newest.map((alert) => (alert.id === id ? { ...alert, ...decided } : alert));
@@ -303,9 +311,11 @@ async function decide(change) {
 }
 
 // pressed again, a button takes back what it did
-const confirm_ = () => decide({ verdict: shown?.verdict === "confirmed" ? null : "confirmed", actual: null });
-const falseAlarm = () => decide({ verdict: shown?.verdict === "false_alarm" ? null : "false_alarm", actual: null });
-const acknowledge = () => decide(shown?.verdict === null ? { acknowledged: !shown.acknowledged } : { verdict: null, actual: null, acknowledged: false });
+const toggle = (wanted) => decide(({ verdict }) => ({ verdict: verdict === wanted ? null : wanted, actual: null }));
+const confirm_ = () => toggle("confirmed");
+const falseAlarm = () => toggle("false_alarm");
+const acknowledge = () =>
+  decide(({ verdict, acknowledged }) => ({ verdict: null, actual: null, acknowledged: verdict === null && !acknowledged }));
 
 function step(forward) {
   const items = [...byId("alerts").children];
@@ -340,7 +350,7 @@ byId("older").addEventListener("click", () => showOlder().catch(problem));
 byId("confirm").addEventListener("click", confirm_);
 byId("false-alarm").addEventListener("click", falseAlarm);
 byId("acknowledge").addEventListener("click", acknowledge);
-byId("save").addEventListener("click", () => decide({}));
+byId("save").addEventListener("click", () => decide(() => ({})));
 byId("clip").addEventListener("ended", () => byId("clip").load()); // back to the snapshot
 byId("clip").addEventListener("error", () => (byId("clip").hidden = true));
 byId("show-frame").addEventListener("click", () => {
