@@ -26,7 +26,8 @@ def test_benchmark_prints_whole_path_and_bare_run(
     for line in (
         r"bare session\.run +\d+\.\d+ ms",
         r"whole path of a frame +\d+\.\d+ ms +\d+\.\d+ x the bare run, 2 rounds",
-        r"  with clips +\d+\.\d+ ms +\d+\.\d+ x the bare run",
+        r"  kept for clips +\d+\.\d+ ms +\d+\.\d+ x the bare run",
+        r"  every third kept +\d+\.\d+ ms +\d+\.\d+ x the bare run, as at 25 frames per second",
         r"  detect +\d+\.\d+ ms",
         r"first detection after +\d+\.\d+ s",
         r"resident memory +[1-9]\d+ MB +\(at most \d+ MB\), with clips",
