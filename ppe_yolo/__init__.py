@@ -11,13 +11,14 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ppe_yolo.core.version import __version__
+
 if TYPE_CHECKING:
     from ppe_yolo.core.contract import ModelContract
     from ppe_yolo.core.detections import Detections
     from ppe_yolo.core.letterbox import letterbox
     from ppe_yolo.inference.loading import load_detector
 
-__version__ = "0.1.0"
 __all__ = ["Detections", "ModelContract", "__version__", "letterbox", "load_detector"]
 
 _HOMES = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ppe_edge.scoring.options import add_arguments
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.version import __version__
 
 if TYPE_CHECKING:
     from ppe_edge.application import Application
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of `ppe-edge` and its commands."""
     parser = argparse.ArgumentParser("ppe-edge", description="Monitors cameras for heads without a helmet, and raises alerts.")
+    parser.add_argument("--version", action="version", version=f"ppe_edge {__version__}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, edge.yaml")
     parser.add_argument(
         "--dry-run",

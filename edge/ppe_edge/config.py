@@ -388,6 +388,16 @@ class _StrictLoader(yaml.SafeLoader):
             first[name] = line
         return node
 
+    def construct_yaml_int(self, node: Any) -> int:
+        """Reads a whole number. In YAML 1.1, 010 is 8 and 1:30 is 90; YAML 1.2 and people disagree."""
+        value = int(super().construct_yaml_int(node))
+        if node.value.replace("_", "").removeprefix("+") != str(value):  # which may be a password
+            problem = (
+                "this number is not decimal for YAML, such as 010 (8) and 1:30 (90): write it in decimal, or put it in quotes"
+            )
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
+
     def construct_yaml_timestamp(self, node: Any) -> Any:
         """Reads a date or a time."""
         try:
@@ -397,6 +407,7 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 _StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_yaml_timestamp)
 
 

@@ -24,6 +24,7 @@ from ppe_edge.web.state import Editable
 from ppe_edge.web.status import RuntimeStatus
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import replacing
+from ppe_yolo.core.version import __version__
 
 DESIRED_FILE = "desired.json"  # in the state folder: the twin's latest desired values, for a start without a connection
 
@@ -179,9 +180,9 @@ class Control:
         return {"alive": status.alive(), "ready": status.ready(), **status.state()}
 
     def reported(self) -> dict[str, Any]:
-        """Returns the properties that the box reports to the twin, in addition to the outcome: the active model."""
+        """Returns the properties that the box reports to the twin, in addition to the outcome: software and active model."""
         reference = self._runtime.deployment.model.reference
-        return {"model": {"name": reference.name, "sha256": reference.sha256}}
+        return {"version": __version__, "model": {"name": reference.name, "sha256": reference.sha256}}
 
     def snapshot(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `snapshot`, payload {"camera": NAME}: returns the annotated frame as a JPEG in base64."""

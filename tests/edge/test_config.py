@@ -194,6 +194,8 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
         (b"cameras:\n  on: {source: a}\n", "line 2: YAML reads the name on as true or false: put it in quotes"),
         (b"cameras:\n\n  1: {source: a}\n", "line 3: YAML reads the name 1 as a number: put it in quotes"),
         (b"rule:\n  exceptions: {2026-02-30: []}\n", "an error in line 2: there is no date 2026-02-30: correct it"),
+        (b"web:\n  port: 010\n", "an error in line 2: this number is not decimal for YAML, such as 010 (8)"),
+        (b"cameras:\n  gate:\n    fps: 1:30\n", "an error in line 3: this number is not decimal for YAML"),
         (b"- a\n- b", "expected keys (model, state_dir, cameras, ...), got list"),
         (b"", "expected keys (model, state_dir, cameras, ...), got NoneType"),
         (b"a: \x00\x01", "expected YAML, got an error: "),

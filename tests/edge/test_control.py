@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from running_box import configure, delivered, running
 
 from ppe_yolo.core.contract import ONNX_METADATA_KEY
+from ppe_yolo.core.version import __version__
 
 URLS_VARIABLES = {"sinks.notify.urls": notify.URLS_VARIABLE, "sinks.escalate.urls": escalate.URLS_VARIABLE}
 # a new value for every setting; those of the running box are the defaults, and those of `base_document`
@@ -448,7 +449,8 @@ def test_apply_without_model_returns_to_configured_model(
     mine = tmp_path / "mine.onnx"
     mine.write_bytes(tiny_model.read_bytes())
     config = configure(tmp_path, mine, {"gate": endless})
-    own = {"model": {"name": "mine.onnx", "sha256": hashlib.sha256(tiny_model.read_bytes()).hexdigest()}}
+    own_sha256 = hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    own = {"version": __version__, "model": {"name": "mine.onnx", "sha256": own_sha256}}
     with running(config) as (runtime, control):
         assert control.reported() == own
         control.apply({"model": {"url": f"{address}/new.onnx", "sha256": sha256}, "batch": 2})
@@ -508,7 +510,7 @@ def test_reload_applies_changed_file(tmp_path: Path, tiny_model: Path, endless: 
         path, sha256 = another_model(tiny_model, tmp_path / "another.onnx")
         config.write_text(json.dumps({**document, "rule": {"cooldown_s": 5}, "model": {"path": str(path), "threads": 1}}))
         assert control.reload() == {"reloaded": True, "needs_restart": []}
-        assert control.reported() == {"model": {"name": "another.onnx", "sha256": sha256}}
+        assert control.reported() == {"version": __version__, "model": {"name": "another.onnx", "sha256": sha256}}
         config.write_text("nonsense")
         answer = control.reload()
         assert not answer["reloaded"] and "expected keys" in answer["reason"]

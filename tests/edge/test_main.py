@@ -31,6 +31,7 @@ from ppe_edge.rules.config import RuleConfig
 from pydantic import SecretStr
 
 from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.version import __version__
 
 from conftest import GREEN, RED  # isort: skip
 
@@ -157,6 +158,12 @@ def start() -> Iterator[Callable[..., Box]]:
     for box in boxes:
         box.process.kill()
         box.process.wait(30)
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"ppe_edge {__version__}\n"
 
 
 def test_box_processes_clip_to_end(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:

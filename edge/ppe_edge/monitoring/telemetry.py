@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from ppe_edge.cameras.camera import State
 from ppe_edge.cameras.view_health import LABELS, ViewFault
+from ppe_yolo.core.version import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -156,6 +157,8 @@ class Telemetry:
             ["outcome"],
             registry=self.registry,
         )
+        version = Gauge("ppe_edge_version", "1 for the version of the software", ["version"], registry=self.registry)
+        version.labels(__version__).set(1)
         self._model = Gauge("ppe_edge_model", "The active model", ["name", "sha256"], registry=self.registry)
         stage = Histogram("ppe_edge_stage_seconds", "Duration of a stage", ["stage"], buckets=SECONDS, registry=self.registry)
         # labels() takes a lock and a look-up: once, not for every frame

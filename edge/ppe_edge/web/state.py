@@ -58,7 +58,7 @@ class SinkState(TypedDict):
 class BoxState(TypedDict):
     """The whole box. `trouble` is empty if there is none; `uptime` is in seconds, `memory` is the peak in bytes.
 
-    `time` is that of its clock, UTC epoch seconds; `time_zone` is None if none is set.
+    `time` is that of its clock, UTC epoch seconds; `time_zone` is None if none is set; `version` is that of the software.
     """
 
     trouble: str
@@ -66,6 +66,7 @@ class BoxState(TypedDict):
     memory: int
     time: float
     time_zone: str | None
+    version: str
     model: ModelState
     cameras: list[CameraState]
     alerts: list[MessageRow]

@@ -24,6 +24,7 @@ from ppe_edge.pictures.snapshot import View, make_snapshot
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.state import BoxState, CameraState, MessageRow
 from ppe_yolo.core.contract import ModelContract
+from ppe_yolo.core.version import __version__
 
 ALERTS_SHOWN = 20
 
@@ -79,6 +80,7 @@ class RuntimeStatus:
             "memory": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,  # Linux counts in KiB
             "time": time.time(),
             "time_zone": runtime.settings.site.time_zone,
+            "version": __version__,
             "model": {"name": reference.name, "sha256": reference.sha256, "provider": deployment.detector.provider},
             "cameras": [self._camera(name, figures) for name, figures in sorted(runtime.camera_figures().items())],
             "alerts": rows(runtime.outbox.recent(2 * ALERTS_SHOWN), contract),  # about half may be clips

@@ -99,6 +99,7 @@ function showSystem(box) {
   const facts = {
     Model: `${box.model.name} (${box.model.sha256.slice(0, 12)})`,
     "Runs on": box.model.provider,
+    Software: `ppe_edge ${box.version}`,
     Clock: `${new Date(box.time * 1000).toLocaleString([], { timeZone })} (${timeZone})`,
     "Running for": duration(box.uptime),
     "Peak memory": `${Math.round(box.memory / 1e6)} MB`,
