@@ -22,7 +22,7 @@ EXTENSIONS = {
     "ml data show": {"--name", "--version", "--label"},
     "ml data create": {"--name", "--version", "--type", "--path", "--file", "--description", "--set"},
     "ml environment create": {"--name", "--version", "--file", "--image", "--conda-file", "--set"},
-    "ml component show": {"--name", "--version", "--label"},
+    "ml component list": {"--name"},
     "ml component create": {"--name", "--version", "--file", "--set"},
     "ml compute create": {"--file", "--name", "--type", "--size", "--identity-type", "--user-assigned-identities"},
     "ml compute list-sizes": {"--location", "--type"},
