@@ -1,5 +1,6 @@
 """`ppe-yolo azureml component`: a pipeline as one versioned component, which `az ml component create` publishes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ppe_yolo.azure.yaml.assets import SCHEMAS
@@ -21,7 +22,14 @@ def published_components(pipeline: Pipeline, version: str) -> dict[str, str]:
     references = {}
     for job in pipeline.jobs.values():
         if job.component is None:
-            raise UserError(file=pipeline.path, item=f"job {job.name}", expected="a component in a file", got="one on Azure")
+            raise UserError(
+                file=pipeline.path,
+                item=f"job {job.name}",
+                expected="a component in a file",
+                got="one on Azure",
+                hint="`--components` and `azureml component` need a pipeline whose steps are files, such as pipeline.yml; "
+                "published.yml already names a version",
+            )
         references[f"jobs.{job.name}.component"] = f"{ASSET}{job.component.value['name']}:{version}"
     return references
 
@@ -29,15 +37,20 @@ def published_components(pipeline: Pipeline, version: str) -> dict[str, str]:
 def pipeline_component(pipeline: Pipeline, version: str) -> dict[str, Any]:
     """The content of a pipeline component with the jobs, inputs and outputs of a pipeline.
 
-    Data has no default, so it must be given; every other input has the pipeline's value as default. Each job names its cluster,
-    and its component in the same version.
+    Data has no default, so it must be given unless it is optional; every other input has the pipeline's value as default. Each
+    job names its cluster, and its component in the same version. Azure ML ignores `settings` of a component: those of the job
+    that runs it apply.
 
     Raises:
         UserError: See `published_components`.
     """
     references = published_components(pipeline, version)
     jobs = {
-        job.name: {**job.value, "component": references[f"jobs.{job.name}.component"], "compute": pipeline.compute_of(job)}
+        job.name: {
+            **job.value,
+            "component": references[f"jobs.{job.name}.component"],
+            **_present({"compute": pipeline.compute_of(job)}),
+        }
         for job in pipeline.jobs.values()
     }
     return {
@@ -53,4 +66,17 @@ def pipeline_component(pipeline: Pipeline, version: str) -> dict[str, Any]:
 
 
 def _declared(port: Port) -> dict[str, Any]:
-    return {"type": port.type} if port.is_path else {"type": port.type, "default": port.default}
+    return _present(
+        {
+            "type": port.type,
+            "optional": port.optional or None,
+            "default": None if port.is_path else port.default,
+            "min": port.minimum,
+            "max": port.maximum,
+            "enum": list(port.enum) or None,
+        }
+    )
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -8,6 +8,9 @@ import yaml
 
 from ppe_yolo.azure.lint.linter import load_checked_pipeline
 from ppe_yolo.azure.publish import pipeline_component, published_components
+from ppe_yolo.azure.yaml.document import read_document
+from ppe_yolo.azure.yaml.pipeline import read_pipeline
+from ppe_yolo.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = ROOT / "azureml/pipeline.yml"
@@ -32,14 +35,35 @@ def test_pipeline_component_has_the_steps_of_its_version_and_passes_lint(tmp_pat
     assert run_cli("azureml", "lint", file) == 1
 
 
+def test_pipeline_component_declares_the_ranges_of_its_inputs(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.yml"
+    step = {"name": "step", "type": "command", "command": "true"}
+    inputs = {
+        "share": {"type": "number", "default": 0, "min": 0, "max": 1},
+        "kind": {"type": "string", "optional": True, "enum": ["a", "b"]},
+        "mask": {"type": "uri_file", "optional": True},
+        "fast": False,
+    }
+    (tmp_path / "step.yml").write_text(yaml.safe_dump(step))
+    file.write_text(yaml.safe_dump({"inputs": inputs, "jobs": {"step": {"component": "step.yml"}}}))
+    component = pipeline_component(read_pipeline(read_document(file), []), "1")
+    assert component["inputs"] == {**inputs, "fast": {"type": "boolean", "default": False}}
+    assert component["jobs"] == {"step": {"component": "azureml:step:1"}}
+
+
 def test_published_pipeline_job_names_the_component(
     capsys: pytest.CaptureFixture[str], run_cli: RunCli, tmp_path: Path
 ) -> None:
-    job = load_checked_pipeline(ROOT / "azureml/published.yml", ())[0].jobs["training"]
+    published, _ = load_checked_pipeline(ROOT / "azureml/published.yml", ())
+    job = published.jobs["training"]
     pipeline, _ = load_checked_pipeline(PIPELINE, ())
     component = pipeline_component(pipeline, "1")
     assert job.value["component"] == f"azureml:{component['name']}:1"
     assert set(job.inputs) <= set(component["inputs"]) and set(job.outputs) <= set(component["outputs"])
+    # Azure ML ignores settings of a component, so both files have them
+    assert [p.value["settings"]["continue_on_step_failure"] for p in (pipeline, published)] == [False, False]
+    with pytest.raises(UserError, match=r"such as pipeline\.yml; published\.yml already names a version"):
+        published_components(published, "1")
     data = f"inputs.data={tmp_path}"
     assert run_cli("azureml", "run", ROOT / "azureml/published.yml", "--local", "--out", tmp_path / "o", "--set", data) == 2
     assert "job training: the component is only on Azure" in capsys.readouterr().err.replace("\n", " ")
