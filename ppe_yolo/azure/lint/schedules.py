@@ -59,7 +59,8 @@ def _check_job(document: Document) -> list[Mistake]:
         return []
     file = document.path.parent / path.removeprefix("file:")
     if not file.is_file():
-        return [document.mistake("missing-file", f"create_job: no such file {path}", "create_job")]
+        what = f"create_job: no such file {path}: the path is relative to this file"
+        return [document.mistake("missing-file", what, "create_job")]
     try:
         kind = kind_of(read_document(file).value)
     except UnreadableError as error:
@@ -84,8 +85,9 @@ def _refuse_trigger(trigger: Mapping[str, Any]) -> list[tuple[str, str]]:
     elif kind == "recurrence":
         if trigger.get("frequency") not in _FREQUENCIES:
             refused.append(("frequency", f"expected one of {', '.join(_FREQUENCIES)}, got {trigger.get('frequency')!r}"))
-        if not _all_within(trigger.get("interval"), 1, 1000):
-            refused.append(("interval", f"expected 1 or more, got {trigger.get('interval')!r}"))
+        interval = trigger.get("interval")
+        if isinstance(interval, list) or not _all_within(interval, 1, 1000):
+            refused.append(("interval", f"expected a number from 1 to 1000, got {interval!r}"))
         pattern = trigger.get("schedule")
         refused += _refuse_pattern(pattern) if isinstance(pattern, Mapping) else []
     else:
@@ -129,7 +131,9 @@ def refuse_cron(expression: str) -> str | None:
             ends = [] if base == "*" else base.split("-")
             numbers = [words.index(e.upper()) + least if e.upper() in words else e for e in ends]
             good = len(ends) <= 2 and all(re.fullmatch(r"\d+", str(n)) and least <= int(n) <= most for n in numbers)
-            good = good and [int(n) for n in numbers] == sorted(int(n) for n in numbers)
+            if good and [int(n) for n in numbers] != sorted(int(n) for n in numbers):
+                example = "-".join(reversed(ends))
+                return f"{name}: expected a range in ascending order, such as {example}, got {piece!r} in {expression!r}"
             if not good or (slash and not re.fullmatch(r"[1-9]\d*", step)):
                 return f"{name}: expected numbers from {least} to {most}, * or */N, got {piece!r} in {expression!r}"
     return None

@@ -654,6 +654,16 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     ),
     "hours that run backwards": (WEEKLY, '"0 2 ', '"0 18-6 ', "expression", "wrong-schedule", "'18-6'"),
     "recurrence without an interval": (WEEKLY, CRON, "recurrence\n  frequency: day", "trigger:", "wrong-schedule", "got None"),
+    "recurrence above 1000": (
+        WEEKLY, CRON, "recurrence\n  frequency: day\n  interval: 2000", "interval",
+        "wrong-schedule", "from 1 to 1000, got 2000",
+    ),
+    "recurrence with two intervals": (
+        WEEKLY, CRON, "recurrence\n  frequency: day\n  interval: [1, 2]", "interval", "wrong-schedule", "got [1, 2]",
+    ),
+    "days that run backwards": (
+        WEEKLY, "* * 0", "* * FRI-MON", "expression", "wrong-schedule", "ascending order, such as MON-FRI, got 'FRI-MON'",
+    ),
     "recurrence at 24 hours": (
         WEEKLY, CRON, "recurrence\n  frequency: day\n  interval: 1\n  schedule: {hours: 24, minutes: 0, week_days: [funday]}",
         "schedule: {", "wrong-schedule", "",
