@@ -10,7 +10,7 @@ from ppe_yolo.azure.lint.assets import check_compute, check_data, check_environm
 from ppe_yolo.azure.lint.components import check_component
 from ppe_yolo.azure.lint.keys import SHAPES, check_keys
 from ppe_yolo.azure.lint.official import validate
-from ppe_yolo.azure.lint.own_commands import VALUE, calls_of, check_own_commands, refuse_call
+from ppe_yolo.azure.lint.own_commands import VALUE, calls_of, check_own_commands, parse_call
 from ppe_yolo.azure.lint.parameters import check_parameters
 from ppe_yolo.azure.lint.pipelines import check_pipeline
 from ppe_yolo.azure.lint.schedules import check_schedule
@@ -130,15 +130,22 @@ def _check_submissions(pipeline: Pipeline, commands: Any) -> list[Mistake]:
 
 def _refuse_submission(call: Sequence[str], commands: Any, folder: Path) -> str | None:
     """Why `ppe-yolo azureml submit` rejects its arguments in a folder. Values that are known only later are not checked."""
-    if reason := refuse_call(call, commands):
-        return reason
-    given = {option: [call[n + 1] for n, word in enumerate(call) if word == option] for option in ("--set", "--only-if")}
     try:
-        load_checked_pipeline(folder / call[2], [setting for setting in given["--set"] if VALUE not in setting])
-        # of the others, only the key is known
-        apply_settings(read_document(folder / call[2]), [f"{setting.partition('=')[0]}=0" for setting in given["--set"]])
-        for trigger in given["--only-if"]:
-            Trigger.parse(trigger)
+        values = parse_call(call, commands)
+    except UserError as error:
+        return str(error)
+    settings, pipeline = values.get("settings") or (), values["pipeline"]
+    later = [setting.partition("=") for setting in settings if VALUE in setting]
+    try:
+        for trigger in values.get("only_if") or ():
+            file, colon, limit = trigger.rpartition(":")
+            if not limit.startswith(VALUE):
+                Trigger.parse(f"{file}{colon}{limit.replace(VALUE, '0')}")
+        if VALUE not in pipeline:
+            load_checked_pipeline(folder / pipeline, [setting for setting in settings if VALUE not in setting])
+            # of the others, only the key may be known
+            keys = [key for key, equals, _ in later if equals and VALUE not in key]
+            apply_settings(read_document(folder / pipeline), [f"{key}=0" for key in keys])
     except UserError as error:
         return f"ppe-yolo azureml submit: {error}"
     return None

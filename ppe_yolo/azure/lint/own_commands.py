@@ -10,6 +10,7 @@ from typing import Any
 from ppe_yolo.azure.yaml.bindings import Own, resolve_command
 from ppe_yolo.azure.yaml.document import Mistake
 from ppe_yolo.azure.yaml.pipeline import Component
+from ppe_yolo.core.errors import UserError
 
 VALUE = "PLACEHOLDER"  # stands for each ${{...}} without a default
 _OPERATOR = re.compile(r"[;&|<>()]+")
@@ -95,26 +96,46 @@ def calls(shell: str, folder: Path) -> Iterator[list[str]]:
 
 def refuse_call(call: Sequence[str], commands: Any) -> str | None:
     """Why `ppe-yolo` rejects these arguments, in one line; None if it accepts their names. Values are not checked."""
+    try:
+        parse_call(call, commands)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def parse_call(call: Sequence[str], commands: Any) -> dict[str, Any]:
+    """Parses the arguments of `ppe-yolo`.
+
+    Returns:
+        The values as text, by the name of the parameter; None or nothing for an omitted one. Empty for `fit`.
+
+    Raises:
+        UserError: There is no such command or option, or an argument is missing or too many.
+    """
     command, rest, name = commands, list(call), "ppe-yolo"
     while hasattr(command, "commands"):
         word = rest.pop(0) if rest else ""
         if word not in command.commands:
             near = difflib.get_close_matches(word, command.commands, n=1)
-            return f"{name}: no such command {word}{f': did you mean {near[0]}?' if near else ''}"
+            raise UserError(f"{name}: no such command {word}{f': did you mean {near[0]}?' if near else ''}")
         name, command = f"{name} {word}", command.commands[word]
     if command.context_settings.get(_FREE):
-        return _refuse_fit(rest)
+        if reason := _refuse_fit(rest):
+            raise UserError(reason)
+        return {}
     try:
         context = command.context_class(command, info_name=name, **commands.context_settings)
         values, positional, _ = command.make_parser(context).parse_args(rest)
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's errors about options
             raise
-        return f"{name}: {error.format_message()}"
+        raise UserError(f"{name}: {error.format_message()}") from error
     missing = [max(p.opts, key=len) for p in command.params if p.required and values.get(p.name) in (None, (), [])]
     if missing:
-        return f"{name}: expected {', '.join(missing)}, got none"
-    return f"{name}: unexpected argument {positional[0]}" if positional else None
+        raise UserError(f"{name}: expected {', '.join(missing)}, got none")
+    if positional:
+        raise UserError(f"{name}: unexpected argument {positional[0]}")
+    return dict(values)
 
 
 def _refuse_fit(arguments: Sequence[str]) -> str | None:

@@ -674,6 +674,10 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     "pipeline of a schedule": (WEEKLY_JOB, "l/pipeline.yml", "l/pipelin.yml", "^  submit:", "wrong-submission", "pipelin.yml"),
     "option of a schedule": (WEEKLY_JOB, "--set inputs.seed", "--sett inputs.seed", "^  submit:", "wrong-submission", "--sett"),
     "input of a schedule": (WEEKLY_JOB, "inputs.seed", "inputs.sede", "^  submit:", "wrong-submission", "inputs.sede"),
+    "input of a schedule, after =": (
+        WEEKLY_JOB, "--set inputs.seed", "--set=inputs.sede", "^  submit:",
+        "wrong-submission", "--set inputs.sede: no such key",
+    ),
     "limit of a schedule": (SAMPLES_STEP, "unsure_share>", "unsure_share=", "^  samples:", "wrong-submission", "FILE:KEY"),
     "unknown option of pip": (CONDA, "--extra-index-url", "--extra-index", "index ", "invalid-requirement", "got --ex"),
 }  # fmt: skip
@@ -718,6 +722,22 @@ def test_lint_own_yaml_has_no_mistakes(checkout: Path, run_cli: RunCli, capsys: 
     assert "Azure's own validation was not run" in printed.replace("\n", " ")
     files = [p for p in (checkout / "azureml").rglob("*.yml") if "$schema" in p.read_text()]
     assert f"{len(files)} files checked" in printed
+
+
+def test_lint_less_usual_forms_are_accepted(checkout: Path, run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
+    for file, text, becomes in (
+        # calls of submit
+        ("components/submit.yml", "${{inputs.pipeline}} --no-wait", "--no-wait ${{inputs.pipeline}}"),
+        ("components/submit.yml", "{type: string, default: azureml/pipeline.yml}", "{type: string}"),
+        (WEEKLY_JOB, "pipeline: azureml/pipeline.yml", "pipeline: {type: string}"),  # known when the job starts
+        (SAMPLES_STEP, ", default: 0.2", ""),
+        (SAMPLES, "max_unsure_share: 0.2", "max_unsure_share: {type: number}"),
+    ):
+        path = checkout / "azureml" / file
+        assert text in path.read_text(), text
+        path.write_text(path.read_text().replace(text, becomes, 1))
+    run_cli("azureml", "lint", "azureml")
+    assert " 0 mistakes" in (printed := capsys.readouterr().out), printed
 
 
 def test_lint_later_data_version_is_accepted(checkout: Path, run_cli: RunCli) -> None:
