@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ppe_yolo.azure.lint.references import check_address
 from ppe_yolo.azure.lint.requirements import check_requirements
 from ppe_yolo.azure.lint.vm_sizes import supports_vm_size
+from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.document import Document, Mistake, UnreadableError, read_document
 from ppe_yolo.azure.yaml.interface import PATH_TYPES
 
@@ -84,9 +85,9 @@ def check_compute(document: Document) -> list[Mistake]:
     return mistakes
 
 
-def check_data(document: Document) -> list[Mistake]:
+def check_data(document: Document, assets: Sequence[Asset]) -> list[Mistake]:
     """Checks the type and an address in the path. A local path may be on another machine, so it is not checked."""
     kind = document.value.get("type")
     if kind in PATH_TYPES or kind is None:
-        return check_address(document, document.value.get("path"), (), "path")
+        return check_address(document, document.value.get("path"), assets, "path")
     return [document.mistake("unknown-type", f"type: expected one of {', '.join(PATH_TYPES[:3])}, got {kind!r}", "type")]

@@ -24,7 +24,6 @@ from ppe_yolo.core.errors import UserError
 _ASSET_CHECKS = {
     "environment": check_environment,
     "compute": check_compute,
-    "data": check_data,
     "schedule": check_schedule,
 }
 
@@ -111,7 +110,8 @@ def check_document(document: Document, kind: str, assets: Sequence[Asset]) -> li
         component = read_component(document.path, mistakes)
         mistakes += check_component(component, assets)
     else:
-        mistakes += check_asset_name(document) + check_settings(document, document.value, ()) + _ASSET_CHECKS[kind](document)
+        mistakes += check_asset_name(document) + check_settings(document, document.value, ())
+        mistakes += check_data(document, assets) if kind == "data" else _ASSET_CHECKS[kind](document)
     return mistakes
 
 

@@ -48,15 +48,11 @@ def yaml_files(folder: Path) -> list[Path]:
 
 def declared(folder: Path) -> Iterator[Asset]:
     """All assets that the files below a folder declare, and the datastores of infra/template.json. Skips unreadable files."""
-    for path in (*yaml_files(folder), *folder.glob("infra/template.json")):
+    yield from _declared_datastores(folder)
+    for path in yaml_files(folder):
         try:
             document = read_document(path)
         except UnreadableError:
-            continue
-        if path.suffix == ".json":
-            variables = document.value.get("variables") if isinstance(document.value, Mapping) else None
-            for name in variables.get("datastores", ()) if isinstance(variables, Mapping) else ():
-                yield Asset(kind="datastore", name=str(name), version=None, document=document)
             continue
         kind = kind_of(document.value)
         if kind in ("environment", "compute", "data") and "name" in document.value:
@@ -67,6 +63,18 @@ def declared(folder: Path) -> Iterator[Asset]:
                 version=None if version is None else str(version),
                 document=document,
             )
+
+
+def _declared_datastores(folder: Path) -> Iterator[Asset]:
+    for path in folder.glob("infra/template.json"):
+        try:
+            document = read_document(path)
+        except UnreadableError:
+            continue
+        variables = document.value.get("variables") if isinstance(document.value, Mapping) else None
+        names = variables.get("datastores") if isinstance(variables, Mapping) else None
+        for name in names or ():
+            yield Asset(kind="datastore", name=str(name), version=None, document=document)
 
 
 def find_data(folder: Path, reference: str) -> Path:

@@ -629,6 +629,10 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
     ),
     "address without paths": (SAMPLES, "samples/paths/", "samples/", "path:", "unknown-reference", "paths/PATH"),
     "address of data": ("data/site-photos.yml", "../../data/", "azureml://data/", "path:", "unknown-reference", "/NAME"),
+    "datastore of data that the template does not make": (
+        "data/site-photos.yml", "../../data/", "azureml://datastores/sample/paths/", "path:",
+        "unknown-reference", "did you mean samples?",
+    ),
     # jobs
     "step without a timeout": (WEEKLY_JOB, "    limits: {timeout: 3600}\n", "", "^  submit:", "missing-timeout", "limits."),
     "mini-batch without a timeout": (SCORE, "  timeout: 3600\n", "", "^  score:", "missing-timeout", "retry_settings.timeout"),
@@ -732,12 +736,20 @@ def test_lint_less_usual_forms_are_accepted(checkout: Path, run_cli: RunCli, cap
         (WEEKLY_JOB, "pipeline: azureml/pipeline.yml", "pipeline: {type: string}"),  # known when the job starts
         (SAMPLES_STEP, ", default: 0.2", ""),
         (SAMPLES, "max_unsure_share: 0.2", "max_unsure_share: {type: number}"),
+        # names with -
+        (SAMPLES, "datastores/samples/paths/", "datastores/my-store/paths/"),
+        ("prepare-large.yml", "path: azureml:site-photos:1", "path: azureml://jobs/calm_tree/outputs/my-out"),
     ):
         path = checkout / "azureml" / file
         assert text in path.read_text(), text
         path.write_text(path.read_text().replace(text, becomes, 1))
     run_cli("azureml", "lint", "azureml")
     assert " 0 mistakes" in (printed := capsys.readouterr().out), printed
+
+
+def test_lint_template_without_datastores_is_no_mistake(checkout: Path, run_cli: RunCli) -> None:
+    (checkout / "azureml/infra/template.json").write_text('{"variables": {"datastores": null}}')
+    assert run_cli("azureml", "lint", "azureml") == 0
 
 
 def test_lint_later_data_version_is_accepted(checkout: Path, run_cli: RunCli) -> None:
