@@ -37,7 +37,7 @@ def check_asset_name(document: Document) -> list[Mistake]:
 def check_shell(document: Document, command: str, *keys: str) -> list[Mistake]:
     """Checks a command with `bash -n`, and the names of Azure's variables in it."""
     mistakes = []
-    for name in set(re.findall(r"\$\{?([A-Z][A-Z0-9_]+)", command)) - set(re.findall(r"\b([A-Z][A-Z0-9_]+)=", command)):
+    for name in set(re.findall(r"\$\{?([A-Z][A-Z0-9_]+)", command)) - _own_variables(document, command):
         near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.9)
         if near and name not in _VARIABLES:  # others may exist, so only misspellings are reported
             what = f"{name}: Azure ML sets no such variable: did you mean {near[0]}?"
@@ -45,6 +45,17 @@ def check_shell(document: Document, command: str, *keys: str) -> list[Mistake]:
     if reason := _refuse_shell(resolve_command(command, lambda own: "x")):
         mistakes.append(document.mistake("invalid-command", f"{'.'.join(keys)}: bash: {reason}", *keys))
     return mistakes
+
+
+def _own_variables(document: Document, command: str) -> set[str]:
+    """The variables that a command and its component set: by X=, `for X in`, `read X` and `environment_variables`."""
+    given = document.value.get("environment_variables")
+    return {
+        *re.findall(r"\b(\w+)=", command),
+        *re.findall(r"\bfor\s+(\w+)\s+in\b", command),
+        *(word for words in re.findall(r"\bread\s([^;&|<>\n]*)", command) for word in words.split()),
+        *(given if isinstance(given, Mapping) else ()),
+    }
 
 
 @cache  # schedules check the components of their pipelines again

@@ -739,6 +739,9 @@ def test_lint_less_usual_forms_are_accepted(checkout: Path, run_cli: RunCli, cap
         # names with -
         (SAMPLES, "datastores/samples/paths/", "datastores/my-store/paths/"),
         ("prepare-large.yml", "path: azureml:site-photos:1", "path: azureml://jobs/calm_tree/outputs/my-out"),
+        # own variables
+        (EXPORT, "command: >-", "environment_variables: {NODE_RANKS: 1}\ncommand: >-\n  echo $NODE_RANKS;"),
+        (EXPORT, "$NODE_RANKS;", "$NODE_RANKS; read -r MASTER_ADR <<<x; for WORLDSIZE in $MASTER_ADR; do $WORLDSIZE; done;"),
     ):
         path = checkout / "azureml" / file
         assert text in path.read_text(), text
