@@ -38,9 +38,10 @@ def check_component(component: Component, assets: Sequence[Asset]) -> list[Mista
         mistakes += _check_modules(component)
         mistakes += check_shell(document, str(value.get("command", "")), "command")
         mistakes += _check_expressions(component, {("command",): str(value.get("command", ""))})
-        # what the identity reaches may change between two runs with the same inputs
+        # what the identity can read may change between runs
         if IDENTITY in str(value.get("command")) and value.get("is_deterministic", True) is True:
-            what = f"is_deterministic: expected false, since the command uses {IDENTITY}: else Azure ML reuses earlier outputs"
+            what = f"is_deterministic: expected false, since the command uses {IDENTITY}"
+            what += ": otherwise Azure ML would reuse the outputs of an earlier run"
             mistakes.append(document.mistake("wrong-value", what, "is_deterministic"))
     elif value.get("type") is not None:
         mistakes.append(document.mistake("unknown-type", f"type: expected command or parallel, got {value['type']!r}", "type"))
@@ -123,8 +124,9 @@ def _check_code(component: Component, code_keys: Keys, scripts: list[str], keys:
 def _check_modules(component: Component) -> list[Mistake]:
     """Checks that `python -m ppe_yolo...` names a module."""
     command = str(component.value.get("command", ""))
+    hint = "correct the name, or install the package version that has it"
     return [
-        component.document.mistake("missing-script", f"python -m {name}: no such module", "command", needle=name)
+        component.document.mistake("missing-script", f"python -m {name}: no such module: {hint}", "command", needle=name)
         for name in re.findall(r"\bpython3? -m (ppe_yolo[\w.]*)", command)
         if find_spec(name) is None
     ]

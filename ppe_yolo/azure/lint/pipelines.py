@@ -22,9 +22,9 @@ def check_pipeline(pipeline: Pipeline, assets: Sequence[Asset]) -> list[Mistake]
     """Checks a pipeline, except for its keys and its components."""
     document = pipeline.document
     mistakes = check_settings(document, pipeline.value, ())
+    is_open = kind_of(pipeline.value) == "pipeline component"  # the job that uses the component gives the path
     for name, given in (pipeline.value.get("inputs") or {}).items():
         path = given.get("path") if isinstance(given, Mapping) else None
-        is_open = kind_of(pipeline.value) == "pipeline component"  # whose job gives the path
         if name in pipeline.inputs and pipeline.inputs[name].is_path and path is None and not is_open:
             mistakes.append(document.mistake("missing-input", f"input {name}: expected a path", "inputs", name))
         is_model = name in pipeline.inputs and pipeline.inputs[name].type.endswith("_model")
@@ -75,7 +75,8 @@ def _check_job(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mi
         mistakes.append(document.mistake("wrong-job-type", what, *keys, "type"))
     timeout = _TIMEOUTS.get(str(kind))
     if timeout is not None and job.setting(*timeout) is None:
-        what = f"job {job.name}: expected {'.'.join(timeout)}: without it a job that hangs costs money until somebody sees it"
+        what = f"job {job.name}: expected {'.'.join(timeout)}"
+        what += ": without it a job that hangs keeps costing money until somebody notices"
         mistakes.append(document.mistake("missing-timeout", what, *keys))
     identity = job.setting("identity", "type")
     if IDENTITY in str(component.value.get("command")) and identity not in ("managed", "managed_identity"):
@@ -191,7 +192,7 @@ def _check_ends(pipeline: Pipeline) -> list[Mistake]:
 
 
 def _check_nodes(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mistake]:
-    """Checks that the cluster of a job has its nodes, a node a GPU for each process, and GPUs if the job needs one."""
+    """Checks that the cluster has enough nodes, a GPU for each process of a node, and GPUs at all if the job needs one."""
     document, mistakes, keys = pipeline.document, [], ("jobs", job.name)
     name = str(pipeline.compute_of(job)).removeprefix(ASSET)
     cluster = next((a.document.value for a in assets if a.kind == "compute" and a.name == name), None)
