@@ -158,9 +158,9 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "python scripts/trian.py",
         "scripts/trian.py",
         "missing-script",
-        "no such file",
+        "scripts/trian.py: no such file in the code folder",
     ),
-    "missing code folder": (TRAIN, "code: ../..", "code: ../../src", "code:", "missing-code", "no such folder"),
+    "missing code folder": (TRAIN, "code: ../..", "code: ../../src", "code:", "missing-code", "code: no such folder"),
     "misspelled key of the distribution": (
         PIPELINE,
         "      process_count_per_instance: 1",
@@ -207,7 +207,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "azureml:site-photos",
         "path:",
         "missing-version",
-        "@latest",
+        "expected azureml:site-photos:VERSION or azureml:site-photos@latest",
     ),
     "illegal component name": (
         EXPORT,
@@ -215,7 +215,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "name: PPE-export",
         "name: PPE-export",
         "illegal-name",
-        "lower-case",
+        "not starting with a digit, got 'PPE-export'",
     ),
     "missing component file": (
         PIPELINE,
@@ -223,7 +223,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "component: ./components/exprot.yml",
         "exprot.yml",
         "missing-component",
-        "no such component file",
+        "job export: no such component file ./components/exprot.yml",
     ),
     "undeclared cluster": (
         PIPELINE,
@@ -247,7 +247,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "settings:\n",
         "^  (train|evaluate):",
         "missing-compute",
-        "expected compute",
+        "job train: expected compute, or default_compute",
     ),
     "unknown distribution": (
         PIPELINE,
@@ -271,7 +271,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "      instance_count: 0",
         "instance_count: 0",
         "wrong-count",
-        "1 or more",
+        "resources.instance_count: expected a whole number of 1 or more, got 0",
     ),
     "unknown type of an input": (
         EXPORT,
@@ -287,7 +287,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "min: 1, default: 0",
         "default: 0",
         "wrong-default",
-        "expected 1 or more",
+        "default of calibration_photos: expected 1 or more, got 0",
     ),
     "output mode on an input": (
         PIPELINE,
@@ -295,7 +295,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "    mode: rw_mount",
         "mode: rw_mount",
         "unknown-mode",
-        "got 'rw_mount'",
+        "input data: expected one of the modes ro_mount,",
     ),
     "undeclared input in a command": (
         EXPORT,
@@ -303,7 +303,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "--max-drop ${{inputs.max_loss}} ${{inputs.max_drop}}",
         "inputs.max_loss",
         "undeclared-in-command",
-        "no such input is declared",
+        "${{inputs.max_loss}}: no such input is declared",
     ),
     "unclosed expression in a command": (
         EXPORT,
@@ -319,7 +319,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "--max-drop 1",
         "max_drop: {",
         "unused-port",
-        "input max_drop",
+        "input max_drop is declared, but the command does not use it",
     ),
     "optional input outside brackets": (
         TRAIN,
@@ -327,7 +327,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "--model.weights ${{inputs.weights}}",
         "--model.weights",
         "optional-not-bracketed",
-        "put the part of the command that needs it into",
+        "${{inputs.weights}} is optional: put the part of the command that needs it into",
     ),
     "unwritten output of the pipeline": (
         PIPELINE,
@@ -351,7 +351,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "  seed: 0\n  sede: 0\n",
         "sede: 0",
         "unused-input",
-        "no job uses it",
+        "input sede: no job uses it",
     ),
     "duplicate key": (
         PIPELINE,
@@ -359,7 +359,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "  seed: 0\n  seed: 1\n",
         "seed: 1",
         "duplicate-key",
-        "duplicate key",
+        "seed: duplicate key",
     ),
     "invalid YAML": (GPU, "tier: low_priority", "tier: [low_priority", "", "unreadable", "expected YAML"),
     "missing conda file": (
@@ -386,7 +386,10 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "unsupported-size",
         "got Standard_D4s_v5",
     ),
-    "unknown tier": (GPU, "tier: low_priority", "tier: spot", "tier: spot", "unknown-type", "got 'spot'"),
+    "unknown tier": (
+        GPU, "tier: low_priority", "tier: spot", "tier: spot",
+        "unknown-type", "tier: expected dedicated or low_priority, got 'spot'",
+    ),
     "cron hour out of range": (
         WEEKLY,
         '"0 2 * * 0"',
@@ -401,7 +404,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         '"0 0 2 * * 0"',
         "expression",
         "wrong-schedule",
-        "expected five fields",
+        "expected five fields (minute hour day month day-of-week), got 6",
     ),
     "schedule of a missing job": (
         WEEKLY,
@@ -409,7 +412,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "./weekly-jbo.yml",
         "create_job",
         "missing-file",
-        "no such file",
+        "create_job: no such file ./weekly-jbo.yml: the path is relative to this file",
     ),
     "missing entry script": (
         SCORE,
@@ -417,7 +420,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "scripts/score.py",
         "entry_script",
         "missing-script",
-        "no such file",
+        "scripts/score.py: no such file in the code folder",
     ),
     "unknown schema": (
         GPU,
@@ -441,7 +444,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "  class_map: hard-hats",
         "  class_map: hard-hats",
         "wrong-value",
-        "hard-hats",
+        "/hard-hats' (no such file)",
     ),
     "recipe that does not exist": (
         PIPELINE,
@@ -449,7 +452,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "  recipe: yolov4",
         "  recipe: yolov4",
         "wrong-value",
-        "got yolov4",
+        "recipe: expected quickstart, yolov3, yolov3-small, yolov3-tiny or a YAML file in the code folder, got yolov4",
     ),
     "side that is no multiple of 32": (
         PIPELINE,
@@ -473,7 +476,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "  critical_class: person",
         "  critical_class: person",
         "wrong-value",
-        "got person",
+        "expected a class of the class map default (helmet, none), got person",
     ),
     "model name that Azure ML does not register": (
         PIPELINE,
@@ -497,7 +500,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "--seed_everything '",
         "command:",
         "invalid-command",
-        "bash",
+        "unexpected EOF while looking for matching",
     ),
     "invalid pip requirement": (
         "environments/conda.yml",
@@ -505,7 +508,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "numpy=>2.0",
         "",
         "invalid-requirement",
-        "numpy=>2.0",
+        "expected a requirement, got 'numpy=>2.0'",
     ),
     "pip section without pip": (
         "environments/conda.yml",
@@ -513,7 +516,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "",
         "",
         "missing-pip",
-        "expected pip",
+        "dependencies: expected pip in addition to its section",
     ),
     "shm_size that is no size": (
         PIPELINE,
@@ -521,7 +524,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "shm_size: eight",
         "shm_size: eight",
         "wrong-value",
-        "got 'eight'",
+        "resources.shm_size: expected a number with b, k, m or g, such as 8g, got 'eight'",
     ),
     "unknown time zone": (
         WEEKLY,
@@ -529,7 +532,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "time_zone: Europe/Berln",
         "time_zone",
         "wrong-schedule",
-        "no such time zone",
+        "no such time zone 'Europe/Berln'",
     ),
     "misspelled datastores": (
         PIPELINE,
@@ -537,7 +540,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "path: azureml://datastore/photos/paths/a",
         "path:",
         "unknown-reference",
-        "expected azureml://datastores/",
+        "got azureml://datastore/photos/paths/a",
     ),
     "two components of one name": (
         EXPORT,
@@ -545,7 +548,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "name: ppe_yolo_train",
         "name: ppe_yolo_train",
         "duplicate-name",
-        "is also the name of",
+        "ppe_yolo_train is also the name of",
     ),
     "retry timeout of zero": (
         SCORE,
@@ -553,7 +556,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "  timeout: 0",
         "timeout: 0",
         "wrong-value",
-        "from 1 to",
+        "retry_settings.timeout: expected seconds from 1 to 259200, got 0",
     ),
     "experiment name with a blank": (
         PIPELINE,
@@ -569,7 +572,7 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "AZUREML_NODES_COUNT:-1}\n",
         "AZUREML_NODES_COUNT",
         "unknown-variable",
-        "sets no such variable",
+        "AZUREML_NODES_COUNT: Azure ML sets no such variable: did you mean AZUREML_NODE_COUNT?",
     ),
     "asset name with a dot": (
         ENVIRONMENT,
@@ -579,37 +582,68 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "illegal-name",
         "got 'ppe.yolo'",
     ),
-    "missing type": (EXPORT, "type: command\n", "", "", "missing-key", "expected type"),
+    "missing type": (EXPORT, "type: command\n", "", "", "missing-key", "expected type, which a component must have"),
     # options of our own commands
-    "misspelt option": ("components/evaluate.yml", "--split val", "--splt val", "--splt", "unknown-option", "--splt"),
-    "misspelt option of fit": (
-        TRAIN, "--trainer.max_epochs", "--trainer.max_epoch", "--trainer.max_epoch", "unknown-option", "--trainer.max_epoch",
+    "misspelt option": (
+        "components/evaluate.yml", "--split val", "--splt val", "--splt", "unknown-option", "No such option: --splt",
     ),
-    "misspelt argument of the entry script": (SCORE, "--model ${{", "--modle ${{", "--modle", "unknown-option", "--modle"),
+    "misspelt option of fit": (
+        TRAIN, "--trainer.max_epochs", "--trainer.max_epoch", "--trainer.max_epoch",
+        "unknown-option", "Did you mean --trainer.max_epochs?",
+    ),
+    "misspelt argument of the entry script": (
+        SCORE, "--model ${{", "--modle ${{", "--modle", "unknown-option", "score_batch.py: no such option --modle",
+    ),
     "missing option": (EXPORT, "--out ${{outputs.model}}/model.onnx", "", "", "unknown-option", "expected --out, got none"),
     # single values
-    "timeout of a step in days": (PIPELINE, "{timeout: 604800}", "{timeout: 7d}", "7d", "wrong-value", "limits.timeout"),
-    "setting that is no boolean": (
-        PIPELINE, "_failure: false", "_failure: never", "_failure: never", "wrong-value", "continue_on_step_failure",
+    "timeout of a step in days": (
+        PIPELINE, "{timeout: 604800}", "{timeout: 7d}", "7d",
+        "wrong-value", "limits.timeout: expected seconds from 1 to 2592000",
     ),
-    "datastore with a space": (PIPELINE, "azureml:runs", "azureml:my runs", "my runs", "wrong-value", "default_datastore"),
+    "setting that is no boolean": (
+        PIPELINE, "_failure: false", "_failure: never", "_failure: never",
+        "wrong-value", "settings.continue_on_step_failure: expected true or false, got 'never'",
+    ),
+    "datastore with a space": (
+        PIPELINE, "azureml:runs", "azureml:my runs", "my runs",
+        "wrong-value", "settings.default_datastore: expected azureml: and a name",
+    ),
     "more processes than GPUs": (
         PIPELINE, "instance: 1", "instance: 4", "instance: 4", "wrong-count", "at most the 1 GPUs of a node, got 4",
     ),
-    "unknown identity": (PIPELINE, "type: managed", "type: managd", "managd", "wrong-value", "identity.type"),
-    "unknown logging level": (SCORE, "level: INFO", "level: LOUD", "LOUD", "wrong-value", "logging_level"),
-    "negative threshold": (SCORE, "threshold: 0", "threshold: -2", "-2", "wrong-value", "mini_batch_error_threshold"),
-    "no deterministic": ("components/promote.yml", ": false #", ": no way #", "no way", "wrong-value", "is_deterministic"),
+    "unknown identity": (
+        PIPELINE, "type: managed", "type: managd", "managd", "wrong-value", "identity.type: expected one of managed,",
+    ),
+    "unknown logging level": (
+        SCORE, "level: INFO", "level: LOUD", "LOUD", "wrong-value", "logging_level: expected one of info,",
+    ),
+    "negative threshold": (
+        SCORE, "threshold: 0", "threshold: -2", "-2",
+        "wrong-value", "mini_batch_error_threshold: expected -1 (any number) or more",
+    ),
+    "no deterministic": (
+        "components/promote.yml", ": false #", ": no way #", "no way",
+        "wrong-value", "is_deterministic: expected true or false",
+    ),
     "outputs of an earlier run": (
         "components/promote.yml", "is_deterministic: false # the champion may have changed\n", "", "",
-        "wrong-value", "expected false",
+        "wrong-value", "otherwise Azure ML would reuse the outputs of an earlier run",
     ),
-    "version with a space": (EXPORT, "version: 1", "version: v 1", "v 1", "wrong-value", "version: expected letters"),
-    "cluster without nodes": (GPU, "max_instances: 4", "max_instances: 0", ": 0", "wrong-count", "max_instances"),
-    "negative idle time": (GPU, "down: 300", "down: -1", "-1", "wrong-value", "idle_time_before_scale_down"),
-    "model name with a dot": ("batch-scoring.yml", "azureml:helmet:1", "azureml:hel.met:1", "hel.met", "illegal-name", ""),
+    "version with a space": (
+        EXPORT, "version: 1", "version: v 1", "v 1", "wrong-value", "version: expected letters, digits, dots",
+    ),
+    "cluster without nodes": (
+        GPU, "max_instances: 4", "max_instances: 0", ": 0", "wrong-count", "max_instances: expected 1 or more",
+    ),
+    "negative idle time": (GPU, "down: 300", "down: -1", "-1", "wrong-value", "idle_time_before_scale_down: expected seconds"),
+    "model name with a dot": (
+        "batch-scoring.yml", "azureml:helmet:1", "azureml:hel.met:1", "hel.met",
+        "illegal-name", "expected a name of letters, digits, - and _, got 'hel.met'",
+    ),
     # the environment
-    "changed environment with the old version": (CONDA, "numpy>=2.0", "numpy>=2.1", "", "outdated-version", "the hash of"),
+    "changed environment with the old version": (
+        CONDA, "numpy>=2.0", "numpy>=2.1", "", "outdated-version", "the hash of image and conda.yml",
+    ),
     "Python that is too old": (CONDA, "python=3.11", "python=3.9", "3.9", "invalid-requirement", "requires >=3.11, got 3.9"),
     "package listed twice": (
         CONDA, '- "jinja2', '- "Jinja2>=3"\n      - "jinja2', "jinja2>=3.1", "invalid-requirement", "jinja2 is listed twice",
@@ -618,46 +652,87 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         CONDA, "--extra-index-url", "--index-url", "--index-url", "invalid-requirement", "use --extra-index-url",
     ),
     # references and addresses
-    "environment without azureml:": (EXPORT, "azureml:ppe-yolo:HASH", "ppe-yolo:HASH", "env", "unknown-reference", "expected"),
-    "label that is not latest": ("batch-scoring.yml", "helmet:1", "helmet@newest", "path:", "unknown-reference", "latest"),
-    "cluster with a version": (PIPELINE, "azureml:cpu-cluster", "azureml:cpu-cluster:1", "cpu", "unknown-reference", "no ver"),
+    "environment without azureml:": (
+        EXPORT, "azureml:ppe-yolo:HASH", "ppe-yolo:HASH", "env",
+        "unknown-reference", "expected azureml:NAME:VERSION, got 'ppe-yolo:HASH'",
+    ),
+    "label that is not latest": (
+        "batch-scoring.yml", "helmet:1", "helmet@newest", "path:", "unknown-reference", "expected the label latest",
+    ),
+    "cluster with a version": (
+        PIPELINE, "azureml:cpu-cluster", "azureml:cpu-cluster:1", "cpu", "unknown-reference", "a compute has no versions",
+    ),
     "datastore that the template does not make": (
         PIPELINE, "azureml:runs", "azureml:run", "default_datastore", "unknown-reference", "did you mean runs?",
     ),
     "datastore of an input that the template does not make": (
         SAMPLES, "datastores/samples/", "datastores/sample/", "path:", "unknown-reference", "did you mean samples?",
     ),
-    "address without paths": (SAMPLES, "samples/paths/", "samples/", "path:", "unknown-reference", "paths/PATH"),
-    "address of data": ("data/site-photos.yml", "../../data/", "azureml://data/", "path:", "unknown-reference", "/NAME"),
+    "address without paths": (
+        SAMPLES, "samples/paths/", "samples/", "path:", "unknown-reference", "got azureml://datastores/samples/",
+    ),
+    "address of data": (
+        "data/site-photos.yml", "../../data/", "azureml://data/", "path:",
+        "unknown-reference", "got azureml://data/site-photos",
+    ),
     "datastore of data that the template does not make": (
         "data/site-photos.yml", "../../data/", "azureml://datastores/sample/paths/", "path:",
         "unknown-reference", "did you mean samples?",
     ),
     # jobs
-    "step without a timeout": (WEEKLY_JOB, "    limits: {timeout: 3600}\n", "", "^  submit:", "missing-timeout", "limits."),
-    "mini-batch without a timeout": (SCORE, "  timeout: 3600\n", "", "^  score:", "missing-timeout", "retry_settings.timeout"),
+    "step without a timeout": (
+        WEEKLY_JOB, "    limits: {timeout: 3600}\n", "", "^  submit:",
+        "missing-timeout", "job submit: expected limits.timeout: without it a job that hangs keeps costing money",
+    ),
+    "mini-batch without a timeout": (
+        SCORE, "  timeout: 3600\n", "", "^  score:", "missing-timeout", "job score: expected retry_settings.timeout",
+    ),
     "cluster without GPUs": (
-        PIPELINE, "{timeout: 604800}", "{timeout: 604800}\n    compute: azureml:cpu-cluster", "compute", "no-gpu", "gpu",
+        PIPELINE, "{timeout: 604800}", "{timeout: 604800}\n    compute: azureml:cpu-cluster", "compute",
+        "no-gpu", "expected a cluster with GPUs for accelerator: gpu, got cpu-cluster",
     ),
     "identity that the command needs": (
-        PIPELINE, "    identity:\n      type: managed\n", "", "^  promote:", "missing-identity", "DEFAULT_IDENTITY_CLIENT_ID",
+        PIPELINE, "    identity:\n      type: managed\n", "", "^  promote:",
+        "missing-identity", "job promote: expected identity with type: managed",
     ),
-    "identity: no mapping": (PIPELINE, "identity:\n      type: managed", "identity: managed", "identity", "wrong-shape", ""),
-    "tags that are no mapping": (PIPELINE, "type: pipeline\n", "type: pipeline\ntags: [a]\n", "tags", "wrong-shape", ""),
-    "misspelt module": (SAMPLES_STEP, "ppe_yolo.cli", "ppe_yolo.cil", "ppe_yolo.cil", "missing-script", "no such module"),
+    "identity: no mapping": (
+        PIPELINE, "identity:\n      type: managed", "identity: managed", "identity",
+        "wrong-shape", "identity: expected keys and values",
+    ),
+    "tags that are no mapping": (
+        PIPELINE, "type: pipeline\n", "type: pipeline\ntags: [a]\n", "tags", "wrong-shape", "tags: expected keys and values",
+    ),
+    "misspelt module": (
+        SAMPLES_STEP, "ppe_yolo.cli", "ppe_yolo.cil", "ppe_yolo.cil", "missing-script", "no such module: correct the name",
+    ),
     "misspelt variable of the identity": (
         SAMPLES_STEP, "CLIENT_ID\n", "CLIENTID\n", "CLIENTID", "unknown-variable", "did you mean DEFAULT_IDENTITY_CLIENT_ID?",
     ),
-    "task of another type": (SCORE, "run_function", "function", "type: function", "unknown-type", "expected one of"),
-    "cluster of another type": (GPU, "type: amlcompute", "type: kubernetes", "type:", "unknown-type", "expected amlcompute"),
-    "VM size that is retired": (GPU, "Standard_NC4as_T4_v3", "Standard_NC6s_v3", "size:", "unsupported-size", "NC6s_v3"),
-    # schedules
-    "time zone of IANA": (WEEKLY, "zone: UTC", "zone: Europe/Berlin", "zone", "wrong-schedule", "W. Europe Standard Time"),
-    "start time with an offset": (
-        WEEKLY, "zone: UTC", 'zone: UTC\n  start_time: "2026-12-01T08:00:00+01:00"', "start_time", "wrong-schedule", "UTC",
+    "task of another type": (
+        SCORE, "run_function", "function", "type: function", "unknown-type", "task.type: expected one of run_function",
     ),
-    "hours that run backwards": (WEEKLY, '"0 2 ', '"0 18-6 ', "expression", "wrong-schedule", "'18-6'"),
-    "recurrence without an interval": (WEEKLY, CRON, "recurrence\n  frequency: day", "trigger:", "wrong-schedule", "got None"),
+    "cluster of another type": (
+        GPU, "type: amlcompute", "type: kubernetes", "type:", "unknown-type", "expected amlcompute, got 'kubernetes'",
+    ),
+    "VM size that is retired": (
+        GPU, "Standard_NC4as_T4_v3", "Standard_NC6s_v3", "size:", "unsupported-size", "got Standard_NC6s_v3",
+    ),
+    # schedules
+    "time zone of IANA": (
+        WEEKLY, "zone: UTC", "zone: Europe/Berlin", "zone",
+        "wrong-schedule", "expected one of Windows, such as W. Europe Standard Time",
+    ),
+    "start time with an offset": (
+        WEEKLY, "zone: UTC", 'zone: UTC\n  start_time: "2026-12-01T08:00:00+01:00"', "start_time",
+        "wrong-schedule", "expected a time without UTC offset",
+    ),
+    "hours that run backwards": (
+        WEEKLY, '"0 2 ', '"0 18-6 ', "expression", "wrong-schedule", "ascending order, such as 6-18, got '18-6'",
+    ),
+    "recurrence without an interval": (
+        WEEKLY, CRON, "recurrence\n  frequency: day", "trigger:",
+        "wrong-schedule", "interval: expected a number from 1 to 1000, got None",
+    ),
     "recurrence above 1000": (
         WEEKLY, CRON, "recurrence\n  frequency: day\n  interval: 2000", "interval",
         "wrong-schedule", "from 1 to 1000, got 2000",
@@ -669,21 +744,42 @@ PLANTED: dict[str, tuple[str, str, str, str, str, str]] = {
         WEEKLY, "* * 0", "* * FRI-MON", "expression", "wrong-schedule", "ascending order, such as MON-FRI, got 'FRI-MON'",
     ),
     "recurrence at 24 hours": (
-        WEEKLY, CRON, "recurrence\n  frequency: day\n  interval: 1\n  schedule: {hours: 24, minutes: 0, week_days: [funday]}",
-        "schedule: {", "wrong-schedule", "",
+        WEEKLY, CRON, "recurrence\n  frequency: day\n  interval: 1\n  schedule: {hours: 24, minutes: 0}",
+        "schedule: {", "wrong-schedule", "schedule.hours: expected numbers from 0 to 23, got 24",
     ),
-    "schedule of a component": (WEEKLY, "./weekly-job.yml", "../components/submit.yml", "job", "unknown-type", "a pipeline"),
+    "recurrence on an unknown day": (
+        WEEKLY, CRON, "recurrence\n  frequency: week\n  interval: 1\n  schedule: {hours: 2, minutes: 0, week_days: [funday]}",
+        "schedule: {", "wrong-schedule", "saturday, sunday, got ['funday']",
+    ),
+    "schedule of a component": (
+        WEEKLY, "./weekly-job.yml", "../components/submit.yml", "job",
+        "unknown-type", "create_job: expected a pipeline or a command",
+    ),
     # what a schedule submits
-    "class map of a schedule": (WEEKLY_JOB, "map: default", "map: hats", "^  submit:", "wrong-submission", "hats"),
-    "pipeline of a schedule": (WEEKLY_JOB, "l/pipeline.yml", "l/pipelin.yml", "^  submit:", "wrong-submission", "pipelin.yml"),
-    "option of a schedule": (WEEKLY_JOB, "--set inputs.seed", "--sett inputs.seed", "^  submit:", "wrong-submission", "--sett"),
-    "input of a schedule": (WEEKLY_JOB, "inputs.seed", "inputs.sede", "^  submit:", "wrong-submission", "inputs.sede"),
+    "class map of a schedule": (
+        WEEKLY_JOB, "map: default", "map: hats", "^  submit:", "wrong-submission", "/hats' (no such file)",
+    ),
+    "pipeline of a schedule": (
+        WEEKLY_JOB, "l/pipeline.yml", "l/pipelin.yml", "^  submit:", "wrong-submission", "pipelin.yml:1: cannot be read",
+    ),
+    "option of a schedule": (
+        WEEKLY_JOB, "--set inputs.seed", "--sett inputs.seed", "^  submit:", "wrong-submission", "No such option: --sett",
+    ),
+    "input of a schedule": (
+        WEEKLY_JOB, "inputs.seed", "inputs.sede", "^  submit:", "wrong-submission", "--set inputs.sede: no such key",
+    ),
     "input of a schedule, after =": (
         WEEKLY_JOB, "--set inputs.seed", "--set=inputs.sede", "^  submit:",
         "wrong-submission", "--set inputs.sede: no such key",
     ),
-    "limit of a schedule": (SAMPLES_STEP, "unsure_share>", "unsure_share=", "^  samples:", "wrong-submission", "FILE:KEY"),
-    "unknown option of pip": (CONDA, "--extra-index-url", "--extra-index", "index ", "invalid-requirement", "got --ex"),
+    "limit of a schedule": (
+        SAMPLES_STEP, "unsure_share>", "unsure_share=", "^  samples:",
+        "wrong-submission", "only_if: expected FILE:KEY<LIMIT or FILE:KEY>LIMIT",
+    ),
+    "unknown option of pip": (
+        CONDA, "--extra-index-url", "--extra-index", "index ",
+        "invalid-requirement", "expected an option of a requirements file, got --extra-index",
+    ),
 }  # fmt: skip
 
 
