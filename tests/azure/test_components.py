@@ -71,6 +71,17 @@ def test_promote_uses_the_identity_of_the_cluster(tmp_path: Path) -> None:
     assert result.stdout.split() == ["cluster-id"] * 2
 
 
+def test_images_are_downloaded_for_training_and_uploaded_by_prepare() -> None:
+    """Every epoch reads every image; a mount would transfer each small file by itself."""
+    pipeline, _ = load_checked_pipeline(ROOT / "azureml/pipeline.yml", ())
+    assert pipeline.jobs["train"].inputs["data_set"]["mode"] == "download"
+    large, _ = load_checked_pipeline(ROOT / "azureml/prepare-large.yml", ())
+    for each in (pipeline, large):
+        component = each.jobs["prepare"].component
+        assert component is not None
+        assert each.value["outputs"]["data_set"]["mode"] == component.value["outputs"]["data_set"]["mode"] == "upload"
+
+
 COMMANDS = {
     "prepare_data.py": "prepare",
     "evaluate.py": "evaluate",

@@ -7,6 +7,7 @@ import argparse
 import importlib.util
 import json
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ def run_parallel(
     mini_batch_size: int,
     workers: int = 1,
     retries: int = 0,
+    timeout: int = 0,
     threshold: int = -1,
     arguments: Sequence[str] = (),
 ) -> int:
@@ -43,6 +45,7 @@ def run_parallel(
         mini_batch_size: Number of files per mini-batch.
         workers: Number of processes.
         retries: How often a failed mini-batch is repeated.
+        timeout: Seconds after which `run` fails, as on Azure; 0 for no limit.
         threshold: Number of mini-batches that may fail, -1 for all. The rows of failed mini-batches are missing.
         arguments: The script's `sys.argv[1:]`.
 
@@ -65,7 +68,7 @@ def run_parallel(
         ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(entry_script), list(arguments))) as pool,
         journal.open("a", encoding="utf-8") as log,
     ):
-        futures = {pool.submit(_work, batches[n], retries): n for n in waiting}
+        futures = {pool.submit(_work, batches[n], retries, timeout): n for n in waiting}
         for future in as_completed(futures):
             number = futures[future]
             if (error := future.exception()) is not None:
@@ -103,6 +106,7 @@ def _start(entry_script: str, arguments: list[str]) -> None:
     """Loads the script in a worker process and calls its `init`."""
     global _module
     sys.argv = [entry_script, *arguments]
+    signal.signal(signal.SIGALRM, _expire)
     spec = importlib.util.spec_from_file_location("entry_script", entry_script)
     assert spec is not None and spec.loader is not None
     _module = importlib.util.module_from_spec(spec)
@@ -111,9 +115,14 @@ def _start(entry_script: str, arguments: list[str]) -> None:
         _module.init()
 
 
-def _work(files: list[str], retries: int) -> list[str]:
+def _expire(*_: object) -> None:
+    raise TimeoutError("run() took longer than the timeout of a mini-batch")
+
+
+def _work(files: list[str], retries: int, timeout: int) -> list[str]:
     assert _module is not None
     for attempt in range(retries + 1):
+        signal.alarm(timeout)
         try:
             rows = [str(row) for row in _module.run(files)]
             if len(rows) < len(files):  # Azure fails such a mini-batch
@@ -122,7 +131,9 @@ def _work(files: list[str], retries: int) -> list[str]:
         except Exception:
             if attempt == retries:
                 raise
-            time.sleep(0.1)
+        finally:
+            signal.alarm(0)
+        time.sleep(0.1)
     raise AssertionError("not reached")
 
 
@@ -130,7 +141,7 @@ def _main() -> None:
     parser = argparse.ArgumentParser(prog="ppe_yolo.azure.local.parallel")
     for option in ("--entry-script", "--input", "--rows", "--journal"):
         parser.add_argument(option, type=Path, required=True)
-    for option in ("--mini-batch-size", "--workers", "--retries", "--threshold"):
+    for option in ("--mini-batch-size", "--workers", "--retries", "--timeout", "--threshold"):
         parser.add_argument(option, type=int, required=True)
     parser.add_argument("--arguments", default="")
     given = parser.parse_args()
@@ -143,6 +154,7 @@ def _main() -> None:
             mini_batch_size=given.mini_batch_size,
             workers=given.workers,
             retries=given.retries,
+            timeout=given.timeout,
             threshold=given.threshold,
             arguments=shlex.split(given.arguments),
         )

@@ -86,6 +86,7 @@ def _parallel_command(step: Step) -> tuple[str, ...]:
         "--mini-batch-size": str(step.job.setting("mini_batch_size")),
         "--workers": str(step.job.setting("max_concurrency_per_instance") or 1),
         "--retries": str(step.job.setting("retry_settings", "max_retries") or 0),
+        "--timeout": str(step.job.setting("retry_settings", "timeout")),
         "--threshold": str(-1 if threshold is None else threshold),
         "--arguments": resolve_command(task.get("program_arguments") or "", step.value),
     }

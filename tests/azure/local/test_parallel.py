@@ -88,6 +88,22 @@ def test_run_parallel_mini_batch_with_fewer_rows_than_files_fails(tmp_path: Path
         run_parallel(script, data, tmp_path / "rows", tmp_path / "journal", mini_batch_size=2, threshold=0)
 
 
+def test_run_parallel_mini_batch_that_takes_too_long_is_repeated_and_fails(tmp_path: Path) -> None:
+    script = tmp_path / "entry.py"
+    script.write_text(
+        "import time\nfrom pathlib import Path\n"
+        "def run(mini_batch):\n"
+        "    tries = Path(mini_batch[0] + '.tries')\n"
+        "    tries.write_text(tries.read_text() + 'x' if tries.exists() else 'x')\n"
+        "    time.sleep(60 if mini_batch[0].endswith('slow.txt') else 0)\n"
+        "    return mini_batch\n"
+    )
+    data = files(tmp_path, "fast.txt", "slow.txt")
+    with pytest.raises(UserError, match="1 of 2 mini-batches failed, 0 allowed"):
+        run_parallel(script, data, tmp_path / "rows", tmp_path / "log", mini_batch_size=1, retries=1, timeout=1, threshold=0)
+    assert [(data / f"{name}.txt.tries").read_text() for name in ("fast", "slow")] == ["x", "xx"]
+
+
 def test_run_parallel_empty_folder_raises(script: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="expected input files, got none"):
