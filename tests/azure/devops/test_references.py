@@ -1,6 +1,6 @@
-"""Stages and jobs in azureml/devops depend on earlier ones, and read outputs that a step of those sets.
+"""What the Azure Pipelines refer to exists: stages, jobs, outputs of steps, parameters and variables.
 
-Azure finds an unknown stage or job when it starts a pipeline. An unknown output is an empty string, hours later.
+Azure finds an unknown stage or job when it starts a pipeline. An unknown output or variable is an empty string, hours later.
 """
 
 import json
@@ -116,3 +116,27 @@ def test_templates_get_the_parameters_that_they_declare() -> None:
         names = set(yaml.safe_load(given) or {})
         required = {n for n, has_default in declared[name].items() if not has_default}
         assert required <= names <= set(declared[name]), name
+
+
+@pytest.mark.parametrize("file", PIPELINES, ids=lambda f: f.name)
+def test_variables_of_a_pipeline_are_used_and_those_of_its_scripts_are_set(file: Path) -> None:
+    """Those of a variable group are named in the first lines of the file."""
+    text = file.read_text()
+    content, head = yaml.safe_load(text), re.match(r"(?:#.*\n)+", text)
+    assert head is not None
+    own = {v["name"] for v in content["variables"] if "name" in v}
+    own |= {name for stage in content["stages"] for job in stage["jobs"] for name in job.get("variables", {})}
+    scripts = " ".join(s for s in strings(content["stages"]) if "\n" in s or s.startswith(("ppe-yolo", "echo")))
+    used = set(re.findall(r"\$\{?([A-Z][A-Z_]+)\b", scripts))
+    assert own <= used
+    assert used - own - set(re.findall(r"\b([A-Z][A-Z_]+)=", scripts)) <= set(re.findall(r"\b[A-Z][A-Z_]+\b", head[0]))
+
+
+def test_edge_image_and_manifest_have_the_same_accelerator() -> None:
+    scripts = [s.replace("\\\n", " ") for s in strings(yaml.safe_load((DEVOPS / "edge.yml").read_text()))]
+    (build,) = [s for s in scripts if "docker buildx build " in s]
+    (fill,) = [s for s in scripts if "fill_manifest.py edge/deployment.template.json" in s]
+    assert '--build-arg ACCELERATOR="$ACCELERATOR"' in build and '--accelerator "$ACCELERATOR"' in fill
+    # a script gets no secret variable that `env` does not name
+    (roll_out,) = [s for s in yaml.safe_load((DEVOPS / "steps/roll-out.yml").read_text())["steps"] if "env" in s]
+    assert {f"$({name})" for name in re.findall(r"--keep (\w+)", fill)} <= set(roll_out["env"].values())
