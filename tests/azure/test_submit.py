@@ -1,6 +1,5 @@
 """Submission of pipelines. The MLClient is a stand-in; azure-ai-ml is real where it is installed."""
 
-import itertools
 import json
 import shutil
 import subprocess
@@ -16,7 +15,16 @@ from ppe_yolo.azure.cli import azureml_app
 from ppe_yolo.azure.lint.linter import load_checked_pipeline
 from ppe_yolo.azure.lint.official import is_installed
 from ppe_yolo.azure.publish import published_components
-from ppe_yolo.azure.submit import WORKSPACE_VARIABLES, Submission, Workspace, connect, find_workspace, follow, submit
+from ppe_yolo.azure.submit import (
+    RECENT_JOBS,
+    WORKSPACE_VARIABLES,
+    Submission,
+    Workspace,
+    connect,
+    find_workspace,
+    follow,
+    submit,
+)
 from ppe_yolo.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,11 +208,12 @@ def test_submit_trigger_starts_one_training_per_version_of_the_data() -> None:
 
 @needs_azure
 def test_submit_looks_at_recent_jobs_only() -> None:
-    class Endless(Client):
+    class Long(Client):
         def list(self) -> Any:
-            return itertools.repeat(earlier_job("Failed", "other") if self.submitted else None)
+            yield from [None] * RECENT_JOBS
+            pytest.fail("looked further back")
 
-    assert run(Endless(data_version="4"), only_new_data=True).is_new
+    assert run(Long(data_version="4"), only_new_data=True).is_new
 
 
 @needs_azure
