@@ -206,6 +206,7 @@ def test_health_check_distinguishes_running_box(image: Image) -> None:
     process = image.start([*image.entrypoint, *arguments])
     try:
         wait_until(lambda: image.run(command)[0] == 0 or process.poll() is not None, 60, "the health check")
+        assert process.poll() is None, process.communicate(timeout=30)
         process.send_signal(signal.SIGTERM)
         _, output = process.communicate(timeout=30)
         assert process.returncode == 0, output
