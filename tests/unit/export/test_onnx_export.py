@@ -5,7 +5,6 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -276,10 +275,12 @@ def test_export_onnx_other_input_size_keeps_weights_and_parity(
 ) -> None:
     traced = []
 
-    def trace_once(*args: Any) -> onnx.ModelProto:
+    def trace_once(network: DeployableNetwork, contract: ModelContract) -> onnx.ModelProto:
         if not traced:
-            traced.append(trace(*args))
-        return copy.deepcopy(traced[0])
+            traced.append((contract.input_size, trace(network, contract)))
+        [(size, model)] = traced
+        assert contract.input_size == size
+        return copy.deepcopy(model)
 
     monkeypatch.setattr(export_module, "trace", trace_once)  # both exports are of one network at one size
     path, out = tmp_path / "best.ckpt", tmp_path / "model.onnx"
