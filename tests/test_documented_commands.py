@@ -99,6 +99,14 @@ def desk(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_tables_have_no_key_without_a_command() -> None:
+    found = [words for page in PAGES for words in commands(page)]
+    starts = [key for table in (SKIPPED, SHORT, EXIT_CODES) for key in table]
+    stale = [key for key in starts if not any(starting({key: key}, words) for words in found)]
+    stale += [key for key in STAND_INS if not any(re.search(key, word) for words in found for word in words)]
+    assert stale == []
+
+
 @pytest.mark.usefixtures("desk")
 def test_quick_commands_run(run_cli: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STAND_INS, r"trained\.ckpt", "helmet-small")  # nothing is trained here
