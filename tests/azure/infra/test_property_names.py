@@ -1,7 +1,8 @@
 """Every property in azureml/infra/template.json is one that Microsoft's clients for the resource's provider know.
 
 `.ci/checks` runs this with azure-cli, which brings most clients, and with azure-ai-ml, which brings the one for Azure ML. Most
-clients are for later API versions, so this finds misspelt names, but not names that a version does not have yet.
+clients are for later API versions, so this finds misspelt names, but not names that a version does not have yet. A property of
+another resource of the same provider is not found either.
 """
 
 import json
