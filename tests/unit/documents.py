@@ -46,6 +46,11 @@ def blocks(text: str) -> Iterator[Block]:
             indented = []
 
 
+def python_blocks(page: str) -> list[str]:
+    """Returns the code of the Python blocks of a page."""
+    return ["\n".join(block.lines) for block in blocks((ROOT / page).read_text()) if block.language == "python"]
+
+
 def commands(page: str) -> Iterator[list[str]]:
     """Yields the words of each command of a page, without variables before it."""
     for block in blocks((ROOT / page).read_text()):

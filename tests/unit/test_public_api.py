@@ -1,20 +1,18 @@
 """The names at the top of the package: they work, and import nothing that they do not need."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import python_blocks
 
 import ppe_yolo
 from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.drawing import save_image
 from ppe_yolo.data.synthetic import draw_site
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def run_python(code: str, folder: Path) -> str:
@@ -34,7 +32,7 @@ import json, sys
 heads = detections.select(detections.scores >= 0.4)
 print(json.dumps([heads.boxes_xyxy.tolist(), "torch" in sys.modules]))
 """
-    [snippet] = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    [snippet] = python_blocks("README.md")
     *printed, figures = run_python(snippet + report, tmp_path).splitlines()
     assert printed[0].startswith("Detections(boxes_xyxy=")
     boxes, torch_is_imported = json.loads(figures)
