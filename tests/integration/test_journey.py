@@ -1,6 +1,7 @@
 """The main jobs of a user, each through the real command line."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,12 +17,16 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli, worker_id: str) -> Path:
-    """The run folder of a short quickstart. The test processes share it; the first one makes it."""
+    """The run folder of a short quickstart. The test processes share it; the first one makes it. Tests must not write to it."""
     base = tmp_path_factory.getbasetemp()
     run_dir = (base if worker_id == "master" else base.parent) / "journey"
+    done = run_dir.with_suffix(".done")
     with FileLock(f"{run_dir}.lock"):
-        if not run_dir.exists():
+        if not done.exists():
+            if run_dir.exists():  # the quickstart of another process has failed
+                shutil.rmtree(run_dir)
             assert run_cli("quickstart", "--epochs", "4", "--run-dir", str(run_dir)) == 0
+            done.touch()
     return run_dir
 
 
