@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -53,6 +55,17 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
             yield f"127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
+
+
+class _Files(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextlib.contextmanager
+def serving_folder(folder: Path) -> Iterator[str]:
+    """Serves the files of a folder; yields their address, such as http://127.0.0.1:8080."""
+    with serving(partial(_Files, directory=str(folder))) as address:
+        yield f"http://{address}"
 
 
 def child_environment(**more: str) -> dict[str, str]:

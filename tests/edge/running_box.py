@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ppe_edge.config import load_settings
 from ppe_edge.control import Control
 from ppe_edge.runtime import Runtime
@@ -36,17 +37,19 @@ def delivered(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def running(config: Path) -> Iterator[tuple[Runtime, Control]]:
-    """A running box with a slow model, so that its clips last."""
+    """A running box with slow models, so that its clips last."""
     runtime = Runtime(load_settings(config))
-    detect = runtime.detector.detect
+    kind = type(runtime.detector)
+    detect = kind.detect
 
-    def slowly(images: Any) -> Any:
+    def slowly(detector: Any, images: Any) -> Any:
         time.sleep(0.02)
-        return detect(images)
+        return detect(detector, images)
 
-    runtime.detector.detect = slowly  # type: ignore[method-assign]
-    runtime.start()
-    try:
-        yield runtime, Control(runtime, config, {})
-    finally:
-        runtime.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "detect", slowly)
+        runtime.start()
+        try:
+            yield runtime, Control(runtime, config, {})
+        finally:
+            runtime.stop()

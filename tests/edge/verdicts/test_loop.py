@@ -7,14 +7,13 @@ limits of the gate are low: the test follows files and facts, not figures.
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
-from functools import partial
-from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from helpers import serving, wait_until
+from helpers import serving_folder, wait_until
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.alert_history import AlertQuery
 from ppe_edge.runtime import Runtime
@@ -41,12 +40,6 @@ DECISIONS = [
 LOW_LIMITS = ("--min-recall", 0, "--max-latency-ms", 60_000)
 
 
-class Files(SimpleHTTPRequestHandler):
-    """Serves a folder, without a log."""
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.mark.nightly
 def test_verdicts_become_training_data_and_the_trained_model_runs_on_the_box(
     tmp_path: Path,
@@ -71,7 +64,9 @@ def test_verdicts_become_training_data_and_the_trained_model_runs_on_the_box(
     assert sorted([object.class_name for object in objects] for objects in drawn) == [[], ["helmet"], ["none"]]
     assert run_cli("audit", verdicts) == 0
     extra = json.dumps([str(verdicts)])
+    caplog.set_level(logging.INFO)
     assert run_cli(*FIT, "--data.root", tiny_site, "--data.extra_roots", extra, "--run_dir", run) == 0
+    assert re.search(rf"data: {re.escape(str(verdicts))}: [1-9]\d* training images", caplog.text)
     assert run_cli("evaluate", checkpoint, "--data", tiny_site, "--split", "val", "--out", run / "val") == 0
     val = ("--detections", run / "val" / "detections.json", "--data", tiny_site, "--split", "val")
     assert run_cli("report", *val, "--rule", "recall>=0.01", "--out", run / "val") == 0
@@ -81,11 +76,10 @@ def test_verdicts_become_training_data_and_the_trained_model_runs_on_the_box(
     assert run_cli("promote", new, "--evaluation", run / "test", "--registry", registry, *LOW_LIMITS) == 0
     assert Registry(registry, "helmet").champion() is not None
 
-    caplog.set_level(logging.INFO)
     config = configure(tmp_path, tiny_model, {"gate": endless}, **settings)
     sha256 = hashlib.sha256(new.read_bytes()).hexdigest()
-    with serving(partial(Files, directory=str(new.parent))) as address, running(config) as (runtime, control):
-        control.apply({"model": {"url": f"http://{address}/{new.name}", "sha256": sha256}})
+    with serving_folder(new.parent) as address, running(config) as (runtime, control):
+        control.apply({"model": {"url": f"{address}/{new.name}", "sha256": sha256}})
         assert control.reported()["model"]["sha256"] == control.health()["model"]["sha256"] == sha256
         assert "twin: applied model" in caplog.text
         wait_until(lambda: (view := runtime.pipelines["gate"].view) is not None and view.contract is runtime.detector.contract)
