@@ -223,7 +223,7 @@ def test_dry_run_warns_when_cameras_exceed_machine(
     assert "WARNING, too slow: set fps to at most " in line
 
 
-def test_dry_run_says_who_is_not_reported_at_rare_frames(
+def test_dry_run_at_rare_frames_names_who_is_not_reported(
     tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], run_here: Callable[..., tuple[int, str, str]]
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 5)])
@@ -429,9 +429,9 @@ def test_box_starts_on_full_disk_and_reports_it(tmp_path: Path, tiny_model: Path
     assert status == 200 and text.startswith(b"ok\nthe disk is full")
     assert b"ppe_edge_outbox_durable 0.0" in ask_page(port, "/metrics")[1]
     assert json.loads(ask_page(port, "/api/state")[1])["trouble"].startswith("the disk is full")
-    wait_until(lambda: (tmp_path / "alerts.jsonl").exists() and messages(tmp_path, "alert"), 60)
+    wait_until(lambda: (tmp_path / "alerts.jsonl").exists() and messages(tmp_path, "alert"), 60, what="an alert in the file")
     Path(f"/proc/{box.process.pid}/root{disk}/filler").unlink()
-    wait_until(lambda: b"ppe_edge_outbox_durable 1.0" in ask_page(port, "/metrics")[1], 60)
+    wait_until(lambda: b"ppe_edge_outbox_durable 1.0" in ask_page(port, "/metrics")[1], 60, what="the outbox on disk")
     assert ask_page(port, "/healthz")[1] == b"ok\n"
     box.process.send_signal(signal.SIGTERM)
     assert box.process.wait(30) == 0
@@ -497,7 +497,7 @@ def test_running_box_serves_page_to_many_slow_clients(tmp_path: Path, tiny_model
         with contextlib.suppress(OSError):
             client.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nt")
     before = frames()
-    wait_until(lambda: frames() >= before + 10, 60)  # the camera and the page continue
+    wait_until(lambda: frames() >= before + 10, 60, what="ten more frames")  # the camera and the page continue
     for client in slow:
         client.close()
     for text in (body.decode(), ask("/metrics", TOKEN)[1].decode(), "".join(box.log)):

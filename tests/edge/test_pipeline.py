@@ -137,7 +137,7 @@ def test_violation_continues_when_resolution_changes():
         ("lane", "warning", (2, "lane", "warning")),
     ],
 )
-def test_messages_are_of_version_2_only_where_it_says_more(name, severity, expected):
+def test_messages_have_version_2_only_with_named_rule_or_other_severity(name, severity, expected):
     """Consumers of version 1 get what they always got until somebody names rules."""
     submitted = []
     rule = RuleConfig(seconds=None, frames=2, of=2, severity=severity)

@@ -86,7 +86,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Pat
 
 
 @needs_rtsp
-def test_reader_with_frozen_or_killed_server_reconnects_without_disturbing_other_camera(
+def test_reader_with_frozen_or_killed_server_reconnects_and_another_continues(
     clips: tuple[Path, Path],
 ) -> None:
     small, large = clips

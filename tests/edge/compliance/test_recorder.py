@@ -146,7 +146,7 @@ print(json.dumps({"full": full, "again": again, "rows": [list(k) + list(c) for k
 """
 
 
-def test_full_disk_keeps_figures_in_memory_and_says_so(tmp_path: Path) -> None:
+def test_full_disk_keeps_figures_in_memory_and_is_reported(tmp_path: Path) -> None:
     """On a real disk of 256 kB, a tmpfs in a mount namespace of its own."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if (

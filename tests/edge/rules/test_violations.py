@@ -65,7 +65,7 @@ def test_violation_with_single_uncertain_frame_does_not_change():
     assert kinds_of(changes) == [(2, "started")]
 
 
-def test_violation_that_negative_vote_completes_has_score_and_box_of_last_positive_vote():
+def test_violation_completed_by_negative_vote_shows_last_positive_vote():
     """At 8 frames per second, the 13th frame completes the 1.5 s; in it, the bare head looks like a helmet."""
     monitor = ViolationMonitor(RuleConfig(), CONTRACT)
     assert watch(monitor, [NONE] * 11, step=0.125, score=0.6) == []
@@ -98,7 +98,7 @@ def test_violation_by_time_starts_and_ends_at_any_frame_rate(fps, at):
     assert [kind for _, kind in kinds_of(back)] == ["ended"] and back[0][0] <= at
 
 
-def test_violation_at_one_frame_per_second_survives_missed_detections_but_not_wrong_votes():
+def test_violation_at_1_fps_survives_missed_detections_but_not_wrong_votes():
     monitor = ViolationMonitor(RuleConfig(), CONTRACT)
     assert kinds_of(watch(monitor, [NONE, None, NONE, None, NONE], step=1.0)) == [(4, "started")]
     assert watch(ViolationMonitor(RuleConfig(), CONTRACT), [NONE, NONE, HELMET] * 10, step=1.0) == []

@@ -80,7 +80,7 @@ def test_frame_leaves_training_data_when_verdict_is_taken_back_or_cause_unknown(
 
 
 @pytest.mark.parametrize("box", ["none", "blurred", "full"], indirect=True)
-def test_frame_is_kept_as_setting_says(box: Box) -> None:
+def test_frame_is_kept_according_to_setting(box: Box) -> None:
     file = box.frames.find(box.alert)
     setting = box.frames._config.frames
     assert (file is None) == (setting == "none")

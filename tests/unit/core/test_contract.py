@@ -118,7 +118,7 @@ def test_contract_without_display_names_shows_class_names() -> None:
         ModelContract.from_json(json.dumps(values))
 
 
-def test_contract_score_thresholds_of_class_without_alarm_threshold_are_those_of_the_original_system() -> None:
+def test_score_threshold_without_alarm_threshold_is_that_of_original_system() -> None:
     contract = ModelContract(("helmet", "none"), (64, 64), alarm_thresholds={"none": 0.6})
     assert contract.score_thresholds() == {"helmet": 0.3, "none": 0.6}
 

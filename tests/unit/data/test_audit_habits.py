@@ -119,7 +119,7 @@ def test_audit_names_labels_that_count_classes_from_one(make_yolo: Callable[...,
     assert dataset.left_out == 4  # the class of a is wrong as well
 
 
-def test_labels_that_count_from_one_in_a_small_data_set_are_one_problem_and_fix_keeps_none(
+def test_labels_from_one_in_small_data_set_are_one_problem_and_fix_keeps_none(
     make_yolo: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = make_yolo({"a": "1 .5 .5 .1 .1", "b": "2 .5 .5 .1 .1"})
@@ -263,7 +263,7 @@ def test_audit_suspects_corners_where_sizes_are_expected(
         (lambda x, y, w, h: (x, y, w, h), "corner-and-size"),
     ],
 )
-def test_audit_names_a_fault_of_all_boxes_of_some_images_once_and_fix_leaves_these_out(
+def test_audit_systematic_box_fault_is_one_problem_and_fix_omits_its_images(
     make_voc: Callable[..., Path], tmp_path: Path, write: Callable[..., tuple[float, ...]], code: str
 ) -> None:
     boxes = [(20 + i, 24 + i % 3, 12 + i % 5, 9 + i % 4) for i in range(12)]

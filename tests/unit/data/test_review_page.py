@@ -46,7 +46,7 @@ def test_page_with_hostile_names_has_no_tag_of_theirs_and_requests_nothing(
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
 
 
-def test_page_bounds_the_pictures_of_a_kind_and_says_what_is_missing(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_page_bounds_the_pictures_of_a_kind_and_counts_the_others(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc(tmp_path / "voc", {f"a{i}": [("helmet", (30, 5, 20, 20))] for i in range(25)})
     page = page_of(root, tmp_path / "page.html")
     assert page.count("<img ") == THUMBNAILS_OF_A_KIND
