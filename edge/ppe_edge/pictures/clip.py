@@ -177,7 +177,7 @@ class ClipRecorder:
             first, last = cut.time - self._config.before_s, cut.time + self._config.after_s
             frames = [frame for frame in ring.frames if first <= frame[0] <= last]
             if not frames or len(self._jobs) >= MAX_JOBS:
-                _log.warning("%s: the alert of track %d has no clip: the box is too slow", camera, cut.alert.track)
+                _log.warning("%s: alert %s has no clip: the box is too slow", camera, cut.alert.id)
                 self._on_fault()
             else:
                 self._jobs.add(self._encoder.submit(self._make, cut, frames))
@@ -193,7 +193,7 @@ class ClipRecorder:
             clip = clip_of(cut.alert, frames[0][0] - cut.time, frames[-1][0] - frames[0][0], sightings)
             self._submit(clip, lambda: film)
         except Exception:  # the alert was sent; it stays without a clip
-            _log.exception("%s: the clip of track %d could not be made", cut.alert.camera, cut.alert.track)
+            _log.exception("%s: alert %s has no clip: it could not be made", cut.alert.camera, cut.alert.id)
             self._on_fault()
 
 
