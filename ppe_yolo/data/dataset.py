@@ -29,7 +29,7 @@ from ppe_yolo.data.splits import group_alike, hold_out
 TEST_FRACTION = 0.2  # of a source without splits
 SPLIT_SEED = 0  # fixed, so that every command holds out the same images
 ERRORS_SHOWN = 5
-_READERS = 4  # threads: files on a network take long to open
+_READERS = 8  # threads: files that are on a network, or not in memory, take long to open
 _AT_ONCE = 64  # annotations that a thread reads at a time
 
 OnError = Literal["stop", "skip"]
