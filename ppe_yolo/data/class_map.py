@@ -42,8 +42,8 @@ class ClassMap:
 
     def apply(self, objects: Iterable[AnnotatedObject]) -> tuple[AnnotatedObject, ...]:
         """The objects with the classes of the model, without ignored ones. The class map must know all of their names."""
-        kept = (o for o in objects if o.class_name not in self.ignored)
-        return tuple([AnnotatedObject(self.mapping[o.class_name], o.box_xyxy, o.difficult) for o in kept])
+        renamed = ((o, self.mapping[o.class_name]) for o in objects if o.class_name not in self.ignored)
+        return tuple([o if o.class_name == name else AnnotatedObject(name, o.box_xyxy, o.difficult) for o, name in renamed])
 
     def explain_unknown(self, raw_name: str) -> str:
         """The message about a name that the class map does not mention."""

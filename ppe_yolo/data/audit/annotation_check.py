@@ -64,11 +64,14 @@ def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_ma
     kept = _Objects(entry, check.size, class_map, problems).check()
     # an image with an error is left out as a whole: training would treat a missing object as background
     usable = not any(p.severity == "error" for p in problems)
+    raw, image = entry.image, None
+    if usable:
+        image = AnnotatedImage(image=raw.image, objects=class_map.apply(kept), source=raw.source, image_id=raw.image_id)
     return CheckedImage(
         key=key,
         problems=problems,
-        raw=entry.image,
-        image=replace(entry.image, objects=class_map.apply(kept)) if usable else None,
+        raw=raw,
+        image=image,
         size=check.size,
         stored_size=check.stored_size,
         annotated_size=entry.annotated_size,

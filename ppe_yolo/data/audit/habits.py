@@ -196,7 +196,7 @@ def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     boxes = [box for _, box in sizes_boxes]
     if len(boxes) < LEAST_OBJECTS:
         return []
-    inverted = [(x2 < x1, y2 < y1) for x1, y1, x2, y2 in boxes]
+    inverted = sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
     if all(x1 == x2 or y1 == y2 for x1, y1, x2, y2 in boxes):
         code, message = "empty-boxes", f"all {len(boxes)} boxes are empty: their size is lost; export the annotations again"
     elif all(y2 == x1 for x1, _, _, y2 in boxes):
@@ -212,14 +212,13 @@ def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
             "by the width and y by the height of the image"
         )
     elif (
-        len(set(boxes)) >= LEAST_DISTINCT
-        and sum(map(any, inverted)) >= INVERTED * len(boxes)
-        and not all(map(any, inverted))  # else the corners are swapped
+        INVERTED * len(boxes) <= inverted < len(boxes)  # in all of them: the corners are swapped
+        and len(set(boxes)) >= LEAST_DISTINCT
         and all(x + w <= size[1] + 1 and y + h <= size[0] + 1 and min(w, h) > 0 for size, (x, y, w, h) in sizes_boxes)
     ):
         code = "corner-and-size"
         message = (
-            f"xmax is below xmin, or ymax below ymin, in {sum(map(any, inverted)):,} of {len(boxes):,} boxes, and all of them "
+            f"xmax is below xmin, or ymax below ymin, in {inverted:,} of {len(boxes):,} boxes, and all of them "
             "fit the images as x, y, width and height: write xmin + width into xmax, and ymin + height into ymax"
         )
     else:

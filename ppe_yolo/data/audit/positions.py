@@ -40,19 +40,20 @@ def check_positions(root: str, checked: Sequence[CheckedImage]) -> list[Problem]
         and c.raw.objects
         and not any(p.code in ("size-differs", "exif-rotated", "size-swapped", "pixel-values") for p in c.problems)
     ]
-    outside, reach, count = [], (0.0, 0.0), 0
+    outside, reach, count = [], 0.0, 0
     for image in with_objects:
         height, width = image.size
-        boxes = [o.box_xyxy for o in image.raw.objects] if image.raw is not None else []
-        right, bottom = max(b[2] for b in boxes) / width, max(b[3] for b in boxes) / height
-        reach, count = (max(reach[0], right), max(reach[1], bottom)), count + len(boxes)
-        if any((x1 + x2) / 2 > width or (y1 + y2) / 2 > height for x1, y1, x2, y2 in boxes):
+        is_outside = False
+        for x1, y1, x2, y2 in [o.box_xyxy for o in image.raw.objects] if image.raw is not None else []:
+            reach, count = max(reach, x2 / width, y2 / height), count + 1
+            is_outside |= (x1 + x2) / 2 > width or (y1 + y2) / 2 > height
+        if is_outside:
             outside.append(image)
     if len(outside) >= max(OUTSIDE_IMAGES, OUTSIDE_FRACTION * len(with_objects)):
         files = tuple(str(c.raw.source) for c in outside if c.raw is not None)
         drop_box_problems(with_objects)
         message = (
-            f"{len(outside):,} of {len(with_objects):,} images have boxes outside of them, up to {max(reach):.2g} times their "
+            f"{len(outside):,} of {len(with_objects):,} images have boxes outside of them, up to {reach:.2g} times their "
             "side: the boxes belong to larger images; use the images that were annotated, or export the annotations for these"
         )
         example = outside[0].raw
@@ -67,7 +68,7 @@ def check_positions(root: str, checked: Sequence[CheckedImage]) -> list[Problem]
                 boxes_xyxy=tuple(o.box_xyxy for o in example.objects) if example is not None else (),
             )
         ]
-    if len(with_objects) >= CORNER_IMAGES and count >= CORNER_BOXES and max(reach) < CORNER:
+    if len(with_objects) >= CORNER_IMAGES and count >= CORNER_BOXES and reach < CORNER:
         message = (
             f"none of {count:,} boxes in {len(with_objects):,} images reaches the right or lower quarter of its image: the "
             "boxes may belong to smaller images; look at some of them (`ppe-yolo audit --html FILE`)"
