@@ -5,6 +5,7 @@ into the environment. Errors are one line and never show a value that may be a p
 """
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -309,10 +310,24 @@ def _validated(document: Mapping[str, Any], path: Path | None, desired: Mapping[
         raise EdgeError(file=source, item=_key(location) or None, problem=message) from None
     except SettingsError as error:  # it names the section, not the variable
         section = re.search('field "([a-z_]+)"', str(error))
-        pattern = f"{_PREFIX}{section[1] if section else '.+'}(__.*)?"
-        variables = " or ".join(name for name in os.environ if re.fullmatch(pattern, name, re.IGNORECASE))
+        variables = " or ".join(_variables_without_json(section[1] if section else ".+"))
         example = """PPE_EDGE__RULE__ZONES='["gate"]'"""
         raise EdgeError(f"environment variable {variables}: expected JSON, such as {example}") from None
+
+
+def _variables_without_json(section: str) -> list[str]:
+    """Returns the variables of a section that are no JSON: those for the most settings, since others need not be JSON."""
+    names = [name for name in os.environ if re.fullmatch(f"{_PREFIX}{section}(__.*)?", name, re.IGNORECASE)]
+    invalid = [name for name in names if not _is_json(os.environ[name])]
+    return [name for name in invalid if name.count("__") == min(other.count("__") for other in invalid)]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_unknown_variables() -> None:
@@ -361,6 +376,12 @@ def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
     return named
 
 
+_NOT_DECIMAL = (
+    "this number is not written in decimal (YAML reads 010 as 8, 1:30 as 90, 0x10 as 16): "
+    "write it in decimal, or put it in quotes"
+)
+
+
 class _StrictLoader(yaml.SafeLoader):
     """Refuses keys that would be lost, and keys that YAML reads as something other than text, such as on (true) or 1.
 
@@ -391,23 +412,27 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_yaml_int(self, node: Any) -> int:
         """Reads a whole number. In YAML 1.1, 010 is 8 and 1:30 is 90; YAML 1.2 and people disagree."""
         value = int(super().construct_yaml_int(node))
-        if node.value.replace("_", "").removeprefix("+") != str(value):  # which may be a password
-            problem = (
-                "this number is not decimal for YAML, such as 010 (8) and 1:30 (90): write it in decimal, or put it in quotes"
-            )
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        if value and node.value.replace("_", "").removeprefix("+") != str(value):  # which may be a password
+            raise yaml.constructor.ConstructorError(None, None, _NOT_DECIMAL, node.start_mark)
         return value
+
+    def construct_yaml_float(self, node: Any) -> float:
+        """Reads a number with a fraction. In YAML 1.1, 1:30.5 is 90.5."""
+        if ":" in node.value:
+            raise yaml.constructor.ConstructorError(None, None, _NOT_DECIMAL, node.start_mark)
+        return super().construct_yaml_float(node)
 
     def construct_yaml_timestamp(self, node: Any) -> Any:
         """Reads a date or a time."""
         try:
             return super().construct_yaml_timestamp(node)
         except ValueError:
-            problem = f"there is no date {node.value}: correct it, or put it in quotes if it is a name"
+            problem = "there is no such date: correct it, or put it in quotes if it is a text"  # perhaps a password
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_yaml_float)
 _StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_yaml_timestamp)
 
 

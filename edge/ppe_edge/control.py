@@ -95,7 +95,7 @@ class Control:
                 name: {
                     "rules": {rule: config.model_dump(mode="json") for rule, config in settings.rules_of(name).items()},
                     "zones": camera.zones,
-                    "new": (_general_rule(settings, name, NEW) or RuleConfig()).model_dump(mode="json"),
+                    "new": _new_rule(settings, name).model_dump(mode="json"),
                 }
                 for name, camera in settings.live_cameras.items()
             },
@@ -160,7 +160,8 @@ class Control:
         expected = {name: kept for name, kept in self._runtime.settings.rules_of(camera).items() if name != rule}
         if settings.rules_of(camera) != expected | ({} if wanted is None else {rule: wanted}):
             raise EdgeError(
-                "the module twin or an environment variable also sets this rule and overrides the page", hint="change it there"
+                "the module twin or an environment variable overrides the page, or rules.json was changed by hand",
+                hint="change the rule there, or reload edge.yaml",
             )
         try:
             camera_rules(settings, self._runtime.deployment.model.contract, camera)
@@ -274,6 +275,15 @@ def _general_rule(settings: EdgeSettings, camera: str, name: str) -> RuleConfig 
         return settings.rule_of(camera, name)
     except ValueError:
         return None
+
+
+def _new_rule(settings: EdgeSettings, camera: str) -> RuleConfig:
+    """Returns what a new rule of a camera starts with: the general settings, without zones that the camera does not have."""
+    general = _general_rule(settings, camera, NEW)
+    if general is not None:
+        return general
+    own = settings.cameras[camera].rule
+    return (settings.rule if own is None else own.over(settings.rule)).model_copy(update={"zones": {}})
 
 
 def _save_page(page: PageRules, before: Deployment, after: Deployment) -> None:

@@ -114,13 +114,13 @@ def read_page_rules(state_dir: Path) -> PageRules:
             file=path,
             expected="the rules changed on the page",
             got="a file that is damaged or unreadable",
-            hint="delete it to use the rules of edge.yaml (changes made on the page are lost)",
+            hint="delete it, then reload or restart, to use the rules of edge.yaml (changes made on the page are lost)",
         ) from error
 
 
 def way_out(state_dir: Path) -> str:
     """Returns what to do if a change made on the page no longer fits edge.yaml or the model."""
-    return f"changed on the page Rules: correct edge.yaml, or delete {state_dir / FILE} to drop all changes made on the page"
+    return f"changed on the page Rules: correct edge.yaml, or delete {state_dir / FILE}, then reload or restart"
 
 
 def _mapping(parent: dict[str, Any], key: str) -> dict[str, Any]:

@@ -193,9 +193,10 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
         ),
         (b"cameras:\n  on: {source: a}\n", "line 2: YAML reads the name on as true or false: put it in quotes"),
         (b"cameras:\n\n  1: {source: a}\n", "line 3: YAML reads the name 1 as a number: put it in quotes"),
-        (b"rule:\n  exceptions: {2026-02-30: []}\n", "an error in line 2: there is no date 2026-02-30: correct it"),
-        (b"web:\n  port: 010\n", "an error in line 2: this number is not decimal for YAML, such as 010 (8)"),
-        (b"cameras:\n  gate:\n    fps: 1:30\n", "an error in line 3: this number is not decimal for YAML"),
+        (b"rule:\n  exceptions: {2026-02-30: []}\n", "an error in line 2: there is no such date: correct it"),
+        (b"web:\n  port: 010\n", "an error in line 2: this number is not written in decimal (YAML reads 010 as 8"),
+        (b"cameras:\n  gate:\n    fps: 1:30\n", "an error in line 3: this number is not written in decimal"),
+        (b"rule:\n  cooldown_s: 1:30.5\n", "an error in line 2: this number is not written in decimal"),
         (b"- a\n- b", "expected keys (model, state_dir, cameras, ...), got list"),
         (b"", "expected keys (model, state_dir, cameras, ...), got NoneType"),
         (b"a: \x00\x01", "expected YAML, got an error: "),
@@ -233,6 +234,8 @@ def test_environment_variable_with_one_underscore_is_refused(tmp_path: Path, mon
 @pytest.mark.parametrize("variable", ["PPE_EDGE__CAMERAS", "PPE_EDGE__SINKS__MQTT"])
 def test_environment_variable_that_is_no_json_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, f"{{{PASSWORD}")
+    monkeypatch.setenv(f"{variable}__GATE__FPS", "5")
+    monkeypatch.setenv(f"{variable}__PASSWORD", PASSWORD)  # need not be JSON
     assert error_of(write(tmp_path)).startswith(f"environment variable {variable}: ")
 
 
@@ -341,7 +344,7 @@ def test_error_of_a_change_on_the_page_says_the_way_out(tmp_path: Path, settings
     PageRules().changed("gate", "default", PageRule(settings=settings)).save(state)
     with pytest.raises(EdgeError) as caught:
         require_valid(load_settings(path), ModelContract(("helmet", "none"), (64, 96), alarm_thresholds={"none": 0.5}))
-    way_out = f"correct edge.yaml, or delete {state}/rules.json to drop all changes made on the page"
+    way_out = f"correct edge.yaml, or delete {state}/rules.json, then reload or restart"
     assert reason in str(caught.value) and str(caught.value).endswith(f": changed on the page Rules: {way_out}")
 
 

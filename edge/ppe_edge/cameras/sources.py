@@ -284,7 +284,7 @@ def _images(
         raise SourceError(f"the folder holds no images ({suffixes})")
     if ignored := [f.name for f in names if f.suffix.lower() not in IMAGE_SUFFIXES]:
         on_ignored(
-            f"the folder holds {plural(len(ignored), 'other item')} that the box does not read, such as {ignored[0]}: "
+            f"the box does not read everything in the folder ({plural(len(ignored), 'item')}, first {ignored[0]}): "
             f"only {suffixes} directly in it are read"
         )
     for i, file in enumerate(files):

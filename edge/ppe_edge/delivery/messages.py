@@ -118,7 +118,7 @@ class Alert(_Message):
 
 
 class Sighting(_Strict):
-    """The head of an alert in one frame."""
+    """The tracked detection of an alert in one frame."""
 
     offset_s: float = Field(description="Seconds after the alert; negative before it.")
     class_name: str = Field(alias="class", description="Class of the detection, as the model names it.")
@@ -140,7 +140,7 @@ class AlertClip(_Message):
     offset_s: float = Field(description="Start of the clip, in seconds after the alert; usually negative.")
     duration_s: float = Field(ge=0.0, description="Duration in seconds; shorter if the camera or the box stopped meanwhile.")
     sightings: tuple[Sighting, ...] = Field(
-        default=(), description="The head in the frames of the clip; without those in which it was not detected."
+        default=(), description="The tracked detection in the frames of the clip; without those in which it was not detected."
     )
     clip: ClipReference | None = Field(default=None, description="Null if it could not be stored, or is no longer there.")
     time_uncertain: TimeUncertain = False

@@ -27,8 +27,8 @@ def _printable(text: str) -> str:
 class Decision(BaseModel):
     """What somebody decides about an alert; see `AlertVerdict`.
 
-    `replaces` is the id of the verdict that they saw, None for none: if there is a later one, the decision is refused. Without
-    it, the decision replaces any.
+    `replaces` is the id of the verdict that they saw, None for none: if there is a later one, the decision is refused. If
+    the field is absent, any verdict is replaced.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,7 +79,7 @@ class AlertDesk:
         self.history, self.topology, self.threshold = history, topology, threshold
         self._outbox, self._frames, self._viewings = outbox, frames, viewings
         self._telemetry, self._contract = telemetry, contract
-        self._deciding = threading.Lock()  # from reading the verdict before until the new one is stored
+        self._deciding = threading.Lock()  # from reading the verdict before until the training data of the new one is written
 
     @property
     def contract(self) -> ModelContract:
@@ -103,14 +103,14 @@ class AlertDesk:
             The alert as it is now; None if there is no such alert.
 
         Raises:
-            EdgeError: The cause is unknown, somebody else has decided meanwhile, or the disk is full. Nothing has changed.
+            EdgeError: The cause is unknown, the alert has been judged meanwhile, or the disk is full. Nothing has changed.
             OSError, UserError: The verdict is stored, but its training data could not be written.
         """
         with self._deciding:
             past = self.history.alert(alert_id)
             if past is None:
                 return None
-            self._require_possible(past, decision)
+            self._refuse_invalid(past, decision)
             alert = past.alert
             verdict = AlertVerdict(
                 time=utc(time.time()),
@@ -124,16 +124,16 @@ class AlertDesk:
                 comment=decision.comment,
             )
             self._outbox.put(verdict)
-        self._telemetry.verdicts.labels(alert.camera, verdict.verdict or "open").inc()
-        self._frames.apply(alert, verdict)
-        return self.history.alert(alert_id)
+            self._telemetry.verdicts.labels(alert.camera, verdict.verdict or "open").inc()
+            self._frames.apply(alert, verdict)
+            return self.history.alert(alert_id)
 
-    def _require_possible(self, past: PastAlert, decision: Decision) -> None:
+    def _refuse_invalid(self, past: PastAlert, decision: Decision) -> None:
         causes = self.causes()
         if decision.actual is not None and decision.actual not in causes:
             raise EdgeError(item="actual", expected=f"one of {', '.join(causes)}", got=repr(decision.actual[:40]))
         if "replaces" in decision.model_fields_set and decision.replaces != (past.verdict and past.verdict.id):
-            raise EdgeError("somebody else has judged this alert meanwhile", hint="look at it again, then decide")
+            raise EdgeError("this alert has been judged meanwhile", hint="look at it again, then decide")
         if self.trouble:
             raise EdgeError("the verdict cannot be stored: the disk is full", hint="free disk space on the box")
 

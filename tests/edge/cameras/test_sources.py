@@ -285,7 +285,7 @@ def test_source_with_folder_names_unread_files_once(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (said,) = ignored_in(tmp_path)
     assert said == (
-        "the folder holds 2 other items that the box does not read, such as b.TIF: "
+        "the box does not read everything in the folder (2 items, first b.TIF): "
         "only .bmp, .jpeg, .jpg, .png, .webp directly in it are read"
     )
 

@@ -390,6 +390,14 @@ def test_name_of_sink_stays_when_other_addresses_and_recipients_change() -> None
     assert names_of(chat, chat) == [web, f"{web}-2"]
 
 
+def test_names_of_sinks_differ_whenever_their_addresses_do() -> None:
+    relays = [f"mailtos://box:PASSWORD@example.org?to=anna@example.org&smtp={host}.org" for host in ("one", "two")]
+    keys = [f"json://user:PASSWORD@127.0.0.1/x?+X-Key={key}" for key in ("a", "b")]
+    names = names_of(*relays, *keys)
+    assert len(set(names)) == 4 and not any(name.endswith("-2") for name in names)
+    assert names_of(*reversed(relays), *(key.replace("PASSWORD", "CHANGED") for key in keys)) == [*names[1::-1], *names[2:]]
+
+
 @pytest.mark.parametrize(
     "recipients",
     [

@@ -351,6 +351,24 @@ def test_operator_judges_alerts_by_keyboard(browser: webdriver.Chrome, judged: t
     assert [a for a in requested(browser) if not a.startswith(f"{address}/") or TOKEN in a] == []
 
 
+def test_quick_decisions_reach_the_alerts_that_were_open(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    wait = "await new Promise((go) => setTimeout(go, 700))"
+    browser.execute_script(f"const send = fetch; fetch = async (url, how) => (how && ({wait}), send(url, how))")
+    for keys in ("c", "f1", ""):
+        press(browser, Keys.ARROW_DOWN)
+        until(browser, lambda: browser.execute_script("return shown?.id === idInAddress()"))
+        press(browser, keys)
+
+    def verdicts() -> list[tuple[str | None, str | None]]:
+        found = [past.verdict for past in box.desk.history.alerts(AlertQuery())]
+        return [(None, None) if verdict is None else (verdict.verdict, verdict.actual) for verdict in found]
+
+    until(browser, lambda: verdicts()[1] == ("false_alarm", "helmet"))
+    assert verdicts() == [("confirmed", None), ("false_alarm", "helmet"), (None, None)]
+
+
 def test_operator_sees_verdict_of_another_before_replacing_it(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
     box, address = judged
     open_alerts(browser, address, TOKEN)
@@ -360,7 +378,7 @@ def test_operator_sees_verdict_of_another_before_replacing_it(browser: webdriver
     browser.execute_script("const send = fetch; fetch = (url, how) => (how ? send(url, how) : new Promise(() => {}))")
     box.desk.decide(box.alerts[-1].id, Decision(verdict="confirmed", comment="by the other"))
     press(browser, "f")
-    until(browser, lambda: "somebody else has judged this alert meanwhile" in text_of(browser, "#problem"))
+    until(browser, lambda: "this alert has been judged meanwhile" in text_of(browser, "#problem"))
     browser.refresh()
     until(browser, lambda: text_of(browser, "#decided .comment") == "by the other")
     press(browser, "f")
@@ -381,7 +399,7 @@ def test_clip_appears_when_it_arrives_and_plays_by_keyboard(browser: webdriver.C
     box.outbox.put(clip_of(box.alerts[-1], -0.5, 1.0, sightings), film)
     until(browser, clip.is_displayed)
     assert text_of(browser, "#score-legend").startswith("bare head in 2 frames\nhelmet in 1 frame\n")
-    marks = "return [...document.querySelectorAll('#score-chart .violations, #score-chart .compliant')].map(m => m.textContent)"
+    marks = "return [...document.querySelectorAll('#score-chart .same, #score-chart .other')].map(m => m.textContent)"
     assert browser.execute_script(marks) == [
         "bare head, score 0.80, -0.5 s",
         "bare head, score 0.70, 0.0 s",

@@ -158,7 +158,8 @@ def open_addresses(urls: SecretStr, sink: str) -> dict[str, Address]:
         sink: `notify` or `escalate`.
 
     Returns:
-        Name of the sink, such as `notify-0a1b2c3d` -> address. It depends on neither the other addresses nor a password.
+        Name of the sink, such as `notify-0a1b2c3d` -> address. It depends on neither the other addresses nor on a password; a
+        token is a part of the address.
 
     Raises:
         EdgeError: Apprise does not know an address, or one of its recipients.
@@ -199,14 +200,23 @@ def open_addresses(urls: SecretStr, sink: str) -> dict[str, Address]:
                 hint="try it: apprise --body test 'ADDRESS'",
             )
         for address in _by_recipient(service, setting, number) if is_mail else [Address(service, setting, number)]:
-            # without the parameters, whose defaults change with Apprise
-            shown = address.service.url(privacy=True).partition("?")[0]
-            name = f"{sink}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
+            name = f"{sink}-{hashlib.sha256(_identity(address, url).encode()).hexdigest()[:8]}"
             alike[name] += 1
             addresses[name if alike[name] == 1 else f"{name}-{alike[name]}"] = address
     if not addresses:
         raise EdgeError(setting=setting, expected="addresses such as mailtos://...", got="none")
     return addresses
+
+
+def _identity(address: Address, url: str) -> str:
+    """What stays the same if other addresses, other recipients or the password change."""
+    from apprise.plugins.email import NotifyEmail
+
+    mail = address.service
+    if isinstance(mail, NotifyEmail):
+        # without the parameters, whose defaults change with Apprise
+        return f"{mail.url(privacy=True).partition('?')[0]} {mail.smtp_host}:{mail.port}"
+    return re.sub("://([^/@:]*):[^/@]*@", r"://\1@", url)
 
 
 def _are_mail_addresses(parsed: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ let before = null; // where the next page begins; null if there is none
 let causes = {};
 let isOperator = false;
 let shown = null; // the alert in the detail
+const latest = new Map(); // id -> the alert as it was last shown
 
 const idInAddress = () => location.hash.slice(1);
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -153,6 +154,7 @@ function showDetail(alert) {
   const isNew = shown?.id !== alert.id;
   if (isNew || byId("comment").value === shown.comment) byId("comment").value = alert.comment; // unless somebody is typing
   shown = alert;
+  latest.set(alert.id, alert);
   byId("what").textContent = `${alert.what}, ${place(alert)}`;
   if (isNew) {
     const image = byId("image");
@@ -196,7 +198,7 @@ function showDetail(alert) {
   byId("model").textContent = JSON.stringify(alert.model, null, 2);
 }
 
-// The score of the head over the seconds of the clip, and what it was taken for.
+// Class and score over the seconds of the clip. The class alone does not tell a violation: a rule may require another one near it.
 function showScores(alert) {
   const heads = alert.sightings;
   byId("scores").hidden = heads.length === 0;
@@ -222,18 +224,19 @@ function showScores(alert) {
     const [left, top] = [x(head.offset), y(head.score)];
     const mark =
       head.what === alert.what
-        ? drawing("circle", { cx: left, cy: top, r: 4, class: "violations" })
-        : drawing("rect", { x: left - 3, y: top - 3, width: 6, height: 6, class: "compliant" });
+        ? drawing("circle", { cx: left, cy: top, r: 4, class: "same" })
+        : drawing("rect", { x: left - 3, y: top - 3, width: 6, height: 6, class: "other" });
     mark.append(title);
     chart.append(mark);
   }
   byId("score-chart").replaceChildren(chart);
   const words = [...counts].map(([what, count]) => {
     const made = element("span", `${what} in ${count} ${count === 1 ? "frame" : "frames"}`);
-    made.dataset.kind = what === alert.what ? "violation" : "compliant";
+    made.dataset.kind = what === alert.what ? "same" : "other";
     return made;
   });
-  byId("score-legend").replaceChildren(...words, element("span", "Dashed: the alarm threshold"));
+  if (alert.threshold !== null) words.push(element("span", "Dashed: the alarm threshold now"));
+  byId("score-legend").replaceChildren(...words);
 }
 
 function showCauses(alert) {
@@ -253,7 +256,7 @@ function showCauses(alert) {
 }
 
 function because(cause) {
-  if (cause && shown?.verdict === "false_alarm") decide(({ actual }) => ({ actual: actual === cause ? null : cause }));
+  if (cause) decide(({ verdict, actual }) => verdict === "false_alarm" && { actual: actual === cause ? null : cause });
 }
 
 function problem(error) {
@@ -287,24 +290,28 @@ async function follow() {
 
 let pending = Promise.resolve();
 
-// change: returns what changes for the alert as it is after the decisions before
+// change: returns what changes for the alert as it is after the decisions before; false for nothing
 function decide(change) {
-  pending = pending.then(() => send(change));
+  if (shown === null || !isOperator) return;
+  const { id } = shown;
+  const comment = byId("comment").value;
+  pending = pending.then(() => send(id, comment, change));
 }
 
-async function send(change) {
-  if (shown === null || !isOperator) return;
-  const { id, verdict, verdict_id: replaces, actual, acknowledged } = shown;
+async function send(id, comment, change) {
+  const { verdict, verdict_id: replaces, actual, acknowledged } = latest.get(id);
+  const changed = change(latest.get(id));
+  if (!changed) return;
   try {
-    const comment = byId("comment").value;
-    const decision = { verdict, actual, acknowledged, comment, replaces, ...change(shown) };
+    const decision = { verdict, actual, acknowledged, comment, replaces, ...changed };
     const decided = await ask(`api/alerts/${id}/verdict`, decision);
+    latest.set(id, decided);
     if (idInAddress() === id) showDetail(decided);
     problem(null);
     newest = newest.map((alert) => (alert.id === id ? { ...alert, ...decided } : alert));
     older = older.map((alert) => (alert.id === id ? { ...alert, ...decided } : alert));
     showList();
-    await page(null); // the precision
+    page(null).catch(problem); // the precision
   } catch (error) {
     problem(error);
   }
