@@ -73,7 +73,7 @@ def run_cli() -> Callable[..., int]:
         except SystemExit as stopped:
             return int(stopped.code or 0)
         finally:
-            if arguments[0] != "azureml":  # those commands load no network
+            if arguments[:1] != ("azureml",):  # those commands load no network
                 gc.collect()  # a trainer and its network form a reference cycle of hundreds of megabytes
         return 0
 

@@ -60,7 +60,7 @@ def pipeline_component(pipeline: Pipeline, version: str) -> dict[str, Any]:
         "version": version,
         **{key: pipeline.value[key] for key in ("display_name", "description") if key in pipeline.value},
         "inputs": {name: _declared(port) for name, port in pipeline.inputs.items()},
-        "outputs": {name: {"type": port.type} for name, port in pipeline.outputs.items()},
+        "outputs": {name: _present({"type": port.type, "mode": port.mode}) for name, port in pipeline.outputs.items()},
         "jobs": jobs,
     }
 

@@ -60,6 +60,7 @@ def test_published_pipeline_job_names_the_component(
     component = pipeline_component(pipeline, "1")
     assert job.value["component"] == f"azureml:{component['name']}:1"
     assert set(job.inputs) <= set(component["inputs"]) and set(job.outputs) <= set(component["outputs"])
+    assert component["outputs"]["data_set"] == {"type": "uri_folder", "mode": "upload"}  # as in pipeline.yml
     # Azure ML ignores settings of a component, so both files have them
     assert [p.value["settings"]["continue_on_step_failure"] for p in (pipeline, published)] == [False, False]
     with pytest.raises(UserError, match=r"such as pipeline\.yml; published\.yml already names a version"):

@@ -12,7 +12,7 @@ from ppe_yolo.azure.yaml.pipeline import ASSET
 
 _UNVERSIONED = ("compute", "datastore")
 _ADDRESS = re.compile(
-    r"azureml://(datastores/(?P<datastore>[\w-]+)/paths/|jobs/[^/]+/outputs/[\w-]+(/paths/|$)|(subscriptions|registries|locations)/).*"
+    r"azureml://(datastores/(?P<datastore>\w+)/paths/|jobs/[^/]+/outputs/[\w-]+(/paths/|$)|(subscriptions|registries|locations)/).*"
 )
 
 

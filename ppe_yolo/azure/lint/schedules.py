@@ -132,8 +132,10 @@ def refuse_cron(expression: str) -> str | None:
             numbers = [words.index(e.upper()) + least if e.upper() in words else e for e in ends]
             good = len(ends) <= 2 and all(re.fullmatch(r"\d+", str(n)) and least <= int(n) <= most for n in numbers)
             if good and [int(n) for n in numbers] != sorted(int(n) for n in numbers):
-                example = "-".join(reversed(ends))
-                return f"{name}: expected a range in ascending order, such as {example}, got {piece!r} in {expression!r}"
+                last = words[-1] if words else str(most)
+                first = words[0] if words else str(least)
+                hint = f"write {ends[0]}-{last},{first}-{ends[1]} if that is meant"
+                return f"{name}: expected a range in ascending order, got {piece!r} in {expression!r}: {hint}"
             if not good or (slash and not re.fullmatch(r"[1-9]\d*", step)):
                 return f"{name}: expected numbers from {least} to {most}, * or */N, got {piece!r} in {expression!r}"
     return None

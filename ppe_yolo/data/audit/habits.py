@@ -14,6 +14,7 @@ LEAST_OBJECTS = 3  # fewer may agree by chance
 LEAST_IMAGES = 3
 EXAMPLES = 3
 INVERTED = 0.2  # fraction of the boxes; fewer may be slips
+FITTING = 0.9  # fraction of the images with inverted boxes; the others may be slips
 LEAST_DISTINCT = 10  # boxes with swapped corners fit as corner and size by chance only if they lie in the upper left
 ALL_BOXES = ("empty-boxes", "ymax-is-xmin", "fractions", "corner-and-size")  # faults of every box of a data set
 # problems of the same cause wherever they occur. {count} images; a message that is the same everywhere is kept
@@ -145,14 +146,17 @@ def _check_class_numbers(root: str, checked: Sequence[CheckedImage], class_names
     used = {o.class_name for c in checked if c.raw is not None for o in c.raw.objects}
     least = LEAST_IMAGES
     if unknown == {f"class {len(class_names)}"} and class_names[0] not in used:
-        if used == set(class_names[1:]):
+        classes = "class counts" if len(class_names) == 1 else f"{len(class_names)} classes count"
+        evidence = ", and no other label has the class 0" if used else ""
+        consequence = ""
+        if used and used == set(class_names[1:]):
             least = 1  # this concerns all images, however many show it
             for image in checked:
                 image.image = None  # every label has the wrong class
-        evidence = ", and no other label has the class 0" if used else ""
+            consequence = "; until then no image is used"
         message = (
-            f"{have} the class {len(class_names)}, but the {len(class_names)} classes count from 0{evidence}: "
-            "the labels probably count from 1; subtract 1 from the class numbers, or add a name in front"
+            f"{have} the class {len(class_names)}, but the {classes} from 0{evidence}: "
+            f"the labels probably count from 1; subtract 1 from the class numbers, or add a name in front{consequence}"
         )
     else:
         message = (
@@ -242,14 +246,17 @@ def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Probl
     if len(flat) < LEAST_IMAGES or sum(y2 < y1 for _, y1, _, y2 in flat_boxes) < INVERTED * len(flat_boxes):
         flat = []
     known = {id(c) for c in (*fractions, *(c for c, _ in flat))}
+    any_inverted = [
+        (c, boxes) for c, boxes in shapes if id(c) not in known and any(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
+    ]
     inverted = [
         (c, boxes)
-        for c, boxes in shapes
-        if id(c) not in known
-        and any(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
-        and all(x + w <= c.size[1] + 1 and y + h <= c.size[0] + 1 and min(w, h) > 0 for x, y, w, h in boxes)
+        for c, boxes in any_inverted
+        if all(x + w <= c.size[1] + 1 and y + h <= c.size[0] + 1 and min(w, h) > 0 for x, y, w, h in boxes)
     ]
-    if len({box for _, boxes in inverted for box in boxes}) < LEAST_DISTINCT:
+    # boxes with swapped corners fit as sizes too, if they lie in the upper left
+    is_proven = len({box for _, boxes in inverted for box in boxes}) >= LEAST_DISTINCT
+    if not is_proven or len(inverted) < FITTING * len(any_inverted):
         inverted = []
     faults = {
         "fractions": fractions,

@@ -256,7 +256,9 @@ class YoloFolder:
             item=item,
             expected=f"a path inside {self.root}",
             got=f"{entry} (outside)" if outside else f"{entry} (no such file or folder)",
-            hint="move it into the folder of the data set, or give the folder that holds it" if outside else "correct the path",
+            hint="move it into the folder of the data set, or give the folder that holds it"
+            if outside
+            else "correct the path, or remove it",
         )
 
     def read(self, key: str) -> Entry:
