@@ -146,10 +146,10 @@ def test_chromium_plays_the_clip(tmp_path: Path) -> None:
         f'<video muted preload="auto" src="data:video/mp4;base64,{base64.b64encode(film).decode()}"></video><script>'
         'const video = document.querySelector("video"), canvas = document.createElement("canvas");'
         'video.onerror = () => document.title = "refused";'
-        "video.onloadeddata = () => { const paint = canvas.getContext('2d'), end = performance.now() + 9000; let pixel;"
-        # another thread renders the first frame, perhaps later than this event
+        "video.onloadeddata = () => { const paint = canvas.getContext('2d'), end = performance.now() + 20000; let pixel;"
+        # another thread renders the first frame, perhaps later than this event; until then, the canvas is empty or black
         "do { paint.drawImage(video, 0, 0); pixel = paint.getImageData(9, 9, 1, 1).data; }"
-        "while (!pixel[3] && performance.now() < end);"
+        "while (!pixel[0] && performance.now() < end);"
         "document.title = [video.duration, video.videoWidth, ...pixel].join(' '); };</script>"
     )
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'p'}"]
