@@ -121,17 +121,18 @@ def prepare(config: Path, record: Path | None) -> "Application":
     Raises:
         UserError: The configuration is invalid, or something that it names cannot be used.
     """
-    from ppe_edge.config import load_settings
+    from ppe_edge.config import load_settings, read_yaml
     from ppe_edge.monitoring.memory import return_freed_images
 
     return_freed_images()
-    settings = load_settings(config)
+    document = read_yaml(config)  # once: the file may be replaced while the box starts
+    settings = load_settings(config, document=document)
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     from ppe_edge.application import Application
 
-    return Application(config, settings, record)
+    return Application(config, document, settings, record)
 
 
 def run() -> NoReturn:

@@ -3,8 +3,9 @@
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppe_edge.config import EdgeSettings, load_settings
 from ppe_edge.control import Control, read_desired
@@ -25,6 +26,7 @@ class Application:
 
     Args:
         config_file: edge.yaml.
+        document: Its content.
         settings: The settings in this file.
         record: Folder for annotated videos; None for none.
 
@@ -36,12 +38,12 @@ class Application:
         EdgeError: A part that is needed at the start cannot be used.
     """
 
-    def __init__(self, config_file: Path, settings: EdgeSettings, record: Path | None) -> None:
+    def __init__(self, config_file: Path, document: Mapping[str, Any], settings: EdgeSettings, record: Path | None) -> None:
         # before anything is opened, stored or sent: if the port is taken, another box often uses the same state folder
         self._listener = listen(settings.web) if settings.web.enabled else None
         desired = read_desired(settings.state_dir)
         try:
-            self.runtime = Runtime(load_settings(config_file, desired) if desired else settings, record)
+            self.runtime = Runtime(load_settings(config_file, desired, document=document) if desired else settings, record)
         except EdgeError as error:
             if not desired:
                 raise
@@ -49,7 +51,7 @@ class Application:
             _log.warning("the latest desired values of the twin are no longer valid, and are ignored: %s", error)
             desired = {}
             self.runtime = Runtime(settings, record)
-        self._control = control = Control(self.runtime, config_file, desired)
+        self._control = control = Control(self.runtime, config_file, desired, document)
         self.reload = control.reload
         methods = {"health": control.health, "snapshot": control.snapshot, "reload": control.reload}
         hub = self.runtime.hub if settings.twin.enabled else None

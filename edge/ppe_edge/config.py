@@ -31,7 +31,7 @@ from ppe_edge.delivery.sinks import SinksConfig, escalate, notify
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
 from ppe_edge.page_rules import FILE as PAGE_RULES
-from ppe_edge.page_rules import PageRules, read_page_rules, way_out
+from ppe_edge.page_rules import PageRules, hint_for_page_rules, read_page_rules
 from ppe_edge.pictures.clip import ClipConfig
 from ppe_edge.pictures.privacy import PrivacyConfig
 from ppe_edge.pictures.sampler import SamplerConfig
@@ -290,7 +290,7 @@ def load_settings(
     try:
         return _validated(page.over(document, settings.rule_names), state_dir / PAGE_RULES, desired)
     except EdgeError as error:  # edge.yaml alone is valid
-        error.hint = way_out(state_dir)
+        error.hint = hint_for_page_rules(state_dir)
         raise
 
 

@@ -43,10 +43,18 @@ class Control:
         desired: The twin's desired values before the last restart; see `read_desired`.
     """
 
-    def __init__(self, runtime: Runtime, config_file: Path, desired: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        config_file: Path,
+        desired: Mapping[str, Any],
+        document: Mapping[str, Any] | None = None,
+    ) -> None:
         self._runtime = runtime
         self._file = config_file
-        self._document = read_yaml(config_file)  # what is in force: a change on the page applies no other edits of the file
+        self._document = (
+            read_yaml(config_file) if document is None else document
+        )  # in force: a change on the page applies no other edits of the file
         self._desired = dict(desired)
         self._lock = threading.Lock()
 

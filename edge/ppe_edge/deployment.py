@@ -10,7 +10,7 @@ from ppe_edge.delivery.messages import ModelReference
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
-from ppe_edge.page_rules import read_page_rules, way_out
+from ppe_edge.page_rules import hint_for_page_rules, read_page_rules
 from ppe_edge.pipeline import Model
 from ppe_edge.rules.camera_rules import CameraRules
 from ppe_yolo.core.contract import ModelContract
@@ -114,7 +114,7 @@ def require_valid(settings: EdgeSettings, contract: ModelContract) -> None:
         except EdgeError as error:
             changed = [settings.key_of(name, rule) for rule in read_page_rules(settings.state_dir).changes.get(name, {})]
             if (error.setting or "").startswith(tuple(f"{key}." for key in changed)):
-                error.hint = ": ".join(filter(None, (error.hint, way_out(settings.state_dir))))
+                error.hint = ": ".join(filter(None, (error.hint, hint_for_page_rules(settings.state_dir))))
             raise
         # a stream may come back later; a missing file is a configuration error
         if camera.ends and not Path(camera.address).exists():

@@ -118,7 +118,7 @@ def read_page_rules(state_dir: Path) -> PageRules:
         ) from error
 
 
-def way_out(state_dir: Path) -> str:
+def hint_for_page_rules(state_dir: Path) -> str:
     """Returns what to do if a change made on the page no longer fits edge.yaml or the model."""
     return f"changed on the page Rules: correct edge.yaml, or delete {state_dir / FILE}, then reload or restart"
 

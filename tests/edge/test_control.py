@@ -12,7 +12,9 @@ from onnx import helper
 
 from conftest import CONTRACT, GREY, RED  # isort: skip
 from helpers import serving_folder, wait_until
-from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings
+from ppe_edge import application as application_module
+from ppe_edge.application import Application
+from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings, read_yaml
 from ppe_edge.control import read_desired
 from ppe_edge.delivery.sinks import escalate, notify
 from ppe_edge.errors import EdgeError
@@ -436,6 +438,23 @@ def test_apply_swaps_model_and_restart_keeps_it(
     restarted = Runtime(load_settings(config))
     assert restarted.deployment.model.reference.sha256 == sha256
     restarted.outbox.close()
+
+
+def test_file_that_is_replaced_during_the_start_changes_nothing(
+    tmp_path: Path, tiny_model: Path, endless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path, tiny_model, {"gate": endless}, rule={"cooldown_s": 7})
+
+    def replace_file(*arguments: Any) -> Runtime:
+        config.write_text(config.read_text().replace('"cooldown_s": 7', '"cooldown_s": 8'))
+        return Runtime(*arguments)
+
+    monkeypatch.setattr(application_module, "Runtime", replace_file)
+    document = read_yaml(config)
+    application = Application(config, document, load_settings(config, document=document), None)
+    assert read_yaml(config)["rule"]["cooldown_s"] == 8
+    assert application._control._document["rule"]["cooldown_s"] == 7  # to which a change on the page is added
+    application.runtime.outbox.close()
 
 
 def test_apply_without_model_returns_to_configured_model(

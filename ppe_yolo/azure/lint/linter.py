@@ -133,13 +133,13 @@ def _refuse_submission(call: Sequence[str], commands: Any, folder: Path) -> str 
     try:
         values = parse_call(call, commands)
     except UserError as error:
-        return str(error)
+        return str(error).replace(VALUE, "${{...}}")
     settings, pipeline = values.get("settings") or (), values["pipeline"]
     later = [setting.partition("=") for setting in settings if VALUE in setting]
     try:
         for trigger in values.get("only_if") or ():
             file, colon, limit = trigger.rpartition(":")
-            if not limit.startswith(VALUE):
+            if VALUE not in limit or (not limit.startswith(VALUE) and {"<", ">"} & set(limit)):
                 Trigger.parse(f"{file}{colon}{limit.replace(VALUE, '0')}")
         if VALUE not in pipeline:
             load_checked_pipeline(folder / pipeline, [setting for setting in settings if VALUE not in setting])
@@ -147,7 +147,7 @@ def _refuse_submission(call: Sequence[str], commands: Any, folder: Path) -> str 
             keys = [key for key, equals, _ in later if equals and VALUE not in key]
             apply_settings(read_document(folder / pipeline), [f"{key}=0" for key in keys])
     except UserError as error:
-        return f"ppe-yolo azureml submit: {error}"
+        return f"ppe-yolo azureml submit: {error}".replace(VALUE, "${{...}}")
     return None
 
 

@@ -28,7 +28,7 @@ class CheckedImage:
         is_one_based: Whether the format counts pixels from 1.
         perceptual_hash: 64 bits, see `group_alike`.
         content_hash: Hash of the file; equal for identical files.
-        has_faulty_boxes: Whether a fault of all its boxes, which correcting single boxes does not fix, leaves it out.
+        has_faulty_boxes: Whether it is left out because all its boxes have one fault, which correcting single boxes cannot fix.
     """
 
     key: str

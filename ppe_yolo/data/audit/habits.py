@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ppe_yolo.core.words import plural
 from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.audit.positions import check_positions, drop_box_problems
 from ppe_yolo.data.images import shown
@@ -138,11 +137,16 @@ def _check_sizes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     return found
 
 
+def _have(count: int) -> str:
+    """The start of a message about a number of images, which is inserted later."""
+    return "{count} image has" if count == 1 else "{count} images have"
+
+
 def _check_class_numbers(root: str, checked: Sequence[CheckedImage], class_names: Sequence[str]) -> list[Problem]:
     """Class numbers without a name, and numbers that count from 1."""
     numbers = [{p.item for p in c.problems if p.code == "class-number"} for c in checked]
     unknown, count = set().union(*numbers), sum(map(bool, numbers))
-    have = f"{{count}} {'image has' if count == 1 else 'images have'}"
+    have = _have(count)
     used = {o.class_name for c in checked if c.raw is not None for o in c.raw.objects}
     least = LEAST_IMAGES
     if unknown == {f"class {len(class_names)}"} and class_names[0] not in used:
@@ -268,7 +272,7 @@ def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Probl
         if images:
             drop_box_problems(images)
             files = tuple(shown(c.raw.image) for c in images if c.raw is not None)
-            message = f"{plural(f'{len(images):,}', 'image')} {'has' if len(images) == 1 else 'have'} {_SOME_SHAPES[code]}"
+            message = f"{_have(len(images)).format(count=f'{len(images):,}')} {_SOME_SHAPES[code]}"
             found.append(Problem(severity="error", code=code, file=root, message=message, files=files))
     return found
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.images import shown
-from ppe_yolo.data.sources.base import Problem
+from ppe_yolo.data.sources.base import Problem, Severity
 
 IMBALANCE = 10.0
 EXAMPLES = 3  # of a group of images that look alike
@@ -134,7 +133,7 @@ class _DuplicateSearch:
         names = ", ".join(shown(self.images[i][1].image) for i in examples)
         return names + (f" and {count - len(examples)} more" if count > len(examples) else "")
 
-    def _report(self, severity: Literal["error", "warning"], code: str, at: int, message: str) -> None:
+    def _report(self, severity: Severity, code: str, at: int, message: str) -> None:
         file = shown(self.images[at][1].image)
         self.problems.append(Problem(severity=severity, code=code, file=file, message=message))
 

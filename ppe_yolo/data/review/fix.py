@@ -107,7 +107,7 @@ def _blocked_by_habits(root: str, checked: list[CheckedImage], class_names: list
     blocked = {}
     for image, before in zip(copies, checked, strict=True):
         if image.has_faulty_boxes or (image.image is None and before.image is not None):
-            # faults of boxes come first; class numbers, the last, spoil images that they do not list
+            # box faults come first in `errors`; the class-number fault comes last and also affects images that it does not list
             reason = errors[0 if image.has_faulty_boxes else -1]
             if image.raw is not None:
                 reason = listed.get(shown(image.raw.image), reason)

@@ -193,7 +193,7 @@ class YoloFolder:
         return files
 
     def _files_of_lists(self, images: Path) -> dict[str, list[Path]]:
-        """The images in train.txt and the like; empty without such a list. A label next to its image may be called so too."""
+        """The images in train.txt and the like; empty without such a list. A label file may have such a name too."""
         stems = {nfc(path.stem) for path in images_in(self.root)}
         lists: dict[str, Path] = {}
         for path in files_with(self.root, (".txt",)):

@@ -64,6 +64,11 @@ def strings(node: Any) -> Iterator[str]:
         yield from strings(child)
 
 
+def used_in(script: str) -> set[str]:
+    """The variables that a shell script reads."""
+    return set(re.findall(r"\$\{?([A-Z][A-Z_]+)\b", script))
+
+
 def outputs_of(job: Node) -> Iterator[str]:
     """STEP.VARIABLE of each output variable."""
     for step in job.get("steps", []) if "strategy" not in job else []:
@@ -127,9 +132,14 @@ def test_variables_of_a_pipeline_are_used_and_those_of_its_scripts_are_set(file:
     own = {v["name"] for v in content["variables"] if "name" in v}
     own |= {name for stage in content["stages"] for job in stage["jobs"] for name in job.get("variables", {})}
     scripts = " ".join(s for s in strings(content["stages"]) if "\n" in s or s.startswith(("ppe-yolo", "echo")))
-    used = set(re.findall(r"\$\{?([A-Z][A-Z_]+)\b", scripts))
-    assert own <= used
-    assert used - own - set(re.findall(r"\b([A-Z][A-Z_]+)=", scripts)) <= set(re.findall(r"\b[A-Z][A-Z_]+\b", head[0]))
+    assert own <= used_in(scripts)
+    everywhere = {v["name"] for v in content["variables"] if "name" in v} | set(re.findall(r"\b[A-Z][A-Z_]+\b", head[0]))
+    for job in (job for stage in content["stages"] for job in stage["jobs"]):
+        steps = [*strings(job)]
+        unset = used_in(" ".join(s for s in steps if "\n" in s or s.startswith(("ppe-yolo", "echo")))) - everywhere
+        unset -= set(job.get("variables", {})) | {n for s in steps for n in re.findall(r"\b([A-Z][A-Z_]+)=", s)}
+        unset -= {name for step in job.get("steps", ()) for name in step.get("env", {})}
+        assert not unset, job
 
 
 def test_edge_image_and_manifest_have_the_same_accelerator() -> None:

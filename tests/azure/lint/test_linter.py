@@ -832,6 +832,7 @@ def test_lint_less_usual_forms_are_accepted(checkout: Path, run_cli: RunCli, cap
         (WEEKLY_JOB, "pipeline: azureml/pipeline.yml", "pipeline: {type: string}"),  # known when the job starts
         (SAMPLES_STEP, ", default: 0.2", ""),
         (SAMPLES, "max_unsure_share: 0.2", "max_unsure_share: {type: number}"),
+        (SAMPLES_STEP, ":unsure_share>${{inputs.max_unsure_share}}", ":unsure_share${{inputs.max_unsure_share}}"),  # ">0.2"
         # a name with -
         ("prepare-large.yml", "path: azureml:site-photos:1", "path: azureml://jobs/calm_tree/outputs/my-out"),
         # own variables

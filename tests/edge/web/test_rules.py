@@ -253,27 +253,31 @@ CRITICAL = {"severity": "critical"}
 
 
 @pytest.mark.parametrize(
-    ("document", "rule", "is_new", "cameras"),
+    ("names", "document", "rule", "is_new", "cameras"),
     [
-        ({"cameras": {"gate": {}}}, "default", False, {"gate": {"rule": CRITICAL}}),
-        ({"cameras": {"gate": {"rule": {"seconds": 2}}}}, "default", False, {"gate": {"rule": {"seconds": 2, **CRITICAL}}}),
-        ({"cameras": {"gate": {}}}, "vest", True, {"gate": {"rules": {"default": {}, "vest": CRITICAL}}}),
-        ({"cameras": {"gate": {}}, "rules": {"vest": {"seconds": 2}}}, "vest", False, {"gate": {"rules": {"vest": CRITICAL}}}),
-        ({"cameras": {"gate": {}}, "rules": {"lane": {}}}, "vest", True, {"gate": {"rules": {"vest": CRITICAL}}}),
+        ("default", {"cameras": {"gate": {}}}, "default", False, {"gate": {"rule": CRITICAL}}),
+        (
+            *("default", {"cameras": {"gate": {"rule": {"seconds": 2}}}}, "default", False),
+            {"gate": {"rule": {"seconds": 2, **CRITICAL}}},
+        ),
+        ("default", {"cameras": {"gate": {}}}, "vest", True, {"gate": {"rules": {"default": {}, "vest": CRITICAL}}}),
+        (
+            *("vest", {"cameras": {"gate": {}}, "rules": {"vest": {"seconds": 2}}}, "vest", False),
+            {"gate": {"rules": {"vest": CRITICAL}}},
+        ),
+        ("lane", {"cameras": {"gate": {}}, "rules": {"lane": {}}}, "vest", True, {"gate": {"rules": {"vest": CRITICAL}}}),
         # edge.yaml no longer has the rule or the camera
-        ({"cameras": {"gate": {}}, "rules": {"vest": {}}}, "default", False, {"gate": {}}),
-        ({"cameras": {"gate": {}}}, "vest", False, {"gate": {}}),
-        ({"cameras": {"yard": {}}}, "vest", True, {"yard": {}}),
+        ("vest", {"cameras": {"gate": {}}, "rules": {"vest": {}}}, "default", False, {"gate": {}}),
+        ("default", {"cameras": {"gate": {}}}, "vest", False, {"gate": {}}),
+        ("default", {"cameras": {"yard": {}}}, "vest", True, {"yard": {}}),
     ],
 )
-def test_change_goes_where_rule_is_set(document: dict[str, Any], rule: str, is_new: bool, cameras: dict[str, Any]) -> None:
+def test_change_goes_where_rule_is_set(
+    names: str, document: dict[str, Any], rule: str, is_new: bool, cameras: dict[str, Any]
+) -> None:
     before = json.dumps(document)
     page = PageRules().changed("gate", rule, PageRule(settings=CRITICAL, is_new=is_new))
-
-    def rule_names(camera: str) -> tuple[str, ...]:
-        return tuple({**document.get("rules", {}), **document["cameras"][camera].get("rules", {})}) or ("default",)
-
-    assert page.over(document, rule_names)["cameras"] == cameras
+    assert page.over(document, lambda camera: [names])["cameras"] == cameras
     assert json.dumps(document) == before
 
 
