@@ -1,4 +1,4 @@
-"""The command line of the box: `ppe-edge --config edge.yaml`, `ppe-edge demo`, and `ppe-edge score` for films."""
+"""The command line of the box: `ppe-edge --config edge.yaml`, `ppe-edge demo`, and `ppe-edge score`."""
 
 import argparse
 import logging
@@ -73,8 +73,8 @@ def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Adds the command `score`."""
     score = commands.add_parser(
         "score",
-        help="compare the alerts for films with the truth about them; see `ppe-edge score --help`",
-        description="Runs the box on films as fast as possible, and compares its alerts with the truth about them.",
+        help="measure the alerts on your own videos; see `ppe-edge score --help`",
+        description="Runs the box on videos as fast as possible, and compares its alerts with what you saw in them.",
         epilog="Exit code: 0, 1 if a limit is missed, 2 for a user error.",
     )
     score.add_argument(

@@ -89,8 +89,8 @@ def run(config: Path, seconds: float) -> RunFigures:
     """Runs the box with the configuration's cameras in real time; returns measurements.
 
     Args:
-        config: Its cameras are films.
-        seconds: How long; ends earlier with the film.
+        config: Its cameras are videos.
+        seconds: How long; ends earlier with the video.
     """
     import ppe_edge.pipeline
     from ppe_edge.__main__ import prepare
@@ -210,7 +210,7 @@ def _latency(name: str, values: tuple[float, float] | None) -> str:
 
 @contextmanager
 def _real_time(cameras: list[str], begin: float) -> Iterator[None]:
-    """Makes the readers of films deliver frames as live cameras do: in time, one after the other, and without waiting."""
+    """Makes the readers of videos deliver frames as live cameras do: in time, one after the other, and without waiting."""
     from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 
     put, first = FrameMailbox.put, dict[str, float]()

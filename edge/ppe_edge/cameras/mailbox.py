@@ -21,7 +21,7 @@ class Frame:
         monotonic: `time.monotonic()` when the frame was decoded.
         image: uint8 [H, W, 3], RGB.
         correction: Seconds to be added to `time` to get the time by the wall clock.
-        is_time_certain: Whether the wall clock was set, and the timestamps of a film are intact.
+        is_time_certain: Whether the wall clock was set, and the timestamps of a video file are intact.
     """
 
     camera: str

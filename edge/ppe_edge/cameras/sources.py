@@ -36,7 +36,7 @@ from ppe_yolo.core.words import plural
 av.logging.set_level(None)  # libav would print addresses with their passwords
 
 FOLDER_FPS = 1.0  # frames per second of a folder of images without `fps`
-DEFAULT_FPS = 25.0  # of a film that tells none
+DEFAULT_FPS = 25.0  # of a video file that states none
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})  # no .tif, unlike data sets: cameras write none
 # a playlist from the network must not open local files, and a local playlist must not open the network
 _STREAM_PROTOCOLS = "rtp,rtsp,rtsps,rtmp,srtp,tcp,udp,tls,http,https,httpproxy,crypto"
@@ -225,7 +225,7 @@ def _video(
 def _choose_track(container: InputContainer, config: SourceConfig, on_ignored: Callable[[str], None]) -> VideoStream:
     tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
     chosen = (tracks or container.streams.video)[0]
-    if config.ends:  # a film may begin with its cover picture; of a live stream, libav has not seen enough to choose
+    if config.ends:  # a video file may begin with its cover picture; of a live stream, libav has not seen enough to choose
         best = container.streams.best("video")
         chosen = best if isinstance(best, VideoStream) else chosen
     if len(tracks) > 1:

@@ -6,9 +6,9 @@ MIN_STEP_S = 1e-3  # timestamps that are closer than this are equal
 
 
 class Timeline:
-    """Turns the timestamps of a film into positions. Every position is larger than the one before.
+    """Turns the timestamps of a video file into positions. Every position is larger than the one before.
 
-    After a jump back (films that were joined) or far ahead (a counter that wrapped), the film continues one interval after the
+    After a jump back (files that were joined) or far ahead (a counter that wrapped), the video continues one interval after the
     last frame. A frame without a timestamp, or with that of the last frame, comes one interval after it too.
 
     Args:

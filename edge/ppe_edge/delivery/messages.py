@@ -77,7 +77,7 @@ TimeUncertain = Annotated[
     Field(
         exclude_if=lambda uncertain: not uncertain,  # consumers of the first version never see it while all is well
         description="True if the times may be wrong: the clock of the box was not set, or was set during the violation, or a "
-        "film has unusable timestamps. Absent otherwise.",
+        "video file has unusable timestamps. Absent otherwise.",
     ),
 ]
 

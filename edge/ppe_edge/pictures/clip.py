@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class ClipConfig(BaseModel):
-    """Short films, with heads pixelated like snapshots. Each follows its alert as a message of the kind `alert_clip`."""
+    """Short videos, with heads pixelated like snapshots. Each follows its alert as a message of the kind `alert_clip`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,7 +112,7 @@ class ClipRecorder:
             blur: Whether to pixelate heads.
         """
         camera, seconds = view.frame.camera, view.frame.time
-        is_due = seconds >= self._due.get(camera, 0.0) or seconds < self._due[camera] - 1  # a film that starts again
+        is_due = seconds >= self._due.get(camera, 0.0) or seconds < self._due[camera] - 1  # a video file that starts again
         if alerts or (is_due and self._views.qsize() < MAX_WAITING):
             self._due[camera] = seconds + 0.9 / FPS  # the frames of a camera never come exactly in time
             self._views.put((view, alerts, blur))
@@ -184,20 +184,20 @@ class ClipRecorder:
 
     def _make(self, cut: _Cut, frames: Sequence[tuple[float, bytes, Heads]]) -> None:
         try:
-            film = encode_film([(seconds, jpeg) for seconds, jpeg, _ in frames])
+            video = encode_clip([(seconds, jpeg) for seconds, jpeg, _ in frames])
             sightings = [
                 Sighting(offset_s=round(seconds - cut.time, 3), class_name=heads[track][0], score=round(heads[track][1], 3))
                 for seconds, _, heads in frames
                 if (track := cut.alert.track) in heads
             ]
             clip = clip_of(cut.alert, frames[0][0] - cut.time, frames[-1][0] - frames[0][0], sightings)
-            self._submit(clip, lambda: film)
+            self._submit(clip, lambda: video)
         except Exception:  # the alert was sent; it stays without a clip
             _log.exception("%s: alert %s has no clip: it could not be made", cut.alert.camera, cut.alert.id)
             self._on_fault()
 
 
-def encode_film(frames: Frames) -> bytes:
+def encode_clip(frames: Frames) -> bytes:
     """Encodes frames as H.264 in MP4, 4:2:0 with the index in front, as browsers and phones play it.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Scores films against event-level truth: which violations are reported, how soon, and how many alerts are false."""
+"""Scores videos against event-level truth: which violations are reported, how soon, and how many alerts are false."""

@@ -1,9 +1,9 @@
-"""The score of films as a drawing (SVG): what happened and what was reported, and what other settings would give."""
+"""The score of videos as a drawing (SVG): what happened and what was reported, and what other settings would give."""
 
 from collections.abc import Sequence
 from html import escape
 
-from ppe_edge.scoring.figures import Figures, FilmScore, figures_of
+from ppe_edge.scoring.figures import Figures, VideoScore, figures_of
 from ppe_edge.scoring.report import clock
 from ppe_edge.scoring.sweep import Trial, front
 
@@ -13,43 +13,43 @@ FOUND, MISSED, FALSE, IGNORED = "#2b8a3e", "#c92a2a", "#c92a2a", "#ced4da"
 SWEEP_HEIGHT = 260
 
 
-def draw(films: Sequence[FilmScore], trials: Sequence[Trial]) -> str:
-    """Returns an SVG image: a time line per film, and the trials of a sweep below them."""
+def draw(videos: Sequence[VideoScore], trials: Sequence[Trial]) -> str:
+    """Returns an SVG image: a time line per video, and the trials of a sweep below them."""
     parts: list[str] = []
     top = 10
-    for film in films:
-        lines, height = _time_line(film, top)
+    for video in videos:
+        lines, height = _time_line(video, top)
         parts += lines
         top += height + GAP
     if trials:
-        parts += _trials(trials, figures_of(films), top)
+        parts += _trials(trials, figures_of(videos), top)
         top += SWEEP_HEIGHT + GAP
     size = f'width="{WIDTH}" height="{top}" viewBox="0 0 {WIDTH} {top}"'
     style = 'font-family="sans-serif" font-size="12"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n' + "\n".join(parts) + "\n</svg>\n"
 
 
-def _time_line(film: FilmScore, top: int) -> tuple[list[str], int]:
-    """Draws a film: a bar per violation, with its alerts, and a row for the alerts without one."""
+def _time_line(video: VideoScore, top: int) -> tuple[list[str], int]:
+    """Draws a video: a bar per violation, with its alerts, and a row for the alerts without one."""
 
     def x(seconds: float) -> float:
-        return LEFT + (RIGHT - LEFT) * min(1.0, max(0.0, seconds / film.seconds))
+        return LEFT + (RIGHT - LEFT) * min(1.0, max(0.0, seconds / video.seconds))
 
-    lines = [_text(LEFT, top + 12, f"{film.name}: violations with their alerts, false alerts in the last row")]
+    lines = [_text(LEFT, top + 12, f"{video.name}: violations with their alerts, false alerts in the last row")]
     y = top + 20
-    for outcome in film.outcomes:
+    for outcome in video.outcomes:
         start, end = x(outcome.event.start), x(outcome.event.end)
         colour = FOUND if outcome.alerts else MISSED
         lines.append(_bar(start, y + 2, end - start, ROW - 4, colour, f"line {outcome.event.line}"))
         lines += [_bar(x(alert.seconds) - 1.5, y, 3, ROW, "black", clock(alert.seconds)) for alert in outcome.alerts]
         y += ROW
-    for alert in film.false_alerts:
+    for alert in video.false_alerts:
         lines.append(_bar(x(alert.seconds) - 1.5, y, 3, ROW, FALSE, f"false: {clock(alert.seconds)}"))
-    for alert in film.ignored_alerts:
+    for alert in video.ignored_alerts:
         lines.append(_bar(x(alert.seconds) - 1.5, y, 3, ROW, IGNORED, f"ignored: {clock(alert.seconds)}"))
     y += ROW
     lines.append(f'<path d="M{LEFT} {y}H{RIGHT}" stroke="black"/>')
-    lines += [_text(LEFT, y + 14, "0"), _text(RIGHT, y + 14, clock(film.seconds), "end")]
+    lines += [_text(LEFT, y + 14, "0"), _text(RIGHT, y + 14, clock(video.seconds), "end")]
     return lines, y - top
 
 

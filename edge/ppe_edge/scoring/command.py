@@ -16,7 +16,7 @@ from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
 from ppe_edge.rules.config import RuleConfig
 from ppe_edge.scoring.chart import draw
-from ppe_edge.scoring.figures import FilmScore, compare, figures_of
+from ppe_edge.scoring.figures import VideoScore, compare, figures_of
 from ppe_edge.scoring.recording import Recording, Replay, record
 from ppe_edge.scoring.report import Limits, as_json, as_text, sweep_as_text
 from ppe_edge.scoring.sweep import Trial, Value, changed, combinations, parse_grid
@@ -25,37 +25,37 @@ from ppe_yolo.core.files import replacing
 
 LIMITS_MISSED = 1
 _PROGRESS_S = 5.0
-_END_TOLERANCE_S = 1.0  # truth may begin this much after the last frame
+_END_TOLERANCE_S = 1.0  # an event may begin this much after the last frame
 
 
 def run(options: argparse.Namespace) -> int:
-    """Scores films; prints the score.
+    """Scores videos; prints the score.
 
     Returns:
         0, or 1 if a limit is missed.
 
     Raises:
-        EdgeError: The configuration, the truth or a film cannot be used.
+        EdgeError: The configuration, the ground truth or a video cannot be used.
     """
-    films = _films(options.films)
-    settings = _settings(options, films)
+    videos = _videos(options.videos)
+    settings = _settings(options, videos)
     detector = _detector(options.model, settings)
     require_valid(settings, detector.contract)
-    rules = {name: _only_rule(settings, name) for name in films}
+    rules = {name: _only_rule(settings, name) for name in videos}
     (violation_class,) = {rule.violation_class for rule in rules.values()}
-    truth = read_truth(options.truth, list(films), kinds_of(detector.contract, violation_class))
+    truth = read_truth(options.truth, list(videos), kinds_of(detector.contract, violation_class))
     grid = parse_grid(options.sweep)
-    for changes in combinations(grid) if grid else ():  # before the films are read, which may take an hour
-        for name in films:
+    for changes in combinations(grid) if grid else ():  # before the videos are read, which may take an hour
+        for name in videos:
             changed(settings.tracker, rules[name], changes)
     recordings = []
-    for name in films:
+    for name in videos:
         recording = record(name, settings.cameras[name], detector, _progress(name))
         _require_within(recording, truth, options.truth)
         recordings.append(recording)
     replay = Replay(Deployment(settings, detector).model)
 
-    def score(changes: Mapping[str, Value]) -> list[FilmScore]:
+    def score(changes: Mapping[str, Value]) -> list[VideoScore]:
         scores = []
         for recording in recordings:
             tracker, rule = changed(settings.tracker, rules[recording.name], changes)
@@ -91,24 +91,24 @@ def run(options: argparse.Namespace) -> int:
     return LIMITS_MISSED if failures else 0
 
 
-def _films(texts: Sequence[str]) -> dict[str, Path]:
-    films: dict[str, Path] = {}
+def _videos(texts: Sequence[str]) -> dict[str, Path]:
+    videos: dict[str, Path] = {}
     for text in texts:
         name, separator, path = text.partition("=")
         if Path(text).exists() or not separator:
             name, path = Path(text).stem, text
         if not Path(path).exists():
             raise EdgeError(file=path, expected="a video or a folder of images", got="no such file")
-        if name in films:
+        if name in videos:
             raise EdgeError(
-                setting="FILM", item=name, problem="two films have this name", hint="name them: CAMERA=FILM, as the truth does"
+                setting="VIDEO", item=name, problem="two videos have this name", hint="name them CAMERA=VIDEO, as --truth does"
             )
-        films[name] = Path(path)
-    return films
+        videos[name] = Path(path)
+    return videos
 
 
-def _settings(options: argparse.Namespace, films: Mapping[str, Path]) -> EdgeSettings:
-    """Returns the settings of the box, with the films as its cameras."""
+def _settings(options: argparse.Namespace, videos: Mapping[str, Path]) -> EdgeSettings:
+    """Returns the settings of the box, with the videos as its cameras."""
     if options.config is None and options.model is None:
         raise EdgeError(setting="--config", expected="the configuration of the box", got="nothing", hint="or give --model FILE")
     if options.fps is not None and not 0 < options.fps <= 1000:
@@ -121,7 +121,7 @@ def _settings(options: argparse.Namespace, films: Mapping[str, Path]) -> EdgeSet
         unused = CameraConfig(source=SecretStr("unused"))
         settings = EdgeSettings(model={"path": options.model}, state_dir=Path("unused"), cameras={"unused": unused})
     cameras = {}
-    for name, path in films.items():
+    for name, path in videos.items():
         camera = settings.cameras.get(name, CameraConfig(source=SecretStr("unused")))
         changes: dict[str, object] = {"source": SecretStr(str(path)), "enabled": True}
         if options.fps is not None:
@@ -157,7 +157,7 @@ def _progress(name: str) -> Callable[[float], None]:
         now = time.monotonic()
         if now - shown >= _PROGRESS_S:
             shown = now
-            print(f"{name}: {seconds:.0f} s of the film, {seconds / (now - begin):.1f} x real time", file=sys.stderr)
+            print(f"{name}: {seconds:.0f} s of the video, {seconds / (now - begin):.1f} x real time", file=sys.stderr)
 
     return show
 

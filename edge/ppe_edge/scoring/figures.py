@@ -23,8 +23,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilmScore:
-    """The comparison for one film.
+class VideoScore:
+    """The comparison for one video.
 
     Attributes:
         name: Name of its camera.
@@ -45,7 +45,7 @@ class FilmScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Figures of one film, or of several together.
+    """Figures of one video, or of several together.
 
     Attributes:
         hours: Length without ignored times.
@@ -54,7 +54,7 @@ class Figures:
         median_delay_s: Median of the seconds until the alert; None if nothing was found.
         worst_delay_s: Its maximum.
         false_alerts: Number of alerts without a violation.
-        false_alerts_per_hour: The same per hour; None if nothing remains of the films.
+        false_alerts_per_hour: The same per hour; None if nothing remains of the videos.
         alerts_per_violation: Alerts of the violations that were found, divided by their number.
     """
 
@@ -78,17 +78,17 @@ class Figures:
         return self.found / self.violations if self.violations else None
 
 
-def compare(name: str, seconds: float, events: Sequence[Event], alerts: Sequence[RaisedAlert], tolerance: float) -> FilmScore:
-    """Compares the alerts of a film with its truth.
+def compare(name: str, seconds: float, events: Sequence[Event], alerts: Sequence[RaisedAlert], tolerance: float) -> VideoScore:
+    """Compares the alerts of a video with its truth.
 
     Each violation takes at most one alert that lies between its start and its end, so that as many violations as possible
     are found. Further alerts in it are repeated ones. Persons are not told apart: two people without a helmet are two rows.
 
     Args:
         name: Name of the camera.
-        seconds: Length of the film.
-        events: Truth of this film.
-        alerts: Alerts of this film.
+        seconds: Length of the video.
+        events: Truth of this video.
+        alerts: Alerts of this video.
         tolerance: Seconds by which an alert may lie outside of a violation, since truth is inexact and a rule takes time.
     """
     violations = [event for event in events if event.kind == "violation"]
@@ -110,7 +110,7 @@ def compare(name: str, seconds: float, events: Sequence[Event], alerts: Sequence
             of[min(covering, key=lambda event: len(of[event]))].append(alert)
         else:
             false_alerts.append(alert)
-    return FilmScore(
+    return VideoScore(
         name=name,
         seconds=seconds,
         ignored_seconds=_length(ignored, seconds),
@@ -122,13 +122,13 @@ def compare(name: str, seconds: float, events: Sequence[Event], alerts: Sequence
     )
 
 
-def figures_of(films: Sequence[FilmScore]) -> Figures:
-    """Returns the figures of films together."""
-    hours = sum(film.seconds - film.ignored_seconds for film in films) / 3600
-    outcomes = [outcome for film in films for outcome in film.outcomes]
+def figures_of(videos: Sequence[VideoScore]) -> Figures:
+    """Returns the figures of videos together."""
+    hours = sum(video.seconds - video.ignored_seconds for video in videos) / 3600
+    outcomes = [outcome for video in videos for outcome in video.outcomes]
     found = [outcome for outcome in outcomes if outcome.alerts]
     delays = [delay for outcome in outcomes if (delay := outcome.delay) is not None]
-    false_alerts = sum(len(film.false_alerts) for film in films)
+    false_alerts = sum(len(video.false_alerts) for video in videos)
     return Figures(
         hours=hours,
         violations=len(outcomes),
@@ -145,11 +145,11 @@ def _covers(event: Event, alert: RaisedAlert, tolerance: float) -> bool:
     return event.start - tolerance <= alert.seconds <= event.end + tolerance
 
 
-def _length(events: Sequence[Event], film_seconds: float) -> float:
-    """Returns how many seconds of a film lie in some event."""
+def _length(events: Sequence[Event], video_seconds: float) -> float:
+    """Returns how many seconds of a video lie in some event."""
     total, covered_until = 0.0, -math.inf
     for event in sorted(events, key=lambda event: event.start):
-        start, end = max(event.start, covered_until), min(event.end, film_seconds)
+        start, end = max(event.start, covered_until), min(event.end, video_seconds)
         total += max(0.0, end - start)
         covered_until = max(covered_until, end)
     return total

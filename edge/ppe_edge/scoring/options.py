@@ -7,22 +7,22 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     parser.add_argument(
-        "films",
+        "videos",
         nargs="+",
-        metavar="[CAMERA=]FILM",
-        help="a video or a folder of images, and the camera that it comes from: its name in the truth, and in the "
-        "configuration, whose settings of this camera apply; default: the name of the file without suffix",
+        metavar="[CAMERA=]VIDEO",
+        help="a video file or a folder of images. CAMERA is its name in --truth, and in the configuration, whose settings of "
+        "this camera apply; default: the name of the file without suffix",
     )
     parser.add_argument(
         "--truth",
         type=Path,
         required=True,
         metavar="CSV",
-        help="columns camera, start, end, kind. Times are seconds or [H:]MM:SS from the first frame; no end: until the end of "
-        "the film. kind: violation (or its class, such as `bare head`), another class, or ignore",
+        help="what happens in the videos: columns camera, start, end, kind. Times are seconds or [H:]MM:SS from the first frame; "
+        "an empty end is the end of the video. kind: violation (or its class, such as `bare head`), another class, or ignore",
     )
     parser.add_argument("--model", type=Path, metavar="FILE", help="an .onnx file; default: the one of the configuration")
-    parser.add_argument("--fps", type=float, help="maximum frame rate of all films, instead of that of the configuration")
+    parser.add_argument("--fps", type=float, help="maximum frame rate of all videos, instead of that of the configuration")
     parser.add_argument(
         "--tolerance", type=float, default=1.0, metavar="S", help="seconds by which an alert may miss a violation (default: 1)"
     )
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="SETTING=V,V",
         help="also score other settings of the rule, such as alarm_threshold=0.4,0.5 or seconds=1,2, or of the tracker, such "
-        "as tracker.keep_s=1,3. Several give all combinations; without value: usual ones for alarm_threshold and seconds",
+        "as tracker.keep_s=1,3. Several give all combinations; without a value: usual ones of alarm_threshold and seconds",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the score as JSON; - prints it in place of the table")
     parser.add_argument("--draw", type=Path, metavar="FILE", help="draw time lines, and the sweep, into an SVG file")

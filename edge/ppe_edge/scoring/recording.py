@@ -1,4 +1,4 @@
-"""The detections of a film, recorded once, and the alerts that a rule raises on them.
+"""The detections of a video, recorded once, and the alerts that a rule raises on them.
 
 Everything is the box's own: the reader decodes and applies the camera's settings, the detector runs the model, and the pipeline
 tracks, applies the rule and raises alerts. Replaying recorded detections costs a fraction of a millisecond per frame.
@@ -34,7 +34,7 @@ class RecordedFrame:
     """What the rule needs to know about a frame.
 
     Attributes:
-        seconds: Position in the film.
+        seconds: Position in the video.
         size: (height, width), pixels.
         detections: What the model detected.
     """
@@ -46,12 +46,12 @@ class RecordedFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """The detections of a film.
+    """The detections of a video.
 
     Attributes:
         name: Name of the camera.
         frames: Its processed frames.
-        has_certain_times: Whether all timestamps of the film were usable.
+        has_certain_times: Whether all timestamps of the video were usable.
         errors: Number of parts that could not be decoded.
     """
 
@@ -62,7 +62,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Length of the film, its last frame included."""
+        """Length of the video, its last frame included."""
         times = [frame.seconds for frame in self.frames]
         steps = [after - before for before, after in pairwise(times)]
         return times[-1] + (statistics.median(steps) if steps else 0.0)
@@ -73,7 +73,7 @@ class RaisedAlert:
     """An alert.
 
     Attributes:
-        seconds: When it was raised, position in the film.
+        seconds: When it was raised, position in the video.
         until: When its violation ended.
         track: Id of the tracked head.
         score: Score of its detection.
@@ -90,16 +90,16 @@ class RaisedAlert:
 def record(
     name: str, camera: SourceConfig, detector: EdgeDetector, on_progress: Callable[[float], None] = lambda seconds: None
 ) -> Recording:
-    """Runs the model on a film, as fast as possible.
+    """Runs the model on a video, as fast as possible.
 
     Args:
         name: Name of the camera.
-        camera: The film, and the settings of the camera.
+        camera: The video, and the settings of the camera.
         detector: The model.
         on_progress: Called with the position after each frame.
 
     Raises:
-        EdgeError: The film cannot be read to its end.
+        EdgeError: The video cannot be read to its end.
     """
     mailbox = FrameMailbox()
     reader = CameraReader(name, camera, mailbox, lambda event: None)

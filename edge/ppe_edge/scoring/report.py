@@ -1,4 +1,4 @@
-"""The score of films as text for people and as JSON for machines."""
+"""The score of videos as text for people and as JSON for machines."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ppe_edge.scoring.figures import Figures, FilmScore, figures_of
+from ppe_edge.scoring.figures import Figures, VideoScore, figures_of
 from ppe_edge.scoring.recording import RaisedAlert
 from ppe_edge.scoring.sweep import Trial, front
 
@@ -46,12 +46,12 @@ class Limits:
         return lines
 
 
-def as_text(films: Sequence[FilmScore]) -> str:
-    """Returns a table with a row per film and one for all, then every violation and every alert that is not right."""
-    rows = [_HEADER, *(_row(film.name, figures_of([film])) for film in films)]
-    if len(films) > 1:
-        rows.append(_row("all", figures_of(films)))
-    return "\n".join([*_aligned(rows), *(line for film in films for line in _details(film))])
+def as_text(videos: Sequence[VideoScore]) -> str:
+    """Returns a table with a row per video and one for all, then every violation and every alert that is not right."""
+    rows = [_HEADER, *(_row(video.name, figures_of([video])) for video in videos)]
+    if len(videos) > 1:
+        rows.append(_row("all", figures_of(videos)))
+    return "\n".join([*_aligned(rows), *(line for video in videos for line in _details(video))])
 
 
 def sweep_as_text(trials: Sequence[Trial], current: Figures) -> str:
@@ -65,17 +65,17 @@ def sweep_as_text(trials: Sequence[Trial], current: Figures) -> str:
     return "\n".join([*_aligned(rows), f"{others} of {len(trials)} settings are no better than one of these in any figure"])
 
 
-def as_json(films: Sequence[FilmScore], trials: Sequence[Trial], limits: Limits) -> str:
+def as_json(videos: Sequence[VideoScore], trials: Sequence[Trial], limits: Limits) -> str:
     """Returns everything as one JSON object."""
-    total = figures_of(films)
+    total = figures_of(videos)
     document = {
         "schema_version": SCHEMA_VERSION,
         "all": _figures(total),
-        "films": [
+        "videos": [
             {
-                "camera": film.name,
-                "seconds": round(film.seconds, 3),
-                **_figures(figures_of([film])),
+                "camera": video.name,
+                "seconds": round(video.seconds, 3),
+                **_figures(figures_of([video])),
                 "outcomes": [
                     {
                         "line": outcome.event.line,
@@ -84,12 +84,12 @@ def as_json(films: Sequence[FilmScore], trials: Sequence[Trial], limits: Limits)
                         "delay_s": _rounded(outcome.delay),
                         "alerts": [_alert(alert) for alert in outcome.alerts],
                     }
-                    for outcome in film.outcomes
+                    for outcome in video.outcomes
                 ],
-                "false": [_alert(alert) for alert in film.false_alerts],
-                "ignored": [_alert(alert) for alert in film.ignored_alerts],
+                "false": [_alert(alert) for alert in video.false_alerts],
+                "ignored": [_alert(alert) for alert in video.ignored_alerts],
             }
-            for film in films
+            for video in videos
         ],
         "sweep": [{"settings": dict(trial.changes), **_figures(trial.figures)} for trial in trials],
         "limits_missed": limits.failures(total),
@@ -112,21 +112,21 @@ def _row(name: str, figures: Figures) -> tuple[str, ...]:
     )
 
 
-def _details(film: FilmScore) -> list[str]:
+def _details(video: VideoScore) -> list[str]:
     lines = []
-    for outcome in film.outcomes:
+    for outcome in video.outcomes:
         end = clock(outcome.event.end) if math.isfinite(outcome.event.end) else "end"
-        where = f"{film.name} {clock(outcome.event.start)}-{end} (line {outcome.event.line})"
+        where = f"{video.name} {clock(outcome.event.start)}-{end} (line {outcome.event.line})"
         if not outcome.alerts:
             lines.append(f"missed    {where}")
             continue
         times = ", ".join(f"{clock(alert.seconds)} (track {alert.track})" for alert in outcome.alerts)
         lines.append(f"{'found' if len(outcome.alerts) == 1 else 'repeated'}".ljust(10) + f"{where}: {times}")
-    for kind, alerts in (("false", film.false_alerts), ("ignored", film.ignored_alerts)):
+    for kind, alerts in (("false", video.false_alerts), ("ignored", video.ignored_alerts)):
         for alert in alerts:
             box = ", ".join(f"{value:.0f}" for value in alert.box_xyxy)
             lines.append(
-                f"{kind:10}{film.name} {clock(alert.seconds)} (track {alert.track}): score {alert.score:.2f}, box {box}"
+                f"{kind:10}{video.name} {clock(alert.seconds)} (track {alert.track}): score {alert.score:.2f}, box {box}"
             )
     return lines
 

@@ -1,4 +1,4 @@
-"""Scores the same films with other settings of rule and tracker."""
+"""Scores the same videos with other settings of rule and tracker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Trial:
 
     Attributes:
         changes: Setting -> its value; empty for the settings as they are.
-        figures: Of all films together.
+        figures: Of all videos together.
     """
 
     changes: Mapping[str, Value]

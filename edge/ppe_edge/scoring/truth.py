@@ -1,4 +1,4 @@
-"""The truth about films: a CSV file that names what happens when."""
+"""The ground truth of videos: a CSV file that says what happens when."""
 
 import csv
 import math
@@ -20,9 +20,9 @@ class Event:
 
     Attributes:
         line: Its line in the file.
-        camera: The camera, or the film.
-        start: Seconds from the first frame of the film.
-        end: Seconds; infinite if it lasts until the end of the film.
+        camera: The camera, or the video.
+        start: Seconds from the first frame of the video.
+        end: Seconds; infinite if it lasts until the end of the video.
         kind: `violation`: exactly one alert is expected. `ignore`: alerts count neither as right nor as false. `other`: people
             of another class, such as with a helmet; no alert is expected.
     """
@@ -46,7 +46,7 @@ def kinds_of(contract: ModelContract, violation_class: str) -> dict[str, Kind]:
 def read_truth(path: Path, cameras: Collection[str], kinds: Mapping[str, Kind]) -> list[Event]:
     """Reads the file: columns `camera`, `start`, `end`, `kind`, in any order; others are ignored.
 
-    Times are seconds or [H:]MM:SS, both with decimals. An empty `end` means until the end of the film. Semicolons as
+    Times are seconds or [H:]MM:SS, both with decimals. An empty `end` means until the end of the video. Semicolons as
     separators, and commas as decimal points next to them, are accepted, as spreadsheets write them.
 
     Args:
@@ -105,7 +105,7 @@ def _with_known_cameras(path: Path, events: list[Event], cameras: Collection[str
                 item=f"line {event.line}: camera",
                 expected=f"one of {', '.join(sorted(cameras))}",
                 got=event.camera or "nothing",
-                hint="name each film as the file does: CAMERA=FILM",
+                hint="name each video as the file does: CAMERA=VIDEO",
             )
     return events
 
@@ -118,7 +118,7 @@ def _seconds(path: Path, item: str, text: str) -> float:
         numbers = [math.nan]
     is_valid = len(numbers) <= 3 and all(math.isfinite(n) and n >= 0 for n in numbers)
     if not is_valid or any(n >= 60 for n in numbers[1:]):
-        expected = "seconds or [H:]MM:SS, from the first frame of the film"
+        expected = "seconds or [H:]MM:SS, from the first frame of the video"
         raise EdgeError(file=path, item=item, expected=expected, got=text or "nothing")
     return sum(n * 60.0**power for power, n in enumerate(reversed(numbers)))
 

@@ -21,7 +21,7 @@ from ppe_edge.delivery.messages import AlertClip, parse_message
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.pictures import clip as clip_module
-from ppe_edge.pictures.clip import ClipConfig, ClipRecorder, encode_film
+from ppe_edge.pictures.clip import ClipConfig, ClipRecorder, encode_clip
 from ppe_edge.pictures.snapshot import NO_BOXES, View, encode
 from ppe_edge.pictures.snapshot import SnapshotConfig as Look
 from ppe_edge.rules.tracker import Track
@@ -133,14 +133,14 @@ def test_ring_keeps_the_latest_frames_within_its_bytes(monkeypatch: pytest.Monke
 def test_film_survives_a_change_of_resolution() -> None:
     look = Look()
     frames = [(n / 8, encode(NOISE[: 201 - 8 * n, : 301 - 6 * n], look) or b"") for n in range(4)]
-    seconds, images = decode(encode_film(frames))
+    seconds, images = decode(encode_clip(frames))
     assert len(seconds) == 4 and {image.shape for image in images} == {(200, 300, 3)}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
 def test_chromium_plays_the_clip(tmp_path: Path) -> None:
     image = np.full((120, 160, 3), RED, np.uint8)
-    film = encode_film([(n / 8, encode(image, Look()) or b"") for n in range(17)])
+    film = encode_clip([(n / 8, encode(image, Look()) or b"") for n in range(17)])
     page = tmp_path / "page.html"
     page.write_text(
         f'<video muted preload="auto" src="data:video/mp4;base64,{base64.b64encode(film).decode()}"></video><script>'

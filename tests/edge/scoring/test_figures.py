@@ -25,11 +25,11 @@ def score(events, times, seconds=3600.0, tolerance=1.0):
 
 def test_figures_of_found_missed_repeated_and_false():
     events = [event(10, 20, line=2), event(30, 40, line=3), event(100, 130, line=4), event(500, math.inf, line=5)]
-    film = score(events, [12, 60, 104, 115, 502.5, 503.5], seconds=1800.0)
-    assert [(o.event.line, [a.seconds for a in o.alerts]) for o in film.outcomes] == [
+    video = score(events, [12, 60, 104, 115, 502.5, 503.5], seconds=1800.0)
+    assert [(o.event.line, [a.seconds for a in o.alerts]) for o in video.outcomes] == [
         (2, [12]), (3, []), (4, [104, 115]), (5, [502.5, 503.5]),
     ]  # fmt: skip
-    figures = figures_of([film])
+    figures = figures_of([video])
     assert (figures.violations, figures.found, figures.missed) == (4, 3, 1)
     assert (figures.median_delay_s, figures.worst_delay_s) == (2.5, 4.0)  # of 2, 4 and 2.5
     assert (figures.false_alerts, figures.false_alerts_per_hour) == (1, 2.0)  # in half an hour
@@ -38,33 +38,33 @@ def test_figures_of_found_missed_repeated_and_false():
 
 def test_compare_overlapping_violations_each_take_an_alert():
     """The first alert must go to the short violation: the long one can still take the second."""
-    film = score([event(0, 100, line=2), event(0, 10, line=3)], [5, 50])
-    assert {o.event.line: [a.seconds for a in o.alerts] for o in film.outcomes} == {2: [50], 3: [5]}
+    video = score([event(0, 100, line=2), event(0, 10, line=3)], [5, 50])
+    assert {o.event.line: [a.seconds for a in o.alerts] for o in video.outcomes} == {2: [50], 3: [5]}
 
 
 def test_compare_alert_in_ignored_time_is_neither_false_nor_found():
-    film = score([event(10, 20, "ignore"), event(15, 30, "ignore"), event(40, 50, "other")], [12, 45])
-    assert [a.seconds for a in film.ignored_alerts] == [12] and [a.seconds for a in film.false_alerts] == [45]
-    assert film.ignored_seconds == 20 and figures_of([film]).hours == pytest.approx(3580 / 3600)
+    video = score([event(10, 20, "ignore"), event(15, 30, "ignore"), event(40, 50, "other")], [12, 45])
+    assert [a.seconds for a in video.ignored_alerts] == [12] and [a.seconds for a in video.false_alerts] == [45]
+    assert video.ignored_seconds == 20 and figures_of([video]).hours == pytest.approx(3580 / 3600)
 
 
 def test_compare_tolerance_is_inclusive_and_early_alert_has_no_negative_delay():
-    film = score([event(10, 20)], [9.0, 21.0, 21.1])
-    assert [a.seconds for a in film.outcomes[0].alerts] == [9.0, 21.0] and film.outcomes[0].delay == 0.0
-    assert [a.seconds for a in film.false_alerts] == [21.1]
+    video = score([event(10, 20)], [9.0, 21.0, 21.1])
+    assert [a.seconds for a in video.outcomes[0].alerts] == [9.0, 21.0] and video.outcomes[0].delay == 0.0
+    assert [a.seconds for a in video.false_alerts] == [21.1]
 
 
-def test_figures_of_several_films_add_up():
-    films = [score([event(10, 20)], [12], 1800.0), score([event(10, 20)], [30], 1800.0)]
-    figures = figures_of(films)
+def test_figures_of_several_videos_add_up():
+    videos = [score([event(10, 20)], [12], 1800.0), score([event(10, 20)], [30], 1800.0)]
+    figures = figures_of(videos)
     assert (figures.hours, figures.violations, figures.found, figures.false_alerts_per_hour) == (1.0, 2, 1, 1.0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=4), st.lists(st.integers(0, 90), max_size=8))
 def test_compare_accounts_for_every_alert_and_finds_as_many_as_possible(spans, times):
     events = [event(start, start + length, line=n) for n, (start, length) in enumerate(spans)]
-    film = score(events, times, tolerance=0.0)
-    assert sum(len(o.alerts) for o in film.outcomes) + len(film.false_alerts) == len(times)
+    video = score(events, times, tolerance=0.0)
+    assert sum(len(o.alerts) for o in video.outcomes) + len(video.false_alerts) == len(times)
 
     def most(left, free):  # of all ways to give each violation one alert
         if not left:
@@ -73,7 +73,7 @@ def test_compare_accounts_for_every_alert_and_finds_as_many_as_possible(spans, t
         takes = [1 + most(others, free - {i}) for i in free if first.start <= times[i] <= first.end]
         return max([most(others, free), *takes])
 
-    assert sum(bool(o.alerts) for o in film.outcomes) == most(events, frozenset(range(len(times))))
+    assert sum(bool(o.alerts) for o in video.outcomes) == most(events, frozenset(range(len(times))))
 
 
 def test_limits_name_what_is_missed():

@@ -1,6 +1,6 @@
 """An hour of two cameras and three rules, in which the clocks are set back and the twin changes a schedule.
 
-The box runs as always, except that its films begin at a chosen moment. Their timestamps are its time, so the hour takes some
+The box runs as always, except that its videos begin at a chosen moment. Their timestamps are its time, so the hour takes some
 seconds.
 """
 
@@ -66,7 +66,7 @@ SCENES = {
 LEFT = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]
 RIGHT = [[0.5, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 1.0]]
 RULES = {
-    # until the clocks show 02:50 for the last time, after 70 minutes of the films; from the middle on, until 02:20, after 40
+    # until the clocks show 02:50 for the last time, after 70 minutes of the videos; from the middle on, until 02:20, after 40
     "night": {"schedule": ["Sat 22:00-02:50"], "severity": "critical"},
     # from the first time that the clocks show 02:45, after 5 minutes
     "early": {"schedule": ["Sun 02:45-06:00"], "zones": {"left": LEFT}},
@@ -132,7 +132,7 @@ def draw_film(path: Path, camera: str) -> Path:
 
 
 class Halt:
-    """Holds the readers of the cameras in the middle of their films, when all frames before it are processed."""
+    """Holds the readers of the cameras in the middle of their videos, when all frames before it are processed."""
 
     def __init__(self, runtime: Runtime, parties: int) -> None:
         self._put, self._passed = runtime._mailbox.put, set[str]()

@@ -1,4 +1,4 @@
-"""`ppe-edge score` on drawn films, with the real reader, model, tracker and rule."""
+"""`ppe-edge score` on drawn videos, with the real reader, model, tracker and rule."""
 
 import json
 import re
@@ -20,7 +20,7 @@ TRUTH = "camera,start,end,kind\ngate,2,6,bare head\ngate,6,8,helmet\ngate,8,8.5,
 
 
 @pytest.fixture
-def film(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
+def video(tmp_path: Path, make_clip: Callable[..., Path]) -> Path:
     return make_clip(tmp_path / "gate.mp4", SCENES)
 
 
@@ -32,10 +32,10 @@ def truth(tmp_path: Path) -> Path:
 
 
 def test_score_reports_found_missed_and_delay(
-    film: Path, truth: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, truth: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "score.json"
-    arguments = ["score", str(film), "--truth", str(truth), "--model", str(tiny_model), "--json", str(out)]
+    arguments = ["score", str(video), "--truth", str(truth), "--model", str(tiny_model), "--json", str(out)]
     assert main(arguments) == 0
     text = capsys.readouterr().out
     assert re.search(r"^gate +0:00:10\.0 +2 +1 +1 +1\.5 +1\.5 +0 +0 +1$", text, re.MULTILINE), text
@@ -46,27 +46,27 @@ def test_score_reports_found_missed_and_delay(
         "hours": 0.002778, "violations": 2, "found": 1, "missed": 1, "median_delay_s": 1.5, "worst_delay_s": 1.5,
         "false_alerts": 0, "false_alerts_per_hour": 0.0, "alerts_per_violation": 1.0,
     }  # fmt: skip
-    assert score["films"][0]["outcomes"][0]["alerts"][0]["seconds"] == 3.5 and score["sweep"] == []
+    assert score["videos"][0]["outcomes"][0]["alerts"][0]["seconds"] == 3.5 and score["sweep"] == []
 
 
 def test_score_with_limits_decides_exit_code(
-    film: Path, truth: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, truth: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["score", str(film), "--truth", str(truth), "--model", str(tiny_model)]
+    arguments = ["score", str(video), "--truth", str(truth), "--model", str(tiny_model)]
     assert main([*arguments, "--min-found", "0.5", "--max-false-per-hour", "0", "--max-delay", "1.6"]) == 0
     assert main([*arguments, "--min-found", "0.6"]) == 1
     assert capsys.readouterr().err == "limit missed: found 50 % of the violations, at least 60 % required\n"
 
 
 def test_score_sweeps_settings_but_detects_once(
-    film: Path, truth: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    video: Path, truth: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rule of 0.45 s finds the short violation too. The drawn red scores 0.83, so a threshold of 0.9 finds nothing."""
     read = []
     record = recording.record
     monkeypatch.setattr("ppe_edge.scoring.command.record", lambda *a: read.append(a[0]) or record(*a))
     out = tmp_path / "score.json"
-    arguments = ["score", str(film), "--truth", str(truth), "--model", str(tiny_model), "--json", str(out), "--tolerance", "0"]
+    arguments = ["score", str(video), "--truth", str(truth), "--model", str(tiny_model), "--json", str(out), "--tolerance", "0"]
     sweep = ["--sweep", "seconds=0.45,1.5", "--sweep", "alarm_threshold=0.5,0.9", "--sweep", "tracker.keep_s=0.3,1.5"]
     assert main([*arguments, *sweep, "--sweep", "cooldown_s=0"]) == 0
     trials = {
@@ -81,7 +81,7 @@ def test_score_sweeps_settings_but_detects_once(
 
 
 def test_score_applies_settings_of_camera_in_configuration(
-    film: Path, tiny_model: Path, make_clip: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, tiny_model: Path, make_clip: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The gate's own rule needs 3 s, the yard has the general rule; at 2 frames per second."""
     second = make_clip(tmp_path / "second.mp4", SCENES)
@@ -95,7 +95,7 @@ def test_score_applies_settings_of_camera_in_configuration(
     config.write_text(
         json.dumps({"model": {"path": str(tiny_model)}, "state_dir": str(tmp_path / "state"), "cameras": cameras})
     )
-    assert main(["score", str(film), f"yard={second}", "--truth", str(truth), "--config", str(config)]) == 0
+    assert main(["score", str(video), f"yard={second}", "--truth", str(truth), "--config", str(config)]) == 0
     text = capsys.readouterr().out
     assert "found     gate 0:00:02.0-0:00:06.0 (line 2): 0:00:05.0 (track 1)" in text
     assert "found     yard 0:00:02.0-0:00:06.0 (line 3): 0:00:03.5 (track 1)" in text
@@ -103,10 +103,10 @@ def test_score_applies_settings_of_camera_in_configuration(
     assert not (tmp_path / "state").exists()
 
 
-def test_score_draws_time_line_and_sweep(film: Path, truth: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_score_draws_time_line_and_sweep(video: Path, truth: Path, tiny_model: Path, tmp_path: Path) -> None:
     """From 40 to 920, 10 s: the found violation from 2 to 6 s, its alert at 3.5 s, the missed one from 8 to 8.5 s."""
     drawing = tmp_path / "score.svg"
-    arguments = ["score", str(film), "--truth", str(truth), "--model", str(tiny_model), "--draw", str(drawing)]
+    arguments = ["score", str(video), "--truth", str(truth), "--model", str(tiny_model), "--draw", str(drawing)]
     assert main([*arguments, "--sweep", "seconds=0.45,1.5"]) == 0
     root = ElementTree.fromstring(drawing.read_text())
     bars = [(float(r.attrib["x"]), float(r.attrib["width"]), r.attrib["fill"]) for r in root.iter(f"{SVG}rect")]
@@ -118,38 +118,38 @@ def test_score_draws_time_line_and_sweep(film: Path, truth: Path, tiny_model: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{film}"], "error: --config: expected the configuration of the box, got nothing: or give --model FILE"),
+        (["{video}"], "error: --config: expected the configuration of the box, got nothing: or give --model FILE"),
         (["none.mp4", "--model", "{model}"], "error: none.mp4: expected a video or a folder of images, got no such file"),
-        (["{film}", "a/gate={film}", "gate={film}", "--model", "{model}"], "error: FILM: gate: two films have this name: name "
-         "them: CAMERA=FILM, as the truth does"),
-        (["{film}", "--model", "{model}", "--sweep", "colour=1"], "error: sweep: expected one of enabled, violation_class, "),
-        (["{film}", "--model", "{model}", "--sweep", "frames=3,9"], "error: sweep: frames: frames must be more than half of "),
-        (["{film}", "--model", "{model}", "--sweep", "gate.mp4"], "error: sweep: expected SETTING=VALUE,VALUE,... or "),
-        (["{film}", "--model", "{model}", "--fps", "0"], "error: --fps: expected more than 0 and at most 1000, got 0"),
+        (["{video}", "a/gate={video}", "gate={video}", "--model", "{model}"], "error: VIDEO: gate: two videos have this name: "
+         "name them CAMERA=VIDEO, as --truth does"),
+        (["{video}", "--model", "{model}", "--sweep", "colour=1"], "error: sweep: expected one of enabled, violation_class, "),
+        (["{video}", "--model", "{model}", "--sweep", "frames=3,9"], "error: sweep: frames: frames must be more than half of "),
+        (["{video}", "--model", "{model}", "--sweep", "gate.mp4"], "error: sweep: expected SETTING=VALUE,VALUE,... or "),
+        (["{video}", "--model", "{model}", "--fps", "0"], "error: --fps: expected more than 0 and at most 1000, got 0"),
     ],
 )  # fmt: skip
 def test_score_of_user_error_prints_one_line(
-    film: Path, truth: Path, tiny_model: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    video: Path, truth: Path, tiny_model: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    filled = [text.format(film=film, model=tiny_model) for text in arguments]
+    filled = [text.format(video=video, model=tiny_model) for text in arguments]
     assert main(["score", *filled, "--truth", str(truth)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(message) and error.count("\n") == 1, error
 
 
-def test_score_of_truth_beyond_end_of_film_names_row(
-    film: Path, truth: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+def test_score_of_truth_beyond_end_of_video_names_row(
+    video: Path, truth: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth.write_text(TRUTH + "gate,1:00,1:05,violation\n")
-    assert main(["score", str(film), "--truth", str(truth), "--model", str(tiny_model)]) == 2
+    assert main(["score", str(video), "--truth", str(truth), "--model", str(tiny_model)]) == 2
     message = f"error: {truth}: line 5: start: expected a time within the 10.0 s of gate, got 60 s\n"
     assert capsys.readouterr().err == message
 
 
-def test_score_of_broken_film_is_error(
+def test_score_of_broken_video_is_error(
     truth: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "gate.mp4"
-    broken.write_bytes(b"no film")
+    broken.write_bytes(b"no video")
     assert main(["score", str(broken), "--truth", str(truth), "--model", str(tiny_model)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {broken}: gate: ")

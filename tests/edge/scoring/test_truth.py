@@ -1,4 +1,4 @@
-"""The CSV file with the truth about films."""
+"""The CSV file with the truth about videos."""
 
 import math
 from pathlib import Path
@@ -46,9 +46,9 @@ def test_read_truth_of_spreadsheet_with_semicolons_and_decimal_commas(tmp_path: 
     assert (event.camera, event.start, event.end, event.kind) == ("gate", 1.5, 3.25, "violation")
 
 
-def test_read_truth_of_single_film_accepts_other_name_of_camera(tmp_path: Path) -> None:
-    (event,) = read(tmp_path, "camera,start,end,kind\ngate,1,2,none\n", ("film_17",))
-    assert event.camera == "film_17"
+def test_read_truth_of_single_video_accepts_other_name_of_camera(tmp_path: Path) -> None:
+    (event,) = read(tmp_path, "camera,start,end,kind\ngate,1,2,none\n", ("video_17",))
+    assert event.camera == "video_17"
 
 
 @pytest.mark.parametrize(
@@ -58,19 +58,19 @@ def test_read_truth_of_single_film_accepts_other_name_of_camera(tmp_path: Path) 
         ("camera,start,kind\n", "line 1: expected the columns camera, start, end, kind, got camera, start, kind"),
         ("camera,start,end,kind\ngate,1,2,none\ngate,2,1,none\n", "line 3: end: expected a time after 2, got 1"),
         ("camera,start,end,kind\ngate,x,2,none\n", "line 2: start: expected seconds or [H:]MM:SS, from the first frame of the "
-         "film, got x"),
+         "video, got x"),
         ("camera,start,end,kind\ngate,,2,none\n", "line 2: start: expected seconds or [H:]MM:SS, from the first frame of the "
-         "film, got nothing"),
+         "video, got nothing"),
         ("camera,start,end,kind\ngate,1:75,2:00,none\n", "line 2: start: expected seconds or [H:]MM:SS, from the first frame "
-         "of the film, got 1:75"),
+         "of the video, got 1:75"),
         ("camera,start,end,kind\ngate,nan,2,none\n", "line 2: start: expected seconds or [H:]MM:SS, from the first frame of "
-         "the film, got nan"),
+         "the video, got nan"),
         ("camera,start,end,kind\ngate,1,2,dog\n", "line 2: kind: expected one of violation, ignore, helmet, none, bare head, "
          "got dog"),
         ("camera,start,end,kind\ngate,1\n", "line 2: kind: expected one of violation, ignore, helmet, none, bare head, got "
          "nothing"),
-        ("camera,start,end,kind\ndoor,1,2,none\n", "line 2: camera: expected one of gate, yard, got door: name each film as "
-         "the file does: CAMERA=FILM"),
+        ("camera,start,end,kind\ndoor,1,2,none\n", "line 2: camera: expected one of gate, yard, got door: name each video as "
+         "the file does: CAMERA=VIDEO"),
     ],
 )  # fmt: skip
 def test_read_truth_of_bad_row_names_file_and_line(tmp_path: Path, text: str, message: str) -> None:

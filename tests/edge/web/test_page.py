@@ -25,7 +25,7 @@ from ppe_edge.control import Control
 from ppe_edge.delivery.alert_history import AlertQuery
 from ppe_edge.delivery.messages import Sighting, clip_of, utc
 from ppe_edge.delivery.outbox.outbox import Outbox
-from ppe_edge.pictures.clip import encode_film
+from ppe_edge.pictures.clip import encode_clip
 from ppe_edge.runtime import Runtime
 from ppe_edge.verdicts.desk import Decision
 from ppe_edge.web.config import WebConfig
@@ -393,7 +393,7 @@ def test_clip_appears_when_it_arrives_and_plays_by_keyboard(browser: webdriver.C
     clip, image = browser.find_element(By.ID, "clip"), browser.find_element(By.ID, "image")
     until(browser, image.is_displayed)
     assert not clip.is_displayed()
-    film = encode_film([(n / 8, jpeg(np.full((120, 160, 3), RED, np.uint8)[..., ::-1])) for n in range(9)])
+    film = encode_clip([(n / 8, jpeg(np.full((120, 160, 3), RED, np.uint8)[..., ::-1])) for n in range(9)])
     seen = [(-0.5, "none", 0.8), (0, "none", 0.7), (0.5, "helmet", 0.6)]
     sightings = [Sighting(offset_s=offset, class_name=name, score=score) for offset, name, score in seen]
     box.outbox.put(clip_of(box.alerts[-1], -0.5, 1.0, sightings), film)

@@ -56,7 +56,7 @@ class Outbox:
 
         Args:
             message: The message.
-            snapshot: The snapshot of an `Alert` as JPEG, or the film of an `AlertClip` as MP4.
+            snapshot: The snapshot of an `Alert` as JPEG, or the video of an `AlertClip` as MP4.
 
         Returns:
             The id of the message.
