@@ -100,7 +100,7 @@ def test_named_rules_take_settings_from_most_specific_place(tmp_path: Path) -> N
     assert names == ["rules.day", "cameras.gate.rules.night"]
 
 
-def test_schedule_as_people_write_it_in_yaml(tmp_path: Path) -> None:
+def test_schedule_with_off_and_dates_of_yaml_is_read(tmp_path: Path) -> None:
     """YAML reads off as false, and a date as a date."""
     path = write(tmp_path)
     schedule = "schedule: [Mon-Fri 06:00-18:00, Sat 07:00-12:00]"

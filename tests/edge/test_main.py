@@ -278,7 +278,7 @@ def test_dry_run_states_each_rule_in_words(
         (None, {}, "1.5 s, or 3 frames if they take longer"),
     ],
 )
-def test_describe_delay_at_configured_rate(fps: float | None, rule: dict[str, Any], says: str) -> None:
+def test_describe_delay_states_seconds_at_configured_rate(fps: float | None, rule: dict[str, Any], says: str) -> None:
     assert describe_delay(SourceConfig(source=SecretStr("rtsp://host/x"), fps=fps), RuleConfig(**rule)) == says
 
 

@@ -170,7 +170,7 @@ def test_fit_two_processes_log_same_map_as_one(overfitted: Path, four_images: Pa
         assert logged[f"val/{key}"][-1] == pytest.approx(alone[key], abs=1e-5)
 
 
-def test_fit_mixed_precision_accumulation_sgd_and_early_stopping(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
+def test_fit_applies_precision_accumulation_sgd_and_early_stopping(site: Path, tmp_path: Path, run_cli: RunCli) -> None:
     run_dir = tmp_path / "run"
     more = ("--trainer.precision", "bf16-mixed", "--trainer.accumulate_grad_batches", "2", "--model.optimizer.name", "sgd")
     more += ("--early_stopping.patience", "1", "--early_stopping.min_delta", "1", "--trainer.max_epochs", "5")

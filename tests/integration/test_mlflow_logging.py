@@ -132,7 +132,7 @@ def test_run_logger_interrupted_run_fails_and_reopens(tmp_path: Path, database: 
     assert fresh.run_id != run.info.run_id
 
 
-def test_tracking_loggers_only_in_first_process(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_loggers_exist_in_first_process_only(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracking_loggers(tmp_path, resume=False) == []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     monkeypatch.setattr(rank_zero_only, "rank", 1)

@@ -18,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="CSV",
-        help="what happens in the videos: columns camera, start, end, kind. Times are seconds or [H:]MM:SS from the first frame; "
-        "an empty end is the end of the video. kind: violation (or its class, such as `bare head`), another class, or ignore",
+        help="what happens in the videos: columns camera, start, end, kind. Times are seconds or [H:]MM:SS from the first "
+        "frame; an empty end is the end of the video. kind: violation (or its class, such as `bare head`), another class, or "
+        "ignore",
     )
     parser.add_argument("--model", type=Path, metavar="FILE", help="an .onnx file; default: the one of the configuration")
     parser.add_argument("--fps", type=float, help="maximum frame rate of all videos, instead of that of the configuration")

@@ -303,7 +303,7 @@ def test_reader_of_folder_with_different_sizes_reports_no_resolution_change(tmp_
     assert np.diff([frame.time for frame in gate.seen]) == pytest.approx([0.5] * 3, abs=1e-6)
 
 
-def test_reader_of_joined_film_with_fps_limit_skips_no_part(tmp_path: Path) -> None:
+def test_reader_of_joined_video_files_with_fps_limit_skips_no_part(tmp_path: Path) -> None:
     part = write_film(tmp_path / "a.ts", [corner(64, 96)] * 20)
     with Watched(join(tmp_path / "joined.ts", part, part, part), fps=5) as gate:
         gate.until(lambda: gate.reader.state == "ended")

@@ -241,7 +241,7 @@ def test_folder_scales_images_of_twelve_bits_and_ignores_system_files(tmp_path: 
     assert [np.array_equal(pixels[..., 0], image) for _, pixels in frames] == [True]
 
 
-def test_film_that_begins_with_a_cover_picture_is_read(tmp_path: Path) -> None:
+def test_video_file_that_begins_with_a_cover_picture_is_read(tmp_path: Path) -> None:
     with av.open(tmp_path / "film.mkv", "w") as film:
         cover, video = film.add_stream("mjpeg", rate=1), film.add_stream("libx264", rate=10)
         for stream, pixels in ((cover, "yuvj420p"), (video, "yuv420p")):

@@ -47,7 +47,7 @@ def test_positions_always_increase(timestamps: list[float | None]) -> None:
     assert all(a < b for a, b in itertools.pairwise(times))
 
 
-def test_joined_film_has_increasing_positions(tmp_path: Path) -> None:
+def test_joined_video_files_have_increasing_positions(tmp_path: Path) -> None:
     part = write_film(tmp_path / "a.ts", [corner(64, 96)] * 6)
     times, certain = read(join(tmp_path / "joined.ts", part, part))
     assert times == pytest.approx(np.arange(12) / 10)
@@ -55,13 +55,13 @@ def test_joined_film_has_increasing_positions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("jump", [1_000_000, 4])
-def test_film_with_jump_ahead_in_file_has_increasing_positions(tmp_path: Path, jump: int) -> None:
+def test_video_file_with_jump_ahead_has_increasing_positions(tmp_path: Path, jump: int) -> None:
     stamps = [0, 1, 2, 3 + jump, 4 + jump]
     times, certain = read(write_film(tmp_path / "a.mkv", [corner(64, 96)] * 5, timestamps=stamps))
     expected = [0.0, 0.1, 0.2, 0.3, 0.4] if jump > 600 else [s / 10 for s in stamps]
     assert times == pytest.approx(expected, abs=2e-3) and all(certain) == (jump < 600)
 
 
-def test_film_without_timestamps_has_positions(tmp_path: Path) -> None:
+def test_video_file_without_timestamps_has_positions(tmp_path: Path) -> None:
     times, _ = read(write_film(tmp_path / "a.h264", [corner(64, 96)] * 6))
     assert len(times) == 6 and np.diff(np.array(times, float)).min() > 0.01

@@ -22,7 +22,7 @@ def is_upright(image: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_film_with_rotation_flag_is_upright(tmp_path: Path, turns: int) -> None:
+def test_video_file_with_rotation_flag_is_upright(tmp_path: Path, turns: int) -> None:
     stored = np.ascontiguousarray(np.rot90(corner(64, 96), -turns))  # turned clockwise, to be turned back
     [image] = read(write_film(tmp_path / "film.mp4", [stored], rotation=90 * turns))
     assert image.shape == (64, 96, 3) and is_upright(image) and image.flags.c_contiguous
@@ -30,7 +30,7 @@ def test_film_with_rotation_flag_is_upright(tmp_path: Path, turns: int) -> None:
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_film_with_display_matrix_is_turned_and_mirrored(tmp_path: Path, turns: int, mirror: bool) -> None:
+def test_video_file_with_display_matrix_is_turned_and_mirrored(tmp_path: Path, turns: int, mirror: bool) -> None:
     """As front cameras of telephones and cameras in a mirror mark their films."""
     stored = np.rot90(corner(64, 96), turns)  # counter-clockwise, to be turned back
     stored = np.ascontiguousarray(np.fliplr(stored) if mirror else stored)
@@ -39,7 +39,7 @@ def test_film_with_display_matrix_is_turned_and_mirrored(tmp_path: Path, turns: 
     assert image.shape == (64, 96, 3) and is_upright(image) and image.flags.c_contiguous
 
 
-def test_frames_of_film_are_freed_without_garbage_collection(tmp_path: Path) -> None:
+def test_frames_of_video_file_are_freed_without_garbage_collection(tmp_path: Path) -> None:
     """A frame that refers to itself stays until the collector runs: 100 MB of a camera's frames."""
     film = write_film(tmp_path / "film.mp4", [corner(64, 96)] * 20)
     read(film)
@@ -54,20 +54,20 @@ def test_frames_of_film_are_freed_without_garbage_collection(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("suffix", ["mp4", "ts"])
 @pytest.mark.parametrize(("aspect", "shape"), [(Fraction(2), (64, 96, 3)), (Fraction(1, 2), (128, 48, 3))])
-def test_film_with_marked_pixel_aspect_is_undistorted(
+def test_video_file_with_marked_pixel_aspect_is_undistorted(
     tmp_path: Path, suffix: str, aspect: Fraction, shape: tuple[int, ...]
 ) -> None:
     [image] = read(write_film(tmp_path / f"film.{suffix}", [corner(64, 48)], pixel_aspect=aspect))
     assert image.shape == shape and is_upright(image)
 
 
-def test_turned_film_with_pixel_aspect_is_stretched_before_it_is_turned(tmp_path: Path) -> None:
+def test_turned_video_file_with_pixel_aspect_is_stretched_first(tmp_path: Path) -> None:
     stored = cv2.rotate(corner(96, 64), cv2.ROTATE_90_CLOCKWISE)[:, ::2]  # half-width, then to be turned back
     [image] = read(write_film(tmp_path / "film.mp4", [np.ascontiguousarray(stored)], rotation=90, pixel_aspect=Fraction(2)))
     assert image.shape == (96, 64, 3) and is_upright(image)
 
 
-def test_pixel_aspect_setting_overrides_mark_of_films_and_applies_to_folders(tmp_path: Path) -> None:
+def test_pixel_aspect_setting_overrides_mark_of_video_files_and_applies_to_folders(tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.mp4", [corner(64, 48)])
     assert [i.shape for i in read(film, pixel_aspect=2.0)] == [(64, 96, 3)]
     marked = write_film(tmp_path / "marked.mp4", [corner(64, 48)], pixel_aspect=Fraction(2))
@@ -100,12 +100,12 @@ def test_stream_with_changed_size_and_aspect_yields_each_frame_upright(tmp_path:
     assert all(map(is_upright, images))
 
 
-def test_film_with_odd_sides_keeps_every_pixel(tmp_path: Path) -> None:
+def test_video_file_with_odd_sides_keeps_every_pixel(tmp_path: Path) -> None:
     [image] = read(write_film(tmp_path / "film.avi", [corner(63, 97)], codec="mjpeg"))
     assert image.shape == (63, 97, 3) and is_upright(image)
 
 
-def test_interlaced_film_shows_no_comb(tmp_path: Path) -> None:
+def test_interlaced_video_file_shows_no_comb(tmp_path: Path) -> None:
     """A bar that moves by 16 pixels between the two fields of the frame."""
     image = np.full((64, 96, 3), 40, np.uint8)
     image[0::2, 20:40] = image[1::2, 36:56] = 220

@@ -12,7 +12,7 @@ from running_box import configure, delivered
 from conftest import GREEN, GREY, RED  # isort: skip
 
 
-def test_film_is_counted_by_track(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
+def test_video_file_is_counted_by_track(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
     """A helmet, a bare head, a head that takes its helmet off late, and one that the end of the film interrupts."""
     nobody = (GREY, 40)
     scenes = [(GREEN, 30), nobody, (RED, 30), nobody, (GREEN, 30), (RED, 20), nobody, (RED, 20)]

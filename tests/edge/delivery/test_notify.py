@@ -142,7 +142,7 @@ def delivering(folder: Path, urls: str, **settings: Any) -> Iterator[tuple[Outbo
         outbox.close()
 
 
-def test_notifications_survive_an_outage_of_the_mail_server_which_delays_no_other_address(
+def test_outage_of_mail_server_loses_nothing_and_delays_no_other_address(
     tmp_path: Path, webhook: tuple[str, list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -227,7 +227,7 @@ def test_notifications_that_follow_too_soon_are_left_out_and_counted(webhook: tu
     ]
 
 
-def test_no_notifications_in_quiet_hours(webhook: tuple[str, list[dict[str, Any]]]) -> None:
+def test_notifier_in_quiet_hours_sends_nothing(webhook: tuple[str, list[dict[str, Any]]]) -> None:
     notify = sink(webhook[0], body="{time:%H:%M} {left_out}", min_interval_s=0, quiet_hours=["daily 09:30-11:00"])
     for minutes in (29, 30, 119, 120):  # from 09:00 on in Berlin
         notify.send(an_alert(60 * minutes), None)
@@ -235,7 +235,7 @@ def test_no_notifications_in_quiet_hours(webhook: tuple[str, list[dict[str, Any]
     assert [post["message"] for post in webhook[1]] == ["09:29 0", "11:00 2", "09:30 0"]
 
 
-def test_quiet_hours_across_midnight_end_when_the_clock_shows_their_end_also_in_the_night_when_it_changes(
+def test_quiet_hours_end_by_the_clock_when_summer_time_starts_or_ends(
     webhook: tuple[str, list[dict[str, Any]]],
 ) -> None:
     """In Berlin, 22:00 to 02:30 in the night in which 03:00 becomes 02:00: until 02:30 is shown for the second time."""
@@ -339,7 +339,7 @@ LOGIN, PATH = "check the user, password or token in the address", "check the rec
         (504, "busy or rate limit: trying again", True, False),
     ],
 )
-def test_answer_of_a_web_server_tells_what_to_do_and_whether_the_notification_may_have_arrived(
+def test_failed_notification_names_remedy_and_whether_it_may_have_arrived(
     status: int, hint: str, outcome_unknown: bool, reached: bool
 ) -> None:
     class Handler(BaseHTTPRequestHandler):

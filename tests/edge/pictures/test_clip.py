@@ -130,7 +130,7 @@ def test_ring_keeps_the_latest_frames_within_its_bytes(monkeypatch: pytest.Monke
     assert -30 < message.offset_s < -0.5 and recording.recorder._rings["gate"].size <= 20 * size
 
 
-def test_film_survives_a_change_of_resolution() -> None:
+def test_clip_survives_a_change_of_resolution() -> None:
     look = Look()
     frames = [(n / 8, encode(NOISE[: 201 - 8 * n, : 301 - 6 * n], look) or b"") for n in range(4)]
     seconds, images = decode(encode_clip(frames))

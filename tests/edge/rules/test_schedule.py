@@ -79,7 +79,7 @@ def test_schedule_follows_clock_of_site_in_winter_and_summer() -> None:
         ("2027-03-27", "22:00-02:30", ["21:00", "01:00"]),  # 02:30 is skipped: until the clocks are set
     ],
 )
-def test_night_shift_while_clocks_are_set(day: str, times: str, expected: list[str]) -> None:
+def test_night_shift_follows_clocks_that_are_set(day: str, times: str, expected: list[str]) -> None:
     assert changes(Schedule([f"Sat {times}"], {}, BERLIN), f"{day}T12:00", 24) == expected
 
 

@@ -156,7 +156,7 @@ def test_cooldown_counts_from_last_alert_and_lasting_violation_starts_after_it()
     assert changes[0][1].started == pytest.approx(9.05)
 
 
-def test_cooldown_covers_new_track_at_place_of_lost_one():
+def test_cooldown_covers_new_track_where_one_was_lost():
     monitor = ViolationMonitor(RuleConfig(seconds=None, frames=2, of=2, cooldown_s=10), CONTRACT)
     watch(monitor, [NONE, NONE])
     monitor.update([], SIZE, 1.0)

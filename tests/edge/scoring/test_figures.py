@@ -23,7 +23,7 @@ def score(events, times, seconds=3600.0, tolerance=1.0):
     return compare("gate", seconds, events, [alert(t) for t in times], tolerance)
 
 
-def test_figures_of_found_missed_repeated_and_false():
+def test_figures_count_found_missed_repeated_and_false():
     events = [event(10, 20, line=2), event(30, 40, line=3), event(100, 130, line=4), event(500, math.inf, line=5)]
     video = score(events, [12, 60, 104, 115, 502.5, 503.5], seconds=1800.0)
     assert [(o.event.line, [a.seconds for a in o.alerts]) for o in video.outcomes] == [

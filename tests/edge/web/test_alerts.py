@@ -150,7 +150,7 @@ def test_rows_of_live_page_leave_out_clips() -> None:
     assert [shown["what"] for event in events if (shown := row(event, CONTRACT))] == ["view turned: by 12 %", "lost"]
 
 
-def test_images_of_alert(client: Client) -> None:
+def test_images_of_alert_are_served_and_their_viewing_recorded(client: Client) -> None:
     widths = {}
     for name in ("snapshot", "thumbnail", "frame"):
         status, jpeg = client.get(f"/alerts/{client.id}/{name}.jpg")

@@ -24,7 +24,7 @@ def test_pairwise_iou_of_empty_boxes_is_zero() -> None:
     assert pairwise_iou(empty, empty).tolist() == [[0.0]]
 
 
-def test_pairwise_iou_and_cover_of_box_inside_another() -> None:
+def test_pairwise_iou_and_cover_match_hand_calculation() -> None:
     iou, cover = pairwise_iou_and_cover(
         np.array([[0.0, 0, 10, 10]]), np.array([[2.0, 2, 4, 4], [8, 0, 12, 10], [20, 0, 30, 10]])
     )

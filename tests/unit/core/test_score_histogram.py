@@ -13,7 +13,7 @@ def test_score_histogram_counts_scores_from_a_tenth_on():
     assert score_histogram(scores) == (1, 0, 0, 0, 2, 0, 0, 0, 1)
 
 
-def test_population_stability_index_of_hand_computed_shares():
+def test_population_stability_index_matches_hand_calculation():
     """Shares 3/4 and 1/4 against 1/4 and 3/4: twice 1/2 * ln 3, with half a count added to each."""
     assert population_stability_index((29, 9), (9, 29)) == pytest.approx(2 * 0.5 * math.log(29.5 / 9.5) * 20 / 19.5, rel=1e-9)
     assert population_stability_index((10, 20, 30), (10, 20, 30)) == 0.0

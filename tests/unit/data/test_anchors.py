@@ -26,7 +26,7 @@ def test_fit_anchors_same_seed_gives_same_anchors() -> None:
     assert np.array_equal(fit_anchors(boxes_wh, 6, seed=1), fit_anchors(boxes_wh, 6, seed=1))
 
 
-def test_iou_of_sizes_and_mean_best_iou_by_hand() -> None:
+def test_iou_of_sizes_and_mean_best_iou_match_hand_calculation() -> None:
     # (10, 10) with (20, 10): 100 of 200; with (5, 20): 50 of 150
     assert iou_of_sizes(np.array([(10.0, 10.0)]), np.array([(20.0, 10.0), (5.0, 20.0)])) == pytest.approx(
         np.array([[1 / 2, 1 / 3]])
@@ -41,7 +41,7 @@ def test_fit_anchors_too_few_boxes_raises() -> None:
         fit_anchors(np.array([(1.0, 2.0), (1.0, 2.0), (3.0, 4.0)]), 3)
 
 
-def test_letterboxed_sizes_by_hand() -> None:
+def test_letterboxed_sizes_match_hand_calculation() -> None:
     objects = (AnnotatedObject("helmet", (10, 20, 30, 60)),)
     image = AnnotatedImage(image="a.jpg", objects=objects, source=Path("a.xml"), image_id="a")
     # 400 wide and 200 high into 100x100: times 0.25

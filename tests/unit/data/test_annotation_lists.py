@@ -95,7 +95,7 @@ OBJECTS = st.builds(AnnotatedObject, NAMES, st.tuples(*[NUMBERS] * 4))
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(images=st.lists(st.tuples(PATHS, st.lists(OBJECTS, max_size=3)), min_size=1, max_size=3))
-def test_annotation_list_round_trip(tmp_path: Path, images: list[tuple[str, list[AnnotatedObject]]]) -> None:
+def test_annotation_list_written_and_read_is_unchanged(tmp_path: Path, images: list[tuple[str, list[AnnotatedObject]]]) -> None:
     path = tmp_path / "round.txt"
     write_annotation_list(path, [image(p, *objects) for p, objects in images])
     lines = path.read_bytes().decode().split("\n")

@@ -203,7 +203,7 @@ def test_audit_command_clean_data_exits_with_zero(
     assert "0 errors" in out and "--class-map" not in out
 
 
-def test_statistics_by_hand(make_voc, tmp_path: Path) -> None:
+def test_statistics_match_hand_calculation(make_voc, tmp_path: Path) -> None:
     objects = {
         "a": [("helmet", (10, 10, 20, 30)), ("none", (0.5, 1, 36.5, 37))],
         "b": [("helmet", (1, 1, 101, 101))],
@@ -255,7 +255,7 @@ def test_audit_ignored_objects_cause_no_error(make_voc, tmp_path: Path) -> None:
     assert {p.code for p in dataset.problems if p.item.endswith("(person)")} == {"empty-box", "box-outside"}
 
 
-def test_audit_duplicates_within_and_across_splits(make_voc, picture, tmp_path: Path) -> None:
+def test_audit_names_duplicates_within_and_across_splits(make_voc, picture, tmp_path: Path) -> None:
     stems = ["a", "a_again", "a_saved", "b", "b_saved", "c", "c_again", "d"]
     splits = {"trainval": ["a", "a_again", "a_saved", "b", "c_again", "d", "d"], "test": ["b_saved", "c", "d"]}
     root = make_voc(tmp_path, stems, splits)
@@ -328,7 +328,7 @@ def test_audit_reports_images_in_no_split(make_voc, tmp_path: Path) -> None:
         opened(root, splits=["val"])
 
 
-def test_voc_image_sets_with_flags_and_classes(make_voc, tmp_path: Path) -> None:
+def test_voc_image_sets_ignore_flags_and_lists_of_classes(make_voc, tmp_path: Path) -> None:
     root = make_voc(tmp_path, ["a", "b 1", "c"], {"train": ["a 1", "b 1 -1"], "test": ["c.jpg"], "cat_train": ["a 1"]})
     dataset = opened(root)
     assert [i.image_id for i in dataset.splits["train"]] == ["a", "b 1"]

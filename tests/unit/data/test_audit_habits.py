@@ -210,9 +210,7 @@ def test_audit_names_swapped_corners(make_voc: Callable[..., Path], tmp_path: Pa
     assert problem.boxes_xyxy == ((30, 5, 20, 20),)
 
 
-def test_audit_with_swapped_corners_that_fit_as_sizes_in_some_images_names_swapped_corners(
-    make_voc: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_audit_names_swapped_corners_that_could_be_sizes_in_some_images(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     in_order = {f"a{i}": [("helmet", (5, 5, 20, 20 + i))] for i in range(10)}
     upper_left = {f"b{i}": [("helmet", (15 + i, 14, 5 + i, 4))] for i in range(12)}  # in 48x64 pixels: fit as sizes
     lower_right = {f"c{i}": [("helmet", (60, 44, 40 + i, 30))] for i in range(6)}  # do not

@@ -14,7 +14,7 @@ STILL = AugmentConfig(mosaic=0, scale=(1, 1), translate=0, rotate=0, flip=0, col
 COLOURS = {0: (250, 20, 20), 1: (20, 250, 20), 2: (20, 20, 250), 3: (250, 250, 20)}
 
 
-def test_mosaic_probability_fades_by_hand() -> None:
+def test_mosaic_probability_fades_as_calculated_by_hand() -> None:
     config = AugmentConfig(mosaic=0.8, mosaic_fade=(0.5, 0.9))
     by_hand = [0.8] * 6 + [0.6, 0.4, 0.2, 0.0]  # 10 epochs: full until 5, then down to 0 at 9
     assert [config.mosaic_probability(epoch, 10) for epoch in range(10)] == pytest.approx(by_hand)
@@ -75,7 +75,7 @@ def test_augment_keeps_box_on_its_pixels(config: AugmentConfig) -> None:
         assert_boxes_on_colours(sample, (96, 128))
 
 
-def test_augment_flip_by_hand() -> None:
+def test_augment_flip_matches_hand_calculation() -> None:
     image = np.full((64, 64, 3), 114, dtype=np.uint8)
     sample = (image, np.array([(4, 10, 20, 30)], dtype=np.float32), np.array([1]))
     flipped = augment(sample, [], (64, 64), replace(STILL, flip=1), np.random.default_rng(0))

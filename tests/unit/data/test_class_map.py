@@ -24,7 +24,7 @@ def test_bundled_names_are_complete() -> None:
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-def test_load_class_map_packaged(name: str) -> None:
+def test_load_class_map_bundled_maps_have_documented_names(name: str) -> None:
     class_map = load_class_map(name)
     mapping, ignored = PACKAGED[name]
     assert class_map.class_names == ("helmet", "none")

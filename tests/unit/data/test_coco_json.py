@@ -59,7 +59,9 @@ def write(picture: Callable) -> Callable[..., Path]:
         ([("test.json", "a.jpg", "C:\\data\\a.jpg")], ["test"]),
     ],
 )  # fmt: skip
-def test_coco_layouts(write: Callable[..., Path], tmp_path: Path, files: list, expected: list[str]) -> None:
+def test_coco_layouts_are_read_with_splits(
+    write: Callable[..., Path], tmp_path: Path, files: list, expected: list[str]
+) -> None:
     for path, image, name in files:
         write(tmp_path / path, tmp_path / image, name)
     source = open_source(tmp_path)
@@ -71,7 +73,7 @@ def test_coco_layouts(write: Callable[..., Path], tmp_path: Path, files: list, e
         assert [(o.class_name, o.box_xyxy, o.difficult) for o in entry.image.objects] == [("helmet", (8, 8, 30.5, 28), False)]
 
 
-def test_coco_boxes_of_segments_and_crowds(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_coco_segments_and_crowds_become_boxes(write: Callable[..., Path], tmp_path: Path) -> None:
     mask = np.zeros((48, 64), dtype=np.uint8)
     mask[10:20, 5:9] = mask[15:40, 30:31] = 1
     compressed = coco_mask.encode(np.asfortranarray(mask))

@@ -32,7 +32,7 @@ def root(picture: Callable, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_cvat_boxes_polygons_and_ellipses(root: Path) -> None:
+def test_cvat_polygons_and_ellipses_become_boxes(root: Path) -> None:
     source = open_source(root)
     assert (source.format, source.splits) == ("CVAT", {"train": ["train:1"], "val": ["val:2"]})
     entry = source.read("train:1")

@@ -77,7 +77,7 @@ def test_read_image_converts_modes_to_rgb(picture: Callable[..., np.ndarray], tm
     assert check_image(str(path)).unusual == (f"{mode} instead of RGB: converted",)
 
 
-def test_read_image_sixteen_bit_colour(picture: Callable[..., np.ndarray], tmp_path: Path) -> None:
+def test_read_image_scales_sixteen_bit_colour_to_eight(picture: Callable[..., np.ndarray], tmp_path: Path) -> None:
     rgb = picture("deep")
     path = str(tmp_path / "a.png")
     cv2.imwrite(path, rgb[..., ::-1].astype(np.uint16) * 257)

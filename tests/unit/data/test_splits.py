@@ -28,7 +28,7 @@ def first_of_group(groups: Sequence[int]) -> list[int]:
     return [list(groups).index(g) for g in groups]
 
 
-def test_group_alike_by_hand() -> None:
+def test_group_alike_matches_hand_calculation() -> None:
     hashes = np.array([0, 0b11110000, 2**64 - 1, 0b1111_1111, 2**63, 0b11110000], dtype=np.uint64)
     assert group_alike(hashes).tolist() == [0, 0, 1, 0, 0, 0]  # 0 and 0b1111_1111 through 0b11110000
     assert group_alike(hashes, 3).tolist() == [0, 1, 2, 3, 0, 1]
@@ -66,7 +66,7 @@ def test_group_alike_stores_no_pairs() -> None:
     assert peak < 64e6
 
 
-def test_near_any_by_hand() -> None:
+def test_near_any_matches_hand_calculation() -> None:
     assert near_any([0b11111, 0], [0b1, 2**64 - 1]).tolist() == [True, True]
     assert near_any([0b11111, 0], [2**64 - 1]).tolist() == [False, False]
     assert near_any([7], []).tolist() == [False]

@@ -68,7 +68,7 @@ def test_version_of_depends_on_content_only() -> None:
     assert len({version_of(files) for files in [[one, two], *others]}) == 6
 
 
-def test_push_and_pull_round_trip(folder: Path, tmp_path: Path, url: str) -> None:
+def test_push_and_pull_restore_every_file_once(folder: Path, tmp_path: Path, url: str) -> None:
     store, before = Store(url), contents(folder)
     assert store.versions() == []
     pushed = store.push(folder)

@@ -62,7 +62,7 @@ def test_read_voc_accepts_encodings(tmp_path: Path, encoding: str) -> None:
         ("<size><width>8.0</width><height>6</height><depth>1</depth></size>", (6, 8, 1)),
     ],
 )
-def test_read_voc_size(tmp_path: Path, size: str, expected: object) -> None:
+def test_read_voc_accepts_complete_sizes_only(tmp_path: Path, size: str, expected: object) -> None:
     assert read(tmp_path, f"<annotation>{size}</annotation>").size == expected
 
 
@@ -165,7 +165,9 @@ OBJECTS = st.builds(AnnotatedObject, NAMES, st.tuples(*[COORDINATES] * 4), st.bo
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(objects=st.lists(OBJECTS, max_size=4), filename=NAMES, height=st.integers(1, 9999), width=st.integers(1, 9999))
-def test_voc_round_trip(tmp_path: Path, objects: list[AnnotatedObject], filename: str, height: int, width: int) -> None:
+def test_voc_annotation_read_back_is_unchanged(
+    tmp_path: Path, objects: list[AnnotatedObject], filename: str, height: int, width: int
+) -> None:
     path = tmp_path / "round.xml"
     write_voc_annotation(path, image_name=filename, image_size=(height, width, 3), objects=objects)
     annotation = read_voc_annotation(path)

@@ -61,12 +61,12 @@ def boxes(root: Path) -> dict[str, list[tuple[str, list]]]:
         (("train/a.jpg", "val/b.jpg"), {"train": ["train"], "val": ["val/b.jpg"]}),
     ],
 )
-def test_yolo_splits_of_data_yaml(make_yolo: Callable[..., Path], tmp_path: Path, files: tuple, config: dict) -> None:
+def test_yolo_splits_come_from_data_yaml(make_yolo: Callable[..., Path], tmp_path: Path, files: tuple, config: dict) -> None:
     root = make_yolo(tmp_path, *files, names=["helmet", "none"], nc=2, **config)
     assert boxes(root) == {"train": [("a.jpg", BOXES)], "val": [("b.jpg", BOXES)]}
 
 
-def test_yolo_lists_of_files_and_mapping_of_names(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+def test_yolo_lists_of_files_and_mapping_of_names_are_read(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
     root = make_yolo(tmp_path, "images/a.jpg", "images/b.jpg", names={0: "helmet", 1: "none"}, train="train.txt", val="v.txt")
     (root / "train.txt").write_text("./images/a.jpg\n\n")
     (root / "v.txt").write_text(f"{root}/images/b.jpg\n")
@@ -74,7 +74,7 @@ def test_yolo_lists_of_files_and_mapping_of_names(make_yolo: Callable[..., Path]
     assert open_source(root / "data.yaml").splits == open_source(root).splits
 
 
-def test_yolo_without_data_yaml(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+def test_yolo_without_data_yaml_needs_class_names(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
     assert boxes(make_yolo(tmp_path / "flat", "images/a.jpg")) == {"all": [("a.jpg", BOXES)]}
     nested = make_yolo(tmp_path / "nested", "images/Train/a.jpg", "images/valid/b.jpg")
     assert boxes(nested) == {"train": [("a.jpg", BOXES)], "val": [("b.jpg", BOXES)]}

@@ -69,7 +69,7 @@ def test_domain_figures_count_heads_taken_for_the_other_class():
     assert (bare.objects, bare.false_alarms, bare.recall, bare.confused_share) == (0, 2, None, None)
 
 
-def test_domain_figures_of_images_without_objects():
+def test_domain_figures_of_images_without_objects_count_false_alarms():
     figures = measured([(0, 0, 0.9, NEAR), (0, 1, 0.9, NEAR), (1, 0, 0.4, NEAR)], [], [(100, 200)] * 4)
     whole = figures.by_size["all"]
     assert (figures.images, figures.empty_images) == (4, 4)

@@ -173,7 +173,7 @@ def mistakes(annotated, detected):
     return int(count_mistakes(detections, targets, 1)[0])
 
 
-def test_count_mistakes_by_hand():
+def test_count_mistakes_matches_hand_calculation():
     one, hard = (0, HELMET, False), (0, BARE, True)
     assert mistakes([], []) == 0
     assert mistakes([one], [(0, HELMET)]) == 0

@@ -48,7 +48,7 @@ def measured(images, max_detections=100):
 A, B, C = (0, 0, 20, 20), (40, 0, 60, 20), (0, 40, 20, 60)
 
 
-def test_summarise_average_precision_by_hand():
+def test_summarise_average_precision_matches_hand_calculation():
     # in falling order of score: hit, false alarm, hit; two of three objects are detected
     detected = detections((0, 0.9, A), (0, 0.8, (70, 70, 90, 90)), (0, 0.7, B))
     summary = summarise(measured([(detected, targets((0, A), (0, B), (0, C)))]), NAMES)
@@ -146,7 +146,7 @@ def test_average_precision_equals_reference(seed):
         assert summary["per_class"][name]["ap_50"] == pytest.approx(reference_ap_50(images, label), abs=1e-6)
 
 
-def test_precision_recall_curves_by_hand():
+def test_precision_recall_curves_match_hand_calculation():
     detected = detections((0, 0.9, A), (0, 0.8, (70, 70, 90, 90)), (0, 0.7, B))
     curves = precision_recall_curves(measured([(detected, targets((0, A), (0, B), (0, C)))]), NAMES)
     assert list(curves) == ["helmet"]

@@ -84,14 +84,14 @@ def test_misses_are_sorted_by_size(material):
     assert outcome.taker.tolist() == [0, -1, -1, 4, 6]
 
 
-def test_confusion_matrix_by_hand(material):
+def test_confusion_matrix_matches_hand_calculation(material):
     targets, _, strong = matched(material)
     matrix = confusion_matrix(material.detections, targets, strong, 2)
     # rows: annotated as helmet, none, background; columns: detected as helmet, none, missed
     assert matrix.tolist() == [[1, 0, 1], [1, 0, 1], [1, 2, 0]]
 
 
-def test_calibration_by_hand():
+def test_calibration_matches_hand_calculation():
     one = calibration(np.array([0.95, 0.91, 0.15, 0.15, 1.0]), np.array([True, False, False, False, True]))
     assert one.counts.tolist() == [0, 2, 0, 0, 0, 0, 0, 0, 0, 3]
     assert one.mean_score[[1, 9]] == pytest.approx([0.15, 2.86 / 3]) and one.precision[[1, 9]] == pytest.approx([0, 2 / 3])
@@ -99,7 +99,7 @@ def test_calibration_by_hand():
     assert calibration(np.zeros(0), np.zeros(0, bool)).error is None
 
 
-def test_running_sums_by_hand():
+def test_running_sums_match_hand_calculation():
     samples = np.array([[1, 1], [0, 3]])
     sums = running_sums(np.array([0, 1, 1, 0]), np.array([True, False, True, True]), np.array([1, 2]), samples)
     assert sums.tolist() == [[1, 0], [2, 3]]
@@ -147,7 +147,7 @@ def measured(material, **options):
     return point, measure(material, outcome, point)
 
 
-def test_measure_figures_by_hand(material):
+def test_measured_figures_match_hand_calculation(material):
     point, figures = measured(material, rules=["recall>=0.5"])
     plain = to_plain(material, figures)
     assert (plain["images"], plain["split"], plain["checkpoint_blake2b"]) == (2, "val", "aa")

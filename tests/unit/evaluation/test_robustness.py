@@ -38,7 +38,7 @@ def test_corruption_depends_on_seed_and_keeps_input(name):
     assert not np.array_equal(one, before)
 
 
-def test_corruption_severities_by_hand():
+def test_corruption_severities_match_hand_calculation():
     corrupted = {name: corruption.apply(image(), 0)[0].astype(float) for name, corruption in BY_NAME.items()}
     # 40 % of the contrast, 30 % of white: 0.4 v + 76.5
     assert corrupted["fog"][0, 0] == pytest.approx(116, abs=1) and corrupted["fog"][30, 40] == pytest.approx(
@@ -109,7 +109,7 @@ def out(data, tmp_path_factory):
     return folder
 
 
-def test_robustness_figures_of_each_corruption(out):
+def test_robustness_has_figures_of_each_corruption(out):
     result = json.loads((out / "robustness.json").read_text())
     assert result["thresholds"] == {"helmet": 0.5, "none": 0.4}
     assert result["clean"]["map_50"] == 1.0 and result["clean"]["per_class"]["helmet"]["recall"] == 1.0

@@ -81,7 +81,7 @@ def test_suppression_ignores_candidates_beyond_limit() -> None:
     assert 1000 < found <= 2000  # in two images
 
 
-def test_suppression_per_class_clipped_and_padded() -> None:
+def test_suppression_works_per_class_and_clips_and_pads() -> None:
     session, _ = open_suppression(15, 2, 0.25, 0.5, 4)
     boxes, scores = np.zeros((2, 15, 4)), np.zeros((2, 15, 2))
     boxes[0, :5] = [[10, 10, 30, 30], [10, 10, 30, 31], [-5, -5, 20, 20], [80, 50, 120, 90], [40, 40, 50, 50]]

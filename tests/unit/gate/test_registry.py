@@ -38,7 +38,7 @@ def test_registry_two_champions_last_promotion_counts(tmp_path: Path, registry: 
     assert [v.tags["stage"] for v in registry.versions()] == ["retired", "rejected", "champion"]
 
 
-def test_registry_uri_option_or_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_uri_comes_from_option_or_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="got neither it nor MLFLOW_TRACKING_URI"):
         registry_uri(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "azureml://east")

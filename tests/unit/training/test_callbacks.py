@@ -29,7 +29,7 @@ class Module(pl.LightningModule):
         self.register_buffer("count", torch.tensor(0))
 
 
-def test_ema_three_steps():
+def test_ema_after_three_steps_matches_hand_calculation():
     ema = EmaWeights(decay=0.9, warmup_updates=2)
     module = Module()
     ema.setup(None, module, "fit")

@@ -50,7 +50,7 @@ def test_expand_recipes_keeps_files_and_names_run_after_last():
     assert expand_recipes(["--config=site.yaml"]) == (["--config=site.yaml"], "site")
 
 
-def test_expand_recipes_without_config_names_run_run():
+def test_expand_recipes_without_config_calls_the_run_run():
     assert expand_recipes(["--data.root", "yolov3"]) == (["--data.root", "yolov3"], "run")
     assert expand_recipes(["--config"]) == (["--config"], "run")  # the parser reports what is missing
 

@@ -14,7 +14,7 @@ from ppe_yolo.training.loss import AssignConfig, LossConfig
 from ppe_yolo.training.task import DetectorTask, OptimizerConfig, lr_factor, to_network_input
 
 
-def test_lr_factor_warm_up_and_half_cosine():
+def test_lr_factor_rises_linearly_and_falls_by_half_cosine():
     # 3 steps of warm-up, then 4 to fall from 1 to 0.2: half a cosine is 1, 0.854, 0.5, 0.146 there
     factors = [lr_factor(step, total=7, warmup=3, final=0.2) for step in range(9)]
     half_cosine = [1, (1 + 2**-0.5) / 2, 0.5, (1 - 2**-0.5) / 2, 0, 0]
