@@ -92,16 +92,17 @@ def test_demo_raises_an_alert_with_a_clip_and_ends_cleanly(environment: Path, tm
 
 
 @pytest.mark.slow
-def test_wheel_from_sdist_holds_program_page_core_and_model(tmp_path: Path) -> None:
+def test_wheel_from_sdist_holds_program_page_core_model_and_licence(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "uv", "build", "--system-certs", "--quiet", "--out-dir", str(tmp_path), str(ROOT / "edge")]
     subprocess.run(build, check=True)  # the wheel is built from the sdist
-    [wheel] = tmp_path.glob("ppe_edge-*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
+    [file] = tmp_path.glob("ppe_edge-*.whl")
+    wheel = zipfile.ZipFile(file)
     tracked = {f"ppe_edge/{file.relative_to(ROOT / 'edge' / 'ppe_edge')}" for file in (ROOT / "edge" / "ppe_edge").rglob("*.*")}
     core = {f"ppe_yolo/core/{file.name}" for file in (ROOT / "ppe_yolo" / "core").glob("*.py")}
-    assert {name for name in tracked if "__pycache__" not in name} | core | {"ppe_edge/model/helmet-small.int8.onnx"} <= set(
-        names
-    )
+    expected = {name for name in tracked if "__pycache__" not in name} | core | {"ppe_edge/model/helmet-small.int8.onnx"}
+    assert expected <= set(wheel.namelist())
+    [licence] = [name for name in wheel.namelist() if name.endswith("/licenses/LICENSE")]
+    assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()
 
 
 def test_dependencies_match_those_of_the_library() -> None:
