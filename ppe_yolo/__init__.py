@@ -1,4 +1,4 @@
-"""Detects bare heads and helmets on building sites: from annotated images to an alert at the gate.
+"""Detects bare heads and helmets on building sites: from annotated images to an alert on site.
 
 Example:
     import cv2

@@ -1,1 +1,1 @@
-"""The box at the gate: cameras in, alerts out. onnxruntime, never torch."""
+"""The box: cameras in, alerts out. onnxruntime, never torch."""

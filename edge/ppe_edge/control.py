@@ -52,9 +52,8 @@ class Control:
     ) -> None:
         self._runtime = runtime
         self._file = config_file
-        self._document = (
-            read_yaml(config_file) if document is None else document
-        )  # in force: a change on the page applies no other edits of the file
+        # the active one: a change on the page applies no other edits of the file
+        self._document = read_yaml(config_file) if document is None else document
         self._desired = dict(desired)
         self._lock = threading.Lock()
 
@@ -96,7 +95,7 @@ class Control:
             return {"reloaded": True, "needs_restart": needs_restart}
 
     def editable(self) -> Editable:
-        """Returns the rules in force and what people may choose on the page."""
+        """Returns the active rules and what people may choose on the page."""
         settings, contract = self._runtime.settings, self._runtime.deployment.model.contract
         return {
             "cameras": {

@@ -36,7 +36,7 @@ class PageRules(BaseModel):
     """What was changed on the page, and what was before.
 
     Attributes:
-        changes: The changes in force.
+        changes: The active changes.
         earlier: Those before each change, the latest last.
     """
 

@@ -12,7 +12,7 @@ from ppe_yolo.options import ClassMapOption, DataArgument, OutOption, out_consol
 app = typer.Typer()
 benchmark_app = typer.Typer()
 
-data_app = typer.Typer(help="Versions of data sets in a blob store, and samples of edge devices.", no_args_is_help=True)
+data_app = typer.Typer(help="Versions of data sets in a blob store, and samples of boxes.", no_args_is_help=True)
 
 UrlArgument = Annotated[
     str, typer.Argument(metavar="URL", help="az://CONTAINER/PATH, a folder, or any other URL that fsspec supports.")
@@ -64,7 +64,7 @@ def samples(
     messages: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the messages that IoT Hub wrote.")],
     out: OutOption,
 ) -> None:
-    """Collects the samples that edge devices uploaded, as a Pascal VOC folder whose draft annotations must be corrected."""
+    """Collects the samples that boxes uploaded, as a Pascal VOC folder whose draft annotations must be corrected."""
     from ppe_yolo.data.device_samples import collect
 
     found = collect(messages, out)

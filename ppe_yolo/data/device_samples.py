@@ -1,4 +1,4 @@
-"""Collects the samples that edge devices upload: messages in storage, as IoT Hub writes them, become a data set to annotate."""
+"""Collects the samples that boxes upload: messages in storage, as IoT Hub writes them, become a data set to annotate."""
 
 import base64
 import binascii
@@ -53,7 +53,7 @@ def collect(messages: Path, out: Path) -> Samples:
         UserError: There is no such folder.
     """
     if not messages.is_dir():
-        raise UserError(file=messages, expected="a folder with messages of edge devices", got="no such folder")
+        raise UserError(file=messages, expected="a folder with messages of boxes", got="no such folder")
     seen: set[str] = set()
     devices: set[str] = set()
     frames = unsure = unreadable = 0

@@ -19,7 +19,7 @@ IMAGES_SEEN = 12_000  # by a first training on the user's own data: about a quar
 FIRST_STEPS = (
     "ppe-yolo audit DIR                       # checks them; for other class names, add --class-map",
     "ppe-yolo quickstart --data DIR           # trains a first detector",
-    "ppe-yolo fit --config yolov3-tiny --data.root DIR",
+    "ppe-yolo fit --config yolov3-small --data.root DIR",
 )
 
 
@@ -79,9 +79,9 @@ def quickstart(
     console.print(f"mAP@0.5 {percent(metrics['map_50'])} ({per_class}), mAP@0.5:0.95 {percent(metrics['map'])}")
     _print_files(run_dir, checkpoint, console)
     if drawn:
-        _print_commands("Next, with your own images (Pascal VOC: Annotations, JPEGImages):", FIRST_STEPS, console)
+        _print_commands("Next, with your own images (Pascal VOC, YOLO, COCO or CVAT):", FIRST_STEPS, console)
     else:
-        longer = f"ppe-yolo fit --config yolov3-tiny --data.root {data} --data.class_map {class_map}"
+        longer = f"ppe-yolo fit --config yolov3-small --data.root {data} --data.class_map {class_map}"
         _print_commands("Train longer:", [longer], console)
     return run_dir
 

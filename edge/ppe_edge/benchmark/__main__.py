@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cameras",
         type=int,
         metavar="N",
-        help="measure N cameras that raise alerts, and tell how many this machine serves; the clip must show bare heads",
+        help="measure N cameras that raise alerts, and estimate how many this machine serves; the clip must show bare heads",
     )
     parser.add_argument(
         "--fps", type=float, help="with --cameras: frames per second of each; default: what this machine probably serves"

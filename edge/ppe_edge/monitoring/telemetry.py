@@ -27,7 +27,7 @@ class CameraFigures:
         reconnects: Number of reconnections.
         errors: Frames that could not be decoded, and failed connections.
         age: Seconds since the last frame; None before the first.
-        rate: Frames per second that are really processed; None if unknown.
+        rate: Frames per second that are processed; None if unknown.
         required_rate: Frames per second that the rule and the setting need.
         is_slow: Whether the rate has been below the required one for some time.
         view_fault: What is wrong with its view; None if nothing is, or the view is not watched.
@@ -86,9 +86,7 @@ class Collected(Collector):
         }
         state = GaugeMetricFamily("ppe_edge_camera_state", "1 for the current state of the camera", labels=["camera", "state"])
         age = GaugeMetricFamily("ppe_edge_camera_frame_age_seconds", "Seconds since the last frame", labels=["camera"])
-        rate = GaugeMetricFamily(
-            "ppe_edge_camera_processed_rate", "Frames per second that are really processed", labels=["camera"]
-        )
+        rate = GaugeMetricFamily("ppe_edge_camera_processed_rate", "Frames per second that are processed", labels=["camera"])
         required = GaugeMetricFamily(
             "ppe_edge_camera_required_rate", "Frames per second that the rule and the setting need", labels=["camera"]
         )

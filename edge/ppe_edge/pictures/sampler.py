@@ -34,9 +34,9 @@ class SamplerConfig(BaseModel):
 
     enabled: bool = Field(False, description="Whether frames are kept.")
     unsure_from: float = Field(
-        0.2, ge=0, le=1, description="A frame is kept if it has a detection with a score between this ..."
+        0.2, ge=0, le=1, description="A frame is kept if the score of a detection is between this and `unsure_to`."
     )
-    unsure_to: float = Field(0.5, ge=0, le=1, description="... and this.")
+    unsure_to: float = Field(0.5, ge=0, le=1, description="See `unsure_from`.")
     draft_from: float = Field(0.2, ge=0, le=1, description="Minimum score of detections in the draft annotation.")
     per_hour: float = Field(10.0, gt=0, le=3600, description="Maximum number of frames per camera and hour, evenly spaced.")
     keep: int = Field(500, ge=1, le=100_000, description="Maximum number of frames in total; the oldest are deleted.")

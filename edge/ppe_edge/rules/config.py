@@ -100,13 +100,13 @@ class RuleConfig(BaseModel):
         1.5,
         gt=0,
         le=3600,
-        description="Length of the vote window. Enough frames in it that show a violation start it; enough that do not end it. "
-        "Where frames are rare, the window stretches to the last three frames in which the head was detected: at 1 frame per "
-        "second, a violation starts with the third frame.",
+        description="Length of the vote window. A violation starts when the share `frames` / `of` of its frames, by "
+        "default three quarters, show one, and ends when that share do not. Where frames are rare, the window stretches to the last three "
+        "frames in which the head was detected: at 1 frame per second, a violation starts with the third frame.",
     )
-    frames: int = Field(6, ge=1, le=1000, description="Enough frames means this many ...")
+    frames: int = Field(6, ge=1, le=1000, description="Frames out of `of` that start or end a violation.")
     of: int = Field(
-        8, ge=1, le=1000, description="... of this many. With `seconds: null`, also the length of the window in frames."
+        8, ge=1, le=1000, description="See `frames`. With `seconds: null`, also the length of the window in frames."
     )
     hysteresis: float = Field(
         0.7,

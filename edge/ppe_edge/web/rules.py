@@ -28,7 +28,7 @@ class RuleEditor(Protocol):
     """See `ppe_edge.control.Control`. Each change may raise `UserError` or `TimeoutError`; nothing has changed then."""
 
     def editable(self) -> Editable:
-        """Returns the rules in force."""
+        """Returns the active rules."""
         ...
 
     def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any]) -> None:

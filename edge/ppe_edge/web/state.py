@@ -82,7 +82,7 @@ class EditableCamera(TypedDict):
 
 
 class Editable(TypedDict):
-    """The rules in force by camera, and what they may be changed to.
+    """The active rules by camera, and what they may be changed to.
 
     `classes` has the display name and `thresholds` the alarm threshold of each class of the model.
     """
