@@ -101,8 +101,8 @@ class RuleConfig(BaseModel):
         gt=0,
         le=3600,
         description="Length of the vote window. A violation starts when the share `frames` / `of` of its frames, by "
-        "default three quarters, show one, and ends when that share do not. Where frames are rare, the window stretches to the last three "
-        "frames in which the head was detected: at 1 frame per second, a violation starts with the third frame.",
+        "default three quarters, show one, and ends when that share do not. Where frames are rare, the window stretches to "
+        "the last three frames in which the head was detected: at 1 frame per second, a violation starts with the third frame.",
     )
     frames: int = Field(6, ge=1, le=1000, description="Frames out of `of` that start or end a violation.")
     of: int = Field(
