@@ -13,6 +13,7 @@ from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.splits import hold_out, near_any
 
 VAL, TEST = "val", "test"
+Provenance = Sequence[Mapping[str, Any]] | Mapping[str, Any]  # see `validation_images`
 VALIDATION_KEY = "validation"  # in the provenance of a contract: the result of `describe_validation`
 
 
@@ -97,7 +98,7 @@ def describe_validation(validation: Sequence[AnnotatedImage], val_fraction: floa
 def validation_images(
     dataset: AnnotatedDataset,
     model: str,
-    provenance: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
+    provenance: Provenance | None,
     val_fraction: float | None = None,
     seed: int | None = None,
 ) -> list[AnnotatedImage]:
@@ -124,7 +125,7 @@ def validation_images(
                 hint="give --val-fraction and --seed of its training (val_fraction and seed_everything in its config.yaml)",
             )
         return divide(dataset, val_fraction, seed)[1]
-    descriptions = [provenance] if isinstance(provenance, Mapping) else list(provenance)
+    descriptions = _descriptions(provenance)
     first = descriptions[0]  # all data sets of a training share fraction and seed
     for setting, value, recorded in (
         ("val_fraction", val_fraction, first["val_fraction"]),
@@ -147,6 +148,28 @@ def validation_images(
             hint="use the data of its training",
         )
     return images
+
+
+def count_trained_on(dataset: AnnotatedDataset, validation: Sequence[AnnotatedImage], earlier: Provenance) -> int:
+    """Number of validation images that an earlier training used for training, because it divided the data set differently.
+
+    Args:
+        dataset: The whole data set.
+        validation: The images to validate on now.
+        earlier: What the earlier training recorded, see `validation_images`.
+
+    Returns:
+        0 if the data set was not part of that training, or was different.
+    """
+    descriptions = _descriptions(earlier)
+    training, held_out = divide(dataset, descriptions[0]["val_fraction"], descriptions[0]["seed"])
+    if _hash_of_names(held_out) not in {description["names"] for description in descriptions}:
+        return 0
+    return len({image.image for image in training} & {image.image for image in validation})
+
+
+def _descriptions(provenance: Provenance) -> Sequence[Mapping[str, Any]]:
+    return [provenance] if isinstance(provenance, Mapping) else provenance
 
 
 def _hash_of_names(images: Sequence[AnnotatedImage]) -> str:

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.class_map import ClassMap
+from ppe_yolo.data.held_out import VALIDATION_KEY
 from ppe_yolo.data.loading.datamodule import DetectionDataModule
 from ppe_yolo.inference.checkpoint import read_checkpoint
 from ppe_yolo.training.arguments import expand_recipes, underscored
@@ -73,6 +74,7 @@ class FitCli(LightningCLI):
         """A trainer that logs into the run folder, and to MLflow if configured; or as the user configured it."""
         # report wrong weights or data before there is a folder, or a run on a server, that would have to be deleted
         self.model.configure_model()
+        self.datamodule.earlier = self.model.pretrained_provenance.get(VALIDATION_KEY)
         self.datamodule.setup("fit")
         config = self.config_init["trainer"]
         if config.logger is None or config.logger is True:

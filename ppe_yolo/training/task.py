@@ -111,6 +111,7 @@ class DetectorTask(pl.LightningModule):
         self.val_metric = build_metric(max_detections)
         self.val_result: dict[str, Any] | None = None
         self._pretrained = weights
+        self.pretrained_provenance: Mapping[str, Any] = {}  # of `weights`
         self._keep_anchors = anchors_wh is not None
         # plain types only: torch.load(weights_only=True) must read them
         self.save_hyperparameters(
@@ -141,6 +142,7 @@ class DetectorTask(pl.LightningModule):
         if self._pretrained is None:
             return
         source = load_pretrained(self._pretrained)
+        self.pretrained_provenance = source.contract.provenance
         for line in transfer_weights(self.network, source, class_names=self.class_names, keep_anchors=self._keep_anchors):
             rank_zero_info(line)
         self._pretrained = None

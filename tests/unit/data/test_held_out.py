@@ -4,7 +4,7 @@ import pytest
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.dataset import AnnotatedDataset
-from ppe_yolo.data.held_out import describe_validation, divide, validation_images
+from ppe_yolo.data.held_out import count_trained_on, describe_validation, divide, validation_images
 from ppe_yolo.data.loading.datamodule import DetectionDataModule
 
 STEMS = [f"p{i:02d}" for i in range(20)]
@@ -60,3 +60,15 @@ def test_validation_images_use_split_val(make_voc, tmp_path):
     # a model that was trained before the split existed
     with pytest.raises(UserError, match="these are not the images"):
         validation_images(dataset, "m", describe_validation(training[:2], 0.1, 0))
+
+
+def test_count_trained_on_other_division_counts_former_training_images(make_voc, tmp_path):
+    dataset = opened(make_voc(tmp_path, STEMS, {"trainval": STEMS}))
+    before, now = divide(dataset, 0.2, 0)[1], divide(dataset, 0.4, 1)[1]
+    earlier = [
+        {"val_fraction": 0.2, "seed": 0, "photos": 3, "names": "of another data set"},
+        describe_validation(before, 0.2, 0),
+    ]
+    assert count_trained_on(dataset, before, earlier) == 0
+    assert count_trained_on(dataset, now, earlier) == len(names(now) - names(before)) > 0
+    assert count_trained_on(dataset, now, earlier[:1]) == 0  # this data set was not part of that training
