@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import pytest
 from PIL import Image
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.data import dataset as dataset_module
 from ppe_yolo.data.dataset import AnnotatedDataset, DatasetError
+from ppe_yolo.data.sources import voc_folder
 from ppe_yolo.data.sources.base import Problem
+from ppe_yolo.data.sources.voc import VocAnnotation, read_voc_annotation
 
 BOX = (8, 8, 30, 30)
 
@@ -453,3 +458,22 @@ def test_open_dataset_with_one_class_of_the_map_only_warns(make_voc, tmp_path: P
     dataset = AnnotatedDataset.open(make_voc(tmp_path / "voc", ["a", "b"]), path, progress=False)
     assert dataset.class_map.class_names == ("helmet", "none")
     assert [(p.severity, p.code, p.item) for p in dataset.problems] == [("warning", "class-missing", "none")]
+
+
+def test_open_slow_files_are_read_in_threads_in_order(make_voc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk or network on which each file takes a millisecond: reading soon goes on in several threads."""
+    stems = [f"p{i:02d}" for i in range(48)]
+    readers: dict[str, int] = {}
+
+    def read_slowly(path: Path) -> VocAnnotation:
+        time.sleep(0.001)
+        readers[path.stem] = threading.get_ident()
+        return read_voc_annotation(path)
+
+    root = make_voc(tmp_path, stems, {"trainval": stems})
+    monkeypatch.setattr(dataset_module, "_AT_ONCE", 16)
+    monkeypatch.setattr(voc_folder, "read_voc_annotation", read_slowly)
+    images = AnnotatedDataset.open(root, progress=False).splits["trainval"]
+    assert [image.image_id for image in images] == stems
+    assert {readers[stem] for stem in stems[:16]} == {threading.get_ident()}
+    assert len({readers[stem] for stem in stems[16:]}) > 1
