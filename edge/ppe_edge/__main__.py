@@ -122,9 +122,9 @@ def prepare(config: Path, record: Path | None) -> "Application":
         UserError: The configuration is invalid, or something that it names cannot be used.
     """
     from ppe_edge.config import load_settings, read_yaml
-    from ppe_edge.monitoring.memory import return_freed_images
+    from ppe_edge.monitoring.memory import limit_heaps
 
-    return_freed_images()
+    limit_heaps()
     document = read_yaml(config)  # once: the file may be replaced while the box starts
     settings = load_settings(config, document=document)
     logging.basicConfig(

@@ -61,7 +61,7 @@ def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str
 def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs the command line in this process, which saves the imports; only for commands that end before the box starts."""
     monkeypatch.setattr("logging.basicConfig", lambda **_: None)  # it would replace the handlers of pytest
-    monkeypatch.setattr("ppe_edge.monitoring.memory.return_freed_images", lambda: None)  # it concerns the whole process
+    monkeypatch.setattr("ppe_edge.monitoring.memory.limit_heaps", lambda: None)  # it concerns the whole process
 
     def run_here(*arguments: object) -> tuple[int, str, str]:
         code = main([*map(str, arguments)])

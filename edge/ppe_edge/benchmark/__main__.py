@@ -164,11 +164,11 @@ def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_frames
-    from ppe_edge.monitoring.memory import return_freed_images
+    from ppe_edge.monitoring.memory import limit_heaps
     from ppe_edge.pictures.clip import FPS
     from ppe_edge.runtime import Runtime
 
-    return_freed_images()  # as the box does: it costs page faults
+    limit_heaps()  # as the box does: it costs page faults
     settings = load_settings(config)
     frame = next(iter(first_frames(settings, 0.0).frames.values()))
     runtime = Runtime(settings)
