@@ -148,7 +148,7 @@ class AnnotatedDataset:
         checks: dict[str, ImageCheck],
     ) -> Self:
         """The data set without the images that have errors, see `check_entries`."""
-        habits = check_habits(root, checked, source.class_names)
+        habits = check_habits(root, checked, source.class_names, source.box_form)
         problems = [*habits, *(p for c in checked for p in c.problems)]
         if is_whole:
             used = {c.raw.image for c in checked if c.raw}

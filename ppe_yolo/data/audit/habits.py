@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ppe_yolo.data.audit.annotation_check import CheckedImage
-from ppe_yolo.data.audit.positions import check_positions, drop_box_problems
+from ppe_yolo.data.audit.positions import BOX_CODES, check_positions, drop_box_problems
+from ppe_yolo.data.audit.readings import check_readings
 from ppe_yolo.data.images import shown
-from ppe_yolo.data.sources.base import Problem
+from ppe_yolo.data.sources.base import Box, BoxForm, Problem
 
 LEAST_OBJECTS = 3  # fewer may agree by chance
 LEAST_IMAGES = 3
@@ -15,13 +16,17 @@ EXAMPLES = 3
 INVERTED = 0.2  # fraction of the boxes; fewer may be slips
 FITTING = 0.9  # fraction of the images with inverted boxes; the others may be slips
 LEAST_DISTINCT = 10  # boxes with swapped corners fit as corner and size by chance only if they lie in the upper left
-ALL_BOXES = ("empty-boxes", "ymax-is-xmin", "fractions", "corner-and-size")  # faults of every box of a data set
+# faults of every box of a data set
+ALL_BOXES = ("empty-boxes", "ymax-is-xmin", "fractions", "corner-and-size", "y-reversed", "columns", "x-and-y")
 # problems of the same cause wherever they occur. {count} images; a message that is the same everywhere is kept
 _ONCE = {
     "duplicate-box": "{count} images have boxes that are annotated twice, as after a merge: each is counted once",
     "two-classes": "{count} images have one box in two classes, as after a merge: remove the wrong ones",
     "size-swapped": "{count} images are annotated with swapped sides, as Label Studio does for rotated images, but the boxes "
     "fit the upright images: the boxes are used",
+    "swapped-corners": "{count} images have boxes with xmax below xmin, or ymax below ymin: swapped corners; `ppe-yolo audit "
+    "--fix` corrects them",
+    "unknown-name": None,
     "exif-rotated": "{count} images are annotated without their EXIF rotation: rotate the images or the boxes; "
     "`ppe-yolo audit --fix` rotates the boxes where these tell that they need it",
     "filename-differs": "<filename> is not the name of the image in {count} files, as after renaming: the image with the name "
@@ -45,7 +50,9 @@ _SOME_SHAPES = {  # faults of all boxes of some images
 }
 
 
-def check_habits(root: str, checked: Sequence[CheckedImage], class_names: Sequence[str] = ()) -> list[Problem]:
+def check_habits(
+    root: str, checked: Sequence[CheckedImage], class_names: Sequence[str] = (), form: BoxForm = "corners"
+) -> list[Problem]:
     """Finds the faults of tools. The problems of single boxes and images give way to one for all.
 
     VoTT 1 writes xmin into ymax, in every object; such images are left out. Many tools count pixels from 0.
@@ -54,14 +61,18 @@ def check_habits(root: str, checked: Sequence[CheckedImage], class_names: Sequen
         root: The data set.
         checked: Its images; those with such a fault are changed.
         class_names: The names that the source declares, in their order.
+        form: What the four numbers of a box are.
     """
+    for image in checked:
+        if any(p.code in ("size-differs", "exif-rotated") for p in image.problems):  # its boxes belong to another image
+            image.problems = [p for p in image.problems if p.code not in BOX_CODES]
     found = (
         _check_shapes(root, checked)
+        or check_readings(root, checked, form)
         or _check_some_shapes(root, checked)
         or check_positions(root, checked)
         or _check_zero_based(root, checked)
     )
-    found = found or _check_far_corners(root, checked)
     found += _check_class_numbers(root, checked, class_names) + _check_sizes(root, checked)
     faulty = [c for c in checked if c.problems]
     for code, message in _ONCE.items():
@@ -205,6 +216,8 @@ def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     if len(boxes) < LEAST_OBJECTS:
         return []
     inverted = sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
+    is_large_if_swapped = sum(abs(x1 - x2) + abs(y1 - y2) - x2 - y2 for x1, y1, x2, y2 in boxes) > 0
+    is_mostly_inverted = inverted >= FITTING * len(boxes) and is_large_if_swapped
     if all(x1 == x2 or y1 == y2 for x1, y1, x2, y2 in boxes):
         code, message = "empty-boxes", f"all {len(boxes)} boxes are empty: their size is lost; export the annotations again"
     elif all(y2 == x1 for x1, _, _, y2 in boxes):
@@ -220,19 +233,38 @@ def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
             "by the width and y by the height of the image"
         )
     elif (
-        INVERTED * len(boxes) <= inverted < len(boxes)  # in all of them: the corners are swapped
+        INVERTED * len(boxes) <= inverted
+        # in all of them: the corners are swapped, unless the boxes would then be larger than their distance from the edges
+        and (inverted < len(boxes) or is_large_if_swapped)
         and len(set(boxes)) >= LEAST_DISTINCT
-        and all(x + w <= size[1] + 1 and y + h <= size[0] + 1 and min(w, h) > 0 for size, (x, y, w, h) in sizes_boxes)
+        and any(meanings := [_fit_with_size(sizes_boxes, 0), is_mostly_inverted and _fit_with_size(sizes_boxes, 0.5)])
     ):
         code = "corner-and-size"
+        if all(meanings):
+            advice = ", where x and y are the upper left corner or the centre: look at some of them, and write corners"
+        elif meanings[0]:
+            advice = ": write xmin + width into xmax, and ymin + height into ymax"
+        else:
+            advice = ", where x and y are the centre: write x - width / 2 into xmin, x + width / 2 into xmax, and y likewise"
         message = (
             f"xmax is below xmin, or ymax below ymin, in {inverted:,} of {len(boxes):,} boxes, and all of them "
-            "fit the images as x, y, width and height: write xmin + width into xmax, and ymin + height into ymax"
+            f"fit the images as x, y, width and height{advice}"
         )
     else:
         return []
     drop_box_problems(with_objects)
     return [Problem(severity="error", code=code, file=root, message=message)]
+
+
+def _fit_with_size(sizes_boxes: Sequence[tuple[tuple[int, int], Box]], before: float) -> bool:
+    """Whether all numbers fit as x, y, width and height, with this fraction of the box before x and y."""
+    return all(
+        min(w, h) > 0
+        and min(x - before * w, y - before * h) >= -1
+        and x + (1 - before) * w <= size[1] + 1
+        and y + (1 - before) * h <= size[0] + 1
+        for size, (x, y, w, h) in sizes_boxes
+    )
 
 
 def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
@@ -275,17 +307,3 @@ def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Probl
             message = f"{_have(len(images)).format(count=f'{len(images):,}')} {_SOME_SHAPES[code]}"
             found.append(Problem(severity="error", code=code, file=root, message=message, files=files))
     return found
-
-
-def _check_far_corners(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
-    """Lower right corners where COCO and YOLO expect sizes: each box is larger than its distance from the edges."""
-    shapes = [(c, o.box_xyxy) for c in checked if c.raw is not None and not c.is_one_based for o in c.raw.objects]
-    beyond = [c for c, box in shapes if box[2] > c.size[1] + 1 or box[3] > c.size[0] + 1]
-    is_suspicious = len({box for _, box in shapes}) >= LEAST_DISTINCT and len(beyond) >= INVERTED * len(shapes)
-    if not is_suspicious or not all(x2 - x1 > x1 and y2 - y1 > y1 for _, (x1, y1, x2, y2) in shapes):
-        return []
-    message = (
-        f"{len(beyond):,} of {len(shapes):,} boxes extend beyond their images, and all are larger than their distance from the "
-        "left and upper edge: the labels probably hold corners, x1 y1 x2 y2, where width and height are expected"
-    )
-    return [Problem(severity="warning", code="corners-as-size", file=root, message=message)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.sources.base import Problem
 
-_BOX_CODES = (
+BOX_CODES = (
     "empty-box",
     "swapped-corners",
     "box-outside",
@@ -23,7 +23,7 @@ def drop_box_problems(images: Sequence[CheckedImage]) -> None:
     """Leaves images out because of a fault of all boxes, which says more than the problems of single ones."""
     for image in images:
         image.image, image.has_faulty_boxes = None, True
-        image.problems = [p for p in image.problems if p.code not in _BOX_CODES]
+        image.problems = [p for p in image.problems if p.code not in BOX_CODES]
 
 
 def check_positions(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:

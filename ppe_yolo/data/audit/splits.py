@@ -29,10 +29,18 @@ def check_lists(root: str, splits: Mapping[str, Sequence[str]]) -> tuple[list[Pr
     problems: list[Problem] = []
     leaks: Leaks = set()
     for kept, other in DISJOINT:
-        for key in sorted(set(splits.get(kept, ())) & set(splits.get(other, ()))):
+        shared = sorted(set(splits.get(kept, ())) & set(splits.get(other, ())))
+        leaks.update((other, key) for key in shared)
+        if len(shared) > EXAMPLES:
+            message = (
+                f"{len(shared):,} images are listed in both {kept} and {other}, such as {', '.join(shared[:EXAMPLES])}: remove "
+                f"them from one list, or remove {kept}"
+            )
+            problems.append(Problem(severity="error", code="in-two-splits", file=root, message=message, files=tuple(shared)))
+            continue
+        for key in shared:
             message = f"listed in both {kept} and {other}: remove it from one list"
             problems.append(Problem(severity="error", code="in-two-splits", file=root, item=key, message=message))
-            leaks.add((other, key))
     for split, keys in splits.items():
         for key, count in Counter(keys).items():
             if count > 1:

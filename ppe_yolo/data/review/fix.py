@@ -11,12 +11,14 @@ from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.audit.habits import ALL_BOXES, check_habits
+from ppe_yolo.data.audit.readings import find_reading, reread
 from ppe_yolo.data.audit.splits import DISJOINT
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import check_entries
 from ppe_yolo.data.images import local_path, shown
 from ppe_yolo.data.prepare import copy_image, file_names
 from ppe_yolo.data.review.corrections import Change, Evidence, correct
+from ppe_yolo.data.sources.base import Source
 from ppe_yolo.data.sources.open_source import open_source
 from ppe_yolo.data.writers import IMAGE_FOLDER, WRITERS, Format, NamedImage
 
@@ -59,9 +61,13 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
     names = load_class_map(class_map)
     keys = list(dict.fromkeys(key for part in source.splits.values() for key in part))
     checked, _ = check_entries(str(root), source, keys, names, progress)
-    evidence = Evidence.collect(checked)
     corrected, changes, left_out = {}, [], 0
-    blocked = _blocked_by_habits(str(root), checked, source.class_names)
+    reading = find_reading(checked, source.box_form)
+    if reading is not None and reading.correct is not None:
+        checked = [reread(item, reading.correct) for item in checked]
+        changes.append(Change(code=reading.code, file=str(root), message=reading.message))
+    evidence = Evidence.collect(checked)
+    blocked = _blocked_by_habits(str(root), checked, source)
     for item in checked:
         image, found = correct(item, evidence, names)
         if item.key in blocked:
@@ -96,11 +102,11 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
     return FixResult(changes=[*changes, *moved], images={split: len(keys) for split, keys in splits.items()}, left_out=left_out)
 
 
-def _blocked_by_habits(root: str, checked: list[CheckedImage], class_names: list[str]) -> dict[str, Change]:
+def _blocked_by_habits(root: str, checked: list[CheckedImage], source: Source) -> dict[str, Change]:
     """Images that a fault of the whole data set spoils: key -> why."""
     copies = [CheckedImage(**{**vars(c), "problems": list(c.problems)}) for c in checked]
-    spoiled = [p for p in check_habits(root, copies, class_names) if p.code in (*ALL_BOXES, "other-size", "class-number")]
-    errors = [p for p in spoiled if p.severity == "error"]
+    found = check_habits(root, copies, source.class_names, source.box_form)
+    errors = [p for p in found if p.severity == "error" and p.code in (*ALL_BOXES, "other-size", "class-number")]
     if not errors:
         return {}
     listed = {file: p for p in errors for file in p.files}
@@ -126,9 +132,12 @@ def _without_duplicates(
         for key in sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else ():
             changes.append(Change(code="listed-twice", file=root, item=key, message=f"listed once in {split}"))
     for kept, dropped in DISJOINT:
+        if {hashes[key] for key in splits.get(dropped, ())} <= {hashes[key] for key in splits.get(kept, ())}:
+            kept, dropped = dropped, kept
         first = {hashes[key]: key for key in splits.get(kept, ())}
-        for key in [key for key in splits.get(dropped, ()) if hashes[key] in first]:
-            splits[dropped].remove(key)
+        doubled = [key for key in splits.get(dropped, ()) if hashes[key] in first]
+        splits[dropped] = [key for key in splits.get(dropped, ()) if hashes[key] not in first]
+        for key in doubled:
             other = shown(corrected[first[hashes[key]]].image)
             message = f"removed from {dropped}: identical to {other} in {kept}"
             changes.append(Change(code="same-image-across-splits", file=shown(corrected[key].image), item=key, message=message))

@@ -11,7 +11,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.images import is_url, shown
-from ppe_yolo.data.sources.base import AnnotationError, Entry, NoImageError, Problem
+from ppe_yolo.data.sources.base import AnnotationError, BoxForm, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import FileFinder, canonical_split, files_with
 from ppe_yolo.data.sources.text import read_lines
 
@@ -31,6 +31,7 @@ class AnnotationLists:
     """
 
     format = "annotation lists"
+    box_form: BoxForm = "corners"
 
     def __init__(self, lists: dict[str, Path]) -> None:
         self.class_names: list[str] = []
@@ -80,18 +81,26 @@ def find_lists(root: Path) -> dict[str, Path]:
                 hint="merge them",
             )
         lists[split] = path
-    return lists
+    # train.txt of a YOLO folder whose labels are missing would make every image a background image
+    return lists if any(path.name.startswith("voc_") or _has_box(read_lines(path)) for path in lists.values()) else {}
 
 
 def _is_list(path: Path) -> bool:
-    """Whether a text file of any name is an annotation list: most of its lines are ones."""
+    """Whether a text file of any name is an annotation list: most of its lines are ones, and one has a box.
+
+    Otherwise a list of addresses next to the images would be one, and they would be downloaded.
+    """
     if path.name.lower().startswith("readme"):
         return False
     try:
         lines = [line for line in read_lines(path) if line.strip()]
     except UserError:
         return False
-    return 2 * sum(map(_looks_like_line, lines)) > len(lines)
+    return 2 * sum(map(_looks_like_line, lines)) > len(lines) and _has_box(lines)
+
+
+def _has_box(lines: Iterable[str]) -> bool:
+    return any(_is_box(line.strip().rpartition(" ")[2]) for line in lines)
 
 
 def _looks_like_line(line: str) -> bool:

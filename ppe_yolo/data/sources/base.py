@@ -9,6 +9,7 @@ from ppe_yolo.data.annotation import AnnotatedImage
 Box = tuple[float, float, float, float]
 
 Severity = Literal["error", "warning"]
+BoxForm = Literal["corners", "corner and size", "centre and size"]
 
 ALL = "all"  # the only split of a source that names none
 
@@ -107,12 +108,14 @@ class Source(Protocol):
 
     Attributes:
         format: The format, for people: `Pascal VOC`.
+        box_form: What the four numbers of a box are.
         splits: Split -> keys of its images, in the order of the source.
         class_names: The names that the source declares, in their order; empty if it declares none.
         problems: Problems of the source as a whole, such as images without annotation.
     """
 
     format: str
+    box_form: BoxForm
     splits: dict[str, list[str]]
     class_names: list[str]
     problems: list[Problem]

@@ -10,12 +10,14 @@ from typing import Any
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, Entry, NoImageError, Problem
+from ppe_yolo.data.images import shown
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, BoxForm, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
     FileFinder,
     canonical_split,
     files_with,
+    image_paths,
     is_inside,
     short_names,
     split_folders,
@@ -25,6 +27,7 @@ from ppe_yolo.data.sources.files import (
 )
 
 MAX_BYTES = 1024 * 1024 * 1024
+FRACTION = 1.05  # the largest value of a file whose boxes are fractions of the image; some reach a little beyond it
 _HEAD = 4096
 _START = re.compile(rb'"(images|annotations|categories|licenses)"\s*:\s*\[|"info"\s*:\s*\{')
 _KEYS = {"images", "annotations", "categories"}
@@ -81,8 +84,8 @@ class CocoFiles:
     """COCO files. Keys are `split:image id`.
 
     An annotation without `bbox` has the box around its polygons or its run lengths. `iscrowd` means difficult. If no value of
-    any bbox exceeds 1, the boxes are fractions of the image, as Azure Machine Learning's labelling exports them. Identifiers
-    are numbers or text. A file may have up to 1 GiB; reading it takes about three times as much memory.
+    any bbox exceeds `FRACTION`, the boxes are fractions of the image, as Azure Machine Learning's labelling exports them.
+    Identifiers are whole numbers or text. A file may have up to 1 GiB; reading it takes about three times as much memory.
 
     Args:
         root: The folder that all images lie in.
@@ -93,6 +96,7 @@ class CocoFiles:
     """
 
     format = "COCO"
+    box_form: BoxForm = "corner and size"
 
     def __init__(self, root: Path, files: dict[str, Path]) -> None:
         self.root = root
@@ -119,15 +123,17 @@ class CocoFiles:
         self.class_names += [name for name in self._names[path].values() if name not in self.class_names]
         keys: list[str] = []
         for number, image in enumerate(values["images"], start=1):
-            if not isinstance(image, dict) or not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
+            is_named = isinstance(image, dict) and isinstance(image.get("file_name"), str)
+            if not is_named or (image_id := _as_id(image.get("id"))) is None:
                 raise UserError(file=path, item=f"image {number}", expected="an id and a file_name", got=str(image)[:80])
-            key = f"{split}:{image['id']}"
+            image["file_name"] = shown(image["file_name"])
+            key = f"{split}:{image_id}"
             if key in self._images and self._images[key][1]["file_name"] == image["file_name"]:
-                message = f"image {image['id']} is listed twice: counted once"
+                message = f"image {image_id} is listed twice: counted once"
                 self.problems.append(Problem(severity="warning", code="listed-twice", file=str(path), message=message))
                 continue
             if key in self._images:
-                raise UserError(file=path, item=f"image {number}", expected="each id once", got=f"{image['id']} twice")
+                raise UserError(file=path, item=f"image {number}", expected="each id once", got=f"{image_id} twice")
             self._images[key] = (path, image)
             keys.append(key)
         if not keys:
@@ -136,13 +142,14 @@ class CocoFiles:
             return
         without_image = []
         for number, annotation in enumerate(values["annotations"], start=1):
-            if not isinstance(annotation, dict) or not _is_id(annotation.get("image_id")):
+            image_id = _as_id(annotation.get("image_id")) if isinstance(annotation, dict) else None
+            if image_id is None:
                 got = str(annotation.get("image_id") if isinstance(annotation, dict) else annotation)[:80]
                 raise UserError(file=path, item=f"annotation {number}", expected="the image_id of an image", got=got)
-            if f"{split}:{annotation['image_id']}" not in self._images:
-                without_image.append(annotation["image_id"])
+            if f"{split}:{image_id}" not in self._images:
+                without_image.append(image_id)
                 continue
-            self._annotations.setdefault(f"{split}:{annotation['image_id']}", []).append((number, annotation))
+            self._annotations.setdefault(f"{split}:{image_id}", []).append((number, annotation))
         if without_image:
             message = (
                 f"{len(without_image):,} annotations belong to no image of the file, such as image {without_image[0]}: not "
@@ -150,7 +157,7 @@ class CocoFiles:
             )
             self.problems.append(Problem(severity="warning", code="annotation-without-image", file=str(path), message=message))
         boxes = [annotation["bbox"] for annotation in values["annotations"] if annotation.get("bbox")]
-        if boxes and all(_are_numbers(box) and max(box) <= 1 for box in boxes):
+        if boxes and all(_are_numbers(box) and max(box) <= FRACTION for box in boxes):
             self._normalised.add(path)
         self.splits[split] = keys
 
@@ -174,9 +181,7 @@ class CocoFiles:
         )
 
     def _find_image(self, path: Path, name: str) -> Path:
-        relative = Path(name.replace("\\", "/").removeprefix("/"))
-        folders = (path.parent, *self._folders)
-        for candidate in (folder / part for folder in folders for part in (relative, Path(relative.name))):
+        for candidate in (folder / part for folder in (path.parent, *self._folders) for part in image_paths(name)):
             if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
                 return found
         hint = f"add the image to {self.root}, or remove it from the JSON"
@@ -185,11 +190,11 @@ class CocoFiles:
     def _read_object(self, annotation: dict[str, Any], number: int, path: Path) -> AnnotatedObject:
         names = self._names[path]
         category = annotation.get("category_id")
-        if not _is_id(category) or str(category) not in names:
+        name = names.get(_as_id(category) or "")
+        if name is None:
             known = ", ".join(f"{i} ({name})" for i, name in names.items())
             item = f"annotation {number}"
             raise AnnotationError(file=path, item=item, expected=f"a category_id of {known}", got=repr(category)[:80])
-        name = names[str(category)]
         item = f"annotation {number} ({name})"
         box = annotation.get("bbox")
         if box:
@@ -270,7 +275,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot be read as JSON ({' '.join(str(error).split())[:100]})", file=path) from error
     if not isinstance(values, dict) or not values.keys() >= _KEYS:
         got = ", ".join(map(str, values))[:80] if isinstance(values, dict) else type(values).__name__
-        raise UserError(file=path, expected="COCO detection JSON (images, annotations, categories)", got=got)
+        expected, hint = (
+            "COCO detection JSON (images, annotations, categories)",
+            "export the annotations as COCO, or as Pascal VOC",
+        )
+        raise UserError(file=path, expected=expected, got=got, hint=hint)
     for key in _KEYS:
         if not isinstance(values[key], list):
             raise UserError(file=path, item=key, expected="a list", got=type(values[key]).__name__)
@@ -288,12 +297,12 @@ def _keep_used(values: dict[str, Any]) -> dict[str, Any]:
 def _category_names(categories: list[Any], path: Path) -> dict[str, str]:
     for number, category in enumerate(categories, start=1):
         is_named = isinstance(category, dict) and isinstance(category.get("name"), str) and category["name"].strip()
-        if not is_named or not _is_id(category.get("id")):
+        if not is_named or _as_id(category.get("id")) is None:
             raise UserError(file=path, item=f"category {number}", expected="an id and a name", got=str(category)[:80])
-    twice = [i for i, count in Counter(str(category["id"]) for category in categories).items() if count > 1]
+    twice = [i for i, count in Counter(_as_id(category["id"]) for category in categories).items() if count > 1]
     if twice:
         raise UserError(file=path, item="categories", expected="each id once", got=f"{twice[0]} twice")
-    return {str(category["id"]): category["name"].strip() for category in categories}
+    return {_as_id(category["id"]) or "": category["name"].strip() for category in categories}
 
 
 def _as_side(value: object) -> int:
@@ -307,8 +316,12 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_id(value: object) -> bool:
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
+def _as_id(value: object) -> str | None:
+    """An identifier as text. Tables with gaps turn whole numbers into 7.0."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    is_id = isinstance(value, int | str) and not isinstance(value, bool) and value != ""
+    return str(value) if is_id else None
 
 
 def _are_numbers(values: object) -> bool:

@@ -7,14 +7,26 @@ from xml.etree.ElementTree import Element
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, NoImageError, Problem
-from ppe_yolo.data.sources.files import IMAGE_FOLDERS, FileFinder, canonical_split, is_inside, short_names, subfolder
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, BoxForm, Entry, NoImageError, Problem
+from ppe_yolo.data.sources.files import (
+    IMAGE_FOLDERS,
+    FileFinder,
+    canonical_split,
+    image_paths,
+    is_inside,
+    short_names,
+    subfolder,
+)
 from ppe_yolo.data.sources.read_xml import read_xml
 
 MAX_BYTES = 512 * 1024 * 1024
 _HEAD = 4096
-_SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton", "tag")
-_NUMBERS = {"box": ("xtl", "ytl", "xbr", "ybr"), "ellipse": ("cx", "cy", "rx", "ry")}
+_SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")  # a tag is about the whole image
+_NUMBERS = {
+    "box": ("xtl", "ytl", "xbr", "ybr"),
+    "ellipse": ("cx", "cy", "rx", "ry"),
+    "mask": ("left", "top", "width", "height"),
+}
 
 
 def is_cvat_file(path: Path) -> bool:
@@ -29,16 +41,18 @@ def is_cvat_file(path: Path) -> bool:
 class CvatFile:
     """A file of CVAT for images 1.1. Keys are `split:number of the image`.
 
-    Boxes, polygons and ellipses become boxes. `occluded` is no reason to call an object difficult.
+    Polygons, masks, ellipses and rotated boxes become the boxes around them. `occluded` is no reason to call an object
+    difficult.
 
     Args:
-        path: The XML file. The images lie next to it, in their subfolders, or in images.
+        path: The XML file. The images lie next to it or in images, there perhaps in the folder of their subset.
 
     Raises:
         UserError: The file is not CVAT for images 1.1.
     """
 
     format = "CVAT"
+    box_form: BoxForm = "corners"
 
     def __init__(self, path: Path) -> None:
         self.path, self.root = path, path.parent
@@ -54,15 +68,14 @@ class CvatFile:
         nodes = root.findall("image")
         if not nodes:
             raise UserError(file=path, expected="at least one <image>", got="none")
-        names = Counter(node.get("name", "") for node in nodes)
+        names = Counter(map(_path_of, nodes))
         self._names = short_names(names)
         for number, node in enumerate(nodes, start=1):
             name = node.get("name", "")
-            if not name or names[name] > 1:
+            if not name or names[_path_of(node)] > 1:
                 got = f"{name!r} twice" if name else "none"
                 raise UserError(file=path, item=f"image {number}", expected="a name of its own", got=got)
             split = canonical_split(node.get("subset") or ALL)
-            split = ALL if split.lower() == "default" else split
             key = f"{split}:{number}"
             self.splits.setdefault(split, []).append(key)
             self._images[key] = node
@@ -71,21 +84,21 @@ class CvatFile:
         """See `Source.read`."""
         node = self._images[key]
         name = node.get("name", "")
-        found = self._find_image(name)
+        found = self._find_image(name, node.get("subset", ""))
         shapes = [child for child in node if child.tag in _SHAPES]
         objects = tuple(self._read_shape(shape, f"image {name}: object {i}") for i, shape in enumerate(shapes, start=1))
         size = [int(text) if (text := node.get(side, "")).isdecimal() and len(text) < 9 else 0 for side in ("height", "width")]
         return Entry(
-            image=AnnotatedImage(image=str(found), objects=objects, source=self.path, image_id=self._names[name]),
+            image=AnnotatedImage(image=str(found), objects=objects, source=self.path, image_id=self._names[_path_of(node)]),
             location=str(self.path),
             item=f"image {name}",
             annotated_size=(size[0], size[1]) if all(size) else None,
             is_one_based=False,
         )
 
-    def _find_image(self, name: str) -> Path:
-        relative = Path(name.replace("\\", "/").lstrip("/"))
-        for candidate in (folder / part for folder in self._folders for part in (relative, Path(relative.name))):
+    def _find_image(self, name: str, subset: str) -> Path:
+        parts = [path for part in image_paths(name) for path in (Path(subset.lstrip("/")) / part, part)]
+        for candidate in (folder / part for folder in self._folders for part in parts):
             if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
                 return found
         hint = f"add the image to {self.root} (export the task with its images), or remove it from the XML"
@@ -100,10 +113,8 @@ class CvatFile:
         def unexpected(expected: str, got: str, hint: str | None = None) -> AnnotationError:
             return AnnotationError(file=self.path, item=item, expected=expected, got=got, hint=hint)
 
-        if shape.tag not in ("box", "polygon", "ellipse"):
-            raise unexpected("a box, polygon or ellipse", f"a {shape.tag}", "draw a box")
-        if shape.get("rotation") and self._numbers(shape, item, ("rotation",))[0] % 360:
-            raise unexpected("an upright box", "a rotated one", "draw it upright")
+        if shape.tag not in ("polygon", *_NUMBERS):
+            raise unexpected("a box, polygon, ellipse or mask", f"a {shape.tag}", "draw a box")
         if shape.tag == "polygon":
             text = shape.get("points") or ""
             points = [self._number(value, item, "points") for pair in text.split(";") for value in pair.split(",")]
@@ -112,7 +123,11 @@ class CvatFile:
             box = (min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2]))
         else:
             a, b, c, d = self._numbers(shape, item, _NUMBERS[shape.tag])
+            if shape.tag == "mask":
+                return AnnotatedObject(label, (a, b, a + c, b + d))
             box = (a, b, c, d) if shape.tag == "box" else (a - c, b - d, a + c, b + d)
+            if angle := self._number(shape.get("rotation", "0"), item, "rotation") % 360:
+                box = _around_rotated(box, math.radians(angle), shape.tag)
         return AnnotatedObject(label, box)
 
     def _numbers(self, shape: Element, item: str, keys: tuple[str, ...]) -> list[float]:
@@ -126,3 +141,17 @@ class CvatFile:
         if not math.isfinite(value):
             raise AnnotationError(file=self.path, item=item, expected=f"a number in {key}", got=repr(text)[:80])
         return value
+
+
+def _path_of(node: Element) -> str:
+    """The path of an image in the export of a project, where each subset has a folder; its name in that of a task."""
+    return "/".join(part for part in (node.get("subset"), node.get("name")) if part)
+
+
+def _around_rotated(box: Box, angle: float, tag: str) -> Box:
+    """The upright box around a box or an ellipse that is rotated about its centre, radians."""
+    x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    around = math.hypot if tag == "ellipse" else lambda a, b: a + b
+    w, h = around(w * cos, h * sin), around(w * sin, h * cos)
+    return x - w, y - h, x + w, y + h

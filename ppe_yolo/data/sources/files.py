@@ -5,13 +5,14 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from PIL import Image
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import is_system_file
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
-from ppe_yolo.data.sources.base import AnnotationError, Problem
+from ppe_yolo.data.sources.base import ALL, AnnotationError, Problem
 
 IMAGE_FOLDERS = ("jpegimages", "jpegimage", "images", "image", "imgs", "img", "data")
 UNSUPPORTED = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".nef", ".cr2")
@@ -24,6 +25,7 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
     "trainval": "trainval",
+    "default": ALL,  # of CVAT, for images that it assigns to no split
 }
 
 
@@ -130,25 +132,34 @@ def unsupported_images(folder: Path) -> list[Problem]:
 
 
 class FileFinder:
-    """Finds files by names in whatever Unicode form the disk holds them. Each folder is listed once at most."""
+    """Finds files by names in whatever case and Unicode form the disk holds them. Each folder is listed once at most."""
 
     def __init__(self) -> None:
-        self._listings: dict[Path, dict[str, Path]] = {}  # folder -> name in NFC -> file
+        self._listings: dict[Path, dict[str, str]] = {}  # folder -> folded name -> name
 
     def find(self, path: Path) -> Path | None:
-        """The file at a path. None if there is none."""
+        """The file at a path, else one whose name differs in case only, as on Windows. None if there is none."""
         try:
             if path.is_file():
                 return path
-            if path.name.isascii():
-                return None
+            if path.parent not in self._listings:
+                self._listings[path.parent] = {
+                    nfc(name).casefold(): name for name in sorted(_names(path.parent, os.DirEntry.is_file))
+                }
         except (OSError, ValueError):  # too long a name, or a zero byte in it
             return None
-        if path.parent not in self._listings:
-            self._listings[path.parent] = {
-                nfc(name): path.parent / name for name in sorted(_names(path.parent, os.DirEntry.is_file))
-            }
-        return self._listings[path.parent].get(nfc(path.name))
+        name = self._listings[path.parent].get(nfc(path.name).casefold())
+        return None if name is None else path.parent / name
+
+
+def image_paths(name: str) -> list[Path]:
+    """Relative paths at which the image of an annotation may lie, the likeliest first.
+
+    Tools write the path on another machine, a URL, or Label Studio's `/data/local-files/?d=a%20folder/a.jpg`.
+    """
+    decoded = unquote(name.partition("?d=")[2] or name.partition("?")[0])
+    paths = [Path(form.replace("\\", "/").lstrip("/")) for form in dict.fromkeys((name, decoded))]
+    return [part for path in paths for part in (path, Path(path.name))]
 
 
 def find_folder(path: Path) -> Path | None:

@@ -35,7 +35,9 @@ def open_source(root: str | Path) -> Source:
         if root.suffix.lower() in (".yaml", ".yml"):
             return YoloFolder(root.parent, root)
         if root.suffix.lower() == ".json":
-            return CocoFiles(root.parent, {split_of(root): root})
+            # COCO's own layout has the images next to this folder
+            folder = root.parent.parent if root.parent.name.lower() == "annotations" else root.parent
+            return CocoFiles(folder, {split_of(root): root})
         if root.suffix.lower() == ".xml":
             return CvatFile(root)
         return AnnotationLists({ALL: root})
@@ -49,12 +51,22 @@ def open_source(root: str | Path) -> Source:
         return source
     archives = [path.name for path in files_with(folder, _ARCHIVES)]
     hint = f"unpack {archives[0]}" if archives else "export the annotations from your tool as Pascal VOC, YOLO or COCO"
+    parts = [path.name for path in subfolders(folder) if _is_data_set(path)]
+    if parts:
+        hint = f"give one of its folders, such as {parts[0]}, or name them train, val and test"
     raise UserError(
         file=root,
         expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",
         got="a folder with none of these" if root.is_dir() else "no such folder",
         hint=hint if root.is_dir() else None,
     )
+
+
+def _is_data_set(folder: Path) -> bool:
+    try:
+        return _open_folder(folder) is not None
+    except UserError:
+        return False
 
 
 def _open_folder(root: Path) -> Source | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
-from ppe_yolo.data.sources.base import ALL, AnnotationError, Entry, NoImageError, Problem
+from ppe_yolo.data.sources.base import ALL, AnnotationError, BoxForm, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
     UNSUPPORTED,
@@ -84,6 +84,7 @@ class VocFolder:
     """
 
     format = "Pascal VOC"
+    box_form: BoxForm = "corners"
 
     def __init__(self, root: Path, parts: Sequence[Part]) -> None:
         self.class_names: list[str] = []

@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import yaml
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import is_system_file
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.sources.base import ALL, AnnotationError, ClassNumberError, Entry, Problem
+from ppe_yolo.data.sources.base import ALL, AnnotationError, BoxForm, ClassNumberError, Entry, Problem
 from ppe_yolo.data.sources.files import (
+    IMAGE_FOLDERS,
     FileFinder,
     by_stem,
     canonical_split,
@@ -65,9 +68,12 @@ def find_data_yaml(root: Path) -> Path | None:
 def is_yolo_folder(root: Path) -> bool:
     """Whether a folder holds images and labels without a data.yaml: in images and labels, or side by side, also by split."""
     labels = subfolder(root, "labels")
-    if labels is not None and subfolder(root, "images") is not None and any(labels.rglob("*.txt")):
+    if labels is not None and subfolder(root, *IMAGE_FOLDERS) is not None and any(_texts_below(labels)):
         return True
-    folders = [root, *(folder for folder in subfolders(root) if _DARKNET_FOLDER.fullmatch(folder.name))]
+    if any(_DARKNET_FOLDER.fullmatch(folder.name) and any(_texts_below(folder)) for folder in subfolders(root)):
+        return True
+    images = subfolder(root, *IMAGE_FOLDERS) or root
+    folders = [root, images, *(folder for _, folder in split_folders(images))]
     for _, folder in split_folders(root):
         folders += [folder, subfolder(folder, "labels") or folder]
     return any(_LABEL.match(_first_line(path)) for folder in folders for path in files_with(folder, (".txt",)))
@@ -80,27 +86,32 @@ class _MissingPathError(UserError):
 class YoloFolder:
     """A YOLO folder. Keys are the paths of the images, relative to the folder.
 
-    An image without a label file, or with an empty one, is a background image. Segments become the boxes around them.
+    An image without a label file, or with an empty one, is a background image. Segments become the boxes around them; of the
+    labels of poses (`kpt_shape` in data.yaml), the box is read.
 
     Args:
         root: The folder that holds data.yaml, or images, labels and classes.txt; labels may lie next to their images.
         config: The YAML file; None without one. Splits then come from train.txt and the like, else from the folders.
 
     Raises:
-        UserError: The YAML file is not valid, no split exists, one lies outside the folder, or there are no class names.
+        UserError: The YAML file is not valid, no split exists, one lies outside the folder, there are no class names, or labels
+            belong to no image of a split.
     """
 
     format = "YOLO"
+    box_form: BoxForm = "centre and size"
 
     def __init__(self, root: Path, config: Path | None = None) -> None:
         self.root = root
         self.problems: list[Problem] = []
         self._finder = FileFinder()
-        self._label_folders: dict[Path, Path | None] = {}  # of each folder of images
+        self._is_pose = False
+        self._label_folders: dict[Path, Path] = {}  # of each folder of images
         self._labels: dict[Path, dict[str, list[Path]]] = {}  # folder of labels -> stem in NFC -> label files
         if config is not None:
             values = _read_yaml(config)
             self.class_names = _class_names(values.get("names"), config)
+            self._is_pose = bool(values.get("kpt_shape"))
             count = values.get("nc")
             if count is not None and count != len(self.class_names):
                 raise UserError(
@@ -110,7 +121,7 @@ class YoloFolder:
             self._compare_with_classes(config)
         else:
             self.class_names = _read_classes(root)
-            images = subfolder(root, "images") or root
+            images = subfolder(root, *IMAGE_FOLDERS) or root
             files = self._files_of_lists(images)
             files = files or {split: _images_below(folder) for split, folder in split_folders(images)}
             files = files or {ALL: _images_below(images)}
@@ -126,6 +137,7 @@ class YoloFolder:
                 self.problems.append(
                     Problem(severity="warning", code="empty-split", file=str(root), item=split, message=message)
                 )
+        self._check_labels(config)
         self._names = short_names(self._images)
         self.problems += [
             p for folder in sorted({path.parent for path in self._images.values()}) for p in self._find_unused(folder)
@@ -134,12 +146,43 @@ class YoloFolder:
             hint = "check the paths in data.yaml" if config else "add the images next to the labels or in a folder images"
             raise UserError(file=root, expected="images of at least one split", got="none", hint=hint)
 
+    def _check_labels(self, config: Path | None) -> None:
+        """Raises if no image of a split has a label file, but others have: all would become background images.
+
+        A test split whose labels are kept secret is left out instead.
+        """
+        unlabelled = [s for s, keys in self.splits.items() if not any(self._has_label(self._images[key]) for key in keys)]
+        if not unlabelled:
+            return
+        example = next((path for path in _texts_below(self.root) if _LABEL.match(_first_line(path))), None)
+        if example is None:
+            return
+        if unlabelled == ["test"] and len(self.splits) > 1:
+            count = f"none of its {len(self.splits.pop('test')):,} images has a label file"
+            message = f"{count}: the split test is ignored; add the labels, empty ones for images without objects"
+            self.problems.append(
+                Problem(severity="warning", code="missing-split", file=str(config or self.root), item="test", message=message)
+            )
+            return
+        split = next(split for split in unlabelled if split != "test" or len(unlabelled) == 1)
+        image = self._images[self.splits[split][0]]
+        raise UserError(
+            file=config or self.root,
+            item=split,
+            expected=f"a label file for at least one image, such as {self._label_folder(image.parent) / image.stem}.txt",
+            got=f"none for {len(self.splits[split]):,} images, but others, such as {example}",
+            hint="name the labels after their images, and put them into labels where the images are in images, or next to them",
+        )
+
+    def _has_label(self, image: Path) -> bool:
+        return nfc(image.stem) in self._labels_in(self._label_folder(image.parent))
+
     def _find_unused(self, folder: Path) -> list[Problem]:
         """Images in a folder that no decoder reads, and labels without an image."""
         problems = unsupported_images(folder)
         labels = self._label_folder(folder)
         stems = {nfc(path.stem) for path in images_in(folder)}
-        unused = {} if labels is None else {s: paths for s, paths in self._labels_in(labels).items() if s not in stems}
+        unused = {stem: paths for stem, paths in self._labels_in(labels).items() if stem not in stems}
         gone = [path for paths in unused.values() for path in paths]
         gone = [path for path in gone if _LABEL.match(_first_line(path))]  # classes.txt and the like are no labels
         if gone:
@@ -296,12 +339,7 @@ class YoloFolder:
         )
 
     def _label_file(self, image: Path) -> Path | None:
-        if image.parent not in self._label_folders:
-            self._label_folders[image.parent] = self._label_folder(image.parent)
-        folder = self._label_folders[image.parent]
-        if folder is None:
-            return None
-        found = self._labels_in(folder).get(nfc(image.stem), [])
+        found = self._labels_in(self._label_folder(image.parent)).get(nfc(image.stem), [])
         if len(found) > 1:
             hint = "keep the right one, and remove the other"
             got = f"{found[1].name} as well"
@@ -313,14 +351,16 @@ class YoloFolder:
             self._labels[folder] = by_stem(files_with(folder, (".txt",)))
         return self._labels[folder]
 
-    def _label_folder(self, images: Path) -> Path | None:
-        """The folder of the label files: in labels where the images are in images, else next to the images."""
-        parts = list(images.relative_to(self.root).parts)
-        folders = [i for i, part in enumerate(parts) if part.lower() == "images"]
-        if not folders:
-            return images
-        labels = subfolder(self.root.joinpath(*parts[: folders[-1]]), "labels")
-        return None if labels is None else labels.joinpath(*parts[folders[-1] + 1 :])
+    def _label_folder(self, images: Path) -> Path:
+        """The folder of the label files: in labels where the images are in images or the like, else next to the images."""
+        if images not in self._label_folders:
+            parts = images.relative_to(self.root).parts
+            found = images
+            for i in (i for i, part in enumerate(parts) if part.lower() in IMAGE_FOLDERS):
+                labels = subfolder(self.root.joinpath(*parts[:i]), "labels")
+                found = found if labels is None else labels.joinpath(*parts[i + 1 :])
+            self._label_folders[images] = found
+        return self._label_folders[images]
 
     def _parse_line(self, line: str, label: Path, number: int) -> tuple[int, list[float]]:
         """Class number and coordinates of one line."""
@@ -335,9 +375,9 @@ class YoloFolder:
                 file=location,
                 expected="a class number and normalised coordinates",
                 got=repr(line.strip()[:80]),
-                hint="separate the numbers by spaces" if "," in line else None,
+                hint=_hint_for(line, fields),
             )
-        index, coordinates = values[0], values[1:]
+        index, coordinates = values[0], values[1:5] if self._is_pose else values[1:]
         if len(coordinates) < 4 or len(coordinates) == 5 or len(coordinates) % 2:
             raise AnnotationError(
                 file=location,
@@ -366,6 +406,18 @@ class YoloFolder:
         return AnnotatedObject(self.class_names[index], (x1, y1, x2, y2))
 
 
+def _hint_for(line: str, fields: list[str]) -> str | None:
+    if "," in line:
+        return "write 0.5 instead of 0,5" if len(fields) > 4 else "separate the numbers by spaces"
+    return "write the number of the class instead of its name" if fields and not fields[0].strip("+-.").isdigit() else None
+
+
+def _texts_below(folder: Path) -> Iterator[Path]:
+    for path, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_system_file(name)]
+        yield from (Path(path, name) for name in names if name.lower().endswith(".txt") and not is_system_file(name))
+
+
 def _images_below(folder: Path) -> list[Path]:
     found = images_in(folder)
     for child in subfolders(folder):
@@ -376,7 +428,8 @@ def _images_below(folder: Path) -> list[Path]:
 
 def _first_line(path: Path) -> str:
     with path.open("rb") as file:
-        return file.readline(1000).decode("utf-8-sig", "replace")
+        line = file.readline(1000).removeprefix(b"\xff\xfe")  # UTF-16, as PowerShell writes
+        return line.replace(b"\0", b"").decode("utf-8-sig", "replace")
 
 
 def _read_label_lines(path: Path) -> list[str]:
@@ -434,8 +487,10 @@ def _class_names(names: object, file: Path) -> list[str]:
 
 
 def _read_classes(root: Path) -> list[str]:
-    folders = (root, subfolder(root, "labels") or root, *(folder for _, folder in split_folders(root)))
-    paths = [folder / name for folder in folders for name in _CLASS_FILES if (folder / name).is_file()]
+    named = (subfolder(root, "labels"), subfolder(root, *IMAGE_FOLDERS))
+    folders = dict.fromkeys((root, *(folder or root for folder in named), *(folder for _, folder in split_folders(root))))
+    finder = FileFinder()
+    paths = [path for folder in folders for name in _CLASS_FILES if (path := finder.find(folder / name)) is not None]
     found = [(path, _class_names([line.strip() for line in read_lines(path) if line.strip()], path)) for path in paths]
     for path, names in found:
         if names != found[0][1]:

@@ -1,6 +1,7 @@
 """Faults that a tool makes in every annotation."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -215,7 +216,7 @@ def test_audit_names_swapped_corners_that_could_be_sizes_in_some_images(make_voc
     upper_left = {f"b{i}": [("helmet", (15 + i, 14, 5 + i, 4))] for i in range(12)}  # in 48x64 pixels: fit as sizes
     lower_right = {f"c{i}": [("helmet", (60, 44, 40 + i, 30))] for i in range(6)}  # do not
     dataset = opened(make_voc(tmp_path, {**in_order, **upper_left, **lower_right}))
-    assert [p.code for p in dataset.errors] == ["swapped-corners"] * 18
+    assert only(dataset.errors, "swapped-corners").message.startswith("18 images have boxes with xmax below xmin")
 
 
 @pytest.mark.parametrize(
@@ -248,19 +249,90 @@ def test_audit_names_one_cause_of_many_unreadable_labels(make_yolo: Callable[...
     assert len(problem.files) == 3
 
 
-@pytest.mark.parametrize(("holds_corners", "codes"), [(True, ["corners-as-size"]), (False, [])])
-def test_audit_suspects_corners_where_sizes_are_expected(
-    make_voc: Callable[..., Path], tmp_path: Path, holds_corners: bool, codes: list[str]
+BOXES = [(70 + 9 * i, 20 + 17 * (i % 10), 20 + i % 7, 30) for i in range(24)]  # x, y, width, height; in 240x320 pixels
+BOXES[:3] = [(2, 60 + i, 30, 30) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("format", "write", "code", "part"),
+    [
+        ("COCO", lambda x, y, w, h: (x, y, w, h), None, ""),
+        (
+            "COCO",
+            lambda x, y, w, h: (x, y, x + w, y + h),
+            "corners-as-size",
+            " of 24 boxes do not fit their images, but they do as x1 y1",
+        ),
+        (
+            "COCO",
+            lambda x, y, w, h: (y, x, h, w),
+            "x-and-y",
+            " of 24 boxes do not fit their images, but they do if x and y are",
+        ),
+        ("COCO", lambda x, y, w, h: (x / 3.2, y / 2.4, w / 3.2, h / 2.4), "percent", "all 24 boxes lie between 0 and 100"),
+        ("VOC", lambda x, y, w, h: (x, y, x + w, y + h), None, ""),
+        (
+            "VOC",
+            lambda x, y, w, h: (x, x + w, y, y + h),
+            "columns",
+            " of 24 boxes do not fit their images, but they do as x1 x2",
+        ),
+        ("VOC", lambda x, y, w, h: (x, 240 - y, x + w, 210 - y), "y-reversed", "ymax is below ymin in all 24 boxes"),
+        ("VOC", lambda x, y, w, h: (x + w, y + h, x, y), "swapped-corners", "24 images have boxes with xmax below xmin"),
+        (
+            "VOC",
+            lambda x, y, w, h: (x, y, w, h),
+            "corner-and-size",
+            "all of them fit the images as x, y, width and height: write xmin + width",
+        ),
+    ],
+)
+def test_audit_names_the_meaning_that_all_boxes_fit_and_fix_corrects_it_if_it_is_the_only_one(
+    make_voc: Callable[..., Path], tmp_path: Path, format: str, write: Callable[..., tuple[float, ...]], code: str, part: str
 ) -> None:
-    root = make_voc(tmp_path, ["a", "b", "c"])
-    shapes = [(20 + i, 10 + i, 8, 12) for i in range(12)]  # x, y, width, height in 48x64 pixels
-    boxes = [(x, y, x + w, y + h) if holds_corners else (x, y, w, h) for x, y, w, h in shapes]
-    annotations = [{"id": i, "image_id": i % 3, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]
-    images = [{"id": i, "file_name": f"{stem}.jpg"} for i, stem in enumerate("abc")]
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "helmet"}]}
-    (root / "train.json").write_text(json.dumps(content))
-    dataset = AnnotatedDataset.open(root / "train.json", on_error="skip", progress=False)
-    assert [p.code for p in dataset.problems if p.code == "corners-as-size"] == codes
+    root = make_voc(tmp_path / "data", {f"a{i:02d}": [("helmet", write(*box))] for i, box in enumerate(BOXES)}, size=(240, 320))
+    if format == "COCO":
+        shutil.rmtree(root / "Annotations")
+        images = [{"id": i, "file_name": f"a{i:02d}.jpg"} for i in range(24)]
+        annotations = [{"image_id": i, "category_id": 1, "bbox": write(*box)} for i, box in enumerate(BOXES)]
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "helmet"}]}
+        (root / "train.json").write_text(json.dumps(content))
+    problems = [p for p in opened(root).problems if p.code not in ("class-missing", "no-objects")]
+    assert [(p.severity, p.code) for p in problems] == ([("error", code)] if code else [])
+    if code:
+        assert part in problems[0].message
+    out = tmp_path / "fixed"
+    if code not in (None, "corners-as-size", "percent", "swapped-corners"):
+        with pytest.raises(UserError, match="no image can be corrected"):
+            fix(root, out, progress=False)
+        return
+    fix(root, out, progress=False)
+    fixed = {Path(i.image).stem: i.objects[0].box_xyxy for part in opened(out).splits.values() for i in part}
+    assert fixed == {f"a{i:02d}": pytest.approx((x, y, x + w, y + h)) for i, (x, y, w, h) in enumerate(BOXES)}
+
+
+def test_audit_suspects_corners_where_centres_are_expected(make_yolo: Callable[..., Path]) -> None:
+    boxes = [(i % 7 / 7, i // 7 / 8, 0.125, 0.125) for i in range(50)]  # x1 y1 width height; 13 touch the left or upper edge
+    root = make_yolo({"a": "".join("0 {:g} {:g} {:g} {:g}\n".format(*box) for box in boxes)})
+    problem = only(opened(root).problems, "corner-or-centre")
+    assert problem.severity == "warning"
+    assert problem.message.startswith(
+        "14 of 50 boxes extend beyond the left or upper edge of their images, none beyond the others"
+    )
+    (root / "labels" / "a.txt").write_text("".join(f"0 {x + 0.0625} {y + 0.0625} {w} {h}\n" for x, y, w, h in boxes))
+    assert not [p for p in opened(root).problems if p.code == "corner-or-centre"]
+
+
+def test_audit_lists_images_of_two_splits_once_and_fix_keeps_those_for_training(
+    make_voc: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_voc(tmp_path / "data", list("abcde"), {"train": "abcde", "val": "abcd"})
+    problem = only(opened(root).errors, "in-two-splits")
+    assert problem.message.startswith("4 images are listed in both val and train, such as a, b, c: ")
+    assert problem.files == tuple("abcd")
+    assert fix(root, tmp_path / "fixed", progress=False).images == {"train": 1, "val": 4}
+    (root / "ImageSets" / "Main" / "train.txt").write_text("a\nb\nc\nd\n")
+    assert fix(root, tmp_path / "again", progress=False).images == {"train": 4}
 
 
 @pytest.mark.parametrize(

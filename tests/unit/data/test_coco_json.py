@@ -57,6 +57,9 @@ def write(picture: Callable) -> Callable[..., Path]:
         ([("result.json", "images/a.jpg", "images/a.jpg")], ["all"]),
         ([("annotations/instances_default.json", "images/default/a.jpg", "a.jpg")], ["all"]),
         ([("test.json", "a.jpg", "C:\\data\\a.jpg")], ["test"]),
+        ([("result.json", "site a/b (1).jpg", "/data/local-files/?d=site%20a/b%20%281%29.jpg")], ["all"]),
+        ([("result.json", "images/a.jpg", "https://host/c/a.jpg?sig=secret/x.y")], ["all"]),
+        ([("result.json", "images/a.jpg", "A.JPG")], ["all"]),
     ],
 )  # fmt: skip
 def test_coco_layouts_are_read_with_splits(

@@ -46,13 +46,36 @@ def test_cvat_polygons_and_ellipses_become_boxes(root: Path) -> None:
     assert open_source(root / "annotations.xml").splits == source.splits
 
 
+def test_cvat_masks_and_rotated_shapes_become_boxes_and_tags_are_no_objects(root: Path) -> None:
+    shapes = (
+        '<tag label="night"/><mask label="none" rle="0, 20" left="7" top="9" width="5" height="4"/>'
+        '<box label="none" xtl="10" ytl="10" xbr="30" ybr="20" rotation="90"/>'
+        '<ellipse label="none" cx="20" cy="20" rx="3" ry="4" rotation="45"/>'
+    )
+    (root / "annotations.xml").write_text(GOOD.replace('<polygon label="none" points="1,2;30,4;5,40.5"/>', shapes))
+    boxes = [o.box_xyxy for o in open_source(root).read("train:1").image.objects]
+    half = 12.5**0.5  # of the ellipse: the root of (9 + 16) / 2
+    expected = [(8, 8.5, 30, 30), (7, 9, 12, 13), (15, 5, 25, 25), (20 - half, 20 - half, 20 + half, 20 + half)]
+    assert boxes[:4] == [pytest.approx(box) for box in expected]
+
+
+def test_cvat_project_has_a_folder_for_each_subset(root: Path) -> None:
+    for subset, name in (("Train", "a.jpg"), ("default", "b.jpg")):
+        (root / "images" / subset).mkdir()
+        (root / "images" / name).rename(root / "images" / subset / "a.jpg")
+    (root / "annotations.xml").write_text(GOOD.replace("b.jpg", "a.jpg").replace("Validation", "default"))
+    source = open_source(root)
+    entries = [source.read(key).image for key in (*source.splits["train"], *source.splits["all"])]
+    assert [image.image for image in entries] == [f"{root}/images/{subset}/a.jpg" for subset in ("Train", "default")]
+    assert [image.image_id for image in entries] == ["Train/a", "default/a"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
         ('xbr="30"', 'xbr="x"', "object 1 (helmet): expected a number in xbr, got 'x'"),
         ('label="helmet"', "", "object 1: expected a label, got none"),
-        ('xbr="30"', 'xbr="30" rotation="45"', "expected an upright box, got a rotated one"),
-        ("<polygon", "<polyline", "object 2 (none): expected a box, polygon or ellipse, got a polyline"),
+        ("<polygon", "<polyline", "object 2 (none): expected a box, polygon, ellipse or mask, got a polyline"),
         ("1,2;30,4;5,40.5", "1,2;30,4", "expected points x,y;x,y;x,y"),
         ('name="a.jpg"', 'name="../a.jpg"', None),
         ('name="a.jpg"', 'name="../c.jpg"', "no such image ../c.jpg"),
@@ -76,7 +99,10 @@ def test_cvat_malformed_shape_raises(root: Path, old: str, new: str, why: str | 
         ("<annotations/>", "expected at least one <image>, got none"),
         (GOOD[:-20], "expected XML, got something else"),
         ("<!DOCTYPE annotations><annotations/>", "DTD or entities is not accepted"),
-        (GOOD.replace("b.jpg", "a.jpg"), "image 1: expected a name of its own, got 'a.jpg' twice"),
+        (
+            GOOD.replace("b.jpg", "a.jpg").replace("Validation", "Train"),
+            "image 1: expected a name of its own, got 'a.jpg' twice",
+        ),
     ],
 )
 def test_cvat_invalid_file_raises(root: Path, text: str, why: str) -> None:

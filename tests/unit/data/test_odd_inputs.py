@@ -106,6 +106,7 @@ def test_yolo_reads_windows_files(make_yolo: Callable[[], Path]) -> None:
     root = make_yolo()
     (root / "classes.txt").unlink()
     (root / "labels" / "a.txt").write_bytes(b"\xef\xbb\xbf0 .5 .5 .25 .25\r\n\r\n")
+    (root / "labels" / "b.txt").write_text("0\t.5\t.5\t.25\t.25  \r\n", encoding="utf-16")  # PowerShell
     (root / "train.txt").write_bytes(b"\xef\xbb\xbfD:\\me\\images\\a.jpg\r\n")
     (root / "val.txt").write_bytes(b"yolo\\images\\b.jpg\r\n")
     (root / "data.yaml").write_bytes(b"train: train.txt\r\nval: val.txt\r\ntest:\r\nnames: [helmet, none]\r\n")
@@ -138,11 +139,15 @@ def test_voc_takes_splits_from_the_lists_of_classes_if_there_are_no_others(make_
     assert open_source(root).splits == {"train": ["a"], "val": ["b"]}
 
 
+def test_voc_list_named_default_is_no_split(make_voc: MakeVoc, tmp_path: Path) -> None:
+    assert open_source(make_voc(tmp_path, ["a", "b"], {"default": ["a", "b"]})).splits == {"all": ["a", "b"]}  # CVAT
+
+
 def test_coco_reads_ids_as_text_in_any_mix(make_coco: Callable[..., Path]) -> None:
-    images = [{"id": "0001", "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    images = [{"id": "0001", "file_name": "a.jpg"}, {"id": 2.0, "file_name": "b.jpg"}]
     annotations = [
         {"image_id": "0001", "category_id": "1", "bbox": [4, 5, 6, 7]},
-        {"image_id": "2", "category_id": 1, "bbox": [1, 2, 3, 4]},
+        {"image_id": "2", "category_id": 1.0, "bbox": [1, 2, 3, 4]},
     ]
     assert boxes_of(make_coco(images, annotations)) == {"a": [(4, 5, 10, 12)], "b": [(1, 2, 4, 6)]}
 
@@ -153,7 +158,37 @@ def test_coco_scales_fractions_of_the_image(make_coco: Callable[..., Path]) -> N
         {"id": 2, "file_name": "b.jpg"},  # its size is read from the image
     ]
     annotations = [{"image_id": i, "category_id": 1, "bbox": [0.25, 0.5, 0.5, 0.25]} for i in (1, 2)]
-    assert boxes_of(make_coco(images, annotations)) == {"a": [(16, 24, 48, 36)], "b": [(16, 24, 48, 36)]}
+    annotations.append({"image_id": 2, "category_id": 1, "bbox": [0, 0, 1.03125, 1]})  # drawn a little beyond the edge
+    assert boxes_of(make_coco(images, annotations)) == {"a": [(16, 24, 48, 36)], "b": [(16, 24, 48, 36), (0, 0, 66, 48)]}
+
+
+def test_coco_file_in_annotations_finds_images_next_to_that_folder(make_coco: Callable[..., Path]) -> None:
+    file = make_coco([{"id": 1, "file_name": "a.jpg"}], [{"image_id": 1, "category_id": 1, "bbox": [4, 5, 6, 7]}])
+    moved = file.parent / "annotations" / file.name
+    shutil.rmtree(file.parent / "Annotations")
+    moved.parent.mkdir()
+    assert boxes_of(file.rename(moved)) == {"a": [(4, 5, 10, 12)]}
+
+
+def test_coco_name_with_a_signature_is_shown_without_it(make_coco: Callable[..., Path]) -> None:
+    (problem,) = opened(make_coco([{"id": 1, "file_name": "https://host/gone.jpg?sig=secret"}], [])).errors
+    assert "no such image https://host/gone.jpg:" in problem.message
+    assert "secret" not in str(problem)
+
+
+def test_list_of_addresses_next_to_images_is_no_data_set(make_yolo: Callable[[], Path]) -> None:
+    root = make_yolo()
+    shutil.rmtree(root / "labels")
+    (root / "urls.txt").write_text("https://host.invalid/a.jpg\nhttps://host.invalid/b.jpg\n")
+    with pytest.raises(UserError, match="a folder with none of these"):
+        open_source(root)
+
+
+def test_folder_of_data_sets_is_refused_with_one_of_their_names(make_voc: MakeVoc, tmp_path: Path) -> None:
+    for name in ("gate 1", "gate 2"):
+        make_voc(tmp_path / name, ["a"])
+    with pytest.raises(UserError, match="give one of its folders, such as gate 1, or name them train, val and test"):
+        open_source(tmp_path)
 
 
 def test_coco_warns_once_of_annotations_without_image_and_images_listed_twice(make_coco: Callable[..., Path]) -> None:

@@ -91,6 +91,57 @@ def test_yolo_image_without_label_is_background(make_yolo: Callable[..., Path], 
 
 
 @pytest.mark.parametrize(
+    "rename",
+    [
+        {"labels/train/a.txt": "labels/train/1f0-a.txt"},  # Label Studio's names
+        {"labels/val": "label"},  # the other split has labels
+        {"labels": "label"},
+        {"labels/train/a.txt": "a.txt"},
+    ],
+)
+def test_yolo_labels_of_no_image_raise(make_yolo: Callable[..., Path], tmp_path: Path, rename: dict[str, str]) -> None:
+    root = make_yolo(
+        tmp_path, "images/train/a.jpg", "images/val/b.jpg", names=["helmet", "none"], train="images/train", val="images/val"
+    )
+    for old, new in rename.items():
+        (root / old).rename(root / new)
+    with pytest.raises(
+        UserError, match=r"data.yaml: \w+: expected a label file for at least one image, .*, got none for 1 images"
+    ):
+        open_source(root)
+
+
+def test_yolo_test_split_without_labels_is_ignored_with_a_warning(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "train/images/a.jpg", "test/images/b.jpg")
+    (root / "test" / "labels" / "b.txt").unlink()
+    source = open_source(root)
+    assert list(source.splits) == ["train"]
+    assert [(p.severity, p.code, p.item) for p in source.problems] == [("warning", "missing-split", "test")]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [("images", "images"), ("JPEGImages", "labels"), ("obj_train_data/cam", "obj_train_data/cam")]
+)
+def test_yolo_labels_are_next_to_images_or_in_labels(
+    make_yolo: Callable[..., Path], tmp_path: Path, images: str, labels: str
+) -> None:
+    root = make_yolo(tmp_path, "a/b/a.jpg")
+    (root / images).mkdir(parents=True)
+    (root / labels).mkdir(parents=True, exist_ok=True)
+    (root / "a/b/a.jpg").rename(root / images / "a.JPG")
+    (root / "a/b/a.txt").rename(root / labels / "a.TXT")
+    (root / "classes.txt").rename(root / "Classes.txt")
+    (root / "train.txt").write_text(f"data/{images}/a.jpg\n")
+    assert boxes(root) == {"train": [("a.JPG", BOXES)]}
+
+
+def test_yolo_pose_labels_give_their_boxes(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "images/a.jpg", names=["helmet", "none"], train="images", kpt_shape=[2, 3])
+    (root / "labels" / "a.txt").write_text("0 .5 .5 .25 .5 .1 .1 2 .9 .9 1\n")
+    assert boxes(root) == {"train": [("a.jpg", BOXES[:1])]}
+
+
+@pytest.mark.parametrize(
     ("line", "why"),
     [
         ("2 .5 .5 .1 .1", "expected a class from 0 to 1 (helmet, none), got 2"),
@@ -98,7 +149,9 @@ def test_yolo_image_without_label_is_background(make_yolo: Callable[..., Path], 
         ("0 320 240 50 60", "these look like pixels, but other lines of the file do not"),
         ("0 .5 .5 .1", "expected class x y width height, or class x1 y1 x2 y2 x3 y3 ..., got 4 numbers"),
         ("0 .5 .5 .1 .1 .9", "scores are no part of a label"),
-        ("helmet .5 .5 .1 .1", "expected a class number and normalised coordinates"),
+        ("helmet .5 .5 .1 .1", "write the number of the class instead of its name"),
+        ("0 0,5 0,5 0,1 0,1", "write 0.5 instead of 0,5"),
+        ("0,.5,.5,.1,.1", "separate the numbers by spaces"),
         ("0 nan .5 .1 .1", "expected a class number"),
     ],
 )
