@@ -124,6 +124,14 @@ def fits(boxes: Sequence[Box], size: tuple[int, int]) -> bool:
     return all(x1 >= -1 and y1 >= -1 and x2 <= size[1] + 1 and y2 <= size[0] + 1 for x1, y1, x2, y2 in boxes)
 
 
+def is_same_box(a: Box, b: Box) -> bool:
+    """Whether two boxes are one that was rounded in two ways: no corner differs by more than a pixel, or a tenth of the box."""
+    if abs(a[0] - b[0]) > 1:  # nearly always
+        return False
+    most = min(1.0, 0.1 * (a[2] - a[0]), 0.1 * (a[3] - a[1]))
+    return all(abs(v - w) <= most for v, w in zip(a, b, strict=True))
+
+
 class _Objects:
     """The checks of the objects of one image; adds to `problems`."""
 
@@ -145,7 +153,7 @@ class _Objects:
                 self._report("error", "unknown-name", name, self.class_map.explain_unknown(item.class_name), item)
             if not self._check_position(item, name):
                 continue
-            names = seen.setdefault(item.box_xyxy, [])
+            names = seen.setdefault(next((box for box in seen if is_same_box(box, item.box_xyxy)), item.box_xyxy), [])
             if item.class_name in names:
                 self._report("warning", "duplicate-box", name, f"{_box(item)} is annotated twice: counted once", item)
                 continue

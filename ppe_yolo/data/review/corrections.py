@@ -7,7 +7,7 @@ from typing import Literal
 from PIL import Image
 
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.audit.annotation_check import CheckedImage, fits
+from ppe_yolo.data.audit.annotation_check import CheckedImage, fits, is_same_box
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.images import local_path, shown
 from ppe_yolo.data.sources.base import Box
@@ -117,7 +117,7 @@ def correct(checked: CheckedImage, evidence: Evidence, class_map: ClassMap) -> t
         if box is None:
             continue
         corrected = replace(item, box_xyxy=box)
-        if any((o.class_name, o.box_xyxy) == (corrected.class_name, box) for o in kept):
+        if any(o.class_name == corrected.class_name and is_same_box(o.box_xyxy, box) for o in kept):
             changes.append(
                 Change(code="duplicate-box", file=file, item=name, message=f"{_text(box)} is there already: removed")
             )

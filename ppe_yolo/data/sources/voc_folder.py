@@ -71,9 +71,9 @@ def find_parts(root: Path, split: str | None = None) -> list[Part]:
 class VocFolder:
     """A Pascal VOC folder. Keys are the stems of the XML files, with the split or folder in front if a stem is in several.
 
-    XML files are in Annotations and images in JPEGImages or images (in any case), or side by side, or each split has a folder
-    with one of these. Splits come from ImageSets/Main/*.txt, else from the folders; without either, all images are in the split
-    `all`.
+    XML files are in Annotations and images in JPEGImages or images (in any case) or in subfolders of it, or side by side, or
+    each split has a folder with one of these. Splits come from ImageSets/Main/*.txt, else from the folders; without either, all
+    images are in the split `all`.
 
     Args:
         root: The folder that holds Annotations.
@@ -97,7 +97,7 @@ class VocFolder:
                 hint="give the folder that holds Annotations and JPEGImages",
             )
         self._annotations = parts[0].annotations
-        self._images = {part.images: by_stem(images_in(part.images)) for part in parts}
+        self._images = {part.images: by_stem(_images_of(part)) for part in parts}
         self._xmls: dict[str, list[Path]] = {}
         self._part_of: dict[str, Part] = {}
         xmls = [
@@ -109,8 +109,10 @@ class VocFolder:
             key = stem if counts[stem] == 1 or part.prefix is None else f"{part.prefix}/{stem}"
             self._xmls.setdefault(key, []).extend(paths)
             self._part_of[key] = part
-            if part.split is not None:
-                by_folder.setdefault(part.split, []).append(key)
+            images = self._images[part.images].get(stem, [])
+            folders = {canonical_split(path.parent.name) for path in images if path.parent != part.images}
+            if split := part.split or next((name for name in folders if name in ("train", "val", "trainval", "test")), None):
+                by_folder.setdefault(split, []).append(key)
         lists = self._read_lists() or {split: sorted(keys) for split, keys in by_folder.items()}
         self.splits = {name: keys for name, keys in lists.items() if keys} or {ALL: sorted(self._xmls)}
         self.problems = [*self._find_unused(lists), *_find_unused_folders(root, parts)]
@@ -238,6 +240,11 @@ class VocFolder:
                 hint="add the image, or remove the XML file",
             )
         return self._image_by_name[folder][name]
+
+
+def _images_of(part: Part) -> list[Path]:
+    """The images of a part; those in subfolders, such as train and val, if the folder has none itself."""
+    return images_in(part.images) or [path for folder in subfolders(part.images) for path in images_in(folder)]
 
 
 def _stem(key: str) -> str:

@@ -194,7 +194,8 @@ def test_audit_suspects_boxes_that_all_lie_in_the_upper_left(make_voc: Callable[
 
 
 def test_audit_names_duplicated_annotations_once(make_voc: Callable[..., Path], tmp_path: Path) -> None:
-    root = make_voc(tmp_path, dict.fromkeys("abc", [("helmet", (5, 5, 20, 20))] * 2 + [("none", (5, 5, 20, 20))]))
+    boxes = [("helmet", (5, 5, 20, 20)), ("helmet", (6, 5, 20, 19)), ("none", (5, 5, 20, 20))]  # the second is rounded
+    root = make_voc(tmp_path, {stem: list(boxes) for stem in "abc"})
     dataset = opened(root)
     assert only(dataset.problems, "duplicate-box").message.startswith("3 images have boxes that are annotated twice")
     assert only(dataset.problems, "two-classes").message.startswith("3 images have one box in two classes")

@@ -233,6 +233,15 @@ def test_voc_warns_of_folders_whose_names_are_no_splits(make_voc: MakeVoc, tmp_p
     assert [(p.code, p.file) for p in source.problems] == [("unused-folder", str(tmp_path / "data" / "dev"))]
 
 
+def test_voc_reads_images_in_folders_of_splits_beside_all_annotations(make_voc: MakeVoc, tmp_path: Path) -> None:
+    root = make_voc(tmp_path, ["a", "b"])
+    for stem, folder in (("a", "train"), ("b", "Valid")):
+        (root / "JPEGImages" / folder).mkdir()
+        (root / "JPEGImages" / f"{stem}.jpg").rename(root / "JPEGImages" / folder / f"{stem}.jpg")
+    assert open_source(root).splits == {"train": ["a"], "val": ["b"]}
+    assert set(boxes_of(root)) == {"a", "b"}
+
+
 @pytest.mark.parametrize(("annotations", "images"), [("labels", "images"), ("Annotation", "JPEGImage")])
 def test_voc_reads_other_names_of_folders(make_voc: MakeVoc, tmp_path: Path, annotations: str, images: str) -> None:
     root = make_voc(tmp_path, ["a", "b"])

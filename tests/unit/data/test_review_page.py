@@ -47,7 +47,7 @@ def test_page_with_hostile_names_has_no_tag_of_theirs_and_requests_nothing(
 
 
 def test_page_bounds_the_pictures_of_a_kind_and_counts_the_others(make_voc: Callable[..., Path], tmp_path: Path) -> None:
-    root = make_voc(tmp_path / "voc", {f"a{i}": [("helmet", (30, 5, 20, 20))] for i in range(25)})
+    root = make_voc(tmp_path / "voc", {f"a{i}": [("helmet", (30, 5, 32, 20))] for i in range(25)})
     page = page_of(root, tmp_path / "page.html")
     assert page.count("<img ") == THUMBNAILS_OF_A_KIND
     assert "5 more are not shown" in page
