@@ -34,8 +34,9 @@ def read_xml(path: Path, root_tag: str, max_bytes: int) -> Element:
         root = fromstring(data)
     # an unknown or wrong encoding raises LookupError or ValueError; the parser raises its own error for the rest
     except (ParseError, ValueError, LookupError) as error:
-        hint = None if isinstance(error, ParseError) and "token" not in str(error) else "save it as UTF-8"
-        raise AnnotationError(file=path, expected="XML", got=f"something else ({error})", hint=hint) from error
+        is_encoding = not isinstance(error, ParseError) or "invalid token" in str(error)
+        got, advice = f"something else ({error})", "save it as UTF-8" if is_encoding else None
+        raise AnnotationError(file=path, expected="XML", got=got, hint=advice) from error
     if root.tag != root_tag:
         raise AnnotationError(file=path, expected=f"the root element <{root_tag}>", got=f"<{root.tag}>")
     return root
