@@ -108,11 +108,12 @@ class HomeAssistant:
             state = {"state_topic": f"{self._topic}/{camera}/connected", "device_class": "connectivity"}
             yield self._entity("binary_sensor", f"{camera}_connected", f"{camera} connected", state)
             for rule in rules:
+                # a name has no __, so that the entities of camera a_b and rule c differ from those of camera a and rule b_c
                 topic, name = self._rule_topic(camera, rule), f"{camera} {'violation' if rule == DEFAULT_RULE else rule}"
                 state = {"state_topic": topic, "json_attributes_topic": f"{topic}/attributes", "device_class": "safety"}
-                yield self._entity("binary_sensor", f"{camera}_{rule}", name, state)
+                yield self._entity("binary_sensor", f"{camera}__{rule}", name, state)
                 image = {"image_topic": f"{topic}/snapshot", "content_type": "image/jpeg"}
-                yield self._entity("image", f"{camera}_{rule}_snapshot", f"{name} snapshot", image)
+                yield self._entity("image", f"{camera}__{rule}_snapshot", f"{name} snapshot", image)
 
     def _entity(self, component: str, key: str, name: str, more: Mapping[str, object]) -> tuple[str, dict[str, object]]:
         return f"{self._prefix}/{component}/{self._box}/{key}/config", {
