@@ -47,7 +47,8 @@ def to_html(title: str, start: datetime, end: datetime, rows: Sequence[Row], uni
     for row in rows:
         place = (row.camera, row.rule, row.zone)
         places[place] = places.get(place, Count()).plus(row.count)
-        part = row.start.isoformat(" ", "minutes")
+        # with the offset, since the clocks show an hour twice in one night
+        part = row.start.isoformat(" ", "minutes") if unit == "hour" else f"{row.start:%Y-%m-%d} {row.shift}".strip()
         parts[part] = parts.get(part, Count()).plus(row.count)
     span = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} ({start.tzinfo})"
     by_place = _table("By camera, rule and zone", ("Camera", "Rule", "Zone"), [(list(k), c) for k, c in sorted(places.items())])
@@ -55,7 +56,8 @@ def to_html(title: str, start: datetime, end: datetime, rows: Sequence[Row], uni
     body = by_place + by_part if rows else "<p>Nobody was seen.</p>"
     note = "Each tracked person counts once per rule, where and when first seen, by most of the frames."
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n<p>{html.escape(span)}</p>\n{body}"
         f"<p>{note}</p>\n</body>\n</html>\n"
     )
