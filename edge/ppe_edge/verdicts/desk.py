@@ -57,11 +57,12 @@ class AlertDesk:
         telemetry: Counts verdicts.
         contract: Returns the contract of the active model.
         topology: Returns the cameras and their rules.
+        time_zone: Returns the name of the site's time zone; None if it has none.
         threshold: Returns the alarm threshold that now holds for the camera, rule and class of an alert; None if unknown.
 
     Attributes:
         history: The alerts.
-        topology, threshold: See above.
+        topology, threshold, time_zone: See above.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class AlertDesk:
         contract: Callable[[], ModelContract],
         topology: Callable[[], Mapping[str, Sequence[str]]],
         threshold: Callable[[Alert], float | None],
+        time_zone: Callable[[], str | None],
     ) -> None:
-        self.history, self.topology, self.threshold = history, topology, threshold
+        self.history, self.topology, self.threshold, self.time_zone = history, topology, threshold, time_zone
         self._outbox, self._frames, self._viewings = outbox, frames, viewings
         self._telemetry, self._contract = telemetry, contract
         self._deciding = threading.Lock()  # from reading the verdict before until the training data of the new one is written

@@ -209,9 +209,7 @@ class WebServer:
         add_alert_routes(app, self._desk)
         add_rule_routes(app, self._rules)
         # the access log would record every path that a client invents
-        runner = web.AppRunner(
-            app, access_log=None, logger=self._clients, keepalive_timeout=IDLE_TIMEOUT, shutdown_timeout=0.2
-        )
+        runner = web.AppRunner(app, access_log=None, logger=self._clients, keepalive_timeout=IDLE_TIMEOUT, shutdown_timeout=0.2)
         await runner.setup()
         reaper = None
         try:
@@ -297,7 +295,7 @@ class WebServer:
         if scheme.lower() == "bearer" and (role := self._role_of_token(value)) is not None:
             return role
         now = time.monotonic()
-        offered = request.cookies.get(COOKIE, "").encode(errors="replace")
+        offered = request.cookies.get(_cookie(request), "").encode(errors="replace")
         for session, (end, role) in self._sessions.items():
             if end > now and hmac.compare_digest(session.encode(), offered):
                 return role
@@ -353,7 +351,7 @@ class WebServer:
         response = web.Response(status=303, headers={"Location": to if to in DESTINATIONS else "./"})
         # Without a path, the browser sends the cookie to this page alone, not to other boxes behind the same proxy. `Lax`, so
         # that the link of a notification that is read in a browser leads to its alert without another login.
-        response.set_cookie(COOKIE, session, path="", httponly=True, samesite="Lax", max_age=SESSION_SECONDS)
+        response.set_cookie(_cookie(request), session, path="", httponly=True, samesite="Lax", max_age=SESSION_SECONDS)
         return response
 
     async def _state(self, request: web.Request) -> web.Response:
@@ -379,7 +377,7 @@ class WebServer:
             }
             for row in await _read(self._status.compliance, unit, days)
         ]
-        return as_json({"rows": rows, "shifts": self._status.shifts()})
+        return as_json({"rows": rows, "shifts": self._status.shifts(), "days": days})
 
     async def _compliance_csv(self, request: web.Request) -> web.Response:
         text = to_csv(await _read(self._status.compliance, *_period(request)))
@@ -394,6 +392,12 @@ class WebServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=await asyncio.to_thread(self._status.metrics), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _cookie(request: web.Request) -> str:
+    """Returns the name of the cookie, with the port: browsers send a cookie to all ports of a host, such as tunnels to boxes."""
+    port = request.host.rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isascii() and port.isdigit() else COOKIE
 
 
 def _read_pages() -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import numpy as np
@@ -136,6 +137,7 @@ def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
             "cameras": {"gate": {"source": camera.url, "read_timeout_s": 1.0, "frozen_after_s": 3.0}},
             "sinks": {"jsonl": {"path": str(tmp_path / "alerts.jsonl")}},
             "web": {"port": 0, "token": TOKEN},
+            "compliance": {"enabled": False},  # on a slow machine, the box would add its own figures to those of a test
         }
         config.write_text(json.dumps(document))
         settings = load_settings(config)
@@ -274,6 +276,19 @@ def test_page_shows_trouble_at_top_as_text(browser: webdriver.Chrome, site: Site
     assert browser.find_element(By.ID, "trouble").is_displayed()
 
 
+def test_page_that_lost_the_box_shows_no_camera_as_live(browser: webdriver.Chrome, site: Site) -> None:
+    browser.get(site.address)
+    sign_in(browser, TOKEN)
+    until(browser, lambda: text_of(browser, "#cameras .state") == "live")
+    browser.execute_script("window.wait = AbortSignal.timeout; AbortSignal.timeout = () => wait.call(AbortSignal, 0)")
+    until(browser, lambda: text_of(browser, "#cameras .state") == "unknown")
+    assert text_of(browser, "#summary") == "The box does not respond. Everything below is as it was before."
+    assert browser.execute_script("return getComputedStyle(document.querySelector('#cameras img')).opacity") == "0.25"
+    browser.execute_script("AbortSignal.timeout = wait")
+    until(browser, lambda: text_of(browser, "#cameras .state") == "live")
+    assert text_of(browser, "#summary").startswith("1 of 1 camera live")
+
+
 def test_page_returns_to_login_when_session_has_expired(browser: webdriver.Chrome, site: Site) -> None:
     browser.get(site.address)
     sign_in(browser, TOKEN)
@@ -349,6 +364,36 @@ def test_operator_judges_alerts_by_keyboard(browser: webdriver.Chrome, judged: t
     assert sorted(file.name[:5] for file in drafts) == ["gate_", "yard_"]
     assert browser.title == "Alerts: ppe_edge" and browser.get_log("browser") == []
     assert [a for a in requested(browser) if not a.startswith(f"{address}/") or TOKEN in a] == []
+
+
+def test_judging_goes_on_where_the_alert_left_the_list_and_keeps_typed_comments(
+    browser: webdriver.Chrome, judged: tuple[Box, str]
+) -> None:
+    box, address = judged
+    open_alerts(browser, address, TOKEN)
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    Select(browser.find_element(By.NAME, "verdict")).select_by_value("open")
+    browser.execute_script(f"location.hash = '{box.alerts[1].id}'")
+    until(browser, lambda: text_of(browser, "#what").startswith("bare head, yard"))
+    at_site = box.alerts[1].time.astimezone(ZoneInfo("Asia/Tokyo"))
+    assert f"{at_site:%M:%S}" in text_of(browser, "#facts dd") and "(Asia/Tokyo)" in text_of(browser, "#facts dd")
+    browser.find_element(By.ID, "comment").send_keys("half a thought")
+    browser.find_element(By.ID, "previous").click()
+    until(browser, lambda: text_of(browser, "#what").startswith("bare head, gate"))
+    assert browser.find_element(By.ID, "comment").get_attribute("value") == ""
+    browser.find_element(By.ID, "next").click()
+    until(browser, lambda: text_of(browser, "#what").startswith("bare head, yard"))
+    assert browser.find_element(By.ID, "comment").get_attribute("value") == "half a thought"
+    browser.find_element(By.ID, "confirm").click()
+    until(browser, lambda: browser.execute_script("return document.querySelectorAll('#alerts li').length") == 2)
+    browser.find_element(By.ID, "next").click()
+    until(browser, lambda: browser.execute_script("return location.hash.slice(1)") == box.alerts[0].id)
+    until(browser, lambda: browser.execute_script("return shown?.id") == box.alerts[0].id)
+    browser.find_element(By.ID, "back").click()
+    until(
+        browser, lambda: browser.switch_to.active_element.get_attribute("href") == f"{address}/alerts.html#{box.alerts[0].id}"
+    )
 
 
 def test_quick_decisions_reach_the_alerts_that_were_open(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
@@ -653,10 +698,16 @@ def test_page_shows_compliance_and_prints_report(browser: webdriver.Chrome, site
     site.runtime.compliance.store.write(figures, {}, 0)
     browser.get(site.address)
     sign_in(browser, TOKEN)
-    until(browser, lambda: text_of(browser, "#compliance-summary") == "8 compliant, 1 with violation: 89 % compliance")
+    until(
+        browser,
+        lambda: text_of(browser, "#compliance-summary").startswith("Last 24 hours: 8 compliant, 1 with violation, 88.9 %"),
+    )
     assert len(browser.find_elements(By.CSS_SELECTOR, "#chart rect.compliant")) == 2
     Select(browser.find_element(By.ID, "camera")).select_by_visible_text("yard")
-    until(browser, lambda: text_of(browser, "#compliance-summary") == "5 compliant, 0 with violation: 100 % compliance")
+    until(
+        browser,
+        lambda: text_of(browser, "#compliance-summary").startswith("Last 24 hours: 5 compliant, 0 with violation, 100.0 %"),
+    )
     heights = [r.get_attribute("height") for r in browser.find_elements(By.CSS_SELECTOR, "#chart rect")]
     assert heights == ["120", "0"]
     assert [option.text for option in Select(browser.find_element(By.ID, "unit")).options] == ["hour", "day", "week"]

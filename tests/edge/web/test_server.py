@@ -167,12 +167,13 @@ def test_health_checks_need_no_token_and_report_state() -> None:
         {"Authorization": f"Bearer {TOKEN[:-1]}"},
         {"Authorization": f"Basic {TOKEN}"},
         {"Authorization": "Bearer \xe9\xff"},
-        {"Cookie": f"ppe_edge_session={TOKEN}"},
-        {"Cookie": "ppe_edge_session="},
+        {"Cookie": f"ppe_edge_session_PORT={TOKEN}"},
+        {"Cookie": "ppe_edge_session_PORT="},
     ],
 )
 def test_request_without_token_is_rejected(guarded: WebServer, path: str, headers: dict[str, str]) -> None:
-    status, body, _ = ask(guarded, path, **headers)
+    named = {name: value.replace("PORT", str(guarded.port)) for name, value in headers.items()}
+    status, body, _ = ask(guarded, path, **named)
     assert status == 401 and JPEG not in body and b"gate" not in body
 
 
@@ -196,6 +197,7 @@ def test_login_sets_session_cookie_that_is_not_token(guarded: WebServer, caplog:
     assert (status, headers["Location"]) == (303, "./")
     assert TOKEN not in cookie and "HttpOnly" in cookie and "SameSite=Lax" in cookie
     assert ask(guarded, "/api/state", Cookie=cookie.split(";")[0])[0] == 200
+    assert cookie.startswith(f"ppe_edge_session_{guarded.port}=")  # browsers send cookies to other ports of a host, too
     assert TOKEN not in caplog.text and "wrong-wrong" not in caplog.text
 
 

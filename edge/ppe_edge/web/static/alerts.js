@@ -9,7 +9,9 @@ let before = null; // where the next page begins; null if there is none
 let causes = {};
 let isOperator = false;
 let shown = null; // the alert in the detail
+let neighbours = []; // ids of those before and after it, also once it is judged and has left the list
 const latest = new Map(); // id -> the alert as it was last shown
+const drafts = new Map(); // id -> the comment that somebody types and has not saved
 
 const idInAddress = () => location.hash.slice(1);
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -73,6 +75,7 @@ function showList() {
     list.replaceChildren(...items);
     if (focused) list.querySelector(`li[data-id="${focused}"] a`)?.focus();
   }
+  findNeighbours();
   byId("no-alerts").hidden = items.length > 0;
   byId("older").hidden = before === null;
 }
@@ -85,12 +88,17 @@ function showPrecision({ confirmed, false_alarms, value, interval }) {
         `${confirmed} confirmed, ${false_alarms} false ${false_alarms === 1 ? "alarm" : "alarms"}`;
 }
 
+function learn(answer) {
+  causes = answer.causes;
+  isOperator = answer.role === "operator";
+  timeZone = answer.time_zone ?? undefined;
+}
+
 async function page(from) {
   const query = new URLSearchParams(new FormData(filters));
   if (from !== null) query.set("before", from);
   const answer = await ask(`api/alerts?${query}`);
-  causes = answer.causes;
-  isOperator = answer.role === "operator";
+  learn(answer);
   offer(filters.camera, { "": "all", ...Object.fromEntries(answer.cameras.map((name) => [name, name])) });
   offer(filters.rule, { "": "all", ...Object.fromEntries(answer.rules.map((name) => [name, name])) });
   showPrecision(answer.precision);
@@ -152,7 +160,7 @@ function measured({ val_map_50, exported }) {
 
 function showDetail(alert) {
   const isNew = shown?.id !== alert.id;
-  if (isNew || byId("comment").value === shown.comment) byId("comment").value = alert.comment; // unless somebody is typing
+  byId("comment").value = drafts.get(alert.id) ?? alert.comment;
   shown = alert;
   latest.set(alert.id, alert);
   byId("what").textContent = `${alert.what}, ${place(alert)}`;
@@ -178,7 +186,7 @@ function showDetail(alert) {
   byId("show-frame").hidden = !alert.has_frame;
   const threshold = alert.threshold === null ? "" : ` (alarm threshold now ${alert.threshold.toFixed(2)})`;
   byId("facts").replaceChildren(
-    ...fact("Time", new Date(alert.time * 1000).toLocaleString() + (alert.time_uncertain ? " (uncertain)" : "")),
+    ...fact("Time", new Date(alert.time * 1000).toLocaleString([], { timeZone }) + (timeZone ? ` (${timeZone})` : "") + (alert.time_uncertain ? " (uncertain)" : "")),
     ...fact("Duration", alert.duration === null ? "still open" : `${alert.duration.toFixed(1)} s`),
     ...fact("Rule", `${alert.rule}, ${alert.severity}`),
     ...fact("Score", alert.score.toFixed(2) + threshold),
@@ -270,7 +278,9 @@ async function follow() {
   byId("detail").hidden = id === "";
   for (const item of byId("alerts").children) item.querySelector("a").ariaCurrent = item.dataset.id === id ? "true" : null;
   problem(null);
+  neighbours = [];
   if (id === "") {
+    byId("alerts").querySelector(`[data-id="${shown?.id}"] a`)?.focus(); // where the list was left
     shown = null;
     showClip(null);
     return;
@@ -306,6 +316,7 @@ async function send(id, comment, change) {
     const decision = { verdict, actual, acknowledged, comment, replaces, ...changed };
     const decided = await ask(`api/alerts/${id}/verdict`, decision);
     latest.set(id, decided);
+    if (drafts.get(id) === comment) drafts.delete(id);
     if (idInAddress() === id) showDetail(decided);
     problem(null);
     newest = newest.map((alert) => (alert.id === id ? { ...alert, ...decided } : alert));
@@ -324,11 +335,16 @@ const falseAlarm = () => toggle("false_alarm");
 const acknowledge = () =>
   decide(({ verdict, acknowledged }) => ({ verdict: null, actual: null, acknowledged: verdict === null && !acknowledged }));
 
+function findNeighbours() {
+  const ids = [...byId("alerts").children].map((item) => item.dataset.id);
+  const index = ids.indexOf(idInAddress());
+  if (index !== -1) neighbours = [ids[index - 1], ids[index + 1]];
+}
+
 function step(forward) {
-  const items = [...byId("alerts").children];
-  const index = items.findIndex((item) => item.dataset.id === idInAddress());
-  const wanted = items[index === -1 ? 0 : index + (forward ? 1 : -1)];
-  if (wanted) location.hash = wanted.dataset.id;
+  findNeighbours();
+  const wanted = neighbours.length ? neighbours[forward ? 1 : 0] : byId("alerts").firstElementChild?.dataset.id;
+  if (wanted) location.hash = wanted;
 }
 
 const KEYS = {
@@ -348,6 +364,9 @@ document.addEventListener("keydown", (event) => {
   if (isTyping) event.target.blur();
   else KEYS[event.key]();
 });
+byId("comment").addEventListener("input", () => shown && drafts.set(shown.id, byId("comment").value));
+byId("previous").addEventListener("click", () => step(false));
+byId("next").addEventListener("click", () => step(true));
 filters.addEventListener("change", () => {
   older = newest = [];
   refresh().catch(problem);
@@ -369,7 +388,6 @@ byId("show-frame").addEventListener("click", () => {
 window.addEventListener("hashchange", follow);
 repeat(refresh, 3000, (error) => (byId("precision").textContent = `The alerts cannot be read: ${error.message}`));
 ask("api/alerts").then((answer) => {
-  causes = answer.causes;
-  isOperator = answer.role === "operator";
+  learn(answer);
   follow();
 }, () => {});
