@@ -473,6 +473,8 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
         message = _unknown(str(location[-1]), _siblings(location))
     elif first["type"] == "missing":
         message = "is missing"
+    elif first["type"].startswith("date_"):
+        message = "expected a date such as 2026-12-24"
     elif first["type"] == "string_type" and isinstance(got, bool | int | float | date):  # which may be a password
         kind = "true or false" if isinstance(got, bool) else "a date" if isinstance(got, date) else "a number"
         message = f"expected text, got {kind}: put it in quotes"

@@ -163,6 +163,7 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"rules": {"a": {"schedule": "Mon 06:00-18:00"}}}, "site.time_zone: is missing, the schedule of rules.a needs one"),
         ({"rules": {"a": {"schedule": []}}}, "rules.a.schedule: without an entry the rule is never on"),
         ({"rules": {"a": {"schedule": ["Mon 06:00-18:00", "daily 17:00-19:00"]}}}, "'daily 17:00-19:00' overlap on Mon: write"),
+        ({"rules": {"a": {"exceptions": {"24.12.2027": "off"}}}}, "exceptions.24.12.2027: expected a date such as 2026-12-24"),
         ({"rules": {"a": {"exceptions": {"2027-12-24": "8-12"}}}}, "exceptions: 2027-12-24: expected times such as"),
         ({"site": {"time_zone": "Europe/Berlni"}}, "no such time zone 'Europe/Berlni', did you mean Europe/Berlin?"),
         ({"site": {"time_zone": "europe/berlin"}}, "did you mean Europe/Berlin?"),

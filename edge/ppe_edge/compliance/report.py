@@ -12,7 +12,9 @@ from ppe_edge.compliance.store import Count
 COLUMNS = ("start", "shift", "camera", "rule", "zone", "compliant", "violations", "compliance_percent")
 STYLE = """body { font: 1rem/1.4 system-ui, sans-serif; max-width: 50rem; margin: 1rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; font-weight: 600; margin: 1rem 0 0.25rem; }
-th, td { text-align: left; padding: 0.2rem 0.75rem 0.2rem 0; border-bottom: 1px solid #999; } td.n, th.n { text-align: right; }
+th, td { text-align: left; padding: 0.2rem 0 0.2rem 0.75rem; border-bottom: 1px solid #999; } td.n, th.n { text-align: right; }
+th:first-child, td:first-child { padding-left: 0; } table + table td:first-child { white-space: nowrap; }
+@media (max-width: 30rem) { body { font-size: 0.75rem; } td { overflow-wrap: anywhere; } }
 @media print { tr { break-inside: avoid; } }"""
 
 

@@ -365,7 +365,7 @@ class WebServer:
 
     async def _compliance(self, request: web.Request) -> web.Response:
         unit, days = _period(request)
-        time_format = "%m-%d" if unit in ("day", "week") else "%m-%d %H:%M"
+        time_format = "%m-%d %H:%M" if unit == "hour" else "%m-%d"
         rows = [
             {
                 "start": row.start.isoformat(),
@@ -395,7 +395,7 @@ class WebServer:
 
 
 def _cookie(request: web.Request) -> str:
-    """Returns the name of the cookie, with the port: browsers send a cookie to all ports of a host, such as tunnels to boxes."""
+    """Returns the name of the cookie, with the port: browsers send cookies to all ports of a host, such as tunnels to boxes."""
     port = request.host.rpartition(":")[2]
     return f"{COOKIE}_{port}" if port.isascii() and port.isdigit() else COOKIE
 

@@ -559,7 +559,9 @@ def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: we
     assert text_of(browser, "#none") == "No zones: the whole frame counts."
     assert text_of(browser, "nav [aria-current]") == "Rules"
     browser.find_element(By.ID, "add-rule").send_keys(Keys.ENTER)
-    press(browser, "doors", Keys.ENTER, "helmet")  # the name, then the violation, which has the focus
+    press(browser, "Doors", Keys.ENTER)
+    assert browser.find_element(By.ID, "new-name").is_displayed()  # refused before anything is drawn
+    press(browser, Keys.HOME, Keys.DELETE, "d", Keys.ENTER, "helmet")  # the violation has the focus after the name
     browser.find_element(By.ID, "add").click()
     press(browser, Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_UP)  # the first corner has the focus: 0.3, 0.3
     size = browser.find_element(By.ID, "handles").size
@@ -571,7 +573,7 @@ def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: we
     name.clear()
     name.send_keys("<b>door</b>")
     assert not browser.find_element(By.ID, "camera").is_enabled()  # or the drawing would be lost
-    browser.find_element(By.ID, "save").click()
+    browser.execute_script("const save = document.querySelector('#save'); save.click(); save.click()")
     until(browser, lambda: text_of(browser, "#done") == "Saved: the rule is in force.")
     assert [option.text for option in Select(browser.find_element(By.ID, "rule")).options] == ["default", "doors"]  # not (new)
     rules = site.runtime.settings.rules_of("gate")

@@ -218,7 +218,7 @@ function showScores(alert) {
   chart.append(
     drawing("line", { x1: x(0), x2: x(0), y1: 5, y2: 105 }),
     drawing("text", { x: x(start), y: 120 }, `${start.toFixed(1)} s`),
-    drawing("text", { x: x(0) + 3, y: 15 }, "alert"),
+    drawing("text", { x: x(0) + (x(0) > width / 2 ? -3 : 3), y: 15, "text-anchor": x(0) > width / 2 ? "end" : "start" }, "alert"),
     drawing("text", { x: x(end), y: 120, "text-anchor": "end" }, `${end.toFixed(1)} s`),
   );
   if (alert.threshold !== null) {

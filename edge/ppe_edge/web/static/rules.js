@@ -209,12 +209,16 @@ function problem(text, setting) {
 }
 
 async function change(address, body, done) {
+  problem("");
+  byId("done").textContent = "Saving…";
+  for (const id of ["save", "discard", "undo", "remove-rule"]) byId(id).disabled = true; // a second click would undo two changes
   try {
     const answer = await ask(address, body);
     added = null;
     accept(answer);
     byId("done").textContent = done;
   } catch (error) {
+    showChange();
     problem(error.message, error.setting);
   }
 }
