@@ -400,7 +400,7 @@ def test_quick_decisions_reach_the_alerts_that_were_open(browser: webdriver.Chro
     box, address = judged
     open_alerts(browser, address, TOKEN)
     wait = "await new Promise((go) => setTimeout(go, 700))"
-    browser.execute_script(f"const send = fetch; fetch = async (url, how) => (how && ({wait}), send(url, how))")
+    browser.execute_script(f"const send = fetch; fetch = async (url, how) => (how.method && ({wait}), send(url, how))")
     for keys in ("c", "f1", ""):
         press(browser, Keys.ARROW_DOWN)
         until(browser, lambda: browser.execute_script("return shown?.id === idInAddress()"))
@@ -420,14 +420,18 @@ def test_operator_sees_verdict_of_another_before_replacing_it(browser: webdriver
     press(browser, Keys.ARROW_DOWN)
     until(browser, lambda: text_of(browser, "#decided") == "to judge")
     # the page gets no news, as if the other had been quicker by a moment
-    browser.execute_script("const send = fetch; fetch = (url, how) => (how ? send(url, how) : new Promise(() => {}))")
+    browser.execute_script("const send = fetch; fetch = (url, how) => (how.method ? send(url, how) : new Promise(() => {}))")
     box.desk.decide(box.alerts[-1].id, Decision(verdict="confirmed", comment="by the other"))
     press(browser, "f")
     until(browser, lambda: "this alert has been judged meanwhile" in text_of(browser, "#problem"))
     browser.refresh()
     until(browser, lambda: text_of(browser, "#decided .comment") == "by the other")
+    lost = "const send = fetch; fetch = (url, how) => send(url, how).then((r) => (how.method ? Promise.reject() : r))"
+    browser.execute_script(lost)  # only the answer
     press(browser, "f")
+    until(browser, lambda: "does not respond" in text_of(browser, "#problem"))
     until(browser, lambda: text_of(browser, "#decided").startswith("false alarm"))
+    until(browser, lambda: text_of(browser, "#problem") == "")
     assert text_of(browser, "#decided .comment") == "by the other"  # its comment stays
 
 

@@ -119,7 +119,9 @@ async function refresh() {
   const known = shown;
   if (known === null) return;
   const now = await ask(`api/alerts/${known.id}`); // its clip and its end come later
-  if (shown === known && JSON.stringify(now) !== JSON.stringify(known)) showDetail(now);
+  if (shown !== known || JSON.stringify(now) === JSON.stringify(known)) return;
+  showDetail(now);
+  if (byId("problem").textContent === NO_ANSWER) problem(null); // only the answer was lost: here is the decision
 }
 
 function matches(alert) {

@@ -38,13 +38,14 @@ function offer(select, wanted) {
 }
 
 const PATIENCE = 10000; // milliseconds; without it, nothing would tell that the network has gone
+const NO_ANSWER = "The box does not respond.";
 
 async function ask(address, decision) {
   // JSON marks a request as the page's own: another site's form cannot send it
   const options = decision && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(decision) };
   const signal = AbortSignal.timeout(decision ? 4 * PATIENCE : PATIENCE); // the box may wait 30 s for its cameras
   const answer = await fetch(address, { ...options, signal }).catch(() => {
-    throw new Error("The box does not respond.");
+    throw new Error(NO_ANSWER);
   });
   if (answer.status === 401) location.reload(); // leads to the login, and back here after it
   if (answer.ok) return answer.json();
