@@ -554,6 +554,11 @@ def test_page_of_another_site_can_neither_frame_nor_judge_nor_read(browser: webd
     assert past is not None and past.verdict is None
 
 
+def discard(browser: webdriver.Chrome) -> None:
+    browser.find_element(By.ID, "discard").click()
+    until(browser, lambda: not browser.find_element(By.ID, "save").is_enabled())
+
+
 def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: webdriver.Chrome, site: Site) -> None:
     browser.get(site.address)
     sign_in(browser, TOKEN)
@@ -599,12 +604,12 @@ def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: we
     ActionChains(browser).click_and_hold(first).move_by_offset(size["width"], size["height"] // 3).release().perform()
     browser.find_element(By.ID, "save").click()
     until(browser, lambda: "crosses itself" in text_of(browser, "#zones-problem"))  # as in edge.yaml
-    browser.find_element(By.ID, "discard").click()
+    discard(browser)
     browser.find_element(By.ID, "schedule").send_keys("Mon-Fri 6 to 18")
     browser.find_element(By.ID, "save").click()
     until(browser, lambda: "expected times such as 06:00-18:00" in text_of(browser, "#schedule-problem"))
     assert browser.execute_script("return document.activeElement.id") == "schedule"
-    browser.find_element(By.ID, "discard").click()
+    discard(browser)
     assert text_of(browser, "#schedule-problem") == ""
     dates = browser.find_element(By.ID, "exceptions")
     dates.send_keys("2026-12-24 off\n2026-12-31: 08:00-12:00, 13:00-17:00")
@@ -613,11 +618,11 @@ def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: we
     dates.send_keys("\n2026-12-31 off")
     browser.find_element(By.ID, "save").click()
     until(browser, lambda: "expected times such as 06:00-18:00, got 'off'" in text_of(browser, "#exceptions-problem"))
-    browser.find_element(By.ID, "discard").click()
+    discard(browser)
     browser.find_element(By.ID, "cooldown_s").send_keys("e")  # 10e is no number
     browser.find_element(By.ID, "save").click()
     assert "cannot read this number" in text_of(browser, "#cooldown_s-problem")
-    browser.find_element(By.ID, "discard").click()
+    discard(browser)
     browser.find_element(By.ID, "remove-rule").click()
     until(browser, lambda: text_of(browser, "#done") == "The rule doors is removed.")
     for left in ({"default", "doors"}, {"default"}):
