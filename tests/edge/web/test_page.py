@@ -481,6 +481,10 @@ def test_operator_sees_frame_only_after_asking(browser: webdriver.Chrome, judged
     browser.find_element(By.ID, "show-frame").click()
     until(browser, lambda: browser.find_element(By.ID, "image").get_attribute("src").endswith("/frame.jpg"))
     until(browser, lambda: (box.folder / "viewings.jsonl").exists())
+    box.outbox.put(clip_of(box.alerts[-1], -0.5, 1.0, ()), b"a clip that comes later")
+    until(browser, lambda: browser.execute_script("return shown.has_clip"))
+    shown = [browser.find_element(By.ID, part).is_displayed() for part in ("image", "clip", "show-frame")]
+    assert shown == [True, False, False]  # the frame stays, and is not offered again
 
 
 def test_viewer_sees_alerts_and_cannot_judge(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:

@@ -139,11 +139,13 @@ function fact(name, value) {
   return value === null ? [] : [element("dt", name), element("dd", value)];
 }
 
+const showsFrame = () => byId("image").src.endsWith("/frame.jpg");
+
 function showClip(alert) {
   const clip = byId("clip");
   const address = alert?.has_clip ? `alerts/${alert.id}/clip.mp4` : null;
   if (clip.getAttribute("src") === address) return;
-  clip.hidden = address === null;
+  clip.hidden = address === null || showsFrame(); // not in front of it
   if (address === null) {
     clip.removeAttribute("src");
     clip.load(); // ends the download
@@ -185,7 +187,7 @@ function showDetail(alert) {
   byId("acknowledge").ariaPressed = alert.acknowledged;
   byId("cause").hidden = alert.verdict !== "false_alarm";
   showCauses(alert);
-  byId("show-frame").hidden = !alert.has_frame;
+  byId("show-frame").hidden = !alert.has_frame || showsFrame();
   const threshold = alert.threshold === null ? "" : ` (alarm threshold now ${alert.threshold.toFixed(2)})`;
   byId("facts").replaceChildren(
     ...fact("Time", new Date(alert.time * 1000).toLocaleString([], { timeZone }) + (timeZone ? ` (${timeZone})` : "") + (alert.time_uncertain ? " (uncertain)" : "")),
