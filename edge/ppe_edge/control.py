@@ -112,19 +112,23 @@ class Control:
             "can_undo": bool(read_page_rules(settings.state_dir).earlier),
         }
 
-    def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any]) -> None:
+    def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> None:
         """Replaces a rule of a camera or adds one, now and at every later start. edge.yaml stays as it is.
 
         Args:
             camera: Name of the camera.
             rule: Name of the rule.
             settings: All settings of the rule, in the structure of edge.yaml; those that are missing have their defaults.
+            before: Those that whoever changes it saw, empty for a new rule; None if that does not matter.
 
         Raises:
             UserError, TimeoutError: It was rejected, with the reason. Nothing has changed.
         """
         with self._lock:
             page, file = self._page_and_file(camera)
+            now = self._runtime.settings.rules_of(camera).get(rule)
+            if before is not None and before != ({} if now is None else now.model_dump(mode="json")):
+                raise EdgeError("somebody else has changed this rule meanwhile", hint="press Discard to see it as it is now")
             wanted = _rule(rule, settings, file.cameras[camera].zones)
             general, different = _general_rule(file, camera, rule), wanted.model_dump(mode="json")
             if general is not None:

@@ -113,6 +113,7 @@ class Runtime:
             contract=lambda: self.deployment.model.contract,
             topology=self._topology,
             threshold=self._threshold,
+            time_zone=lambda: self.settings.site.time_zone,
         )
         self._mailbox = FrameMailbox()
         self._record = None if record is None else make_folder(record)

@@ -50,7 +50,7 @@ class Box:
     """A box with a sink whose messages nobody takes, and one alert."""
 
     def __init__(self, folder: Path, frames: Frames, keep: int = 500) -> None:
-        self.folder = folder
+        self.folder, self.time_zone = folder, "Asia/Tokyo"
         self.outbox = Outbox(OutboxConfig(), folder, ["hub"])
         self.telemetry = Telemetry(Collected(dict, dict, lambda: True))
         self.frames = AlertFrames(VerdictsConfig(frames=frames, keep=keep), folder, 90.0)
@@ -62,6 +62,7 @@ class Box:
             telemetry=self.telemetry,
             contract=lambda: CONTRACT,
             threshold=lambda alert: 0.5,
+            time_zone=lambda: self.time_zone,
             topology=lambda: {"gate": ["default"], "yard": ["default", "vest"]},
         )
         self.alert = self.raise_alert()

@@ -26,25 +26,27 @@ class ComplianceArchive:
         self._store, self._zone, self._shifts = store, zone, shifts
 
     def rows(self, unit: Unit, days: float, now: float) -> list[Row]:
-        """Returns the figures of the last days, oldest first; the first period may be incomplete.
+        """Returns the figures of the last days, oldest first, from the start of the period in which they begin.
 
         Args:
             unit: Length of a period.
             days: How far to go back.
             now: The time, UTC epoch seconds.
         """
-        return by_period(self._store.read(now - 86400 * days, now + BUCKET), unit, self._zone, self._shifts)
+        start = self._start(unit, days, now).timestamp()
+        return by_period(self._store.read(start, now + BUCKET), unit, self._zone, self._shifts)
 
     def page(self, unit: Unit, days: int, now: float) -> str:
         """Returns the figures of the last days as a report in HTML."""
-        start, end = (datetime.fromtimestamp(time, self._zone) for time in (now - 86400 * days, now))
-        return to_html(
-            f"Compliance, last {days} days" if days > 1 else "Compliance, last 24 hours",
-            start,
-            end,
-            self.rows(unit, days, now),
-            unit,
-        )
+        title = f"Compliance, last {days} days" if days > 1 else "Compliance, last 24 hours"
+        end = datetime.fromtimestamp(now, self._zone)
+        return to_html(title, self._start(unit, days, now), end, self.rows(unit, days, now), unit)
+
+    def _start(self, unit: Unit, days: float, now: float) -> datetime:
+        """Returns when the period starts in which the last days begin: half a shift would look like a bad one."""
+        time = datetime.fromtimestamp(now - 86400 * days, self._zone)
+        found = period_of(time, unit, self._shifts)
+        return time if found is None else found[0]
 
     def due_report(self, unit: Unit, now: float) -> ComplianceReport | None:
         """Returns the report of the latest day or shift that has ended, unless it was reported; see `note_reported`."""

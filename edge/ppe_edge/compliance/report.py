@@ -12,7 +12,9 @@ from ppe_edge.compliance.store import Count
 COLUMNS = ("start", "shift", "camera", "rule", "zone", "compliant", "violations", "compliance_percent")
 STYLE = """body { font: 1rem/1.4 system-ui, sans-serif; max-width: 50rem; margin: 1rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; font-weight: 600; margin: 1rem 0 0.25rem; }
-th, td { text-align: left; padding: 0.2rem 0.75rem 0.2rem 0; border-bottom: 1px solid #999; } td.n, th.n { text-align: right; }
+th, td { text-align: left; padding: 0.2rem 0 0.2rem 0.75rem; border-bottom: 1px solid #999; } td.n, th.n { text-align: right; }
+th:first-child, td:first-child { padding-left: 0; } table + table td:first-child { white-space: nowrap; }
+@media (max-width: 30rem) { body { font-size: 0.6875rem; } th, td { padding-left: 0.3rem; } }
 @media print { tr { break-inside: avoid; } }"""
 
 
@@ -47,7 +49,8 @@ def to_html(title: str, start: datetime, end: datetime, rows: Sequence[Row], uni
     for row in rows:
         place = (row.camera, row.rule, row.zone)
         places[place] = places.get(place, Count()).plus(row.count)
-        part = row.start.isoformat(" ", "minutes")
+        # with the offset, since the clocks show an hour twice in one night
+        part = row.start.isoformat(" ", "minutes") if unit == "hour" else f"{row.start:%Y-%m-%d} {row.shift}".strip()
         parts[part] = parts.get(part, Count()).plus(row.count)
     span = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} ({start.tzinfo})"
     by_place = _table("By camera, rule and zone", ("Camera", "Rule", "Zone"), [(list(k), c) for k, c in sorted(places.items())])
@@ -55,7 +58,8 @@ def to_html(title: str, start: datetime, end: datetime, rows: Sequence[Row], uni
     body = by_place + by_part if rows else "<p>Nobody was seen.</p>"
     note = "Each tracked person counts once per rule, where and when first seen, by most of the frames."
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n<p>{html.escape(span)}</p>\n{body}"
         f"<p>{note}</p>\n</body>\n</html>\n"
     )

@@ -88,7 +88,8 @@ class CameraRules:
         }
         self._ids = count(1)
         self._make_tracker = make_tracker
-        self._trackers = {group: make_tracker(tracker, self._ids) for group in self._in_group}
+        lowest = {g: min(part.monitor.threshold for part in self._parts.values() if part.group == g) for g in self._in_group}
+        self._trackers = {group: make_tracker(tracker.down_to(lowest[group]), self._ids) for group in self._in_group}
         self._tracks: dict[frozenset[str], list[Track]] = {}  # of the latest frame
 
     def continue_from(self, before: "CameraRules") -> None:
@@ -103,7 +104,9 @@ class CameraRules:
             old = max(left, key=lambda other: len(other & group), default=frozenset[str]())
             if old & group:
                 kept[group] = old
-            self._trackers[group] = left.pop(old) if old & group else self._make_tracker(self._tracker, self._ids)
+            config = self._trackers[group].config
+            self._trackers[group] = left.pop(old) if old & group else self._make_tracker(config, self._ids)
+            self._trackers[group].config = config
         for name, part in self._parts.items():
             old_part = before._parts.get(name)
             if old_part is None:

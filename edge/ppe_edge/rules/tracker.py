@@ -35,8 +35,18 @@ class TrackerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    high_score: float = Field(0.3, ge=0, le=1, description="Minimum score of a detection that starts a track.")
-    low_score: float = Field(0.1, ge=0, le=1, description="Minimum score of a detection that continues a track.")
+    high_score: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Minimum score of a detection that starts a track; the alarm threshold of a rule, if that is lower.",
+    )
+    low_score: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Minimum score of a detection that continues a track; the alarm threshold of a rule, if that is lower.",
+    )
     min_overlap: float = Field(
         0.1, gt=0, lt=1, description="Minimum IoU of the enlarged boxes of a track and a detection that continues it."
     )
@@ -53,6 +63,11 @@ class TrackerConfig(BaseModel):
         if self.low_score > self.high_score:
             raise ValueError(f"low_score must not be above high_score, got {self.low_score:g} and {self.high_score:g}")
         return self
+
+    def down_to(self, threshold: float) -> "TrackerConfig":
+        """Returns these settings, so that a detection which reaches an alarm threshold starts a track."""
+        scores = {"high_score": min(self.high_score, threshold), "low_score": min(self.low_score, threshold)}
+        return self.model_copy(update=scores)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,10 +103,13 @@ class Tracker:
     Args:
         config: The settings.
         ids: Yields the ids of new tracks; trackers of one camera share it.
+
+    Attributes:
+        config: The settings.
     """
 
     def __init__(self, config: TrackerConfig, ids: Iterator[int] | None = None) -> None:
-        self._config = config
+        self.config = config
         self._ids = count(1) if ids is None else ids
         self._tracks: list[Track] = []
         self._velocities = NO_VELOCITIES  # per track, pixels per second [N, 2]
@@ -111,8 +129,8 @@ class Tracker:
         Raises:
             ValueError: A box is not finite.
         """
-        boxes, scores, labels = suppress_duplicates(detections, self._config.low_score)
-        strong = int(np.count_nonzero(scores >= self._config.high_score))  # they come first
+        boxes, scores, labels = suppress_duplicates(detections, self.config.low_score)
+        strong = int(np.count_nonzero(scores >= self.config.high_score))  # they come first
         elapsed = self._advance(now)
         before = np.array([t.box_xyxy for t in self._tracks], dtype=np.float32).reshape(-1, 4)
         moved = self._velocities * np.float32(elapsed)
@@ -140,7 +158,7 @@ class Tracker:
         if last is None:
             return 0.0
         elapsed = max(0.0, now - last)
-        if now < last - self._config.keep_s:
+        if now < last - self.config.keep_s:
             # the clock was set back: tracks with times in the future would never end, nor be observed for long enough
             self._tracks, self._velocities = [], NO_VELOCITIES
             self._intervals.clear()
@@ -156,7 +174,7 @@ class Tracker:
             predicted: Where each head is expected [N, 4].
             now: Time of the frame, seconds.
         """
-        keep_s = max(self._config.keep_s, KEEP_INTERVALS * self._usual_interval())
+        keep_s = max(self.config.keep_s, KEEP_INTERVALS * self._usual_interval())
         kept = {}
         for i, track in enumerate(self._tracks):
             if i in detected:
@@ -191,7 +209,7 @@ class Tracker:
         matches: dict[int, int] = {}
         if not len(predicted) or not len(boxes):
             return matches
-        enlarged_boxes = enlarged(np.concatenate((predicted, boxes)), self._config.enlarge + extra_margin)
+        enlarged_boxes = enlarged(np.concatenate((predicted, boxes)), self.config.enlarge + extra_margin)
         overlap = pairwise_iou(enlarged_boxes[: len(predicted)], enlarged_boxes[len(predicted) :])
         if not np.isfinite(overlap).all():  # with NaN, the solver might never return
             raise ValueError("expected finite boxes from the model, got NaN or infinity")
@@ -202,7 +220,7 @@ class Tracker:
             candidates = overlap[rows, columns.start : columns.stop]
             _, column_of_row, _ = lap.lapjv(1.0 - candidates, extend_cost=True)  # -1: no column for this row
             for i, j in enumerate(column_of_row.tolist()):
-                if j >= 0 and candidates[i, j] >= self._config.min_overlap:
+                if j >= 0 and candidates[i, j] >= self.config.min_overlap:
                     matches[rows[i]] = columns[j]
         return matches
 

@@ -5,7 +5,7 @@ tracks, applies the rule and raises alerts. Replaying recorded detections costs 
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -165,11 +165,15 @@ class Replay:
         Raises:
             EdgeError: The rule contradicts the model.
         """
-        key = (recording.name, tracker)
-        if key in self._trackers:
-            self._trackers[key].rewind()
-        else:
-            self._trackers[key] = RecordedTracker(tracker)
+
+        def make_tracker(config: TrackerConfig, ids: Iterator[int]) -> RecordedTracker:
+            key = (recording.name, config)
+            if key in self._trackers:
+                self._trackers[key].rewind()
+            else:
+                self._trackers[key] = RecordedTracker(config)
+            return self._trackers[key]
+
         raised: dict[str, Alert] = {}
         ended: dict[str, AlertClosed] = {}
 
@@ -181,9 +185,7 @@ class Replay:
 
         pipeline = Pipeline(
             camera=recording.name,
-            rules=CameraRules(
-                {DEFAULT_RULE: rule}, self.model.contract, tracker, make_tracker=lambda config, ids: self._trackers[key]
-            ),
+            rules=CameraRules({DEFAULT_RULE: rule}, self.model.contract, tracker, make_tracker=make_tracker),
             snapshot=SnapshotConfig(),
             hidden=frozenset(range(len(self.model.contract.class_names))),
             model=self.model,

@@ -27,8 +27,8 @@ def _printable(text: str) -> str:
 class Decision(BaseModel):
     """What somebody decides about an alert; see `AlertVerdict`.
 
-    `replaces` is the id of the verdict that they saw, None for none: if there is a later one, the decision is refused. If
-    the field is absent, any verdict is replaced.
+    `replaces` is the id of the verdict that they saw, None for none: if there is a later one that says something else, the
+    decision is refused. If the field is absent, any verdict is replaced.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,11 +57,12 @@ class AlertDesk:
         telemetry: Counts verdicts.
         contract: Returns the contract of the active model.
         topology: Returns the cameras and their rules.
+        time_zone: Returns the name of the site's time zone; None if it has none.
         threshold: Returns the alarm threshold that now holds for the camera, rule and class of an alert; None if unknown.
 
     Attributes:
         history: The alerts.
-        topology, threshold: See above.
+        topology, threshold, time_zone: See above.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class AlertDesk:
         contract: Callable[[], ModelContract],
         topology: Callable[[], Mapping[str, Sequence[str]]],
         threshold: Callable[[Alert], float | None],
+        time_zone: Callable[[], str | None],
     ) -> None:
-        self.history, self.topology, self.threshold = history, topology, threshold
+        self.history, self.topology, self.threshold, self.time_zone = history, topology, threshold, time_zone
         self._outbox, self._frames, self._viewings = outbox, frames, viewings
         self._telemetry, self._contract = telemetry, contract
         self._deciding = threading.Lock()  # from reading the verdict before until the training data of the new one is written
@@ -99,6 +101,8 @@ class AlertDesk:
     def decide(self, alert_id: str, decision: Decision) -> PastAlert | None:
         """Stores a decision, sends it to the sinks, and makes training data of it. A verdict also acknowledges the alert.
 
+        A decision that is in force already, such as that of somebody whose answer was lost on the network, is not sent again.
+
         Returns:
             The alert as it is now; None if there is no such alert.
 
@@ -110,7 +114,6 @@ class AlertDesk:
             past = self.history.alert(alert_id)
             if past is None:
                 return None
-            self._refuse_invalid(past, decision)
             alert = past.alert
             verdict = AlertVerdict(
                 time=utc(time.time()),
@@ -123,8 +126,10 @@ class AlertDesk:
                 acknowledged=decision.acknowledged or decision.verdict is not None,
                 comment=decision.comment,
             )
-            self._outbox.put(verdict)
-            self._telemetry.verdicts.labels(alert.camera, verdict.verdict or "open").inc()
+            if past.verdict is None or past.verdict.model_copy(update={"id": verdict.id, "time": verdict.time}) != verdict:
+                self._refuse_invalid(past, decision)
+                self._outbox.put(verdict)
+                self._telemetry.verdicts.labels(alert.camera, verdict.verdict or "open").inc()
             self._frames.apply(alert, verdict)
             return self.history.alert(alert_id)
 

@@ -67,6 +67,7 @@ class _AlertRoutes:
                 "cameras": sorted(topology),
                 "rules": sorted({rule for rules in topology.values() for rule in rules}),
                 "trouble": self._desk.trouble,
+                "time_zone": self._desk.time_zone(),
                 "role": request["role"],
             }
         )

@@ -31,7 +31,7 @@ class RuleEditor(Protocol):
         """Returns the active rules."""
         ...
 
-    def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any]) -> None:
+    def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> None:
         """Replaces a rule of a camera, or adds one."""
         ...
 
@@ -53,6 +53,7 @@ class _Place(BaseModel):
 
 class _Change(_Place):
     settings: dict[str, Any]
+    before: dict[str, Any] | None = None  # the settings that the page shows; absent if any may be replaced
 
 
 def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
@@ -68,7 +69,7 @@ def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
 
     async def change(request: web.Request) -> web.Response:
         wanted = await _body(request, _Change)
-        action = partial(editor.change_rule, wanted.camera, wanted.rule, wanted.settings)
+        action = partial(editor.change_rule, wanted.camera, wanted.rule, wanted.settings, wanted.before)
         return await apply(request, "changed the rule", action, wanted)
 
     async def remove(request: web.Request) -> web.Response:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Literal, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 from pydantic import SecretStr
@@ -39,6 +39,7 @@ MAX_CONNECTIONS = 64
 MAX_BYTES = 16_384  # of a request body
 MAX_SESSIONS = 32
 SESSION_SECONDS = 12 * 3600
+LOG_INTERVAL = 60.0  # seconds between two complaints about clients in the log
 COOKIE = "ppe_edge_session"
 Role = Literal["viewer", "operator"]
 PAGES = {
@@ -75,6 +76,19 @@ DAYS: dict[Unit, int] = {"hour": 1, "shift": 7, "day": 30, "week": 182}  # shown
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Seldom(logging.Filter):
+    """Lets one record per `LOG_INTERVAL` through: a stranger who sends nonsense must not fill the disk with the log."""
+
+    _next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + LOG_INTERVAL
+        return True
 
 
 class Status(Protocol):
@@ -142,6 +156,8 @@ class WebServer:
         self.port: int = self._listener.getsockname()[1]
         self._status, self._desk, self._rules = status, desk, rules
         self._pages = _read_pages()
+        self._clients = _log.getChild("clients")  # of which anybody may cause records
+        self._clients.filters = [_Seldom()]
         self._sessions: dict[str, tuple[float, Role]] = {}  # cookie -> when it expires, and whose it is
         self._last_request: dict[object, float] = {}  # connection -> time of its last request, or of its start
         self._loop = asyncio.new_event_loop()
@@ -193,7 +209,7 @@ class WebServer:
         add_alert_routes(app, self._desk)
         add_rule_routes(app, self._rules)
         # the access log would record every path that a client invents
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_TIMEOUT, shutdown_timeout=0.2)
+        runner = web.AppRunner(app, access_log=None, logger=self._clients, keepalive_timeout=IDLE_TIMEOUT, shutdown_timeout=0.2)
         await runner.setup()
         reaper = None
         try:
@@ -260,11 +276,17 @@ class WebServer:
             raise web.HTTPUnauthorized(text="a token is required\n")
         if request.method in ("GET", "HEAD"):
             return
-        # A page of another site can send a form without asking, but no JSON. Not every browser says where a request is from.
-        if request.content_type != "application/json" or request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
+        # a page of another site can send a form without asking, but no JSON
+        if request.content_type != "application/json":
             raise web.HTTPForbidden(text="expected JSON, sent by the page itself\n")
+        self._require_own_site(request)
         if role != "operator":
             raise web.HTTPForbidden(text="viewers change nothing: sign in with the token of operators\n")
+
+    def _require_own_site(self, request: web.Request) -> None:
+        """Rejects a request that another site made a browser send. Not every browser says where a request is from."""
+        if request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
+            raise web.HTTPForbidden(text="expected a request by the page itself\n")
 
     def _role_of(self, request: web.Request) -> Role | None:
         if self.config.token is None:
@@ -273,7 +295,7 @@ class WebServer:
         if scheme.lower() == "bearer" and (role := self._role_of_token(value)) is not None:
             return role
         now = time.monotonic()
-        offered = request.cookies.get(COOKIE, "").encode(errors="replace")
+        offered = request.cookies.get(_cookie(request), "").encode(errors="replace")
         for session, (end, role) in self._sessions.items():
             if end > now and hmac.compare_digest(session.encode(), offered):
                 return role
@@ -308,10 +330,14 @@ class WebServer:
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         """Exchanges the token, sent in the body and never in an address, for a session cookie."""
-        form = await request.post()
-        role = self._role_of_token(str(form.get("token", "")))
+        self._require_own_site(request)
+        try:
+            form = parse_qs((await request.read()).decode(errors="replace"))
+        except web.RequestPayloadError as error:
+            raise web.HTTPBadRequest(text="the body cannot be read\n") from error
+        role = self._role_of_token(form.get("token", [""])[0])
         if role is None:
-            _log.warning("web: wrong token from %s", request.remote)
+            self._clients.warning("web: wrong token from %s", request.remote)
             page = self._pages["login.html"].replace(b' role="alert" hidden>', b' role="alert">')
             raise web.HTTPUnauthorized(body=page, content_type="text/html")
         now = time.monotonic()
@@ -323,8 +349,9 @@ class WebServer:
         to = request.query.get("to")
         # the browser keeps what follows #, such as the id of an alert, through both redirects and the form between them
         response = web.Response(status=303, headers={"Location": to if to in DESTINATIONS else "./"})
-        # without a path, the browser sends the cookie to this page alone, not to other boxes behind the same proxy
-        response.set_cookie(COOKIE, session, path="", httponly=True, samesite="Strict", max_age=SESSION_SECONDS)
+        # Without a path, the browser sends the cookie to this page alone, not to other boxes behind the same proxy. `Lax`, so
+        # that the link of a notification that is read in a browser leads to its alert without another login.
+        response.set_cookie(_cookie(request), session, path="", httponly=True, samesite="Lax", max_age=SESSION_SECONDS)
         return response
 
     async def _state(self, request: web.Request) -> web.Response:
@@ -338,7 +365,7 @@ class WebServer:
 
     async def _compliance(self, request: web.Request) -> web.Response:
         unit, days = _period(request)
-        time_format = "%m-%d" if unit in ("day", "week") else "%m-%d %H:%M"
+        time_format = "%m-%d %H:%M" if unit == "hour" else "%m-%d"
         rows = [
             {
                 "start": row.start.isoformat(),
@@ -350,7 +377,7 @@ class WebServer:
             }
             for row in await _read(self._status.compliance, unit, days)
         ]
-        return as_json({"rows": rows, "shifts": self._status.shifts()})
+        return as_json({"rows": rows, "shifts": self._status.shifts(), "days": days})
 
     async def _compliance_csv(self, request: web.Request) -> web.Response:
         text = to_csv(await _read(self._status.compliance, *_period(request)))
@@ -365,6 +392,12 @@ class WebServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=await asyncio.to_thread(self._status.metrics), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _cookie(request: web.Request) -> str:
+    """Returns the name of the cookie, with the port: browsers send cookies to all ports of a host, such as tunnels to boxes."""
+    port = request.host.rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isascii() and port.isdigit() else COOKIE
 
 
 def _read_pages() -> dict[str, bytes]:

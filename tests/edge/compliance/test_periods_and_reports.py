@@ -85,7 +85,13 @@ def test_html_report_shows_sums_and_loads_nothing() -> None:
     start, end = datetime(2027, 1, 15, tzinfo=BERLIN), datetime(2027, 1, 16, tzinfo=BERLIN)
     text = to_html("Compliance", start, end, [a_row(), a_row(zone="<script>x</script>", count=Count(7, 0))])
     page = Tags(text)
-    assert page.tags.isdisjoint({"script", "img", "link", "iframe", "a"}) and page.attributes <= {"lang", "charset", "class"}
+    assert page.tags.isdisjoint({"script", "img", "link", "iframe", "a"}) and page.attributes <= {
+        "lang",
+        "charset",
+        "class",
+        "name",
+        "content",
+    }
     assert "2027-01-15 00:00 to 2027-01-16 00:00 (Europe/Berlin)" in text
     assert '<td class="n">9</td><td class="n">1</td><td class="n">90.0 %</td>' in text  # both zones of the hour
     assert "Nobody was seen" in to_html("Compliance", start, end, [])
@@ -95,6 +101,13 @@ def archive(folder: Path) -> ComplianceArchive:
     store = ComplianceStore(folder / "c.db")
     store.write(FIGURES, {}, 0)
     return ComplianceArchive(store, BERLIN, SHIFTS)
+
+
+def test_page_begins_with_a_whole_shift_and_names_it(tmp_path: Path) -> None:
+    text = archive(tmp_path).page("shift", 1, at("2027-01-16T00:00"))
+    assert "2027-01-14 22:00 to 2027-01-16 00:00 (Europe/Berlin)" in text
+    assert '<td>2027-01-14 night</td><td class="n">3</td>' in text  # also what was seen on the 14th
+    assert "<td>2027-01-15 00:00+01:00</td>" not in text and "<td>2027-01-15 early</td>" in text
 
 
 def test_due_report_is_that_of_latest_shift_and_comes_once(tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ def test_alert_that_arrives_after_its_end_does_not_switch_rule_on() -> None:
     assert states_of(home, close_unseen(alert(), NOON), alert()) == OFF
 
 
+def test_entities_of_cameras_and_rules_with_similar_names_differ() -> None:
+    entities = HomeAssistant("t", "homeassistant").discovery({"a_b": ["c"], "a": ["b_c"]}, {})
+    assert len({entity.topic for entity in entities}) == 6  # per camera: whether it is connected, its rule, the snapshot
+
+
 def test_repeated_alert_counts_once() -> None:
     home = HomeAssistant("t", "homeassistant")
     assert states_of(home, alert(), alert(), close_unseen(alert(), NOON)) == OFF
@@ -75,8 +80,10 @@ def test_repeated_alert_counts_once() -> None:
 )
 def test_camera_event_changes_state_of_connection(event: str, state: bytes | None) -> None:
     message = CameraEventMessage(time=utc(NOON), camera="gate", event=event)
-    states = HomeAssistant("t", "homeassistant").states(message, None)
-    assert states == ([] if state is None else [("t/gate/connected", state)])
+    home = HomeAssistant("t", "homeassistant")
+    expected = [] if state is None else [("t/gate/connected", state)]
+    assert home.states(message, None) == expected
+    assert home.first_states({"gate": []}) == expected  # for a broker that has lost what it kept
 
 
 @needs_mosquitto
@@ -96,11 +103,11 @@ def test_entities_and_states_are_retained(broker: Broker, tmp_path: Path) -> Non
     }
     attributes = json.loads(got["site/box7/gate/lane/attributes"])
     assert (attributes["zone"], attributes["severity"], attributes["score"]) == ("door", "critical", 0.75)
-    entity = json.loads(got["homeassistant/binary_sensor/site_box7/gate_lane/config"])
+    entity = json.loads(got["homeassistant/binary_sensor/site_box7/gate__lane/config"])
     assert (entity["state_topic"], entity["availability_topic"]) == ("site/box7/gate/lane", "site/box7/available")
-    assert (entity["unique_id"], entity["device_class"]) == ("site_box7_gate_lane", "safety")
+    assert (entity["unique_id"], entity["device_class"]) == ("site_box7_gate__lane", "safety")
     assert entity["device"]["identifiers"] == ["site_box7"]
-    image = json.loads(got["homeassistant/image/site_box7/gate_lane_snapshot/config"])
+    image = json.loads(got["homeassistant/image/site_box7/gate__lane_snapshot/config"])
     assert (image["image_topic"], image["content_type"]) == ("site/box7/gate/lane/snapshot", "image/jpeg")
     sink.close()
 
@@ -133,8 +140,8 @@ def test_changed_rules_change_entities(broker: Broker) -> None:
         wait_until(lambda: len(receiver.messages) == 8)  # two deleted, three described
         gone = {topic for topic, payload in latest(receiver).items() if not payload}
         assert gone == {
-            "homeassistant/binary_sensor/site_box7/gate_lane/config",
-            "homeassistant/image/site_box7/gate_lane_snapshot/config",
+            "homeassistant/binary_sensor/site_box7/gate__lane/config",
+            "homeassistant/image/site_box7/gate__lane_snapshot/config",
         }
         sink.idle()
     sink.close()

@@ -162,6 +162,20 @@ def test_changed_rule_does_not_disturb_unchanged_one() -> None:
     assert old.close() == []
 
 
+def test_alarm_threshold_below_scores_of_tracker_starts_tracks_also_when_changed_live() -> None:
+    weak = detections(("none", HEAD))
+    weak.scores[:] = 0.08
+    strict, lax = ({**TWO, "violation_class": "none", "alarm_threshold": threshold} for threshold in (0.5, 0.07))
+    watch = Watch(rules_of({"head": strict}))
+    watch.show(weak, 2)
+    assert watch.tracks == []
+    changed = rules_of({"head": lax})
+    changed.continue_from(watch.rules)
+    watch.rules = changed
+    watch.show(weak, 2)
+    assert watch.seen == [(3, "head", "started")]
+
+
 def test_removed_rule_leaves_its_violations_to_be_closed() -> None:
     old = rules_of({"a": {**TWO, "violation_class": "none"}, "b": {**TWO, "violation_class": "none"}})
     watch = Watch(old)

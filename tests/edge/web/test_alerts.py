@@ -96,13 +96,18 @@ def test_alert_is_listed_and_judged(client: Client) -> None:
 
 
 def test_decision_on_a_verdict_that_was_replaced_meanwhile_is_refused(client: Client) -> None:
-    seen = json.loads(client.get(f"/api/alerts/{client.id}")[1])["verdict_id"]
+    before = json.loads(client.get(f"/api/alerts/{client.id}")[1])
+    seen, confirmed = before["verdict_id"], [event["text"] for event in before["events"]].count("confirmed")
     first, second = ({"verdict": verdict, "replaces": seen} for verdict in ("confirmed", "false_alarm"))
     assert client.decide(first)[0] == 200
     status, body = client.decide(second)
     assert (status, body) == (409, b"this alert has been judged meanwhile: look at it again, then decide\n")
     assert client.verdict() == "confirmed"
-    seen = json.loads(client.get(f"/api/alerts/{client.id}")[1])["verdict_id"]
+    assert client.decide(first)[0] == 200  # sent again, because its answer was lost
+    assert client.decide({**first, "comment": "by another"})[0] == 409
+    judged = json.loads(client.get(f"/api/alerts/{client.id}")[1])
+    assert [event["text"] for event in judged["events"]].count("confirmed") == 1 + confirmed  # the sinks get it once
+    seen = judged["verdict_id"]
     assert client.decide({**second, "replaces": seen})[0] == 200
     assert client.verdict() == "false_alarm"
 
@@ -119,7 +124,8 @@ def test_one_of_two_decisions_at_once_is_refused(client: Client, monkeypatch: py
     monkeypatch.setattr(client.box.outbox, "put", put_together)
     with ThreadPoolExecutor(2) as pool:
         others = [Client(client.box, client.server) for _ in range(2)]
-        decisions = pool.map(lambda other: other.decide({"verdict": "confirmed", "replaces": seen})[0], others)
+        wanted = [{"verdict": verdict, "replaces": seen} for verdict in ("confirmed", "false_alarm")]
+        decisions = pool.map(lambda other, decision: other.decide(decision)[0], others, wanted)
         assert sorted(decisions) == [200, 409]
 
 
@@ -204,7 +210,7 @@ def test_session_has_role_of_its_token(client: Client) -> None:
         form = {"Content_Type": "application/x-www-form-urlencoded"}
         assert client.ask("/login", "POST", f"token={token}".encode(), **form)[0] == 303
         cookie = client.headers["Set-Cookie"]
-        assert token not in cookie and "SameSite=Strict" in cookie
+        assert token not in cookie and "SameSite=Lax" in cookie
         path = f"/api/alerts/{client.id}/verdict"
         json_ = {"Content_Type": "application/json", "Cookie": cookie.split(";")[0]}
         assert client.ask(path, "POST", json.dumps(CONFIRM).encode(), **json_)[0] == want

@@ -94,6 +94,18 @@ def box(served: Box) -> Box:
     return served
 
 
+def test_change_of_a_rule_that_another_operator_changed_meanwhile_is_refused(box: Box) -> None:
+    seen = box.control.editable()["cameras"]["gate"]["rules"]["default"]
+    assert box.change({"alarm_threshold": 0.6})[0] == 200  # by the other one
+    place = {"camera": "gate", "rule": "default", "settings": {**seen, "severity": "critical"}}
+    status, answer = box.post("/api/rules", {**place, "before": seen})
+    assert status == 409 and "changed this rule meanwhile" in answer and box.rules()["default"].alarm_threshold == 0.6
+    new = {**place, "rule": "night"}
+    assert [box.post("/api/rules", {**new, "before": {}})[0] for _ in range(2)] == [200, 409]
+    seen = json.loads(box.post("/api/rules", None, method="GET")[1])["cameras"]["gate"]["rules"]["default"]
+    assert box.post("/api/rules", {**place, "before": seen})[0] == 200
+
+
 def test_changed_rule_replaces_that_of_file_now_and_after_restart(box: Box) -> None:
     text = box.config.read_text()
     assert box.zones() == FILE_ZONES

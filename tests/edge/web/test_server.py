@@ -167,12 +167,13 @@ def test_health_checks_need_no_token_and_report_state() -> None:
         {"Authorization": f"Bearer {TOKEN[:-1]}"},
         {"Authorization": f"Basic {TOKEN}"},
         {"Authorization": "Bearer \xe9\xff"},
-        {"Cookie": f"ppe_edge_session={TOKEN}"},
-        {"Cookie": "ppe_edge_session="},
+        {"Cookie": f"ppe_edge_session_PORT={TOKEN}"},
+        {"Cookie": "ppe_edge_session_PORT="},
     ],
 )
 def test_request_without_token_is_rejected(guarded: WebServer, path: str, headers: dict[str, str]) -> None:
-    status, body, _ = ask(guarded, path, **headers)
+    named = {name: value.replace("PORT", str(guarded.port)) for name, value in headers.items()}
+    status, body, _ = ask(guarded, path, **named)
     assert status == 401 and JPEG not in body and b"gate" not in body
 
 
@@ -194,8 +195,9 @@ def test_login_sets_session_cookie_that_is_not_token(guarded: WebServer, caplog:
     status, _, headers = ask(guarded, "/login", "POST", urllib.parse.urlencode({"token": TOKEN}).encode(), **form)
     cookie = headers["Set-Cookie"]
     assert (status, headers["Location"]) == (303, "./")
-    assert TOKEN not in cookie and "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert TOKEN not in cookie and "HttpOnly" in cookie and "SameSite=Lax" in cookie
     assert ask(guarded, "/api/state", Cookie=cookie.split(";")[0])[0] == 200
+    assert cookie.startswith(f"ppe_edge_session_{guarded.port}=")  # browsers send cookies to other ports of a host, too
     assert TOKEN not in caplog.text and "wrong-wrong" not in caplog.text
 
 
@@ -244,6 +246,26 @@ def test_oversized_body_is_rejected(guarded: WebServer) -> None:
     body = b"token=" + b"a" * (1 << 20)
     assert ask(guarded, "/login", "POST", body, Content_Type="application/x-www-form-urlencoded")[0] == 413
     assert ask(guarded, "/healthz")[0] == 200
+
+
+def test_nonsense_of_strangers_is_refused_and_logged_seldom(guarded: WebServer, caplog: pytest.LogCaptureFixture) -> None:
+    form = "application/x-www-form-urlencoded"
+    for body, headers in (
+        (b"no gzip", {"Content_Type": form, "Content_Encoding": "gzip"}),
+        (b"token=\xff", {"Content_Type": form}),
+        (b"token=x", {"Content_Type": f"{form}; charset=bogus"}),
+        (b"no parts", {"Content_Type": "multipart/form-data"}),
+    ):
+        assert ask(guarded, "/login", "POST", body, **headers)[0] in (400, 401)
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=20) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
+        assert b" 400 " in client.recv(100)
+    assert len(caplog.records) == 1  # a disk that is full of log lines has no room for alerts
+
+
+def test_login_sent_by_another_site_is_refused(guarded: WebServer) -> None:
+    headers = {"Content_Type": "application/x-www-form-urlencoded", "Sec_Fetch_Site": "cross-site"}
+    assert ask(guarded, "/login", "POST", f"token={TOKEN}".encode(), **headers)[0] == 403
 
 
 def test_foreign_host_header_is_rejected(local: WebServer) -> None:

@@ -48,6 +48,7 @@ class HomeAssistant:
         self._topic, self._prefix = topic, prefix
         self._box = re.sub(r"[^A-Za-z0-9_-]", "_", topic)
         self._open: defaultdict[tuple[str, str], set[str]] = defaultdict(set)  # (camera, rule) -> violations
+        self._connected: dict[str, bytes] = {}  # camera -> its latest state
         self._closed: deque[str] = deque(maxlen=_LATE_ALERTS)
 
     @property
@@ -62,14 +63,18 @@ class HomeAssistant:
         return [*gone, *(Retained(topic, json.dumps(entity).encode()) for topic, entity in entities.items())]
 
     def first_states(self, topology: Topology) -> list[Retained]:
-        """Returns the states of all rules, for a broker that may have missed some."""
-        return [self._state(camera, rule) for camera, rules in topology.items() for rule in rules]
+        """Returns the states of all cameras and rules, as far as they are known, for a broker that may have missed some."""
+        rules = [self._state(camera, rule) for camera, rules in topology.items() for rule in rules]
+        return [*rules, *(self._camera(name, self._connected[name]) for name in topology if name in self._connected)]
 
     def states(self, message: Message, snapshot: Path | None) -> list[Retained]:
         """Returns the states that a message changes. Calling it again for the same message changes nothing."""
         if isinstance(message, CameraEventMessage):
             state = _CONNECTED.get(message.event)
-            return [] if state is None else [Retained(f"{self._topic}/{message.camera}/connected", state)]
+            if state is None:
+                return []
+            self._connected[message.camera] = state
+            return [self._camera(message.camera, state)]
         if isinstance(message, AlertClosed):
             place = message.camera, message.rule or DEFAULT_RULE
             self._open[place].discard(message.violation)
@@ -97,6 +102,9 @@ class HomeAssistant:
             except FileNotFoundError:  # dropped by the limits of the outbox since the message was claimed
                 return
 
+    def _camera(self, camera: str, state: bytes) -> Retained:
+        return Retained(f"{self._topic}/{camera}/connected", state)
+
     def _state(self, camera: str, rule: str) -> Retained:
         return Retained(self._rule_topic(camera, rule), ON if self._open[camera, rule] else OFF)
 
@@ -108,11 +116,12 @@ class HomeAssistant:
             state = {"state_topic": f"{self._topic}/{camera}/connected", "device_class": "connectivity"}
             yield self._entity("binary_sensor", f"{camera}_connected", f"{camera} connected", state)
             for rule in rules:
+                # a name has no __, so that the entities of camera a_b and rule c differ from those of camera a and rule b_c
                 topic, name = self._rule_topic(camera, rule), f"{camera} {'violation' if rule == DEFAULT_RULE else rule}"
                 state = {"state_topic": topic, "json_attributes_topic": f"{topic}/attributes", "device_class": "safety"}
-                yield self._entity("binary_sensor", f"{camera}_{rule}", name, state)
+                yield self._entity("binary_sensor", f"{camera}__{rule}", name, state)
                 image = {"image_topic": f"{topic}/snapshot", "content_type": "image/jpeg"}
-                yield self._entity("image", f"{camera}_{rule}_snapshot", f"{name} snapshot", image)
+                yield self._entity("image", f"{camera}__{rule}_snapshot", f"{name} snapshot", image)
 
     def _entity(self, component: str, key: str, name: str, more: Mapping[str, object]) -> tuple[str, dict[str, object]]:
         return f"{self._prefix}/{component}/{self._box}/{key}/config", {

@@ -9,7 +9,9 @@ let before = null; // where the next page begins; null if there is none
 let causes = {};
 let isOperator = false;
 let shown = null; // the alert in the detail
+let neighbours = []; // ids of those before and after it, also once it is judged and has left the list
 const latest = new Map(); // id -> the alert as it was last shown
+const drafts = new Map(); // id -> the comment that somebody types and has not saved
 
 const idInAddress = () => location.hash.slice(1);
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -73,6 +75,7 @@ function showList() {
     list.replaceChildren(...items);
     if (focused) list.querySelector(`li[data-id="${focused}"] a`)?.focus();
   }
+  findNeighbours();
   byId("no-alerts").hidden = items.length > 0;
   byId("older").hidden = before === null;
 }
@@ -85,12 +88,17 @@ function showPrecision({ confirmed, false_alarms, value, interval }) {
         `${confirmed} confirmed, ${false_alarms} false ${false_alarms === 1 ? "alarm" : "alarms"}`;
 }
 
+function learn(answer) {
+  causes = answer.causes;
+  isOperator = answer.role === "operator";
+  timeZone = answer.time_zone ?? undefined;
+}
+
 async function page(from) {
   const query = new URLSearchParams(new FormData(filters));
   if (from !== null) query.set("before", from);
   const answer = await ask(`api/alerts?${query}`);
-  causes = answer.causes;
-  isOperator = answer.role === "operator";
+  learn(answer);
   offer(filters.camera, { "": "all", ...Object.fromEntries(answer.cameras.map((name) => [name, name])) });
   offer(filters.rule, { "": "all", ...Object.fromEntries(answer.rules.map((name) => [name, name])) });
   showPrecision(answer.precision);
@@ -111,7 +119,9 @@ async function refresh() {
   const known = shown;
   if (known === null) return;
   const now = await ask(`api/alerts/${known.id}`); // its clip and its end come later
-  if (shown === known && JSON.stringify(now) !== JSON.stringify(known)) showDetail(now);
+  if (shown !== known || JSON.stringify(now) === JSON.stringify(known)) return;
+  showDetail(now);
+  if (byId("problem").textContent === NO_ANSWER) problem(null); // only the answer was lost: here is the decision
 }
 
 function matches(alert) {
@@ -129,11 +139,13 @@ function fact(name, value) {
   return value === null ? [] : [element("dt", name), element("dd", value)];
 }
 
+const showsFrame = () => byId("image").src.endsWith("/frame.jpg");
+
 function showClip(alert) {
   const clip = byId("clip");
   const address = alert?.has_clip ? `alerts/${alert.id}/clip.mp4` : null;
   if (clip.getAttribute("src") === address) return;
-  clip.hidden = address === null;
+  clip.hidden = address === null || showsFrame(); // not in front of it
   if (address === null) {
     clip.removeAttribute("src");
     clip.load(); // ends the download
@@ -152,7 +164,7 @@ function measured({ val_map_50, exported }) {
 
 function showDetail(alert) {
   const isNew = shown?.id !== alert.id;
-  if (isNew || byId("comment").value === shown.comment) byId("comment").value = alert.comment; // unless somebody is typing
+  byId("comment").value = drafts.get(alert.id) ?? alert.comment;
   shown = alert;
   latest.set(alert.id, alert);
   byId("what").textContent = `${alert.what}, ${place(alert)}`;
@@ -175,10 +187,10 @@ function showDetail(alert) {
   byId("acknowledge").ariaPressed = alert.acknowledged;
   byId("cause").hidden = alert.verdict !== "false_alarm";
   showCauses(alert);
-  byId("show-frame").hidden = !alert.has_frame;
+  byId("show-frame").hidden = !alert.has_frame || showsFrame();
   const threshold = alert.threshold === null ? "" : ` (alarm threshold now ${alert.threshold.toFixed(2)})`;
   byId("facts").replaceChildren(
-    ...fact("Time", new Date(alert.time * 1000).toLocaleString() + (alert.time_uncertain ? " (uncertain)" : "")),
+    ...fact("Time", new Date(alert.time * 1000).toLocaleString([], { timeZone }) + (timeZone ? ` (${timeZone})` : "") + (alert.time_uncertain ? " (uncertain)" : "")),
     ...fact("Duration", alert.duration === null ? "still open" : `${alert.duration.toFixed(1)} s`),
     ...fact("Rule", `${alert.rule}, ${alert.severity}`),
     ...fact("Score", alert.score.toFixed(2) + threshold),
@@ -210,7 +222,7 @@ function showScores(alert) {
   chart.append(
     drawing("line", { x1: x(0), x2: x(0), y1: 5, y2: 105 }),
     drawing("text", { x: x(start), y: 120 }, `${start.toFixed(1)} s`),
-    drawing("text", { x: x(0) + 3, y: 15 }, "alert"),
+    drawing("text", { x: x(0) + (x(0) > width / 2 ? -3 : 3), y: 15, "text-anchor": x(0) > width / 2 ? "end" : "start" }, "alert"),
     drawing("text", { x: x(end), y: 120, "text-anchor": "end" }, `${end.toFixed(1)} s`),
   );
   if (alert.threshold !== null) {
@@ -270,7 +282,9 @@ async function follow() {
   byId("detail").hidden = id === "";
   for (const item of byId("alerts").children) item.querySelector("a").ariaCurrent = item.dataset.id === id ? "true" : null;
   problem(null);
+  neighbours = [];
   if (id === "") {
+    byId("alerts").querySelector(`[data-id="${shown?.id}"] a`)?.focus(); // where the list was left
     shown = null;
     showClip(null);
     return;
@@ -306,6 +320,7 @@ async function send(id, comment, change) {
     const decision = { verdict, actual, acknowledged, comment, replaces, ...changed };
     const decided = await ask(`api/alerts/${id}/verdict`, decision);
     latest.set(id, decided);
+    if (drafts.get(id) === comment) drafts.delete(id);
     if (idInAddress() === id) showDetail(decided);
     problem(null);
     newest = newest.map((alert) => (alert.id === id ? { ...alert, ...decided } : alert));
@@ -324,11 +339,16 @@ const falseAlarm = () => toggle("false_alarm");
 const acknowledge = () =>
   decide(({ verdict, acknowledged }) => ({ verdict: null, actual: null, acknowledged: verdict === null && !acknowledged }));
 
+function findNeighbours() {
+  const ids = [...byId("alerts").children].map((item) => item.dataset.id);
+  const index = ids.indexOf(idInAddress());
+  if (index !== -1) neighbours = [ids[index - 1], ids[index + 1]];
+}
+
 function step(forward) {
-  const items = [...byId("alerts").children];
-  const index = items.findIndex((item) => item.dataset.id === idInAddress());
-  const wanted = items[index === -1 ? 0 : index + (forward ? 1 : -1)];
-  if (wanted) location.hash = wanted.dataset.id;
+  findNeighbours();
+  const wanted = neighbours.length ? neighbours[forward ? 1 : 0] : byId("alerts").firstElementChild?.dataset.id;
+  if (wanted) location.hash = wanted;
 }
 
 const KEYS = {
@@ -348,6 +368,9 @@ document.addEventListener("keydown", (event) => {
   if (isTyping) event.target.blur();
   else KEYS[event.key]();
 });
+byId("comment").addEventListener("input", () => shown && drafts.set(shown.id, byId("comment").value));
+byId("previous").addEventListener("click", () => step(false));
+byId("next").addEventListener("click", () => step(true));
 filters.addEventListener("change", () => {
   older = newest = [];
   refresh().catch(problem);
@@ -369,7 +392,6 @@ byId("show-frame").addEventListener("click", () => {
 window.addEventListener("hashchange", follow);
 repeat(refresh, 3000, (error) => (byId("precision").textContent = `The alerts cannot be read: ${error.message}`));
 ask("api/alerts").then((answer) => {
-  causes = answer.causes;
-  isOperator = answer.role === "operator";
+  learn(answer);
   follow();
 }, () => {});

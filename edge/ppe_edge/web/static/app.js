@@ -40,9 +40,10 @@ function showCamera(made, camera) {
   caption.append(element("span", details.join(", "), "quiet"));
   const image = made.querySelector("img");
   const number = String(camera.number);
-  // requested only when the last image has arrived, so that a slow line is not flooded
-  if (camera.number !== null && image.dataset.number !== number && image.complete) {
-    image.dataset.number = number;
+  // requested only when the last image has arrived, so that a slow line is not flooded, or will not arrive any more
+  const isFree = image.complete || Date.now() - image.dataset.asked > 3 * PATIENCE;
+  if (camera.number !== null && image.dataset.number !== number && isFree) {
+    [image.dataset.number, image.dataset.asked] = [number, Date.now()];
     image.src = `cameras/${encodeURIComponent(camera.name)}/live.jpg?n=${number}`;
   }
 }
@@ -95,28 +96,36 @@ function duration(seconds) {
 }
 
 function showSystem(box) {
-  const timeZone = box.time_zone ?? "UTC";
+  const zone = box.time_zone ?? "UTC";
   const facts = {
     Model: `${box.model.name} (${box.model.sha256.slice(0, 12)})`,
     "Runs on": box.model.provider,
     Software: `ppe_edge ${box.version}`,
-    Clock: `${new Date(box.time * 1000).toLocaleString([], { timeZone })} (${timeZone})`,
+    Clock: `${new Date(box.time * 1000).toLocaleString([], { timeZone: zone })} (${zone})`,
     "Running for": duration(box.uptime),
     "Peak memory": `${Math.round(box.memory / 1e6)} MB`,
   };
   byId("system").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 }
 
+function showContact(text, isLost) {
+  byId("summary").textContent = text;
+  byId("summary").classList.toggle("violation", isLost);
+  byId("cameras").classList.toggle("old", isLost); // an old image must not pass for a live one
+  if (isLost) for (const each of document.querySelectorAll("#cameras .state")) each.replaceWith(state("unknown"));
+}
+
 let shownRowsOfAlerts = "";
 
 async function refresh() {
   const box = await ask("api/state");
+  timeZone = box.time_zone ?? undefined;
   const live = box.cameras.filter((camera) => camera.state === "live").length;
-  byId("summary").textContent = `${live} of ${box.cameras.length} ${box.cameras.length === 1 ? "camera" : "cameras"} live, ${box.model.name}`;
   showSystem(box);
   byId("trouble").textContent = box.trouble;
   byId("trouble").hidden = box.trouble === "";
   showCameras(box.cameras);
+  showContact(`${live} of ${box.cameras.length} ${box.cameras.length === 1 ? "camera" : "cameras"} live, ${box.model.name}`, false);
   const rows = JSON.stringify(box.alerts);
   if (rows !== shownRowsOfAlerts) byId("alerts").replaceChildren(...box.alerts.map(alertRow)); // else a link would lose its focus
   shownRowsOfAlerts = rows;
@@ -124,4 +133,4 @@ async function refresh() {
   byId("sinks").replaceChildren(...box.sinks.map(sinkRow));
 }
 
-repeat(refresh, 700, () => (byId("summary").textContent = "the box does not respond"));
+repeat(refresh, 700, ({ message }) => showContact(`${message} Everything below is as it was before.`, true));

@@ -14,10 +14,13 @@ function element(tag, text = "", className = "") {
   return made;
 }
 
+let timeZone; // that of the site, as in notifications and reports; if it has none, that of the browser
+
 function when(seconds) {
   const time = new Date(seconds * 1000);
-  const today = time.toDateString() === new Date().toDateString();
-  return today ? time.toLocaleTimeString() : time.toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+  const day = (each) => each.toLocaleDateString([], { timeZone });
+  if (day(time) === day(new Date())) return time.toLocaleTimeString([], { timeZone });
+  return time.toLocaleString([], { dateStyle: "short", timeStyle: "short", timeZone });
 }
 
 function offer(select, wanted) {
@@ -34,10 +37,16 @@ function offer(select, wanted) {
   if (before in wanted) select.value = before;
 }
 
+const PATIENCE = 10000; // milliseconds; without it, nothing would tell that the network has gone
+const NO_ANSWER = "The box does not respond.";
+
 async function ask(address, decision) {
   // JSON marks a request as the page's own: another site's form cannot send it
   const options = decision && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(decision) };
-  const answer = await fetch(address, options);
+  const signal = AbortSignal.timeout(decision ? 4 * PATIENCE : PATIENCE); // the box may wait 30 s for its cameras
+  const answer = await fetch(address, { ...options, signal }).catch(() => {
+    throw new Error(NO_ANSWER);
+  });
   if (answer.status === 401) location.reload(); // leads to the login, and back here after it
   if (answer.ok) return answer.json();
   const text = (await answer.text()).trim();

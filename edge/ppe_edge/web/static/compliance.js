@@ -4,6 +4,7 @@
 const BAR = 28;
 const HEIGHT = 120;
 let shownRows = [];
+let shownDays = 1;
 
 function chosen(id) {
   return byId(id).value;
@@ -14,7 +15,7 @@ function offerNames(id, names) {
 }
 
 function percent(compliant, violations) {
-  return `${((100 * compliant) / (compliant + violations)).toFixed(0)} %`;
+  return `${((100 * compliant) / (compliant + violations)).toFixed(1)} %`;
 }
 
 function showChart() {
@@ -32,10 +33,12 @@ function showChart() {
     violations += row.violations;
     periods.set(row.start, period);
   }
+  const rules = new Set(rows.map((row) => row.rule));
   byId("compliance-summary").textContent =
     periods.size === 0
       ? "nobody was seen yet"
-      : `${compliant} compliant, ${violations} with violation: ${percent(compliant, violations)} compliance`;
+      : `Last ${shownDays === 1 ? "24 hours" : `${shownDays} days`}: ${compliant} compliant, ${violations} with violation, ` +
+        `${percent(compliant, violations)} compliance${rules.size > 1 ? ". Each person counts once per rule" : ""}`;
   const width = periods.size * BAR + 60; // labels lean to the right
   const chart = drawing("svg", { width, height: HEIGHT + 70, role: "img", "aria-labelledby": "compliance-summary" });
   [...periods.values()].forEach((period, index) => {
@@ -52,7 +55,10 @@ function showChart() {
     );
     chart.append(bar);
   });
-  byId("chart").replaceChildren(...(periods.size ? [chart] : []));
+  const place = byId("chart");
+  const isAtEnd = place.scrollLeft + place.clientWidth >= place.scrollWidth - 1;
+  place.replaceChildren(...(periods.size ? [chart] : []));
+  if (isAtEnd) place.scrollLeft = place.scrollWidth; // the latest periods
   byId("chart-legend").hidden = periods.size === 0;
 }
 
@@ -60,9 +66,9 @@ async function refreshCompliance() {
   const query = `?unit=${chosen("unit")}`;
   byId("csv").href = `compliance.csv${query}`;
   byId("report").href = `compliance.html${query}`;
-  const { rows, shifts } = await ask(`api/compliance${query}`);
+  const { rows, shifts, days } = await ask(`api/compliance${query}`);
   offerNames("unit", shifts.length ? ["hour", "shift", "day", "week"] : ["hour", "day", "week"]);
-  shownRows = rows;
+  [shownRows, shownDays] = [rows, days];
   offerNames("rule", ["all", ...new Set(rows.map((row) => row.rule))].sort());
   offerNames("camera", ["all", ...new Set(rows.map((row) => row.camera))].sort());
   showChart();

@@ -209,12 +209,16 @@ function problem(text, setting) {
 }
 
 async function change(address, body, done) {
+  problem("");
+  byId("done").textContent = "Saving…";
+  for (const id of ["save", "discard", "undo", "remove-rule"]) byId(id).disabled = true; // a second click would undo two changes
   try {
     const answer = await ask(address, body);
     added = null;
     accept(answer);
     byId("done").textContent = done;
   } catch (error) {
+    showChange();
     problem(error.message, error.setting);
   }
 }
@@ -270,11 +274,11 @@ byId("save").addEventListener("click", () => {
   const refusal = zonesProblem();
   if (unreadable()) problem("The browser cannot read this number: write it as 0.7.", unreadable());
   else if (refusal) problem(refusal, "zones");
-  else change("api/rules", { camera, rule, settings: read() }, "Saved: the rule is in force.");
+  else change("api/rules", { camera, rule, settings: read(), before: rulesOf(camera)[rule] ?? {} }, "Saved: the rule is in force.");
 });
 byId("discard").addEventListener("click", () => {
   added = null;
-  choose(byId("rule").value);
+  ask("api/rules").then(accept, (error) => problem(error.message)); // others may have changed them
 });
 byId("undo").addEventListener("click", () => change("api/rules/undo", {}, "The last change was undone."));
 ask("api/rules").then(accept, (error) => {
