@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import GREEN, RED
+from films import write_film
 from helpers import child_environment, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,6 +161,25 @@ def test_truncated_file_raises(tmp_path: Path, make_clip: Callable[..., Path]) -
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SourceError, match="nvalid data"):
         read(tmp_path / "cut.mp4")
+
+
+def test_cut_off_film_without_error_of_its_own_reports_it(tmp_path: Path) -> None:
+    """The index of an AVI file is at its end; without it, libav ends after a part of the frames, and says nothing."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8)
+    film = write_film(tmp_path / "film.avi", list(images), codec="mpeg4")
+    assert read(film)[1] == []
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    frames, errors = read(film)
+    assert errors == [f"only {len(frames)} of 60 frames can be read: the file is incomplete or damaged"]
+
+
+@pytest.mark.parametrize("name", ["10:30.mp4", "2026-11-29T10:30:00.mp4", "pipe:1"])
+def test_film_with_colon_in_its_relative_name_is_read(
+    tmp_path: Path, make_clip: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_clip(tmp_path / "film.mp4", [(RED, 3)]).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(read(name)[0]) == 3
 
 
 def test_file_without_video_raises(tmp_path: Path) -> None:
