@@ -448,13 +448,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise EdgeError(file=path, expected=f"a configuration of at most {MAX_BYTES} bytes", got=str(path.stat().st_size))
     try:
         document = yaml.load(path.read_bytes(), _StrictLoader)
+    except yaml.reader.ReaderError as error:
+        raise EdgeError(file=path, expected="text in UTF-8", got=f"something else at position {error.position}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise EdgeError(file=path, expected="YAML", got=f"an error{line}: {problem}") from None
     if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
-        raise EdgeError(file=path, expected="keys (model, state_dir, cameras, ...)", got=type(document).__name__)
+        raise EdgeError(file=path, expected="keys (model, state_dir, cameras, ...)", got=_kind(document))
     return document
 
 
@@ -475,10 +477,16 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
         message = f"expected text, got {kind}: put it in quotes"
     elif first["type"] in _SHOWN or isinstance(got, bool | int | float):
         message += f", got {got!r}"
+    elif first["type"] in ("dict_type", "model_type"):
+        message = f"expected settings, such as NAME: VALUE, got {_kind(got)}"
     elif not first["type"].startswith("value_error"):
-        message += f", got {type(got).__name__}"
+        message += f", got {_kind(got)}"
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return location, " ".join(f"{message}{more}".split())
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__
 
 
 def _key(location: Sequence[int | str]) -> str:
@@ -515,7 +523,7 @@ def _holds(values: Any, location: Sequence[int | str]) -> bool:
     """Whether a part of the configuration sets a setting."""
     for part in location:
         if not isinstance(values, Mapping):  # a list is set as a whole
-            return True
+            return values is not None
         if part not in values:
             return False
         values = values[part]
