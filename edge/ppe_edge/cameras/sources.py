@@ -275,6 +275,8 @@ def _decoded(
             if frame.rotation != rotation:
                 rotation, orientation = frame.rotation, orientation_of(frame)
             yield DecodedFrame(seconds, partial(upright, frame, aspect, orientation), timeline.is_certain)
+    if count == 1 and config.kind is Kind.stream:
+        raise SourceError("the address returns a single image and ends: use the address of the video stream")
     if count < MIN_READ * stream.frames:  # the number in the head of the file; libav ends without an error
         on_corrupt(f"only {count} of {plural(stream.frames, 'frame')} can be read: the file is incomplete or damaged")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import GREEN, RED
 from films import write_film
-from helpers import child_environment, serving
+from helpers import child_environment, serving, serving_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
@@ -226,6 +226,12 @@ def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[st
     with pytest.raises(SourceError):
         read(f"{address}/camera")
     assert requested == ["/camera"]  # the server works
+
+
+def test_address_of_a_single_image_is_named(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "snapshot.jpg"), np.zeros((48, 64, 3), np.uint8))
+    with serving_folder(tmp_path) as address, pytest.raises(SourceError, match="a single image and ends: use the address of"):
+        read(f"{address}/snapshot.jpg")
 
 
 # --- folders
