@@ -202,7 +202,7 @@ class ViewWatch:
         self._frames += 1
         weight = max(1 / self._frames, 1 - math.exp(-elapsed / FADE_S)) if math.isfinite(elapsed) else 1.0
         if self._previous is not None:
-            # the fit leaves out changes of light and exposure, the first median what moves in the frame, the second one the rest
+            # the fit leaves out a change of light, the first median what moves in the frame, the second one all other changes
             now, before = grey[::3, ::3].ravel(), self._previous[::3, ::3].ravel()
             (variance, covariance), _ = np.cov(before, now)
             change = (now - now.mean()) - covariance / max(variance, 1e-6) * (before - before.mean())
