@@ -354,8 +354,13 @@ def _environment(file: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _named_as_in(file.get(key), value, (key,)) for key, value in EnvSettingsSource(EdgeSettings)().items()}
 
 
+def _plain(name: object) -> str:
+    """Returns a name as variables have it: without case, and with _ for -, which neither shells nor systemd accept."""
+    return str(name).casefold().replace("-", "_")
+
+
 def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
-    """Replaces the names in values by those of the file that differ in case alone, as variables have no case.
+    """Replaces the names in values by those of the file that differ in case alone, or in - for _.
 
     Raises:
         EdgeError: The file or a variable has two such names.
@@ -365,6 +370,7 @@ def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
     named: dict[Any, Any] = {}
     for name, value in values.items():
         alike = [known for known in file if str(known).casefold() == name.casefold()]
+        alike = alike or [known for known in file if _plain(known) == _plain(name)]
         key = alike[0] if alike else name
         if len(alike) > 1 or key in named:
             where = f"environment variable {_variable_of((*location, name))}"
@@ -512,8 +518,8 @@ def _variable(location: Sequence[int | str], file: Mapping[str, Any], desired: M
 
 def _variable_of(location: Sequence[int | str], *, parts: bool = False) -> str | None:
     """Returns the environment variable of a setting, or one that contains it as JSON, or with `parts` sets a part of it."""
-    variables = {name.casefold(): name for name in os.environ}
-    names = [(_PREFIX + "__".join(map(str, location[:end]))).casefold() for end in range(len(location), 0, -1)]
+    variables = {_plain(name): name for name in os.environ}
+    names = [_plain(_PREFIX + "__".join(map(str, location[:end]))) for end in range(len(location), 0, -1)]
     if location and parts:
         names += [name for name in variables if name.startswith(f"{names[0]}__")]
     return next((variables[name] for name in names if name in variables), None)

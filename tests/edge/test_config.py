@@ -315,6 +315,18 @@ def test_environment_variable_addresses_names_of_the_file_whatever_their_case(
     assert {k: v.get_secret_value() for k, v in settings.sinks.webhook.headers.items()} == {"Authorization": PASSWORD}
 
 
+def test_environment_variable_has_underscores_for_dashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a shell nor systemd accepts - in the name of a variable."""
+    path = write(tmp_path, cameras={"gate-1": {"source": "a.mp4"}, "gate_2": {"source": "b.mp4"}, "gate-2": {"source": "c.mp4"}})
+    monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_1__SOURCE", ADDRESS)
+    monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_2__FPS", "2")
+    cameras = load_settings(path).cameras
+    assert cameras["gate-1"].source.get_secret_value() == ADDRESS
+    assert {name: camera.fps for name, camera in cameras.items()} == {"gate-1": None, "gate_2": 2, "gate-2": None}
+    monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_1__FPS", "fast")
+    assert error_of(path).startswith("environment variable PPE_EDGE__CAMERAS__GATE_1__FPS: cameras.gate-1.fps: ")
+
+
 def test_environment_variable_that_names_no_single_zone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, rule={"zones": {key: [[0, 0], [1, 0], [1, 1]] for key in ("Door", "door", "a__b")}})
     assert set(load_settings(path).rule.zones) == {"Door", "door", "a__b"}
