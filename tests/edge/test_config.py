@@ -201,7 +201,10 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
         (b"", "expected keys (model, state_dir, cameras, ...), got nothing"),
         (b"a: \x00\x01", "expected text in UTF-8, got something else at position 3"),
         ("source: für.mp4".encode("latin-1"), "expected text in UTF-8, got something else at position 9"),
-        (b"sinks:\n  # jsonl: {path: alerts.jsonl}\n", "sinks: expected settings, such as NAME: VALUE, got nothing"),
+        (
+            b"model: {path: a}\nstate_dir: b\ncameras: {gate: {source: c}}\nsinks:\n",
+            "sinks: expected settings, such as NAME: VALUE, got nothing",
+        ),
         (b"a: !!python/object/apply:os.system ['true']", "expected YAML, got an error in line 1"),
         (b"a" * (1 << 21), "at most 1048576 bytes"),
     ],
@@ -317,7 +320,9 @@ def test_environment_variable_addresses_names_of_the_file_whatever_their_case(
 
 def test_environment_variable_has_underscores_for_dashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a shell nor systemd accepts - in the name of a variable."""
-    path = write(tmp_path, cameras={"gate-1": {"source": "a.mp4"}, "gate_2": {"source": "b.mp4"}, "gate-2": {"source": "c.mp4"}})
+    path = write(
+        tmp_path, cameras={"gate-1": {"source": "a.mp4"}, "gate_2": {"source": "b.mp4"}, "gate-2": {"source": "c.mp4"}}
+    )
     monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_1__SOURCE", ADDRESS)
     monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_2__FPS", "2")
     cameras = load_settings(path).cameras
