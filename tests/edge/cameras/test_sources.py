@@ -163,7 +163,7 @@ def test_truncated_file_raises(tmp_path: Path, make_clip: Callable[..., Path]) -
         read(tmp_path / "cut.mp4")
 
 
-def test_cut_off_film_without_error_of_its_own_reports_it(tmp_path: Path) -> None:
+def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path) -> None:
     """The index of an AVI file is at its end; without it, libav ends after a part of the frames, and says nothing."""
     images = np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8)
     film = write_film(tmp_path / "film.avi", list(images), codec="mpeg4")
@@ -174,7 +174,7 @@ def test_cut_off_film_without_error_of_its_own_reports_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["10:30.mp4", "2026-11-29T10:30:00.mp4", "pipe:1"])
-def test_film_with_colon_in_its_relative_name_is_read(
+def test_video_with_colon_in_its_relative_name_is_read(
     tmp_path: Path, make_clip: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_clip(tmp_path / "film.mp4", [(RED, 3)]).rename(tmp_path / name)
