@@ -357,8 +357,13 @@ def _environment(file: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _named_as_in(file.get(key), value, (key,)) for key, value in EnvSettingsSource(EdgeSettings)().items()}
 
 
+def _plain(name: object) -> str:
+    """Returns a name as variables have it: without case, and with _ for -, which neither shells nor systemd accept."""
+    return str(name).casefold().replace("-", "_")
+
+
 def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
-    """Replaces the names in values by those of the file that differ in case alone, as variables have no case.
+    """Replaces the names in values by those of the file that differ in case alone, or in - for _.
 
     Raises:
         EdgeError: The file or a variable has two such names.
@@ -368,6 +373,7 @@ def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
     named: dict[Any, Any] = {}
     for name, value in values.items():
         alike = [known for known in file if str(known).casefold() == name.casefold()]
+        alike = alike or [known for known in file if _plain(known) == _plain(name)]
         key = alike[0] if alike else name
         if len(alike) > 1 or key in named:
             where = f"environment variable {_variable_of((*location, name))}"
@@ -451,13 +457,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise EdgeError(file=path, expected=f"a configuration of at most {MAX_BYTES} bytes", got=str(path.stat().st_size))
     try:
         document = yaml.load(path.read_bytes(), _StrictLoader)
+    except yaml.reader.ReaderError as error:
+        raise EdgeError(file=path, expected="text in UTF-8", got=f"something else at position {error.position}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise EdgeError(file=path, expected="YAML", got=f"an error{line}: {problem}") from None
     if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
-        raise EdgeError(file=path, expected="keys (model, state_dir, cameras, ...)", got=type(document).__name__)
+        raise EdgeError(file=path, expected="keys (model, state_dir, cameras, ...)", got=_kind(document))
     return document
 
 
@@ -480,10 +488,16 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
         message = f"expected text, got {kind}: put it in quotes"
     elif first["type"] in _SHOWN or isinstance(got, bool | int | float):
         message += f", got {got!r}"
+    elif first["type"] in ("dict_type", "model_type"):
+        message = f"expected settings, such as NAME: VALUE, got {_kind(got)}"
     elif not first["type"].startswith("value_error"):
-        message += f", got {type(got).__name__}"
+        message += f", got {_kind(got)}"
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return location, " ".join(f"{message}{more}".split())
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__
 
 
 def _key(location: Sequence[int | str]) -> str:
@@ -509,8 +523,8 @@ def _variable(location: Sequence[int | str], file: Mapping[str, Any], desired: M
 
 def _variable_of(location: Sequence[int | str], *, parts: bool = False) -> str | None:
     """Returns the environment variable of a setting, or one that contains it as JSON, or with `parts` sets a part of it."""
-    variables = {name.casefold(): name for name in os.environ}
-    names = [(_PREFIX + "__".join(map(str, location[:end]))).casefold() for end in range(len(location), 0, -1)]
+    variables = {_plain(name): name for name in os.environ}
+    names = [_plain(_PREFIX + "__".join(map(str, location[:end]))) for end in range(len(location), 0, -1)]
     if location and parts:
         names += [name for name in variables if name.startswith(f"{names[0]}__")]
     return next((variables[name] for name in names if name in variables), None)
@@ -520,7 +534,7 @@ def _holds(values: Any, location: Sequence[int | str]) -> bool:
     """Whether a part of the configuration sets a setting."""
     for part in location:
         if not isinstance(values, Mapping):  # a list is set as a whole
-            return True
+            return values is not None
         if part not in values:
             return False
         values = values[part]

@@ -374,8 +374,15 @@ class Runtime:
         event = replace(event, detail=too_short or event.detail)
         level = logging.WARNING if event.kind in WARNED or too_short else logging.INFO
         _log.log(level, "%s: %s", event.camera, f"{event.kind} {event.detail}".rstrip())
-        message = CameraEventMessage(camera=event.camera, time=utc(event.time), event=event.kind, detail=event.detail)
-        self.outbox.put(message)
+        self.outbox.put(
+            CameraEventMessage(
+                camera=event.camera,
+                time=utc(event.time),
+                event=event.kind,
+                detail=event.detail,
+                time_uncertain=not is_set(event.time),
+            )
+        )
 
     def _note_open_violations(self) -> None:
         seen = {violation: last for p in self.pipelines.values() for violation, last in p.open_violations().items()}

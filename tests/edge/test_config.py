@@ -136,7 +136,7 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"cameras": {"gate": {"url": ADDRESS}}}, "cameras.gate.url: no such setting, expected one of source, fps, "),
         ({"cameras": {"gate": {"rule": {"cooldown": 1}}}}, "gate.rule.cooldown: no such setting, did you mean cooldown_s?"),
         ({"sinks": {"mqtt": {"host": "x", "prot": 1}}}, "edge.yaml: sinks.mqtt.prot: no such setting, did you mean port?"),
-        ({"cameras": {"gate": ADDRESS}}, "cameras.gate: Input should be"),
+        ({"cameras": {"gate": ADDRESS}}, "cameras.gate: expected settings, such as NAME: VALUE, got str"),
         ({"cameras": {"../gate": {"source": ADDRESS}}}, "cameras.../gate: expected a name of lower-case letters a-z, digits,"),
         ({"cameras": {"Gate 1": {"source": ADDRESS}}}, "edge.yaml: cameras.Gate 1: expected a name of lower-case letters a-z,"),
         ({"cameras": {"gate__1": {"source": ADDRESS}}}, "cameras.gate__1: expected a name without __ and without _ at its end"),
@@ -203,8 +203,13 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
         (b"cameras:\n  gate:\n    fps: 1:30\n", "an error in line 3: this number is not written in decimal"),
         (b"rule:\n  cooldown_s: 1:30.5\n", "an error in line 2: this number is not written in decimal"),
         (b"- a\n- b", "expected keys (model, state_dir, cameras, ...), got list"),
-        (b"", "expected keys (model, state_dir, cameras, ...), got NoneType"),
-        (b"a: \x00\x01", "expected YAML, got an error: "),
+        (b"", "expected keys (model, state_dir, cameras, ...), got nothing"),
+        (b"a: \x00\x01", "expected text in UTF-8, got something else at position 3"),
+        ("source: für.mp4".encode("latin-1"), "expected text in UTF-8, got something else at position 9"),
+        (
+            b"model: {path: a}\nstate_dir: b\ncameras: {gate: {source: c}}\nsinks:\n",
+            "sinks: expected settings, such as NAME: VALUE, got nothing",
+        ),
         (b"a: !!python/object/apply:os.system ['true']", "expected YAML, got an error in line 1"),
         (b"a" * (1 << 21), "at most 1048576 bytes"),
     ],
@@ -316,6 +321,20 @@ def test_environment_variable_addresses_names_of_the_file_whatever_their_case(
     assert settings.rule.zones["Gerüst"] == ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)) and len(settings.rule.zones) == 2
     assert settings.sinks.webhook is not None
     assert {k: v.get_secret_value() for k, v in settings.sinks.webhook.headers.items()} == {"Authorization": PASSWORD}
+
+
+def test_environment_variable_has_underscores_for_dashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a shell nor systemd accepts - in the name of a variable."""
+    path = write(
+        tmp_path, cameras={"gate-1": {"source": "a.mp4"}, "gate_2": {"source": "b.mp4"}, "gate-2": {"source": "c.mp4"}}
+    )
+    monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_1__SOURCE", ADDRESS)
+    monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_2__FPS", "2")
+    cameras = load_settings(path).cameras
+    assert cameras["gate-1"].source.get_secret_value() == ADDRESS
+    assert {name: camera.fps for name, camera in cameras.items()} == {"gate-1": None, "gate_2": 2, "gate-2": None}
+    monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_1__FPS", "fast")
+    assert error_of(path).startswith("environment variable PPE_EDGE__CAMERAS__GATE_1__FPS: cameras.gate-1.fps: ")
 
 
 def test_environment_variable_that_names_no_single_zone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

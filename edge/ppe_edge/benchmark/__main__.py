@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="with --cameras: how long to measure (default: 20)")
     parser.add_argument("--child", choices=tuple(_MEASUREMENTS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.cameras is not None and options.cameras < 1:
+        parser.error(f"--cameras: expected 1 or more, got {options.cameras}")
     from ppe_edge.errors import EdgeError
 
     try:
@@ -98,13 +100,17 @@ def _print_cost(folder: Path, model: Path, clip: Path, rounds: int) -> None:
 
 
 def _print_cameras(folder: Path, options: argparse.Namespace, clip: Path) -> None:
+    from ppe_edge.errors import EdgeError
+
     fps = options.fps
     if fps is None:
         config = write_configuration(folder, options.model, clip, options.cameras, ALERTING)
         fps = choose_fps(config, options.cameras)
     config = write_configuration(folder, options.model, clip, options.cameras, ALERTING, fps)
-    figures = _child("cameras", config, "--seconds", str(options.seconds))
-    print(report(cast(RunFigures, figures), options.cameras, fps))
+    figures = cast(RunFigures, _child("cameras", config, "--seconds", str(options.seconds)))
+    if not figures["detect_s"]:
+        raise EdgeError(file=clip, expected="a video", got=f"no frame within {options.seconds:g} s")
+    print(report(figures, options.cameras, fps))
 
 
 def _child(what: str, config: Path, *options: str) -> dict[str, Any]:

@@ -68,17 +68,27 @@ class StopWatch:
 
 
 def choose_fps(config: Path, cameras: int) -> float:
-    """Returns a frame rate per camera that this machine probably serves, after a measurement of about two seconds."""
+    """Returns a frame rate per camera that this machine probably serves, after a measurement of about two seconds.
+
+    Raises:
+        EdgeError: The clip delivers no frame.
+    """
     from ppe_edge.benchmark.capacity import measure_detection
     from ppe_edge.config import load_settings
+    from ppe_edge.deployment import require_valid
     from ppe_edge.dry_run import first_frames
+    from ppe_edge.errors import EdgeError
     from ppe_edge.model.store import ModelStore
     from ppe_yolo.core.cores import available_cores
 
     settings = load_settings(config)
-    started = first_frames(settings, MEASURE_S)
-    images = [frame.image for frame in started.frames.values()][: settings.batch]
     detector = ModelStore(settings.state_dir, settings.model).open()
+    require_valid(settings, detector.contract)
+    started = first_frames(settings, MEASURE_S)
+    if not started.frames:
+        clip = next(iter(settings.cameras.values())).address
+        raise EdgeError(file=clip, expected="a video", got=next(iter(started.events.values()), "no frame"))
+    images = [frame.image for frame in started.frames.values()][: settings.batch]
     cores = available_cores()
     capacity = Capacity(detect_s=measure_detection(detector, images, MEASURE_S), threads=cores, cores=cores)
     reading = statistics.fmean(load.reading for load in started.loads.values())

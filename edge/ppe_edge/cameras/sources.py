@@ -37,6 +37,7 @@ av.logging.set_level(None)  # libav would print addresses with their passwords
 
 FOLDER_FPS = 1.0  # frames per second of a folder of images without `fps`
 DEFAULT_FPS = 25.0  # of a video file that states none
+MIN_READ = 0.9  # share of the frames of a video file; cameras that skip a frame may count it
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})  # no .tif, unlike data sets: cameras write none
 # a playlist from the network must not open local files, and a local playlist must not open the network
 _STREAM_PROTOCOLS = "rtp,rtsp,rtsps,rtmp,srtp,tcp,udp,tls,http,https,httpproxy,crypto"
@@ -210,7 +211,8 @@ def _video(
     elif config.kind is Kind.file:
         options["protocol_whitelist"] = "file,crypto"
     container = av.open(
-        config.address,
+        # libav takes what precedes a colon in a relative path, such as 10:30.mp4, for a protocol
+        str(Path(config.address).absolute()) if config.kind is Kind.file else config.address,
         format="v4l2" if config.kind is Kind.device else None,
         options=options,
         timeout=(config.open_timeout_s, config.read_timeout_s),
@@ -252,7 +254,9 @@ def _decoded(
     can_decode = config.kind is not Kind.stream
     rotation: float | None = None
     orientation: Orientation = (0, False)
+    count = 0
     for packet in container.demux(stream):
+        count += bool(packet.size)
         can_decode = can_decode or packet.is_keyframe
         if not can_decode:
             on_waiting()
@@ -271,6 +275,10 @@ def _decoded(
             if frame.rotation != rotation:
                 rotation, orientation = frame.rotation, orientation_of(frame)
             yield DecodedFrame(seconds, partial(upright, frame, aspect, orientation), timeline.is_certain)
+    if count == 1 and config.kind is Kind.stream:
+        raise SourceError("the address returns a single image and ends: use the address of the video stream")
+    if count < MIN_READ * stream.frames:  # the number in the head of the file; libav ends without an error
+        on_corrupt(f"only {count} of {plural(stream.frames, 'frame')} can be read: the file is incomplete or damaged")
 
 
 def _images(

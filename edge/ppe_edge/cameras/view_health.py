@@ -27,6 +27,7 @@ LABELS: Mapping[ViewFault, str] = {
 CHECK_S = 3.0  # seconds between two looks
 FADE_S = 8.0  # seconds over which frames are averaged, so that noise, rain and people who walk by fade
 HISTORY_S = 600.0  # seconds over which the history forgets ...
+SLOW_S = 6 * 3600.0  # ... or, so that dirt and mist which grow for an hour do not become usual, a second one ...
 STEADY_S = 180.0  # ... and over which it is known whether the camera holds still
 LEARN_LOOKS, LEARN_S = 8, 60.0  # the history counts from this many looks and seconds on
 CONFIRM_S, CONFIRM_LOOKS = 20.0, 5  # a fault is reported after it has lasted this long in this many looks ...
@@ -73,6 +74,7 @@ class _History:
 
     Attributes:
         look: Mean look over about `HISTORY_S`.
+        slow: Mean look over about `SLOW_S`.
         looks: Number of looks in it.
         steadiness: Mean of how well the looks were aligned with it over about `STEADY_S`, whether it learnt from them or not.
         seen: Number of looks while the view was well.
@@ -80,6 +82,7 @@ class _History:
     """
 
     look: Look
+    slow: Look
     looks: int = 1
     steadiness: float = 1.0
     seen: int = 0
@@ -94,16 +97,21 @@ class _History:
     def learn(self, look: Look, elapsed: float) -> None:
         """Moves towards a look. Cells without contrast teach nothing: they say nothing about sharpness and edges."""
         self.looks += 1
-        weight = max(1 / self.looks, 1 - math.exp(-elapsed / HISTORY_S))
-        shown = np.where(look.contrast >= BLANK, np.float32(weight), np.float32(0))
-        fine = np.kron(shown, np.ones((5, 5), dtype=np.float32))[..., None]
-        before = self.look
-        self.look = Look(
-            level=before.level + shown * (look.level - before.level),
-            contrast=before.contrast + shown * (look.contrast - before.contrast),
-            sharpness=before.sharpness + shown * (look.sharpness - before.sharpness),
-            edges=before.edges + fine * (look.edges - before.edges),
+        self.look, self.slow = (
+            _moved(before, look, max(1 / self.looks, 1 - math.exp(-elapsed / seconds)))
+            for before, seconds in ((self.look, HISTORY_S), (self.slow, SLOW_S))
         )
+
+
+def _moved(before: Look, look: Look, weight: float) -> Look:
+    shown = np.where(look.contrast >= BLANK, np.float32(weight), np.float32(0))
+    fine = np.kron(shown, np.ones((5, 5), dtype=np.float32))[..., None]
+    return Look(
+        level=before.level + shown * (look.level - before.level),
+        contrast=before.contrast + shown * (look.contrast - before.contrast),
+        sharpness=before.sharpness + shown * (look.sharpness - before.sharpness),
+        edges=before.edges + fine * (look.edges - before.edges),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +140,16 @@ def _compare(look: Look, usual: Look) -> _Comparison:
     all_pairs = float(mine[cells].sum(axis=0) @ others[cells].sum(axis=0))  # the sum of the similarities of all pairs
     chance = (all_pairs - float(alike[cells].sum())) / (count * (count - 1))
     return _Comparison(structured, alike.reshape(GRID), float(alike[cells].mean()) - chance)
+
+
+def _lost(newest: Look, usual: Look) -> float:
+    """Returns the share of the cells with structure that have lost it; 0 if there are too few."""
+    structured = usual.contrast >= STRUCTURED
+    if np.count_nonzero(structured) < MIN_CELLS:
+        return 0.0
+    lost = newest.contrast < LOST_CONTRAST * usual.contrast
+    lost &= (newest.level > KEPT_LEVEL * usual.level) | (newest.contrast < BLANK)
+    return float(lost[structured].mean())
 
 
 class ViewWatch:
@@ -184,8 +202,11 @@ class ViewWatch:
         self._frames += 1
         weight = max(1 / self._frames, 1 - math.exp(-elapsed / FADE_S)) if math.isfinite(elapsed) else 1.0
         if self._previous is not None:
-            # the first median leaves out what moves in the frame, the second one a change of the whole frame
-            deviation = float(np.median(np.abs(grey[::3, ::3] - self._previous[::3, ::3]))) / 0.6745
+            # the fit leaves out a change of light, the first median what moves in the frame, the second one all other changes
+            now, before = grey[::3, ::3].ravel(), self._previous[::3, ::3].ravel()
+            (variance, covariance), _ = np.cov(before, now)
+            change = (now - now.mean()) - covariance / max(variance, 1e-6) * (before - before.mean())
+            deviation = float(np.median(np.abs(change))) / 0.6745
             self._noise.append(deviation * deviation / 2)
         self._previous = grey
         self._mean = self._mean + np.float32(weight) * (grey - self._mean)
@@ -199,13 +220,9 @@ class ViewWatch:
         if comparison is None or self._history is None or self._history.seen < LEARN_LOOKS or self._history.seconds < LEARN_S:
             return None
         usual, structured = self._history.look, comparison.structured
-        if np.count_nonzero(structured) < MIN_CELLS:
-            return None
-        lost = newest.contrast < LOST_CONTRAST * usual.contrast
-        lost &= (newest.level > KEPT_LEVEL * usual.level) | (newest.contrast < BLANK)
-        if float(lost[structured].mean()) >= MAX_LOST:
+        if max(_lost(newest, usual), _lost(newest, self._history.slow)) >= MAX_LOST:
             return "overexposed" if bright >= MAX_BRIGHT else "covered"
-        if self._history.steadiness < MIN_STEADINESS:
+        if np.count_nonzero(structured) < MIN_CELLS or self._history.steadiness < MIN_STEADINESS:
             return None
         here, elsewhere = displaced(look.edges, usual.edges)
         if comparison.aligned < MIN_ALIGNED or elsewhere >= max(MIN_DISPLACED, DISPLACED * here):
@@ -221,7 +238,7 @@ class ViewWatch:
         if self._history is None:
             if not is_well:
                 return
-            self._history = _History(look=look)
+            self._history = _History(look=look, slow=look)
         aligned = _compare(newest, self._history.look).aligned
         self._history.note(aligned, seconds)
         if is_well and aligned >= MIN_LEARNT:

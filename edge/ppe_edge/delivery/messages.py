@@ -213,6 +213,7 @@ class CameraEventMessage(_Message):
     camera: str
     event: str = Field(description=f"{', '.join(get_args(EventKind))}; later versions of the box may add more.")
     detail: str = ""
+    time_uncertain: TimeUncertain = False
 
 
 class StorageEvent(_Message):
@@ -222,6 +223,7 @@ class StorageEvent(_Message):
     event: StorageProblem
     count: int = Field(ge=1)
     detail: str = ""
+    time_uncertain: TimeUncertain = False
 
 
 class ComplianceFigure(_Strict):

@@ -21,7 +21,7 @@ from ppe_edge.scoring.recording import Recording, Replay, record
 from ppe_edge.scoring.report import Limits, as_json, as_text, sweep_as_text
 from ppe_edge.scoring.sweep import Trial, Value, changed, combinations, parse_grid
 from ppe_edge.scoring.truth import Event, kinds_of, read_truth
-from ppe_yolo.core.files import replacing
+from ppe_yolo.core.files import atomic_path
 
 LIMITS_MISSED = 1
 _PROGRESS_S = 5.0
@@ -80,10 +80,10 @@ def run(options: argparse.Namespace) -> int:
         if trials:
             print(f"\n{sweep_as_text(trials, total)}")
         if options.json is not None:
-            with replacing(options.json) as file:
+            with atomic_path(options.json) as file:
                 file.write_text(as_json(scores, trials, limits) + "\n")
     if options.draw is not None:
-        with replacing(options.draw) as file:
+        with atomic_path(options.draw) as file:
             file.write_text(draw(scores, trials))
     failures = limits.failures(total)
     for failure in failures:
@@ -115,6 +115,16 @@ def _settings(options: argparse.Namespace, videos: Mapping[str, Path]) -> EdgeSe
         raise EdgeError(setting="--fps", expected="more than 0 and at most 1000", got=f"{options.fps:g}")
     if not (math.isfinite(options.tolerance) and options.tolerance >= 0):
         raise EdgeError(setting="--tolerance", expected="0 or more seconds", got=f"{options.tolerance:g}")
+    for name, limit in (
+        ("--min-found", options.min_found),
+        ("--max-false-per-hour", options.max_false_per_hour),
+        ("--max-delay", options.max_delay),
+        ("--max-alerts-per-violation", options.max_alerts_per_violation),
+    ):
+        most = 1.0 if name == "--min-found" else math.inf
+        if limit is not None and not 0 <= limit <= most:  # NaN would meet any limit
+            expected = "a share from 0 to 1" if name == "--min-found" else "0 or more"
+            raise EdgeError(setting=name, expected=expected, got=f"{limit:g}")
     if options.config is not None:
         settings = load_settings(options.config)
     else:
@@ -122,6 +132,9 @@ def _settings(options: argparse.Namespace, videos: Mapping[str, Path]) -> EdgeSe
         settings = EdgeSettings(model={"path": options.model}, state_dir=Path("unused"), cameras={"unused": unused})
     cameras = {}
     for name, path in videos.items():
+        if options.config is not None and name not in settings.cameras:
+            known = ", ".join(settings.cameras)
+            print(f"{name}: no camera of {options.config} ({known}), so its rules and zones do not apply", file=sys.stderr)
         camera = settings.cameras.get(name, CameraConfig(source=SecretStr("unused")))
         changes: dict[str, object] = {"source": SecretStr(str(path)), "enabled": True}
         if options.fps is not None:

@@ -38,8 +38,19 @@ def test_benchmark_prints_whole_path_and_bare_run(
 
 
 def test_benchmark_with_missing_model_prints_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["none.onnx"]) == 2
+    assert benchmark.main(["none.onnx", "--clip", __file__]) == 2
     assert re.fullmatch(r"error: \S+none\.onnx: expected an ONNX model, got no such file\n", capsys.readouterr().err)
+
+
+def test_benchmark_with_clip_that_is_no_video_prints_error(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, arguments = tmp_path / "clip.mp4", [str(tiny_model), "--cameras", "1", "--clip", str(tmp_path / "clip.mp4")]
+    assert benchmark.main(arguments) == 2
+    assert f"got no such file: {clip}" in capsys.readouterr().err
+    clip.write_text("no video")
+    assert benchmark.main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"error: {clip}: expected a video, got ended Invalid data")
 
 
 def test_benchmark_with_cameras_tells_latency_of_alerts_and_what_machine_serves(

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import GREEN, RED
-from helpers import child_environment, serving
+from films import write_film
+from helpers import child_environment, serving, serving_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
@@ -162,6 +163,25 @@ def test_truncated_file_raises(tmp_path: Path, make_clip: Callable[..., Path]) -
         read(tmp_path / "cut.mp4")
 
 
+def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path) -> None:
+    """The index of an AVI file is at its end; without it, libav ends after a part of the frames, and says nothing."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8)
+    film = write_film(tmp_path / "film.avi", list(images), codec="mpeg4")
+    assert read(film)[1] == []
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    frames, errors = read(film)
+    assert errors == [f"only {len(frames)} of 60 frames can be read: the file is incomplete or damaged"]
+
+
+@pytest.mark.parametrize("name", ["10:30.mp4", "2026-11-29T10:30:00.mp4", "pipe:1"])
+def test_video_with_colon_in_its_relative_name_is_read(
+    tmp_path: Path, make_clip: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_clip(tmp_path / "film.mp4", [(RED, 3)]).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(read(name)[0]) == 3
+
+
 def test_file_without_video_raises(tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "x.wav"), "wb") as sound:
         sound.setnchannels(1)
@@ -206,6 +226,12 @@ def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[st
     with pytest.raises(SourceError):
         read(f"{address}/camera")
     assert requested == ["/camera"]  # the server works
+
+
+def test_address_of_a_single_image_is_named(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "snapshot.jpg"), np.zeros((48, 64, 3), np.uint8))
+    with serving_folder(tmp_path) as address, pytest.raises(SourceError, match="a single image and ends: use the address of"):
+        read(f"{address}/snapshot.jpg")
 
 
 # --- folders

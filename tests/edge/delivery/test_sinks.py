@@ -117,6 +117,7 @@ class Webhook(ThreadingHTTPServer):
 
     def __init__(self, *script: int | str) -> None:
         self.headers: dict[str, str] = {}  # added to the answers
+        self.page = b""
         self.script, self.requests, self.released = list(script), [], threading.Event()  # type: ignore[var-annotated]
         self.checks: list[dict[str, str]] = []  # headers of the HEAD requests
         super().__init__(("127.0.0.1", 0), WebhookHandler)
@@ -153,8 +154,9 @@ class WebhookHandler(BaseHTTPRequestHandler):
             for name, value in self.server.headers.items():
                 self.send_header(name, value)
             self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(self.server.page)))
             self.end_headers()
+            self.wfile.write(self.server.page)
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -390,6 +392,26 @@ def test_webhook_attaches_snapshot_if_enabled_and_small_enough(tmp_path: Path, s
     assert ("snapshot_base64" in with_) is attached
     if attached:
         assert base64.b64decode(with_["snapshot_base64"]) == bytes(size)
+
+
+@pytest.mark.parametrize(("page", "warnings"), [(b"<!DOCTYPE html><HTML><form>Login</form></HTML>", 1), (b"ok", 0)])
+def test_webhook_that_answers_with_a_web_page_is_reported_once(
+    page: bytes, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Webhook() as hook:
+        hook.page, hook.headers["Content-Type"] = page, "text/html; charset=utf-8"
+        sink = webhook_sink(hook)
+        for number in range(2):
+            sink.send(an_alert(number), None)
+        sink.close()
+    assert caplog.text.count("the answer is a web page") == warnings and len(hook.requests) == 2
+
+
+@pytest.mark.parametrize("header", [("Authorization", "Bearer hunter3\n"), ("X Y", "hunter3"), ("Grün", "hunter3")])
+def test_webhook_with_header_that_cannot_be_sent_is_refused(header: tuple[str, str]) -> None:
+    with pytest.raises(ValidationError, match="expected") as refused:
+        WebhookSinkConfig(url="http://host/", headers=dict([header]))
+    assert "hunter" not in str(refused.value)
 
 
 def test_webhook_config_hides_secrets() -> None:

@@ -96,7 +96,8 @@ def test_score_applies_settings_of_camera_in_configuration(
         json.dumps({"model": {"path": str(tiny_model)}, "state_dir": str(tmp_path / "state"), "cameras": cameras})
     )
     assert main(["score", str(video), f"yard={second}", "--truth", str(truth), "--config", str(config)]) == 0
-    text = capsys.readouterr().out
+    text, notes = capsys.readouterr()
+    assert notes == f"yard: no camera of {config} (gate, door), so its rules and zones do not apply\n"
     assert "found     gate 0:00:02.0-0:00:06.0 (line 2): 0:00:05.0 (track 1)" in text
     assert "found     yard 0:00:02.0-0:00:06.0 (line 3): 0:00:03.5 (track 1)" in text
     assert re.search(r"^all +0:00:20\.\d +2 +2 +0 +2\.25 +3 ", text, re.MULTILINE), text
@@ -126,6 +127,9 @@ def test_score_draws_time_line_and_sweep(video: Path, truth: Path, tiny_model: P
         (["{video}", "--model", "{model}", "--sweep", "frames=3,9"], "error: sweep: frames: frames must be more than half of "),
         (["{video}", "--model", "{model}", "--sweep", "gate.mp4"], "error: sweep: expected SETTING=VALUE,VALUE,... or "),
         (["{video}", "--model", "{model}", "--fps", "0"], "error: --fps: expected more than 0 and at most 1000, got 0"),
+        (["{video}", "--model", "{model}", "--min-found", "90"], "error: --min-found: expected a share from 0 to 1, got 90"),
+        (["{video}", "--model", "{model}", "--max-delay", "nan"], "error: --max-delay: expected 0 or more, got nan"),
+        (["{video}", "--model", "{model}", "--json", "/dev/null/a"], "error: /dev/null/a: cannot be written ("),
     ],
 )  # fmt: skip
 def test_score_of_user_error_prints_one_line(

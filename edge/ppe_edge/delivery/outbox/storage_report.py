@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from ppe_edge.common.clock import is_set
 from ppe_edge.delivery.messages import StorageEvent, StorageProblem, utc
 
 _INTERVAL_S = 60.0  # a problem that persists is not reported more often than this
@@ -33,7 +34,13 @@ class StorageReport:
             return []
         self._next = now + _INTERVAL_S
         return [
-            StorageEvent(time=utc(now), event=problem, count=number, detail=self._details.get(problem, ""))
+            StorageEvent(
+                time=utc(now),
+                event=problem,
+                count=number,
+                detail=self._details.get(problem, ""),
+                time_uncertain=not is_set(now),
+            )
             for problem, number in self._unreported.items()
         ]
 

@@ -2,7 +2,7 @@
 
 | The answer | The box |
 | --- | --- |
-| 2xx | continues with the next message |
+| 2xx | continues with the next message; warns once if the answer is a web page, such as that of a login |
 | 413 | sends the message without its snapshot, else sets it aside |
 | 400, 409, 415, 422 | sets the message aside (`ppe_edge.delivery.dispatcher`), continues with the next |
 | 429, 503 with Retry-After | waits that long, at most 15 minutes, then sends the same message |
@@ -12,7 +12,10 @@
 """
 
 import asyncio
+import contextlib
+import logging
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -41,6 +44,13 @@ _HINTS = {
 _REJECTED = {400, 409, 413, 415, 422}  # caused by the message; other statuses concern the address, the token or the server
 _CANNOT_WORK = {401, 407, 502, 503, 504}  # whatever the method
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
+_PAGE = (
+    "the answer is a web page, perhaps of a login or a portal, and counts as a confirmation: "
+    "check sinks.webhook.url, and that messages arrive"
+)
+_PAGE_BYTES = 1024  # a web page begins within this many bytes
+
+_log = logging.getLogger(__name__)
 
 
 class WebhookSinkConfig(BaseModel):
@@ -65,6 +75,16 @@ class WebhookSinkConfig(BaseModel):
             raise ValueError("expected an http:// or https:// address") from None  # the address may be secret
         return url
 
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in headers.items():
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+                raise ValueError("expected names of letters, digits and -, such as Authorization")
+            if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value.get_secret_value()):  # which may be a password
+                raise ValueError(f"expected a value of {name} in one line, got a line break or a control character")
+        return headers
+
 
 class WebhookSink:
     """Posts a message and waits for a 2xx status."""
@@ -74,6 +94,7 @@ class WebhookSink:
         self._runner = asyncio.Runner()
         self._session: aiohttp.ClientSession | None = None
         self._limit = SizeLimit("sinks.webhook.max_bytes", config.max_bytes)
+        self._is_page_reported = False
 
     def send(self, message: Message, snapshot: Path | None) -> None:
         """Posts one message; see `Sink.send`."""
@@ -121,6 +142,8 @@ class WebhookSink:
         try:
             # a redirect could send the alert and the token to another host
             async with self._session.request(method, url, data=data or None, headers=headers, allow_redirects=False) as answer:
+                if answer.ok and answer.content_type == "text/html" and not self._is_page_reported:
+                    await self._report_page(answer)
                 return answer.status, _seconds(answer.headers.get("Retry-After"), answer.headers.get("Date"))
         except aiohttp.ConnectionTimeoutError as error:
             raise SinkFailed(
@@ -143,6 +166,14 @@ class WebhookSink:
             # the error text may contain the address
             reason = f"the webhook did not answer: {type(error).__name__}"
             raise SinkFailed(reason, outcome_unknown=True, reached=True) from error
+
+    async def _report_page(self, answer: "aiohttp.ClientResponse") -> None:
+        import aiohttp
+
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # the message is confirmed, whatever becomes of the page
+            self._is_page_reported = b"<html" in (await answer.content.read(_PAGE_BYTES)).lower()
+        if self._is_page_reported:
+            _log.warning("webhook: %s", _PAGE)
 
 
 def _hint(status: int) -> str:
