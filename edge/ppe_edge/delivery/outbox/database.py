@@ -25,6 +25,7 @@ CREATE INDEX IF NOT EXISTS messages_of_alert ON messages (json_extract(body, '$.
 CREATE INDEX IF NOT EXISTS deliveries_of_message ON deliveries (sequence);
 CREATE TABLE IF NOT EXISTS snapshots (
     file TEXT PRIMARY KEY, created REAL NOT NULL, size INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS snapshots_by_time ON snapshots (created);
 CREATE TABLE IF NOT EXISTS set_aside (
     sink TEXT, sequence INTEGER REFERENCES messages ON DELETE CASCADE, PRIMARY KEY (sink, sequence)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open_alerts (
@@ -194,9 +195,13 @@ class OutboxDatabase:
         """Returns the number of all messages, including delivered ones."""
         return int(self._db.execute("SELECT count(*) FROM messages").fetchone()[0])
 
-    def snapshots(self) -> list[tuple[str, float, int]]:
-        """Returns (file, created, size) of all snapshots, oldest first."""
-        return self._db.execute("SELECT file, created, size FROM snapshots ORDER BY created, rowid").fetchall()
+    def snapshots(self) -> Iterator[tuple[str, float, int]]:
+        """Yields (file, created, size) of all snapshots, oldest first. There may be very many: read no more than needed."""
+        yield from self._db.execute("SELECT file, created, size FROM snapshots ORDER BY created, rowid")
+
+    def count_snapshots(self) -> int:
+        """Returns the number of snapshots on the disk."""
+        return int(self._db.execute("SELECT count(*) FROM snapshots").fetchone()[0])
 
     def has_snapshot(self, file: str) -> bool:
         """Whether a snapshot is on the disk."""
@@ -206,9 +211,10 @@ class OutboxDatabase:
         """Deletes the rows of snapshots whose files were deleted."""
         if not files:
             return
-        self.bytes -= sum(size for file, _, size in self.snapshots() if file in set(files))
+        sizes = [self._db.execute("SELECT total(size) FROM snapshots WHERE file = ?", (file,)).fetchone()[0] for file in files]
         with self._transaction():
             self._db.executemany("DELETE FROM snapshots WHERE file = ?", [(file,) for file in files])
+        self.bytes -= int(sum(sizes))
 
     def drop_delivered(self, keep: int) -> None:
         """Deletes the messages that wait for no sink, except the `keep` newest and those about alerts; all if `keep` is 0."""

@@ -235,7 +235,7 @@ class MessageStore:
             set_aside={**dict.fromkeys(self._sinks, 0), **set_aside},
             held=len(self._held),
             stored=self._db.count_messages(),
-            snapshots=len(self._db.snapshots()),
+            snapshots=self._db.count_snapshots(),
             bytes=self._db.bytes,
             dropped=dict(self.report.totals),
         )
