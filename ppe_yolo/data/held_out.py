@@ -125,8 +125,8 @@ def validation_images(
                 hint="give --val-fraction and --seed of its training (val_fraction and seed_everything in its config.yaml)",
             )
         return divide(dataset, val_fraction, seed)[1]
-    descriptions = _descriptions(provenance)
-    first = descriptions[0]  # all data sets of a training share fraction and seed
+    described = descriptions(provenance)
+    first = described[0]  # all data sets of a training share fraction and seed
     for setting, value, recorded in (
         ("val_fraction", val_fraction, first["val_fraction"]),
         ("seed", seed, first["seed"]),
@@ -139,8 +139,8 @@ def validation_images(
                 hint="leave the option out",
             )
     images = divide(dataset, first["val_fraction"], first["seed"])[1]
-    if _hash_of_names(images) not in {description["names"] for description in descriptions}:
-        counts = ", ".join(str(description["photos"]) for description in descriptions)
+    if _hash_of_names(images) not in {description["names"] for description in described}:
+        counts = ", ".join(str(description["photos"]) for description in described)
         raise UserError(
             f"these are not the images that {model} was validated on (then {counts}, now {len(images)} or different ones), so "
             "the model may have been trained on some of them",
@@ -161,14 +161,15 @@ def count_trained_on(dataset: AnnotatedDataset, validation: Sequence[AnnotatedIm
     Returns:
         0 if the data set was not part of that training, or was different.
     """
-    descriptions = _descriptions(earlier)
-    training, held_out = divide(dataset, descriptions[0]["val_fraction"], descriptions[0]["seed"])
-    if _hash_of_names(held_out) not in {description["names"] for description in descriptions}:
+    described = descriptions(earlier)
+    training, held_out = divide(dataset, described[0]["val_fraction"], described[0]["seed"])
+    if _hash_of_names(held_out) not in {description["names"] for description in described}:
         return 0
     return len({image.image for image in training} & {image.image for image in validation})
 
 
-def _descriptions(provenance: Provenance) -> Sequence[Mapping[str, Any]]:
+def descriptions(provenance: Provenance) -> Sequence[Mapping[str, Any]]:
+    """What a training recorded of the validation images of each data set, see `validation_images`."""
     return [provenance] if isinstance(provenance, Mapping) else provenance
 
 

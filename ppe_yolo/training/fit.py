@@ -74,7 +74,7 @@ class FitCli(LightningCLI):
         """A trainer that logs into the run folder, and to MLflow if configured; or as the user configured it."""
         # report wrong weights or data before there is a folder, or a run on a server, that would have to be deleted
         self.model.configure_model()
-        self.datamodule.earlier = self.model.pretrained_provenance.get(VALIDATION_KEY)
+        self.datamodule.earlier_validation = self.model.pretrained_provenance.get(VALIDATION_KEY)
         self.datamodule.setup("fit")
         config = self.config_init["trainer"]
         if config.logger is None or config.logger is True:

@@ -19,7 +19,7 @@ from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.class_map import ClassMap, load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
-from ppe_yolo.data.held_out import Provenance, count_trained_on, describe_validation, divide_all
+from ppe_yolo.data.held_out import Provenance, count_trained_on, describe_validation, descriptions, divide_all
 from ppe_yolo.data.loading.augment import AugmentConfig
 from ppe_yolo.data.loading.reader import OVERSAMPLING, ImageReader
 from ppe_yolo.data.loading.samplers import DomainSampler, TrainingBatchSampler
@@ -109,7 +109,8 @@ class DetectionDataModule(pl.LightningDataModule):
         self.val_images: list[AnnotatedImage] = []
         self.train_counts: list[int] = []
         self.validation: list[dict[str, Any]] = []
-        self.earlier: Provenance | None = None  # validation images of the training whose weights this one starts from
+        # validation images of the training whose weights this one starts from
+        self.earlier_validation: Provenance | None = None
 
     def _load_class_maps(self, extra_roots: Sequence[str] | Mapping[str, str]) -> dict[str, ClassMap]:
         if not isinstance(extra_roots, Mapping):
@@ -136,11 +137,13 @@ class DetectionDataModule(pl.LightningDataModule):
         for (root, dataset), part in zip(datasets.items(), parts, strict=True):
             if part.alike:
                 rank_zero_warn(f"{root}: {part.alike} images are left out because they look like validation or test images")
-            if self.earlier and (count := count_trained_on(dataset, part.validation, self.earlier)):
+            earlier = self.earlier_validation
+            if earlier and (count := count_trained_on(dataset, part.validation, earlier)):
+                first = descriptions(earlier)[0]
                 rank_zero_warn(
                     f"{root}: {count} of the {len(part.validation)} validation images were training images of the weights that "
-                    "the training starts from, so validation will look better than it is: use the val_fraction and "
-                    "seed_everything of that training"
+                    "the training starts from, so validation will look better than it is: divide the data as before, "
+                    f"`--data.val_fraction {first['val_fraction']} --seed_everything {first['seed']}`"
                 )
             self.train_images += part.training
             self._checks |= {image.image: dataset.checks[image.image] for image in part.training}

@@ -29,6 +29,7 @@ from ppe_yolo.data.sources.files import (
 MAX_BYTES = 1024 * 1024 * 1024
 FRACTION = 1.05  # the largest value of a file whose boxes are fractions of the image; some reach a little beyond it
 _HEAD = 4096
+_LOCAL_FILES = "/data/local-files/?d="  # of Label Studio, with or without its host; the path of the image follows
 _START = re.compile(rb'"(images|annotations|categories|licenses)"\s*:\s*\[|"info"\s*:\s*\{')
 _KEYS = {"images", "annotations", "categories"}
 # all other values are dropped while the file is read, since polygons and addresses take most of the memory
@@ -126,7 +127,8 @@ class CocoFiles:
             is_named = isinstance(image, dict) and isinstance(image.get("file_name"), str)
             if not is_named or (image_id := _as_id(image.get("id"))) is None:
                 raise UserError(file=path, item=f"image {number}", expected="an id and a file_name", got=str(image)[:80])
-            image["file_name"] = shown(image["file_name"])
+            _, local, name = image["file_name"].partition(_LOCAL_FILES)
+            image["file_name"] = local + name if local else shown(image["file_name"])  # other queries may be secret
             key = f"{split}:{image_id}"
             if key in self._images and self._images[key][1]["file_name"] == image["file_name"]:
                 message = f"image {image_id} is listed twice: counted once"
@@ -275,10 +277,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot be read as JSON ({' '.join(str(error).split())[:100]})", file=path) from error
     if not isinstance(values, dict) or not values.keys() >= _KEYS:
         got = ", ".join(map(str, values))[:80] if isinstance(values, dict) else type(values).__name__
-        expected, hint = (
-            "COCO detection JSON (images, annotations, categories)",
-            "export the annotations as COCO, or as Pascal VOC",
-        )
+        expected = "COCO detection JSON (images, annotations, categories)"
+        hint = "export the annotations as COCO, or as Pascal VOC"
         raise UserError(file=path, expected=expected, got=got, hint=hint)
     for key in _KEYS:
         if not isinstance(values[key], list):

@@ -25,7 +25,6 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
     "trainval": "trainval",
-    "default": ALL,  # of CVAT, for images that it assigns to no split
 }
 
 
@@ -35,8 +34,11 @@ def nfc(name: str) -> str:
 
 
 def canonical_split(name: str) -> str:
-    """The usual name of a split: `Train` is train, `valid` is val. Other names are kept."""
-    return _SPLITS.get(name.lower(), name)
+    """The usual name of a split: `Train` is train, `valid` is val. Other names are kept.
+
+    CVAT's `default`, for images that it assigns to no split, is `ALL`.
+    """
+    return ALL if name.lower() == "default" else _SPLITS.get(name.lower(), name)
 
 
 def _names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:

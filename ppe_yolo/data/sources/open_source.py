@@ -7,7 +7,7 @@ from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
 from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
 from ppe_yolo.data.sources.cvat_xml import CvatFile, is_cvat_file
-from ppe_yolo.data.sources.files import files_with, subfolders
+from ppe_yolo.data.sources.files import files_with, images_in, subfolders
 from ppe_yolo.data.sources.voc_folder import VocFolder, find_parts
 from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
@@ -51,9 +51,11 @@ def open_source(root: str | Path) -> Source:
         return source
     archives = [path.name for path in files_with(folder, _ARCHIVES)]
     hint = f"unpack {archives[0]}" if archives else "export the annotations from your tool as Pascal VOC, YOLO or COCO"
-    parts = [path.name for path in subfolders(folder) if _is_data_set(path)]
-    if parts:
-        hint = f"give one of its folders, such as {parts[0]}, or name them train, val and test"
+    if not archives and images_in(folder):
+        hint += "; if no image has an object, move them into images, next to data.yaml with names and `train: images`"
+    part = next((path.name for path in subfolders(folder) if _is_data_set(path)), None)
+    if part is not None:
+        hint = f"give one of its folders, such as {part}, or name them train, val and test"
     raise UserError(
         file=root,
         expected="a Pascal VOC folder (Annotations, JPEGImages), YOLO (data.yaml), COCO, CVAT or lists (*_trainval.txt)",

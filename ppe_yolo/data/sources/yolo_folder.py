@@ -68,11 +68,11 @@ def find_data_yaml(root: Path) -> Path | None:
 def is_yolo_folder(root: Path) -> bool:
     """Whether a folder holds images and labels without a data.yaml: in images and labels, or side by side, also by split."""
     labels = subfolder(root, "labels")
-    if labels is not None and subfolder(root, *IMAGE_FOLDERS) is not None and any(_texts_below(labels)):
+    if labels is not None and subfolder(root, *IMAGE_FOLDERS) is not None and any(_files_below(labels, (".txt",))):
         return True
-    if any(_DARKNET_FOLDER.fullmatch(folder.name) and any(_texts_below(folder)) for folder in subfolders(root)):
+    if any(_DARKNET_FOLDER.fullmatch(folder.name) and any(_files_below(folder, (".txt",))) for folder in subfolders(root)):
         return True
-    images = subfolder(root, *IMAGE_FOLDERS) or root
+    images = _image_folder(root)
     folders = [root, images, *(folder for _, folder in split_folders(images))]
     for _, folder in split_folders(root):
         folders += [folder, subfolder(folder, "labels") or folder]
@@ -121,9 +121,15 @@ class YoloFolder:
             self._compare_with_classes(config)
         else:
             self.class_names = _read_classes(root)
-            images = subfolder(root, *IMAGE_FOLDERS) or root
+            images = _image_folder(root)
             files = self._files_of_lists(images)
-            files = files or {split: _images_below(folder) for split, folder in split_folders(images)}
+            if not files and (folders := dict(split_folders(images))):
+                files = {split: _images_below(folder) for split, folder in folders.items()}
+                unused = [path for path in subfolders(images) if path not in folders.values() and _has_images(path)]
+                message = "has images, but is not used: rename it to train, val or test, or give it as a data set of its own"
+                self.problems += [
+                    Problem(severity="warning", code="unused-folder", file=str(path), message=message) for path in unused
+                ]
             files = files or {ALL: _images_below(images)}
         self._images: dict[str, Path] = {}
         self.splits: dict[str, list[str]] = {}
@@ -154,7 +160,7 @@ class YoloFolder:
         unlabelled = [s for s, keys in self.splits.items() if not any(self._has_label(self._images[key]) for key in keys)]
         if not unlabelled:
             return
-        example = next((path for path in _texts_below(self.root) if _LABEL.match(_first_line(path))), None)
+        example = next((path for path in _files_below(self.root, (".txt",)) if self._is_label(path)), None)
         if example is None:
             return
         if unlabelled == ["test"] and len(self.splits) > 1:
@@ -171,8 +177,18 @@ class YoloFolder:
             item=split,
             expected=f"a label file for at least one image, such as {self._label_folder(image.parent) / image.stem}.txt",
             got=f"none for {len(self.splits[split]):,} images, but others, such as {example}",
-            hint="name the labels after their images, and put them into labels where the images are in images, or next to them",
+            hint="name the labels after their images, and put them into labels where the images are in images, or next to "
+            "them; for images without objects, add empty label files",
         )
+
+    def _is_label(self, text: Path) -> bool:
+        """Whether a text holds labels and lies where labels do, or is named after an image. Detections are no labels."""
+        folders = [part.lower() for part in text.relative_to(self.root).parts[:-1]]
+        is_in_place = not {"label", "labels"}.isdisjoint(folders) or text.parent in {p.parent for p in self._images.values()}
+        if "runs" in folders or not (is_in_place or nfc(text.stem) in {nfc(path.stem) for path in self._images.values()}):
+            return False  # Ultralytics writes what it detects to runs
+        line = _first_line(text)
+        return _LABEL.match(line) is not None and len(line.split()) != 6  # the sixth number is a score
 
     def _has_label(self, image: Path) -> bool:
         return nfc(image.stem) in self._labels_in(self._label_folder(image.parent))
@@ -358,7 +374,9 @@ class YoloFolder:
             found = images
             for i in (i for i, part in enumerate(parts) if part.lower() in IMAGE_FOLDERS):
                 labels = subfolder(self.root.joinpath(*parts[:i]), "labels")
-                found = found if labels is None else labels.joinpath(*parts[i + 1 :])
+                own = images if labels is None else labels.joinpath(*parts[i + 1 :])
+                if labels is not None and (self._labels_in(own) or not self._labels_in(images)):
+                    found = own
             self._label_folders[images] = found
         return self._label_folders[images]
 
@@ -412,10 +430,22 @@ def _hint_for(line: str, fields: list[str]) -> str | None:
     return "write the number of the class instead of its name" if fields and not fields[0].strip("+-.").isdigit() else None
 
 
-def _texts_below(folder: Path) -> Iterator[Path]:
+def _image_folder(root: Path) -> Path:
+    """The folder of the images: images or the like if it holds any, else the data set itself."""
+    # next to images or splits, a folder such as data holds something else
+    is_flat = bool(images_in(root)) or any(_has_images(folder) for _, folder in split_folders(root))
+    folders = (subfolder(root, name) for name in (("images",) if is_flat else IMAGE_FOLDERS))
+    return next((folder for folder in folders if folder is not None and _has_images(folder)), root)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(True for part in (folder, *subfolders(folder)) for _ in _files_below(part, IMAGE_SUFFIXES))
+
+
+def _files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     for path, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_system_file(name)]
-        yield from (Path(path, name) for name in names if name.lower().endswith(".txt") and not is_system_file(name))
+        yield from (Path(path, name) for name in names if name.lower().endswith(suffixes) and not is_system_file(name))
 
 
 def _images_below(folder: Path) -> list[Path]:
@@ -487,8 +517,8 @@ def _class_names(names: object, file: Path) -> list[str]:
 
 
 def _read_classes(root: Path) -> list[str]:
-    named = (subfolder(root, "labels"), subfolder(root, *IMAGE_FOLDERS))
-    folders = dict.fromkeys((root, *(folder or root for folder in named), *(folder for _, folder in split_folders(root))))
+    named = (subfolder(root, "labels") or root, _image_folder(root))
+    folders = dict.fromkeys((root, *named, *(folder for _, folder in split_folders(root))))
     finder = FileFinder()
     paths = [path for folder in folders for name in _CLASS_FILES if (path := finder.find(folder / name)) is not None]
     found = [(path, _class_names([line.strip() for line in read_lines(path) if line.strip()], path)) for path in paths]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -58,6 +59,7 @@ def write(picture: Callable) -> Callable[..., Path]:
         ([("annotations/instances_default.json", "images/default/a.jpg", "a.jpg")], ["all"]),
         ([("test.json", "a.jpg", "C:\\data\\a.jpg")], ["test"]),
         ([("result.json", "site a/b (1).jpg", "/data/local-files/?d=site%20a/b%20%281%29.jpg")], ["all"]),
+        ([("result.json", "cam 1/a.jpg", "http://host:8080/data/local-files/?d=cam%201/a.jpg")], ["all"]),
         ([("result.json", "images/a.jpg", "https://host/c/a.jpg?sig=secret/x.y")], ["all"]),
         ([("result.json", "images/a.jpg", "A.JPG")], ["all"]),
     ],
@@ -72,6 +74,7 @@ def test_coco_layouts_are_read_with_splits(
     entries = [source.read(key) for keys in source.splits.values() for key in keys]
     assert [e.image.image for e in entries] == [str(tmp_path / image) for _, image, _ in files]
     for entry in entries:
+        assert unquote(entry.image.image_id).lower() == Path(entry.image.image).stem
         assert entry.annotated_size == (48, 64)
         assert [(o.class_name, o.box_xyxy, o.difficult) for o in entry.image.objects] == [("helmet", (8, 8, 30.5, 28), False)]
 

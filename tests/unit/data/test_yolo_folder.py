@@ -106,9 +106,46 @@ def test_yolo_labels_of_no_image_raise(make_yolo: Callable[..., Path], tmp_path:
     for old, new in rename.items():
         (root / old).rename(root / new)
     with pytest.raises(
-        UserError, match=r"data.yaml: \w+: expected a label file for at least one image, .*, got none for 1 images"
+        UserError, match=r"data.yaml: \w+: expected a label file for .*, got none for 1 images.*without objects, add empty"
     ):
         open_source(root)
+
+
+@pytest.mark.parametrize("text", ["runs/detect/labels/a.txt", "detected/labels/a.txt", "notes/2024.txt"])
+def test_yolo_images_without_objects_may_lie_next_to_other_texts(
+    make_yolo: Callable[..., Path], tmp_path: Path, text: str
+) -> None:
+    root = make_yolo(tmp_path, "images/a.jpg", names=["helmet", "none"], train="images")
+    (root / "labels" / "a.txt").unlink()
+    (root / text).parent.mkdir(parents=True)
+    (root / text).write_text("0 .5 .5 .1 .1 .9\n" if "detected" in text else "0 .5 .5 .1 .1\n")
+    assert boxes(root) == {"train": [("a.jpg", [])]}
+
+
+@pytest.mark.parametrize(("folder", "file"), [("data", "notes.md"), ("images", "notes.md"), ("img", "sheet.jpg")])
+def test_yolo_folder_of_other_files_hides_no_images(
+    make_yolo: Callable[..., Path], tmp_path: Path, folder: str, file: str
+) -> None:
+    flat = make_yolo(tmp_path / "flat", "a.jpg")
+    split = make_yolo(tmp_path / "split", "train/images/a.jpg", "valid/images/b.jpg")
+    for root in (flat, split):
+        (root / folder).mkdir()
+    (flat / folder / "notes.md").write_text("x")
+    (split / folder / file).write_text("x")
+    assert boxes(flat) == {"all": [("a.jpg", BOXES)]}
+    assert boxes(split) == {"train": [("a.jpg", BOXES)], "val": [("b.jpg", BOXES)]}
+
+
+def test_yolo_labels_next_to_images_count_although_labels_is_empty(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "data/a.jpg")
+    (root / "labels").mkdir()
+    assert boxes(root) == {"all": [("a.jpg", BOXES)]}
+
+
+def test_yolo_folder_that_is_no_split_is_reported(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_yolo(tmp_path, "images/train/a.jpg", "images/default/b.jpg")
+    assert boxes(root) == {"train": [("a.jpg", BOXES)]}
+    assert [(p.code, Path(p.file).name) for p in open_source(root).problems] == [("unused-folder", "default")]
 
 
 def test_yolo_test_split_without_labels_is_ignored_with_a_warning(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
