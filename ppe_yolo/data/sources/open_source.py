@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.sources.annotation_list import AnnotationLists, find_lists
 from ppe_yolo.data.sources.base import ALL, Source
 from ppe_yolo.data.sources.coco_json import CocoFiles, find_coco_files, split_of
 from ppe_yolo.data.sources.cvat_xml import CvatFile, is_cvat_file
-from ppe_yolo.data.sources.files import files_with, images_in, subfolders
+from ppe_yolo.data.sources.files import files_with, has_files_with, subfolders
 from ppe_yolo.data.sources.voc_folder import VocFolder, find_parts
 from ppe_yolo.data.sources.yolo_folder import YoloFolder, find_data_yaml, is_yolo_folder
 
@@ -51,7 +52,7 @@ def open_source(root: str | Path) -> Source:
         return source
     archives = [path.name for path in files_with(folder, _ARCHIVES)]
     hint = f"unpack {archives[0]}" if archives else "export the annotations from your tool as Pascal VOC, YOLO or COCO"
-    if not archives and images_in(folder):
+    if not archives and has_files_with(folder, IMAGE_SUFFIXES):
         hint += "; if no image has an object, move them into images, next to data.yaml with names and `train: images`"
     part = next((path.name for path in subfolders(folder) if _is_data_set(path)), None)
     if part is not None:

@@ -22,6 +22,7 @@ from ppe_yolo.data.sources.files import (
     canonical_split,
     files_with,
     find_folder,
+    has_files_with,
     images_in,
     is_inside,
     nfc,
@@ -160,7 +161,7 @@ class YoloFolder:
         unlabelled = [s for s, keys in self.splits.items() if not any(self._has_label(self._images[key]) for key in keys)]
         if not unlabelled:
             return
-        example = next((path for path in _files_below(self.root, (".txt",)) if self._is_label(path)), None)
+        example = next(self._find_labels(), None)
         if example is None:
             return
         if unlabelled == ["test"] and len(self.splits) > 1:
@@ -181,14 +182,17 @@ class YoloFolder:
             "them; for images without objects, add empty label files",
         )
 
-    def _is_label(self, text: Path) -> bool:
-        """Whether a text holds labels and lies where labels do, or is named after an image. Detections are no labels."""
-        folders = [part.lower() for part in text.relative_to(self.root).parts[:-1]]
-        is_in_place = not {"label", "labels"}.isdisjoint(folders) or text.parent in {p.parent for p in self._images.values()}
-        if "runs" in folders or not (is_in_place or nfc(text.stem) in {nfc(path.stem) for path in self._images.values()}):
-            return False  # Ultralytics writes what it detects to runs
-        line = _first_line(text)
-        return _LABEL.match(line) is not None and len(line.split()) != 6  # the sixth number is a score
+    def _find_labels(self) -> Iterator[Path]:
+        """Texts with labels, where labels lie or named after an image. Detections are no labels."""
+        places = {path.parent for path in self._images.values()}
+        stems = {nfc(path.stem) for path in self._images.values()}
+        for text in _files_below(self.root, (".txt",)):
+            folders = {part.lower() for part in text.relative_to(self.root).parts[:-1]}
+            is_in_place = text.parent in places or nfc(text.stem) in stems or not folders.isdisjoint(("label", "labels"))
+            if is_in_place and "runs" not in folders:  # there Ultralytics writes what it detects
+                line = _first_line(text)
+                if _LABEL.match(line) and len(line.split()) != 6:  # the sixth number is a score
+                    yield text
 
     def _has_label(self, image: Path) -> bool:
         return nfc(image.stem) in self._labels_in(self._label_folder(image.parent))
@@ -433,7 +437,7 @@ def _hint_for(line: str, fields: list[str]) -> str | None:
 def _image_folder(root: Path) -> Path:
     """The folder of the images: images or the like if it holds any, else the data set itself."""
     # next to images or splits, a folder such as data holds something else
-    is_flat = bool(images_in(root)) or any(_has_images(folder) for _, folder in split_folders(root))
+    is_flat = has_files_with(root, IMAGE_SUFFIXES) or any(_has_images(folder) for _, folder in split_folders(root))
     folders = (subfolder(root, name) for name in (("images",) if is_flat else IMAGE_FOLDERS))
     return next((folder for folder in folders if folder is not None and _has_images(folder)), root)
 

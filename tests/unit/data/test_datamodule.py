@@ -45,6 +45,17 @@ def test_datamodule_holds_out_part_of_trainval_and_never_uses_test(make_voc: Cal
     assert ids(made(root, val_fraction=0.2, seed=2)) != (training, validation)
 
 
+def test_datamodule_warns_of_validation_images_that_the_weights_were_trained_on(
+    make_voc: Callable[..., Path], tmp_path: Path
+) -> None:
+    stems = letters("abcdefghij")
+    root = make_voc(tmp_path, stems, {"trainval": stems})
+    now = DetectionDataModule(str(root), num_workers=0, val_fraction=0.3, seed=1)
+    now.earlier_validation = made(root, val_fraction=0.2, seed=5).validation
+    with pytest.warns(UserWarning, match=r"before, `--data.val_fraction 0.2 --seed_everything 5`"):
+        now.setup("fit")
+
+
 @pytest.mark.parametrize("training_lists", [{"train": "abc"}, {"trainval": "abcde"}, {"train": "abc", "trainval": "abcde"}])
 def test_datamodule_uses_split_val(make_voc: Callable[..., Path], tmp_path: Path, training_lists: dict[str, str]) -> None:
     lists = {split: letters(text) for split, text in training_lists.items()}

@@ -184,6 +184,15 @@ def test_list_of_addresses_next_to_images_is_no_data_set(make_yolo: Callable[[],
         open_source(root)
 
 
+def test_folder_of_images_alone_becomes_a_data_set_as_its_error_advises(make_yolo: Callable[[], Path]) -> None:
+    images = make_yolo() / "images"
+    with pytest.raises(UserError, match=r"move them into images, next to data\.yaml with names and `train: images`"):
+        open_source(images)
+    shutil.rmtree(images.parent / "labels")
+    (images.parent / "data.yaml").write_text("names: [helmet, none]\ntrain: images\n")
+    assert list(open_source(images.parent).splits) == ["train"]
+
+
 def test_folder_of_data_sets_is_refused_with_one_of_their_names(make_voc: MakeVoc, tmp_path: Path) -> None:
     for name in ("gate 1", "gate 2"):
         make_voc(tmp_path / name, ["a"])
