@@ -9,7 +9,7 @@ from ppe_yolo.data.sources.base import Box, BoxForm, Problem, Severity
 
 LEAST_DISTINCT = 10  # boxes; fewer may fit another meaning by chance
 MISFITS = 0.2  # fraction of the boxes that do not fit as they are; fewer may be slips
-FAR, NEAR = 0.25, 0.1  # fraction of the side; good boxes of close-ups and of bodies extend less far beyond the image
+FAR, NEAR = 0.25, 0.1  # fraction of the side; good boxes of close-ups extend less far beyond the image
 FITTING = 0.99  # fraction of the boxes that fit the other meaning; the others may be slips
 # side of the images, pixels, and percentages that the boxes reach; a door in the corner of all images spans less
 PERCENT_SIDE, PERCENT_START, PERCENT_END = 300, 15, 85
@@ -82,21 +82,24 @@ def _find_order(pairs: Sequence[_Pair], form: BoxForm) -> Meaning | None:
     def all_fit(correct: Callable[[Box, _Size], Box]) -> bool:
         return sum(is_possible(correct(*pair), pair[1]) for pair in pairs) >= FITTING * count
 
-    misfits = sum(_is_misfit(*pair) for pair in pairs)
-    are_corners = form != "corners" and all_fit(lambda box, _: numbers(box, form))
-    if misfits < MISFITS * count:
-        beyond = sum(_reach(*pair) > NEAR for pair in pairs)
-        if beyond < MISFITS * count or not are_corners:
-            return None
-        message = (
-            f"{beyond:,} of {count:,} boxes extend far beyond their images, and all fit as x1 y1 x2 y2: the labels may hold "
-            "corners where a width and a height are expected; look at some boxes (`ppe-yolo audit --html FILE`)"
-        )
-        return Meaning(code="corners-as-size", severity="warning", message=message)
-    start = f"{misfits:,} of {count:,} boxes do not fit their images, but "
-    if are_corners:
-        message = start + "they do as x1 y1 x2 y2: the labels hold corners where a width and a height are expected"
-        return Meaning(code="corners-as-size", message=message, correct=lambda box, _: numbers(box, form))
+    strays = sum(_is_stray(*pair) for pair in pairs)
+    if form != "corners" and all_fit(lambda box, _: numbers(box, form)):
+        far, near = (sum(_is_stray(*pair) or _reach(*pair) > limit for pair in pairs) for limit in (FAR, NEAR))
+        if far >= MISFITS * count:
+            message = (
+                f"{far:,} of {count:,} boxes do not fit their images, but they do as x1 y1 x2 y2: the labels hold corners "
+                "where a width and a height are expected"
+            )
+            return Meaning(code="corners-as-size", message=message, correct=lambda box, _: numbers(box, form))
+        if near >= MISFITS * count:
+            message = (
+                f"{near:,} of {count:,} boxes extend far beyond their images, and all fit as x1 y1 x2 y2: the labels may hold "
+                "corners where a width and a height are expected; look at some boxes (`ppe-yolo audit --html FILE`)"
+            )
+            return Meaning(code="corners-as-size", severity="warning", message=message)
+    if strays < MISFITS * count:
+        return None
+    start = f"{strays:,} of {count:,} boxes do not fit their images, but "
     if form == "corners" and all_fit(lambda box, _: (box[0], box[2], box[1], box[3])):
         message = start + "they do as x1 x2 y1 y2: exchange the second and third number (ymin and xmax)"
         return Meaning(code="columns", message=message)
@@ -168,12 +171,10 @@ def _find_shift(pairs: Sequence[_Pair], form: BoxForm) -> Meaning | None:
     return Meaning(code="corner-or-centre", severity="warning", message=message)
 
 
-def _is_misfit(box: Box, size: _Size) -> bool:
-    """Whether the box cannot be one of this image, even if the object extends beyond it."""
+def _is_stray(box: Box, size: _Size) -> bool:
+    """Whether the corners are not in order, or the centre is outside: not so for an object that the edge cuts."""
     x1, y1, x2, y2 = box
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    is_centre_outside = not (0 <= x <= size[1] and 0 <= y <= size[0])
-    return not (x1 < x2 and y1 < y2) or is_centre_outside or _reach(box, size) > FAR
+    return not (x1 < x2 and y1 < y2 and 0 <= x1 + x2 <= 2 * size[1] and 0 <= y1 + y2 <= 2 * size[0])
 
 
 def _reach(box: Box, size: _Size) -> float:
