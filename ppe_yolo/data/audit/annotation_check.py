@@ -124,6 +124,11 @@ def fits(boxes: Sequence[Box], size: tuple[int, int]) -> bool:
     return all(x1 >= -1 and y1 >= -1 and x2 <= size[1] + 1 and y2 <= size[0] + 1 for x1, y1, x2, y2 in boxes)
 
 
+def is_possible(box: Box, size: tuple[int, int]) -> bool:
+    """Whether the corners are in order and inside of an image of (height, width) pixels, but for one pixel."""
+    return box[0] < box[2] and box[1] < box[3] and fits([box], size)
+
+
 def is_same_box(a: Box, b: Box) -> bool:
     """Whether two boxes are one that was rounded in two ways: no corner differs by more than a pixel, or a tenth of the box."""
     if abs(a[0] - b[0]) > 1:  # nearly always

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ppe_yolo.data.audit.annotation_check import CheckedImage
+from ppe_yolo.data.audit.meanings import check_meanings
 from ppe_yolo.data.audit.positions import BOX_CODES, check_positions, drop_box_problems
-from ppe_yolo.data.audit.readings import check_readings
 from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.base import Box, BoxForm, Problem
 
@@ -17,7 +17,10 @@ INVERTED = 0.2  # fraction of the boxes; fewer may be slips
 FITTING = 0.9  # fraction of the images with inverted boxes; the others may be slips
 LEAST_DISTINCT = 10  # boxes with swapped corners fit as corner and size by chance only if they lie in the upper left
 # faults of every box of a data set
-ALL_BOXES = ("empty-boxes", "ymax-is-xmin", "fractions", "corner-and-size", "y-reversed", "columns", "x-and-y")
+ALL_BOXES = (
+    *("empty-boxes", "ymax-is-xmin", "fractions", "corner-and-size"),
+    *("percent", "y-reversed", "corners-as-size", "columns", "x-and-y"),  # see meanings.py
+)
 # problems of the same cause wherever they occur. {count} images; a message that is the same everywhere is kept
 _ONCE = {
     "duplicate-box": "{count} images have boxes that are annotated twice, as after a merge: each is counted once",
@@ -68,7 +71,7 @@ def check_habits(
             image.problems = [p for p in image.problems if p.code not in BOX_CODES]
     found = (
         _check_shapes(root, checked)
-        or check_readings(root, checked, form)
+        or check_meanings(root, checked, form)
         or _check_some_shapes(root, checked)
         or check_positions(root, checked)
         or _check_zero_based(root, checked)
@@ -285,11 +288,7 @@ def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Probl
     any_inverted = [
         (c, boxes) for c, boxes in shapes if id(c) not in known and any(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
     ]
-    inverted = [
-        (c, boxes)
-        for c, boxes in any_inverted
-        if all(x + w <= c.size[1] + 1 and y + h <= c.size[0] + 1 and min(w, h) > 0 for x, y, w, h in boxes)
-    ]
+    inverted = [(c, boxes) for c, boxes in any_inverted if _fit_with_size([(c.size, box) for box in boxes], 0)]
     # boxes with swapped corners fit as sizes too, if they lie in the upper left
     is_proven = len({box for _, boxes in inverted for box in boxes}) >= LEAST_DISTINCT
     if not is_proven or len(inverted) < FITTING * len(any_inverted):

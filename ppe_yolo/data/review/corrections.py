@@ -7,7 +7,8 @@ from typing import Literal
 from PIL import Image
 
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.audit.annotation_check import CheckedImage, fits, is_same_box
+from ppe_yolo.data.audit.annotation_check import CheckedImage, fits, is_possible, is_same_box
+from ppe_yolo.data.audit.meanings import numbers
 from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.images import local_path, shown
 from ppe_yolo.data.sources.base import Box
@@ -72,7 +73,7 @@ class Evidence:
             if "pixel-values" in codes:
                 pixels += [(box, image.size) for box in boxes]
         forms: tuple[PixelForm, ...] = ("centre", "corners", "corner and size")
-        possible = [f for f in forms if pixels and all(_is_possible(_from_pixels(box, f), size) for box, size in pixels)]
+        possible = [f for f in forms if pixels and all(is_possible(_from_pixels(box, f), size) for box, size in pixels)]
         return cls(
             factors=frozenset(factors),
             are_sides_swapped=swapped >= LEAST_PROOFS and not rotated,
@@ -191,14 +192,10 @@ def _factor(checked: CheckedImage) -> float | None:
 
 def _from_pixels(box: Box, form: PixelForm) -> Box:
     """The box of the numbers that were read as centre and size."""
-    a, b, c, d = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
+    a, b, c, d = numbers(box, "centre and size")
     if form == "corners":
         return a, b, c, d
     return box if form == "centre" else (a, b, a + c, b + d)
-
-
-def _is_possible(box: Box, size: tuple[int, int]) -> bool:
-    return box[0] < box[2] and box[1] < box[3] and fits([box], size)
 
 
 def _boxes(checked: CheckedImage) -> list[Box]:

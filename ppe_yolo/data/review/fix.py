@@ -11,7 +11,7 @@ from ppe_yolo.core.files import write_json
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.audit.annotation_check import CheckedImage
 from ppe_yolo.data.audit.habits import ALL_BOXES, check_habits
-from ppe_yolo.data.audit.readings import find_reading, reread
+from ppe_yolo.data.audit.meanings import find_meaning, reread
 from ppe_yolo.data.audit.splits import DISJOINT
 from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import check_entries
@@ -62,10 +62,10 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
     keys = list(dict.fromkeys(key for part in source.splits.values() for key in part))
     checked, _ = check_entries(str(root), source, keys, names, progress)
     corrected, changes, left_out = {}, [], 0
-    reading = find_reading(checked, source.box_form)
-    if reading is not None and reading.correct is not None:
-        checked = [reread(item, reading.correct) for item in checked]
-        changes.append(Change(code=reading.code, file=str(root), message=reading.message))
+    meaning = find_meaning(checked, source.box_form)
+    if meaning is not None and meaning.correct is not None:
+        checked = [reread(item, meaning.correct) for item in checked]
+        changes.append(Change(code=meaning.code, file=str(root), message=f"{meaning.message}; they were converted"))
     evidence = Evidence.collect(checked)
     blocked = _blocked_by_habits(str(root), checked, source)
     for item in checked:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -250,66 +250,171 @@ def test_audit_names_one_cause_of_many_unreadable_labels(make_yolo: Callable[...
     assert len(problem.files) == 3
 
 
+@pytest.fixture
+def make_set(make_voc: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """`make_set(format, images, size)` draws images with helmets; `images` are lists of the four numbers of the format."""
+
+    def make(format: str, images: Sequence[Sequence[tuple[float, ...]]], size: tuple[int, int]) -> Path:
+        stems = [f"a{i:02d}" for i in range(len(images))]
+        boxes = [[("helmet", box) for box in row] for row in images]
+        root = make_voc(tmp_path / "data", dict(zip(stems, boxes, strict=True)), size=size)
+        if format == "VOC":
+            return root
+        shutil.rmtree(root / "Annotations")
+        if format == "YOLO":
+            (root / "JPEGImages").rename(root / "images")
+            (root / "labels").mkdir()
+            (root / "classes.txt").write_text("helmet\n")
+            for stem, row in zip(stems, images, strict=True):
+                (root / "labels" / f"{stem}.txt").write_text("".join("0 {:g} {:g} {:g} {:g}\n".format(*box) for box in row))
+            return root
+        annotations = [{"image_id": i, "category_id": 1, "bbox": box} for i, row in enumerate(images) for box in row]
+        content = {
+            "images": [{"id": i, "file_name": f"{stem}.jpg"} for i, stem in enumerate(stems)],
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": "helmet"}],
+        }
+        (root / "train.json").write_text(json.dumps(content))
+        return root
+
+    return make
+
+
+def box_problems(root: Path) -> list[Problem]:
+    return [p for p in opened(root).problems if p.code not in ("class-missing", "no-objects")]
+
+
 BOXES = [(70 + 9 * i, 20 + 17 * (i % 10), 20 + i % 7, 30) for i in range(24)]  # x, y, width, height; in 240x320 pixels
 BOXES[:3] = [(2, 60 + i, 30, 30) for i in range(3)]
 
 
 @pytest.mark.parametrize(
-    ("format", "write", "code", "part"),
+    ("format", "write", "code", "part", "is_corrected"),
     [
-        ("COCO", lambda x, y, w, h: (x, y, w, h), None, ""),
         (
             "COCO",
             lambda x, y, w, h: (x, y, x + w, y + h),
             "corners-as-size",
             " of 24 boxes do not fit their images, but they do as x1 y1",
+            True,
         ),
         (
             "COCO",
             lambda x, y, w, h: (y, x, h, w),
             "x-and-y",
-            " of 24 boxes do not fit their images, but they do if x and y are",
+            "6 of 24 boxes do not fit their images, but they do if x and y are",  # x + w / 2 > 240 from the 19th on
+            False,
         ),
-        ("COCO", lambda x, y, w, h: (x / 3.2, y / 2.4, w / 3.2, h / 2.4), "percent", "all 24 boxes lie between 0 and 100"),
-        ("VOC", lambda x, y, w, h: (x, y, x + w, y + h), None, ""),
         (
             "VOC",
             lambda x, y, w, h: (x, x + w, y, y + h),
             "columns",
             " of 24 boxes do not fit their images, but they do as x1 x2",
+            False,
         ),
-        ("VOC", lambda x, y, w, h: (x, 240 - y, x + w, 210 - y), "y-reversed", "ymax is below ymin in all 24 boxes"),
-        ("VOC", lambda x, y, w, h: (x + w, y + h, x, y), "swapped-corners", "24 images have boxes with xmax below xmin"),
+        ("VOC", lambda x, y, w, h: (x, 240 - y, x + w, 210 - y), "y-reversed", "ymax is below ymin in all 24 boxes", False),
+        ("VOC", lambda x, y, w, h: (x + w, y + h, x, y), "swapped-corners", "24 images have boxes with xmax below xmin", True),
+        ("VOC", lambda x, y, w, h: (x, 245, x + w, 210), "swapped-corners", "24 images have boxes with xmax below", None),
         (
             "VOC",
             lambda x, y, w, h: (x, y, w, h),
             "corner-and-size",
             "all of them fit the images as x, y, width and height: write xmin + width",
+            False,
         ),
     ],
 )
-def test_audit_names_the_meaning_that_all_boxes_fit_and_fix_corrects_it_if_it_is_the_only_one(
-    make_voc: Callable[..., Path], tmp_path: Path, format: str, write: Callable[..., tuple[float, ...]], code: str, part: str
+def test_audit_names_another_meaning_of_all_boxes(
+    make_set: Callable[..., Path],
+    tmp_path: Path,
+    format: str,
+    write: Callable[..., tuple[float, ...]],
+    code: str,
+    part: str,
+    is_corrected: bool | None,
 ) -> None:
-    root = make_voc(tmp_path / "data", {f"a{i:02d}": [("helmet", write(*box))] for i, box in enumerate(BOXES)}, size=(240, 320))
-    if format == "COCO":
-        shutil.rmtree(root / "Annotations")
-        images = [{"id": i, "file_name": f"a{i:02d}.jpg"} for i in range(24)]
-        annotations = [{"image_id": i, "category_id": 1, "bbox": write(*box)} for i, box in enumerate(BOXES)]
-        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "helmet"}]}
-        (root / "train.json").write_text(json.dumps(content))
-    problems = [p for p in opened(root).problems if p.code not in ("class-missing", "no-objects")]
-    assert [(p.severity, p.code) for p in problems] == ([("error", code)] if code else [])
-    if code:
-        assert part in problems[0].message
-    out = tmp_path / "fixed"
-    if code not in (None, "corners-as-size", "percent", "swapped-corners"):
+    root = make_set(format, [[write(*box)] for box in BOXES], (240, 320))
+    (problem,) = box_problems(root)
+    assert (problem.severity, problem.code) == ("error", code)
+    assert part in problem.message
+    if is_corrected:
+        assert fixed_boxes(root, tmp_path / "fixed") == [pytest.approx((x, y, x + w, y + h)) for x, y, w, h in BOXES]
+    elif is_corrected is False:
         with pytest.raises(UserError, match="no image can be corrected"):
-            fix(root, out, progress=False)
-        return
+            fix(root, tmp_path / "fixed", progress=False)
+
+
+def fixed_boxes(root: Path, out: Path) -> list[tuple[float, ...]]:
+    """The boxes after `fix`, in the order of the images."""
     fix(root, out, progress=False)
-    fixed = {Path(i.image).stem: i.objects[0].box_xyxy for part in opened(out).splits.values() for i in part}
-    assert fixed == {f"a{i:02d}": pytest.approx((x, y, x + w, y + h)) for i, (x, y, w, h) in enumerate(BOXES)}
+    images = sorted((i for part in opened(out).splits.values() for i in part), key=lambda i: i.image)
+    return [o.box_xyxy for i in images for o in i.objects]
+
+
+def test_fix_converts_percentages_that_span_their_images(make_set: Callable[..., Path], tmp_path: Path) -> None:
+    # left, middle and right, ever lower
+    percentages = [[(2 + i / 4, 2 + 3 * i, 10, 15), (40, 50, 10, 15), (85, 80, 10 + i / 10, 15)] for i in range(20)]
+    root = make_set("COCO", percentages, (300, 400))
+    (problem,) = box_problems(root)
+    assert (problem.severity, problem.code) == ("error", "percent")
+    assert problem.message.startswith("all 60 boxes lie between 0 and 100: ")
+    boxes = fixed_boxes(root, tmp_path / "fixed")
+    assert boxes[:3] == [pytest.approx(box) for box in [(8, 6, 48, 51), (160, 150, 200, 195), (340, 240, 380, 285)]]
+    (change,) = json.loads((tmp_path / "fixed" / "changes.json").read_text())["changes"]
+    assert change["message"].endswith("percentages of width and height; they were converted")
+
+
+def top_heads() -> list[list[tuple[float, ...]]]:
+    cut = [(0.1 + 0.2 * i, 0.03, 0.06, 0.1) for i in range(4)]
+    return [[(0.1 + 0.1 * (i % 8), 0.2 + 0.1 * (i // 8), 0.06, 0.1) for i in range(56)], cut]
+
+
+@pytest.mark.parametrize(
+    ("format", "size", "images"),
+    [
+        ("COCO", (240, 320), [[box] for box in BOXES]),
+        ("VOC", (240, 320), [[(x, y, x + w, y + h)] for x, y, w, h in BOXES]),
+        # a door in the upper left of a fixed camera
+        *[(format, (480, 640), [[(46 + i, 24 + i, 68 + i, 49 + i)] for i in range(14)]) for format in ("VOC", "COCO")],
+        ("YOLO", (480, 640), [[(0.09 + i / 400, 0.08, 0.03, 0.05)] for i in range(14)]),
+        # the same in many images, and 100 pixels of small ones
+        ("VOC", (480, 640), [[(46 + i, 24 + j, 68 + i, 49 + j) for j in (0, 9, 18)] for i in range(20)]),
+        ("VOC", (260, 200), [[(5 + i, 5 + i, 80 + i, 80 + j) for j in (0, 5, 19)] for i in range(20)]),
+        # close-ups that cross the edges
+        ("YOLO", (200, 200), [[(0.48 + i / 200, 0.52 - i / 200, 0.95, 0.96)] for i in range(14)]),
+        ("YOLO", (480, 640), [[(0.35 + i / 50, 0.64, 0.66 + i / 100, 0.85)] for i in range(14)]),
+        ("COCO", (300, 300), [[(i * 2, 20 - i, 290, 295)] for i in range(14)]),
+        # bodies in the left half, 4 of 13 of them beyond the lower edge
+        *[
+            ("VOC", (480, 640), [[(20 + 20 * i, 300, 110 + 20 * i, y2 if i < 4 else 400)] for i in range(13)])
+            for y2 in (520, 620)
+        ],
+        # heads that one edge cuts
+        ("YOLO", (480, 640), top_heads()),
+        ("COCO", (480, 640), [[(8 * i, 440 if i < 4 else 100, 40, 60) for i in range(60)]]),
+    ],
+)
+def test_audit_keeps_good_boxes(
+    make_set: Callable[..., Path], format: str, size: tuple[int, int], images: list[list[tuple[float, ...]]]
+) -> None:
+    problems = box_problems(make_set(format, images, size))
+    # of 20 images and 50 boxes in the upper left, the audit says that they may belong to smaller images
+    assert {(p.severity, p.code) for p in problems} <= {("warning", "box-beyond"), ("warning", "other-size")}
+
+
+def test_audit_pixels_in_yolo_labels_are_no_percentages(make_set: Callable[..., Path]) -> None:
+    spread = [[(10, 10, 10, 10), (40 + i, 35 + i, 30, 30), (80, 80, 30, 30)] for i in range(20)]
+    assert [p.code for p in box_problems(make_set("YOLO", spread, (480, 640)))] == ["pixel-values"]
+
+
+def test_audit_suspects_corners_as_sizes_of_boxes_slightly_beyond_images(
+    make_set: Callable[..., Path],
+) -> None:
+    # as sizes, all end at 1.15 times the sides
+    root = make_set("COCO", [[(60 + i, 50 + i, 170 - i, 180 - i)] for i in range(12)], (200, 200))
+    (problem,) = [p for p in box_problems(root) if p.code != "box-beyond"]
+    assert (problem.severity, problem.code) == ("warning", "corners-as-size")
+    assert problem.message.startswith("12 of 12 boxes extend far beyond their images")
 
 
 def test_audit_suspects_corners_where_centres_are_expected(make_yolo: Callable[..., Path]) -> None:
