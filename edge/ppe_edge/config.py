@@ -5,7 +5,9 @@ into the environment. Errors are one line and never show a value that may be a p
 """
 
 import difflib
+import functools
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -42,6 +44,7 @@ from ppe_edge.site import SiteConfig
 from ppe_edge.verdicts.config import VerdictsConfig
 from ppe_edge.web.config import WebConfig
 
+_log = logging.getLogger(__name__)
 MAX_BYTES = 1024**2  # of edge.yaml
 _PREFIX = "PPE_EDGE__"  # of environment variables
 # `reload` and the twin apply these while the box runs. The others need a restart: they name files, ports and secrets of this
@@ -362,6 +365,11 @@ def _plain(name: object) -> str:
     return str(name).casefold().replace("-", "_")
 
 
+@functools.cache  # once, although settings are read several times
+def _warn_of_dash(variable: str | None, key: str) -> None:
+    _log.warning("environment variable %s: sets %s of edge.yaml, which is written with -", variable, key)
+
+
 def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
     """Replaces the names in values by those of the file that differ in case alone, or in - for _.
 
@@ -373,14 +381,17 @@ def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
     named: dict[Any, Any] = {}
     for name, value in values.items():
         alike = [known for known in file if str(known).casefold() == name.casefold()]
+        same_case = bool(alike)
         alike = alike or [known for known in file if _plain(known) == _plain(name)]
         key = alike[0] if alike else name
         if len(alike) > 1 or key in named:
-            where = f"environment variable {_variable_of((*location, name))}"
+            where = f"environment variable {_variable_of((*location, name), parts=True)}"
             if key in named:
                 raise EdgeError(f"{where}: sets {key} twice, in names that differ in case alone: remove one")
             both = f"{alike[0]} and {alike[1]}"
             raise EdgeError(f"{where}: edge.yaml has both {both}, and variables have no case: rename one of them")
+        if alike and not same_case:
+            _warn_of_dash(_variable_of((*location, name), parts=True), ".".join((*location, str(key))))
         named[key] = _named_as_in(file.get(key), value, (*location, name))
     return named
 

@@ -323,7 +323,9 @@ def test_environment_variable_addresses_names_of_the_file_whatever_their_case(
     assert {k: v.get_secret_value() for k, v in settings.sinks.webhook.headers.items()} == {"Authorization": PASSWORD}
 
 
-def test_environment_variable_has_underscores_for_dashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_has_underscores_for_dashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither a shell nor systemd accepts - in the name of a variable."""
     path = write(
         tmp_path, cameras={"gate-1": {"source": "a.mp4"}, "gate_2": {"source": "b.mp4"}, "gate-2": {"source": "c.mp4"}}
@@ -331,6 +333,8 @@ def test_environment_variable_has_underscores_for_dashes(tmp_path: Path, monkeyp
     monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_1__SOURCE", ADDRESS)
     monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_2__FPS", "2")
     cameras = load_settings(path).cameras
+    variable = "environment variable PPE_EDGE__CAMERAS__GATE_1__SOURCE"
+    assert caplog.messages == [f"{variable}: sets cameras.gate-1 of edge.yaml, which is written with -"]
     assert cameras["gate-1"].source.get_secret_value() == ADDRESS
     assert {name: camera.fps for name, camera in cameras.items()} == {"gate-1": None, "gate_2": 2, "gate-2": None}
     monkeypatch.setenv("PPE_EDGE__CAMERAS__GATE_1__FPS", "fast")

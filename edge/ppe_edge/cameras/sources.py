@@ -37,7 +37,7 @@ av.logging.set_level(None)  # libav would print addresses with their passwords
 
 FOLDER_FPS = 1.0  # frames per second of a folder of images without `fps`
 DEFAULT_FPS = 25.0  # of a video file that states none
-MIN_READ = 0.9  # share of the frames of a video file; cameras that skip a frame may count it
+MIN_READ = 0.9  # share of the frames of an AVI file
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})  # no .tif, unlike data sets: cameras write none
 # a playlist from the network must not open local files, and a local playlist must not open the network
 _STREAM_PROTOCOLS = "rtp,rtsp,rtsps,rtmp,srtp,tcp,udp,tls,http,https,httpproxy,crypto"
@@ -254,9 +254,10 @@ def _decoded(
     can_decode = config.kind is not Kind.stream
     rotation: float | None = None
     orientation: Orientation = (0, False)
-    count = 0
+    count, slots = 0, 0
     for packet in container.demux(stream):
         count += bool(packet.size)
+        slots = slots if packet.dts is None else packet.dts + 1
         can_decode = can_decode or packet.is_keyframe
         if not can_decode:
             on_waiting()
@@ -275,10 +276,12 @@ def _decoded(
             if frame.rotation != rotation:
                 rotation, orientation = frame.rotation, orientation_of(frame)
             yield DecodedFrame(seconds, partial(upright, frame, aspect, orientation), timeline.is_certain)
-    if count == 1 and config.kind is Kind.stream:
+    if count == 1 and config.address.startswith("http"):  # one packet of RTSP is a camera that disconnected
         raise SourceError("the address returns a single image and ends: use the address of the video stream")
-    if count < MIN_READ * stream.frames:  # the number in the head of the file; libav ends without an error
-        on_corrupt(f"only {count} of {plural(stream.frames, 'frame')} can be read: the file is incomplete or damaged")
+    # libav ends a cut-off AVI without an error. Its head counts all slots, also those without a frame at a variable rate; other
+    # containers count frames that libav rightly leaves out, such as those before the start of a trimmed video.
+    if container.format.name == "avi" and slots < MIN_READ * stream.frames:
+        on_corrupt(f"only {slots} of {plural(stream.frames, 'frame')} can be read: the file is incomplete or damaged")
 
 
 def _images(

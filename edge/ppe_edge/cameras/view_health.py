@@ -26,12 +26,12 @@ LABELS: Mapping[ViewFault, str] = {
 
 CHECK_S = 3.0  # seconds between two looks
 FADE_S = 8.0  # seconds over which frames are averaged, so that noise, rain and people who walk by fade
-HISTORY_S = 600.0  # seconds over which the history forgets ...
-SLOW_S = 6 * 3600.0  # ... or, so that dirt and mist which grow for an hour do not become usual, a second one ...
-STEADY_S = 180.0  # ... and over which it is known whether the camera holds still
+HISTORY_S = 600.0  # seconds over which the history forgets
+SLOW_S = 6 * 3600.0  # seconds over which a second history forgets: mist that grows for an hour does not become usual in it
+STEADY_S = 180.0  # seconds over which the steadiness of the camera is averaged
 LEARN_LOOKS, LEARN_S = 8, 60.0  # the history counts from this many looks and seconds on
-CONFIRM_S, CONFIRM_LOOKS = 20.0, 5  # a fault is reported after it has lasted this long in this many looks ...
-CLEAR_S, CLEAR_LOOKS = 9.0, 3  # ... and it is cleared after this many seconds and looks without it
+CONFIRM_S, CONFIRM_LOOKS = 20.0, 5  # a fault is reported after it has lasted this many seconds and looks
+CLEAR_S, CLEAR_LOOKS = 9.0, 3  # a fault is cleared after this many seconds and looks without it
 ACCEPT_S = 24 * 3600.0  # a view that stays turned for a day, and so through day and night, is the new view
 NOISE_LOOKS = 7  # the noise is the median over this many pairs of frames
 MAX_GAP_S = 60.0  # after a longer pause, the average starts again
@@ -142,13 +142,19 @@ def _compare(look: Look, usual: Look) -> _Comparison:
     return _Comparison(structured, alike.reshape(GRID), float(alike[cells].mean()) - chance)
 
 
-def _lost(newest: Look, usual: Look) -> float:
-    """Returns the share of the cells with structure that have lost it; 0 if there are too few."""
+def _lost(newest: Look, usual: Look, *, in_the_dark: bool = True) -> float:
+    """Returns the share of the cells with structure that have lost it; 0 if there are too few.
+
+    Args:
+        newest: The look at the newest frame.
+        usual: The usual look.
+        in_the_dark: Whether cells that are blank and dark count: a cover leaves such cells, but so does nightfall.
+    """
     structured = usual.contrast >= STRUCTURED
     if np.count_nonzero(structured) < MIN_CELLS:
         return 0.0
     lost = newest.contrast < LOST_CONTRAST * usual.contrast
-    lost &= (newest.level > KEPT_LEVEL * usual.level) | (newest.contrast < BLANK)
+    lost &= (newest.level > KEPT_LEVEL * usual.level) | (in_the_dark & (newest.contrast < BLANK))
     return float(lost[structured].mean())
 
 
@@ -220,7 +226,7 @@ class ViewWatch:
         if comparison is None or self._history is None or self._history.seen < LEARN_LOOKS or self._history.seconds < LEARN_S:
             return None
         usual, structured = self._history.look, comparison.structured
-        if max(_lost(newest, usual), _lost(newest, self._history.slow)) >= MAX_LOST:
+        if max(_lost(newest, usual), _lost(newest, self._history.slow, in_the_dark=False)) >= MAX_LOST:
             return "overexposed" if bright >= MAX_BRIGHT else "covered"
         if np.count_nonzero(structured) < MIN_CELLS or self._history.steadiness < MIN_STEADINESS:
             return None

@@ -11,6 +11,7 @@ path from the requests, and redirect the path without the final slash to the one
 import asyncio
 import hmac
 import logging
+import math
 import secrets
 import socket
 import sqlite3
@@ -39,7 +40,7 @@ MAX_CONNECTIONS = 64
 MAX_BYTES = 16_384  # of a request body
 MAX_SESSIONS = 32
 SESSION_SECONDS = 12 * 3600
-LOG_INTERVAL = 60.0  # seconds between two complaints about clients in the log
+LOG_INTERVAL = 60.0  # seconds between two records of the same kind about clients in the log
 COOKIE = "ppe_edge_session"
 Role = Literal["viewer", "operator"]
 PAGES = {
@@ -81,13 +82,17 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class _Seldom(logging.Filter):
     """Lets one record per `LOG_INTERVAL` through: a stranger who sends nonsense must not fill the disk with the log."""
 
-    _next = 0.0
+    _last = -math.inf
+    _left_out = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = time.monotonic()
-        if now < self._next:
+        if now < self._last + LOG_INTERVAL:
+            self._left_out += 1
             return False
-        self._next = now + LOG_INTERVAL
+        if self._left_out:
+            record.msg = f"{record.msg} ({self._left_out} more like this since the last one)"
+        self._last, self._left_out = now, 0
         return True
 
 
@@ -156,8 +161,8 @@ class WebServer:
         self.port: int = self._listener.getsockname()[1]
         self._status, self._desk, self._rules = status, desk, rules
         self._pages = _read_pages()
-        self._clients = _log.getChild("clients")  # of which anybody may cause records
-        self._clients.filters = [_Seldom()]
+        self._clients, self._logins = _log.getChild("clients"), _log.getChild("logins")  # anybody may cause such records
+        self._clients.filters, self._logins.filters = [_Seldom()], [_Seldom()]
         self._sessions: dict[str, tuple[float, Role]] = {}  # cookie -> when it expires, and whose it is
         self._last_request: dict[object, float] = {}  # connection -> time of its last request, or of its start
         self._loop = asyncio.new_event_loop()
@@ -254,6 +259,11 @@ class WebServer:
         except web.HTTPException as error:
             error.headers.update(HEADERS)
             raise
+        except (web.RequestPayloadError, ConnectionError):  # caused by the client: aiohttp reports them to `_clients`
+            raise
+        except Exception as error:
+            _log.exception("web: cannot answer %s %s", request.method, request.path)
+            raise web.HTTPInternalServerError(headers=HEADERS) from error
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
@@ -337,7 +347,7 @@ class WebServer:
             raise web.HTTPBadRequest(text="the body cannot be read\n") from error
         role = self._role_of_token(form.get("token", [""])[0])
         if role is None:
-            self._clients.warning("web: wrong token from %s", request.remote)
+            self._logins.warning("web: wrong token from %s", request.remote)
             page = self._pages["login.html"].replace(b' role="alert" hidden>', b' role="alert">')
             raise web.HTTPUnauthorized(body=page, content_type="text/html")
         now = time.monotonic()

@@ -173,6 +173,25 @@ def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path) -> No
     assert errors == [f"only {len(frames)} of 60 frames can be read: the file is incomplete or damaged"]
 
 
+def test_trimmed_video_and_one_of_variable_rate_are_intact(tmp_path: Path) -> None:
+    """The first 12 frames of an MP4 are before its start, as `ffmpeg -ss -c copy` writes them; the AVI has gaps in time."""
+    images = list(np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8))
+    whole = write_film(tmp_path / "whole.mp4", images, options={"g": "5"})
+    trimmed = str(tmp_path / "trimmed.mp4")
+    with av.open(whole) as source, av.open(trimmed, "w", options={"avoid_negative_ts": "disabled"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None:
+                shift = round(1.2 / packet.time_base)
+                packet.dts, packet.pts, packet.stream = packet.dts - shift, packet.pts - shift, stream
+                target.mux(packet)
+    frames, errors = read(trimmed)
+    assert (len(frames), errors) == (48, [])
+    gaps = write_film(tmp_path / "gaps.avi", images[:30], codec="mpeg4", timestamps=range(0, 90, 3))
+    frames, errors = read(gaps)
+    assert (len(frames), errors) == (30, [])
+
+
 @pytest.mark.parametrize("name", ["10:30.mp4", "2026-11-29T10:30:00.mp4", "pipe:1"])
 def test_video_with_colon_in_its_relative_name_is_read(
     tmp_path: Path, make_clip: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch

@@ -115,6 +115,14 @@ def test_mist_that_grows_for_half_an_hour_is_reported() -> None:
     assert [change.fault for change in changes if change is not None] == ["covered"]
 
 
+def test_dusk_of_an_hour_raises_nothing() -> None:
+    """At its end, a sixteenth of the light is left, and most of the view is blank."""
+    camera = DrawnCamera(draw_scene(3))
+    watch = ViewWatch()
+    light = [1.0] * 30 + [0.0625 ** min(1.0, i / 120) for i in range(150)]  # one look in 30 s
+    assert [change for i, x in enumerate(light) if (change := watch.update(camera.day(x), 30.0 * i))] == []
+
+
 def test_short_cover_is_not_reported() -> None:
     """Somebody cleans the lens for 15 s."""
     camera = DrawnCamera(draw_scene(3))

@@ -398,13 +398,16 @@ def test_webhook_attaches_snapshot_if_enabled_and_small_enough(tmp_path: Path, s
 def test_webhook_that_answers_with_a_web_page_is_reported_once(
     page: bytes, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Webhook() as hook:
+    with Webhook(302) as hook:
         hook.page, hook.headers["Content-Type"] = page, "text/html; charset=utf-8"
         sink = webhook_sink(hook)
+        with pytest.raises(SinkFailed, match="answered 302"):
+            sink.send(an_alert(), None)
+        assert caplog.messages == []  # a redirect confirms nothing
         for number in range(2):
             sink.send(an_alert(number), None)
         sink.close()
-    assert caplog.text.count("the answer is a web page") == warnings and len(hook.requests) == 2
+    assert caplog.text.count("the answer is a web page") == warnings and len(hook.requests) == 3
 
 
 @pytest.mark.parametrize("header", [("Authorization", "Bearer hunter3\n"), ("X Y", "hunter3"), ("Grün", "hunter3")])

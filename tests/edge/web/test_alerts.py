@@ -112,21 +112,28 @@ def test_decision_on_a_verdict_that_was_replaced_meanwhile_is_refused(client: Cl
     assert client.verdict() == "false_alarm"
 
 
-def test_one_of_two_decisions_at_once_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = json.loads(client.get(f"/api/alerts/{client.id}")[1])["verdict_id"]
+@pytest.mark.parametrize(("second", "answers"), [("false_alarm", [200, 409]), ("confirmed", [200, 200])])
+def test_two_decisions_at_once_are_one(
+    client: Client, second: str, answers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two different ones is refused; two equal ones are one that was sent again."""
+    before = json.loads(client.get(f"/api/alerts/{client.id}")[1])
+    seen = before["verdict_id"]
     put, both = client.box.outbox.put, threading.Barrier(2)
 
     def put_together(*arguments: Any) -> None:
         with contextlib.suppress(threading.BrokenBarrierError):  # the other one does not come
-            both.wait(1.0)
+            both.wait(0.3)
         put(*arguments)
 
     monkeypatch.setattr(client.box.outbox, "put", put_together)
     with ThreadPoolExecutor(2) as pool:
         others = [Client(client.box, client.server) for _ in range(2)]
-        wanted = [{"verdict": verdict, "replaces": seen} for verdict in ("confirmed", "false_alarm")]
+        wanted = [{"verdict": verdict, "replaces": seen} for verdict in ("confirmed", second)]
         decisions = pool.map(lambda other, decision: other.decide(decision)[0], others, wanted)
-        assert sorted(decisions) == [200, 409]
+        assert sorted(decisions) == answers
+    after = json.loads(client.get(f"/api/alerts/{client.id}")[1])
+    assert len(after["events"]) == len(before["events"]) + 1
 
 
 @pytest.mark.parametrize(

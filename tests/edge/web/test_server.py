@@ -248,7 +248,9 @@ def test_oversized_body_is_rejected(guarded: WebServer) -> None:
     assert ask(guarded, "/healthz")[0] == 200
 
 
-def test_nonsense_of_strangers_is_refused_and_logged_seldom(guarded: WebServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_nonsense_of_strangers_is_refused_and_logged_seldom(
+    guarded: WebServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     form = "application/x-www-form-urlencoded"
     for body, headers in (
         (b"no gzip", {"Content_Type": form, "Content_Encoding": "gzip"}),
@@ -260,7 +262,22 @@ def test_nonsense_of_strangers_is_refused_and_logged_seldom(guarded: WebServer, 
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=20) as client:
         client.sendall(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
         assert b" 400 " in client.recv(100)
-    assert len(caplog.records) == 1  # a disk that is full of log lines has no room for alerts
+    # a disk that is full of log lines has no room for alerts
+    assert sorted(record.name for record in caplog.records) == ["ppe_edge.web.server.clients", "ppe_edge.web.server.logins"]
+    monkeypatch.setattr(web, "LOG_INTERVAL", 0.0)
+    assert ask(guarded, "/login", "POST", b"token=x", Content_Type=form)[0] == 401
+    assert "web: wrong token from 127.0.0.1 (2 more like this since the last one)" in caplog.messages
+
+
+def test_error_of_the_page_itself_is_always_logged(caplog: pytest.LogCaptureFixture) -> None:
+    box = Box()
+    box.state = lambda: {}["a bug"]  # type: ignore[method-assign]
+    with serving(box) as server:
+        for _ in range(2):
+            status, _, headers = ask(server, "/api/state")
+            assert status == 500 and headers["Cache-Control"] == "no-store"
+    assert caplog.messages == ["web: cannot answer GET /api/state"] * 2
+    assert caplog.text.count("KeyError: 'a bug'") == 2
 
 
 def test_login_sent_by_another_site_is_refused(guarded: WebServer) -> None:

@@ -49,6 +49,7 @@ _PAGE = (
     "check sinks.webhook.url, and that messages arrive"
 )
 _PAGE_BYTES = 1024  # a web page begins within this many bytes
+_PAGE_TIMEOUT_S = 1.0  # other messages wait meanwhile
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class WebhookSink:
         try:
             # a redirect could send the alert and the token to another host
             async with self._session.request(method, url, data=data or None, headers=headers, allow_redirects=False) as answer:
-                if answer.ok and answer.content_type == "text/html" and not self._is_page_reported:
+                if 200 <= answer.status < 300 and answer.content_type == "text/html" and not self._is_page_reported:
                     await self._report_page(answer)
                 return answer.status, _seconds(answer.headers.get("Retry-After"), answer.headers.get("Date"))
         except aiohttp.ConnectionTimeoutError as error:
@@ -171,7 +172,8 @@ class WebhookSink:
         import aiohttp
 
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # the message is confirmed, whatever becomes of the page
-            self._is_page_reported = b"<html" in (await answer.content.read(_PAGE_BYTES)).lower()
+            async with asyncio.timeout(_PAGE_TIMEOUT_S):
+                self._is_page_reported = b"<html" in (await answer.content.read(_PAGE_BYTES)).lower()
         if self._is_page_reported:
             _log.warning("webhook: %s", _PAGE)
 
