@@ -173,9 +173,6 @@ class EdgeSettings(BaseSettings):
         for name in self.live_cameras:
             if not (rules := self.rules_of(name)):
                 raise ValueError(f"cameras.{name}.rules: every rule has enabled: false: disable the camera instead")
-            if self.sinks.mqtt is not None and self.sinks.mqtt.home_assistant and "connected" in rules:
-                key = self.key_of(name, "connected")
-                raise ValueError(f"{key}: choose another name: Home Assistant's state of the camera has this one")
             scheduled = next((self.key_of(name, rule) for rule, config in rules.items() if config.has_schedule), None)
             if scheduled is not None and self.site.time_zone is None:
                 raise ValueError(f"site.time_zone: is missing, the schedule of {scheduled} needs one, such as Europe/Berlin")

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ppe_edge.config import LIVE_FIELDS, EdgeSettings, check_name, first_error, load_settings, read_yaml
+from ppe_edge.delivery.sinks.home_assistant import CONNECTED
 from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
 from ppe_edge.model.store import ModelStore
@@ -109,7 +110,7 @@ class Control:
             "classes": {name: contract.display_name(name) for name in contract.class_names},
             "thresholds": dict(contract.alarm_thresholds),
             "time_zone": settings.site.time_zone,
-            "can_undo": bool(read_page_rules(settings.state_dir).earlier),
+            "undo_steps": len(read_page_rules(settings.state_dir).earlier),
         }
 
     def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> None:
@@ -127,36 +128,60 @@ class Control:
         with self._lock:
             page, file = self._page_and_file(camera)
             now = self._runtime.settings.rules_of(camera).get(rule)
-            if before is not None and before != ({} if now is None else now.model_dump(mode="json")):
-                raise EdgeError("somebody else has changed this rule meanwhile", hint="press Discard to see it as it is now")
             wanted = _rule(rule, settings, file.cameras[camera].zones)
+            if _differs(now, before):
+                if now == wanted:  # sent again, because its answer was lost
+                    return
+                raise _changed_meanwhile()
+            mqtt = self._runtime.settings.sinks.mqtt
+            if now is None and rule == CONNECTED and mqtt is not None and mqtt.home_assistant:
+                raise EdgeError(f"choose another name than {rule}: Home Assistant's state of the camera has this one")
             general, different = _general_rule(file, camera, rule), wanted.model_dump(mode="json")
             if general is not None:
                 different = {name: new for name, new in different.items() if getattr(wanted, name) != getattr(general, name)}
             change = PageRule(settings=different, is_new=rule not in file.rule_names(camera))
             self._deploy_page(page.changed(camera, rule, change), camera, rule, wanted)
 
-    def remove_rule(self, camera: str, rule: str) -> None:
+    def remove_rule(self, camera: str, rule: str, before: Mapping[str, Any] | None = None) -> None:
         """Removes a rule of a camera, now and at every later start. edge.yaml stays as it is.
+
+        Args:
+            camera: Name of the camera.
+            rule: Name of the rule.
+            before: See `change_rule`. With it, a rule that is gone already is no error: the answer may have been lost.
 
         Raises:
             UserError, TimeoutError: It was rejected, with the reason. Nothing has changed.
         """
         with self._lock:
             page, file = self._page_and_file(camera)
-            if rule not in self._runtime.settings.rules_of(camera):
+            now = self._runtime.settings.rules_of(camera).get(rule)
+            if now is None and before is not None:
+                return
+            if _differs(now, before):
+                raise _changed_meanwhile()
+            if now is None:
                 raise EdgeError(item="rule", expected=f"a rule of the camera {camera}", got=repr(rule[:40]))
             change = PageRule(settings={"enabled": False}) if rule in file.rule_names(camera) else None
             self._deploy_page(page.changed(camera, rule, change), camera, rule, None)
 
-    def undo_rules(self) -> None:
+    def undo_rules(self, steps: int | None = None) -> None:
         """Undoes the latest change of `change_rule` or `remove_rule`.
+
+        Args:
+            steps: How many changes could be undone when whoever undoes this one looked; None if that does not matter. If it is
+                one less now, the change is undone already: the answer may have been lost.
 
         Raises:
             UserError, TimeoutError: There is none, or what was before is no longer valid. Nothing has changed.
         """
         with self._lock:
-            page = read_page_rules(self._runtime.settings.state_dir).undone()
+            page = read_page_rules(self._runtime.settings.state_dir)
+            if steps is not None and steps != len(page.earlier):
+                if steps == len(page.earlier) + 1:
+                    return
+                raise _changed_meanwhile()
+            page = page.undone()
             self._replace_rules(load_settings(self._file, self._desired, page, self._document), page)
 
     def _page_and_file(self, camera: str) -> tuple[PageRules, EdgeSettings]:
@@ -278,6 +303,15 @@ def _rule(name: str, settings: Mapping[str, Any], zones: Mapping[str, Polygon]) 
         return rule.with_zones_of(zones)
     except ValueError as error:
         raise EdgeError(str(error), setting="zones") from None
+
+
+def _differs(now: RuleConfig | None, before: Mapping[str, Any] | None) -> bool:
+    """Whether a rule has changed since somebody saw it as `before`; not if that is None."""
+    return before is not None and before != ({} if now is None else now.model_dump(mode="json"))
+
+
+def _changed_meanwhile() -> EdgeError:
+    return EdgeError("somebody else has changed the rules meanwhile", hint="press Discard to see them as they are now")
 
 
 def _general_rule(settings: EdgeSettings, camera: str, name: str) -> RuleConfig | None:

@@ -18,7 +18,7 @@ from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
-from ppe_edge.rules.config import RuleConfig
+from ppe_edge.rules.config import MIN_THRESHOLD, RuleConfig
 from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide, why_too_short
 from ppe_edge.runtime import make_folder
 from ppe_edge.web.config import listen
@@ -67,7 +67,7 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
         for rule_name, rule in settings.rules_of(name).items() if camera.enabled else ():
             words = rule.in_words(contract, settings.site.time_zone)
             delay = f"{describe_delay(camera, rule)}{_walk(camera, rule)}"
-            print(f"rule           {name}/{rule_name}: {words}, reported after {delay}")
+            print(f"rule           {name}/{rule_name}: {words}, reported after {delay}{_weak(rule)}")
     if first:
         print(f"capacity       {_capacity(settings, detector, started)}")
     missing = settings.live_cameras.keys() - first.keys()
@@ -115,6 +115,13 @@ def _walk(camera: SourceConfig, rule: RuleConfig) -> str:
     fps = _usual_rate(camera)
     seen_s = 0.0 if fps is None else (frames_to_decide(rule, fps) - 1) / fps
     return f": people who are in view for less than {seen_s:.3g} s are not reported" if seen_s > SLOW_S else ""
+
+
+def _weak(rule: RuleConfig) -> str:
+    """Returns a warning of an alarm threshold that is too low to be used, to be appended to the description of the rule."""
+    if rule.alarm_threshold is None or rule.alarm_threshold >= MIN_THRESHOLD:
+        return ""
+    return f"; WARNING, alarm_threshold {rule.alarm_threshold:g} counts as {MIN_THRESHOLD:g}"
 
 
 def describe_delay(camera: SourceConfig, rule: RuleConfig) -> str:

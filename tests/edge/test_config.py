@@ -155,10 +155,6 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"rules": {"a": {"inside": "none"}}}, "rules.a: inside and without name another class than violation_class"),
         ({"rules": {"a": {"colour": 1}}}, "rules.a.colour: no such setting, expected one of enabled, violation_class, "),
         ({"rules": {"A b": {}}}, "rules.A b: expected a name of lower-case letters"),
-        (
-            {"rules": {"connected": {}}, "sinks": {"mqtt": {"host": "b", "home_assistant": "homeassistant"}}},
-            "rules.connected: choose another name",
-        ),
         ({"rules": {"a": {"enabled": False}}}, "cameras.gate.rules: every rule has enabled: false: disable the camera instead"),
         ({"rules": {"a": {"schedule": "Mon 06:00-18:00"}}}, "site.time_zone: is missing, the schedule of rules.a needs one"),
         ({"rules": {"a": {"schedule": []}}}, "rules.a.schedule: without an entry the rule is never on"),

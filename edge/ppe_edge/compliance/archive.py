@@ -25,22 +25,23 @@ class ComplianceArchive:
     def __init__(self, store: ComplianceStore, zone: ZoneInfo, shifts: Mapping[str, str]) -> None:
         self._store, self._zone, self._shifts = store, zone, shifts
 
-    def rows(self, unit: Unit, days: float, now: float) -> list[Row]:
-        """Returns the figures of the last days, oldest first, from the start of the period in which they begin.
+    def rows(self, unit: Unit, days: float, now: float) -> tuple[datetime, list[Row]]:
+        """Returns when the period starts in which the last days begin, and the figures since then, oldest first.
 
         Args:
             unit: Length of a period.
             days: How far to go back.
             now: The time, UTC epoch seconds.
         """
-        start = self._start(unit, days, now).timestamp()
-        return by_period(self._store.read(start, now + BUCKET), unit, self._zone, self._shifts)
+        start = self._start(unit, days, now)
+        figures = self._store.read(start.timestamp(), now + BUCKET)
+        return start, by_period(figures, unit, self._zone, self._shifts)
 
     def page(self, unit: Unit, days: int, now: float) -> str:
         """Returns the figures of the last days as a report in HTML."""
-        title = f"Compliance, last {days} days" if days > 1 else "Compliance, last 24 hours"
-        end = datetime.fromtimestamp(now, self._zone)
-        return to_html(title, self._start(unit, days, now), end, self.rows(unit, days, now), unit)
+        start, rows = self.rows(unit, days, now)
+        title = f"Compliance since {start:%Y-%m-%d %H:%M}"
+        return to_html(title, start, datetime.fromtimestamp(now, self._zone), rows, unit)
 
     def _start(self, unit: Unit, days: float, now: float) -> datetime:
         """Returns when the period starts in which the last days begin: half a shift would look like a bad one."""

@@ -16,6 +16,7 @@ Severity = Literal["info", "warning", "critical"]
 
 DEFAULT_RULE = "default"  # name of the one rule of a camera without `rules`
 DEFAULT_SEVERITY: Severity = "warning"
+MIN_THRESHOLD = 0.05  # tracking hundreds of weaker detections in each frame would hold up all cameras
 MIN_ZONE_AREA = 1e-6  # of the frame: about two pixels of a Full HD frame
 
 
@@ -94,7 +95,11 @@ class RuleConfig(BaseModel):
         description="Date -> off, or times such as 08:00-12:00 that replace those of the schedule that start on this date.",
     )
     alarm_threshold: float | None = Field(
-        None, ge=0, le=1, description="Minimum score of a violation; default: the threshold of the model."
+        None,
+        ge=0,
+        le=1,
+        description="Minimum score of a violation; default: the threshold of the model. "
+        f"Below {MIN_THRESHOLD:g}, it counts as {MIN_THRESHOLD:g}: weaker detections are noise.",
     )
     seconds: float | None = Field(
         1.5,

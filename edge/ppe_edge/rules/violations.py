@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppe_edge.errors import EdgeError
-from ppe_edge.rules.config import DEFAULT_RULE, RuleConfig
+from ppe_edge.rules.config import DEFAULT_RULE, MIN_THRESHOLD, RuleConfig
 from ppe_edge.rules.cooldown import Cooldown
 from ppe_edge.rules.geometry import is_inside
 from ppe_edge.rules.tally import CountedTrack, Tallies
@@ -123,6 +123,7 @@ class ViolationMonitor:
                 setting=f"{key}.alarm_threshold",
                 hint="set it here, or export the model with --operating-point",
             )
+        threshold = max(threshold, MIN_THRESHOLD)
         self.threshold = float(threshold)
         # the model need not name thresholds for classes that raise no alarm
         thresholds = {**dict.fromkeys(contract.class_names, threshold), **contract.alarm_thresholds}

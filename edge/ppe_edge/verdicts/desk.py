@@ -126,11 +126,13 @@ class AlertDesk:
                 acknowledged=decision.acknowledged or decision.verdict is not None,
                 comment=decision.comment,
             )
-            if past.verdict is None or past.verdict.model_copy(update={"id": verdict.id, "time": verdict.time}) != verdict:
+            former = past.verdict
+            is_new = former is None or former.model_copy(update={"id": verdict.id, "time": verdict.time}) != verdict
+            if is_new:
                 self._refuse_invalid(past, decision)
                 self._outbox.put(verdict)
                 self._telemetry.verdicts.labels(alert.camera, verdict.verdict or "open").inc()
-            self._frames.apply(alert, verdict)
+            self._frames.apply(alert, verdict, keep_annotation=not is_new)
             return self.history.alert(alert_id)
 
     def _refuse_invalid(self, past: PastAlert, decision: Decision) -> None:

@@ -75,11 +75,11 @@ class AlertFrames:
         files = (folder / f"{_stem(alert)}.jpg" for folder in (self._pending, self._images))
         return next((file for file in files if file.is_file()), None)
 
-    def apply(self, alert: Alert, verdict: AlertVerdict) -> None:
+    def apply(self, alert: Alert, verdict: AlertVerdict, *, keep_annotation: bool = False) -> None:
         """Moves the frame into the training data, with a draft annotation, or back if there is no verdict.
 
         A false alarm whose cause is unknown cannot be annotated. Boxes other than that of the alert are as the model
-        detected them: somebody must correct them.
+        detected them: somebody must correct them. With `keep_annotation`, one that is there stays: it may be corrected already.
 
         Raises:
             OSError, UserError: The files cannot be written.
@@ -96,16 +96,19 @@ class AlertFrames:
                 return
             for folder in (self._images.parent, self._images, self._annotations):
                 folder.mkdir(FOLDER_MODE, exist_ok=True)
-            found: _Draft = json.loads(draft.read_bytes())
-            height, width, channels = found["size"]
-            write_voc_annotation(
-                annotation,
-                image_name=image.name,
-                image_size=(height, width, channels),
-                objects=_objects(found, alert.class_name if verdict.verdict == "confirmed" else verdict.actual),
-                source="draft by a model and a verdict, to be corrected",
-                mode=FILE_MODE,
-            )
+            if not keep_annotation:
+                annotation.unlink(missing_ok=True)  # that of another verdict must not stay if the disk is full
+            if not annotation.is_file():
+                found: _Draft = json.loads(draft.read_bytes())
+                height, width, channels = found["size"]
+                write_voc_annotation(
+                    annotation,
+                    image_name=image.name,
+                    image_size=(height, width, channels),
+                    objects=_objects(found, alert.class_name if verdict.verdict == "confirmed" else verdict.actual),
+                    source="draft by a model and a verdict, to be corrected",
+                    mode=FILE_MODE,
+                )
             image.replace(self._images / image.name)
 
     def forget_old_soon(self) -> None:

@@ -18,7 +18,7 @@ from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed, AlertVerdi
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.verdicts.desk import AlertDesk, Decision
-from ppe_edge.web.answers import as_json, first_problem
+from ppe_edge.web.answers import as_json, first_problem, require_own_site
 from ppe_yolo.core.errors import UserError
 
 PER_PAGE = 30
@@ -101,6 +101,10 @@ class _AlertRoutes:
     async def frame(self, request: web.Request) -> web.Response:
         if request["role"] != "operator":
             raise web.HTTPForbidden(text="only operators see frames\n")
+        require_own_site(request)
+        # without TLS, browsers do not say which site has the link, but ask for a page when they follow it
+        if "Sec-Fetch-Site" not in request.headers and "text/html" in request.headers.get("Accept", ""):
+            raise web.HTTPForbidden(text="frames are shown on the page Alerts\n")
         try:
             jpeg = await _in_thread(lambda: self._desk.frame(request.match_info["alert"], request.remote or "unknown"))
         except OSError as error:

@@ -35,11 +35,11 @@ class RuleEditor(Protocol):
         """Replaces a rule of a camera, or adds one."""
         ...
 
-    def remove_rule(self, camera: str, rule: str) -> None:
+    def remove_rule(self, camera: str, rule: str, before: Mapping[str, Any] | None = None) -> None:
         """Removes a rule of a camera."""
         ...
 
-    def undo_rules(self) -> None:
+    def undo_rules(self, steps: int | None = None) -> None:
         """Undoes the latest change."""
         ...
 
@@ -49,11 +49,17 @@ class _Place(BaseModel):
 
     camera: str
     rule: str
+    before: dict[str, Any] | None = None  # the settings that the page shows; absent if any may be replaced
 
 
 class _Change(_Place):
     settings: dict[str, Any]
-    before: dict[str, Any] | None = None  # the settings that the page shows; absent if any may be replaced
+
+
+class _Undo(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int | None = None  # `undo_steps` that the page shows; absent if any change may be undone
 
 
 def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
@@ -74,10 +80,13 @@ def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
 
     async def remove(request: web.Request) -> web.Response:
         place = await _body(request, _Place)
-        return await apply(request, "removed the rule", partial(editor.remove_rule, place.camera, place.rule), place)
+        return await apply(
+            request, "removed the rule", partial(editor.remove_rule, place.camera, place.rule, place.before), place
+        )
 
     async def undo(request: web.Request) -> web.Response:
-        return await apply(request, "undid the last rule change", editor.undo_rules)
+        steps = (await _body(request, _Undo)).steps
+        return await apply(request, "undid the last rule change", partial(editor.undo_rules, steps))
 
     app.router.add_get("/api/rules", show)
     app.router.add_post("/api/rules", change)

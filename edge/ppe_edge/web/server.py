@@ -18,6 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from importlib.resources import files
 from typing import Literal, Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -30,7 +31,7 @@ from ppe_edge.compliance.report import to_csv
 from ppe_edge.monitoring.telemetry import CONTENT_TYPE
 from ppe_edge.verdicts.desk import AlertDesk
 from ppe_edge.web.alerts import add_alert_routes
-from ppe_edge.web.answers import as_json
+from ppe_edge.web.answers import as_json, require_own_site
 from ppe_edge.web.config import WebConfig, is_loopback, listen
 from ppe_edge.web.rules import RuleEditor, add_rule_routes
 from ppe_edge.web.state import BoxState
@@ -59,7 +60,6 @@ PAGES = {
 }
 PARTS = ("head.html", "nav.html")  # of several pages, which have <!-- NAME --> in their place
 DESTINATIONS = ("alerts.html", "rules.html", "compliance.html")  # where a login may lead, besides the live view
-_OWN_SITE = ("same-origin", "none")  # the latter: no page made the browser send it
 # need no token: they reveal nothing about the site
 OPEN = {"/healthz", "/readyz", "/login", "/style.css", "/icon.svg"}
 HEADERS = {
@@ -119,8 +119,8 @@ class Status(Protocol):
         """The latest frame of a camera, annotated, as JPEG; None if there is none, or no such camera."""
         ...
 
-    def compliance(self, unit: Unit, days: int) -> list[Row]:
-        """The compliance of the last days; may raise `sqlite3.Error`."""
+    def compliance(self, unit: Unit, days: int) -> tuple[datetime, list[Row]]:
+        """The compliance of the last days, and when its first period starts; may raise `sqlite3.Error`."""
         ...
 
     def shifts(self) -> list[str]:
@@ -289,14 +289,9 @@ class WebServer:
         # a page of another site can send a form without asking, but no JSON
         if request.content_type != "application/json":
             raise web.HTTPForbidden(text="expected JSON, sent by the page itself\n")
-        self._require_own_site(request)
+        require_own_site(request)
         if role != "operator":
             raise web.HTTPForbidden(text="viewers change nothing: sign in with the token of operators\n")
-
-    def _require_own_site(self, request: web.Request) -> None:
-        """Rejects a request that another site made a browser send. Not every browser says where a request is from."""
-        if request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
-            raise web.HTTPForbidden(text="expected a request by the page itself\n")
 
     def _role_of(self, request: web.Request) -> Role | None:
         if self.config.token is None:
@@ -340,7 +335,7 @@ class WebServer:
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         """Exchanges the token, sent in the body and never in an address, for a session cookie."""
-        self._require_own_site(request)
+        require_own_site(request)
         try:
             form = parse_qs((await request.read()).decode(errors="replace"))
         except web.RequestPayloadError as error:
@@ -361,6 +356,7 @@ class WebServer:
         response = web.Response(status=303, headers={"Location": to if to in DESTINATIONS else "./"})
         # Without a path, the browser sends the cookie to this page alone, not to other boxes behind the same proxy. `Lax`, so
         # that the link of a notification that is read in a browser leads to its alert without another login.
+        # A link of another site changes nothing (`_require`) and shows no frame (`_AlertRoutes.frame`).
         response.set_cookie(_cookie(request), session, path="", httponly=True, samesite="Lax", max_age=SESSION_SECONDS)
         return response
 
@@ -375,6 +371,7 @@ class WebServer:
 
     async def _compliance(self, request: web.Request) -> web.Response:
         unit, days = _period(request)
+        start, found = await _read(self._status.compliance, unit, days)
         time_format = "%m-%d %H:%M" if unit == "hour" else "%m-%d"
         rows = [
             {
@@ -385,12 +382,13 @@ class WebServer:
                 "zone": row.zone,
                 **row.count._asdict(),
             }
-            for row in await _read(self._status.compliance, unit, days)
+            for row in found
         ]
-        return as_json({"rows": rows, "shifts": self._status.shifts(), "days": days})
+        return as_json({"rows": rows, "shifts": self._status.shifts(), "start": f"{start:%Y-%m-%d %H:%M}"})
 
     async def _compliance_csv(self, request: web.Request) -> web.Response:
-        text = to_csv(await _read(self._status.compliance, *_period(request)))
+        _, rows = await _read(self._status.compliance, *_period(request))
+        text = to_csv(rows)
         file = {"Content-Disposition": 'attachment; filename="compliance.csv"'}
         return web.Response(text=text, content_type="text/csv", charset="utf-8", headers=file)
 

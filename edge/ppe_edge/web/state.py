@@ -84,11 +84,12 @@ class EditableCamera(TypedDict):
 class Editable(TypedDict):
     """The active rules by camera, and what they may be changed to.
 
-    `classes` has the display name and `thresholds` the alarm threshold of each class of the model.
+    `classes` has the display name and `thresholds` the alarm threshold of each class of the model; `undo_steps` is how many
+    changes can be undone.
     """
 
     cameras: dict[str, EditableCamera]
     classes: dict[str, str]
     thresholds: dict[str, float]
     time_zone: str | None
-    can_undo: bool
+    undo_steps: int

@@ -4,6 +4,7 @@ import resource
 import threading
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import islice
 from typing import assert_never
 
@@ -90,8 +91,8 @@ class RuntimeStatus:
             ],
         }
 
-    def compliance(self, unit: Unit, days: int) -> list[Row]:
-        """Returns the compliance of the last days; raises `sqlite3.Error` if it cannot be read."""
+    def compliance(self, unit: Unit, days: int) -> tuple[datetime, list[Row]]:
+        """Returns the compliance of the last days, and when its first period starts; may raise `sqlite3.Error`."""
         return self._runtime.compliance_archive().rows(unit, days, time.time())
 
     def shifts(self) -> list[str]:

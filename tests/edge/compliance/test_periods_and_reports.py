@@ -105,6 +105,7 @@ def archive(folder: Path) -> ComplianceArchive:
 
 def test_page_begins_with_a_whole_shift_and_names_it(tmp_path: Path) -> None:
     text = archive(tmp_path).page("shift", 1, at("2027-01-16T00:00"))
+    assert "<h1>Compliance since 2027-01-14 22:00</h1>" in text
     assert "2027-01-14 22:00 to 2027-01-16 00:00 (Europe/Berlin)" in text
     assert '<td>2027-01-14 night</td><td class="n">3</td>' in text  # also what was seen on the 14th
     assert "<td>2027-01-15 00:00+01:00</td>" not in text and "<td>2027-01-15 early</td>" in text

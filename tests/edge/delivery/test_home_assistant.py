@@ -67,7 +67,27 @@ def test_alert_that_arrives_after_its_end_does_not_switch_rule_on() -> None:
 
 def test_entities_of_cameras_and_rules_with_similar_names_differ() -> None:
     entities = HomeAssistant("t", "homeassistant").discovery({"a_b": ["c"], "a": ["b_c"]}, {})
-    assert len({entity.topic for entity in entities}) == 6  # per camera: whether it is connected, its rule, the snapshot
+    assert (
+        len({entity.topic for entity in entities if entity.payload}) == 6
+    )  # per camera: whether it is connected, its rule, the snapshot
+
+
+def test_entities_of_earlier_versions_are_deleted() -> None:
+    sent = HomeAssistant("t", "ha").discovery({"gate": ["lane"]}, {})
+    former = {"ha/binary_sensor/t/gate_lane/config", "ha/image/t/gate_lane_snapshot/config"}
+    assert {topic for topic, payload in sent if not payload} == former
+
+
+def test_rule_named_as_state_of_camera_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    home, topology = HomeAssistant("t", "ha"), {"gate": ["connected", "lane"]}
+    keys = [topic.split("/")[3] for topic, payload in home.discovery(topology, {}) if payload]
+    assert keys == ["gate_connected", "gate__lane", "gate__lane_snapshot"]
+    assert home.discovery(topology, topology) == home.discovery({"gate": ["lane"]}, {})
+    [warning] = caplog.messages
+    assert warning == "gate: Home Assistant does not show the rule connected: choose another name"
+    raised = alert().model_copy(update={"rule": "connected"})
+    assert home.states(raised, None) == home.states(close_unseen(raised, NOON), None) == []
+    assert home.first_states(topology) == [("t/gate/lane", OFF)]
 
 
 def test_repeated_alert_counts_once() -> None:
@@ -134,18 +154,18 @@ def test_changed_rules_change_entities(broker: Broker) -> None:
     sink = MqttSink(MqttSinkConfig(**settings(broker)), lambda: topology["now"])
     with Receiver(broker, "homeassistant/#") as receiver:
         sink.idle()
-        wait_until(lambda: len(receiver.messages) == 3)
+        wait_until(lambda: len(receiver.messages) == 5)  # three described, two of earlier versions deleted
         topology["now"] = {"gate": ["night"]}
         sink.idle()
-        wait_until(lambda: len(receiver.messages) == 8)  # two deleted, three described
-        gone = {topic for topic, payload in latest(receiver).items() if not payload}
+        wait_until(lambda: len(receiver.messages) == 10)  # two more deleted, three described
+        gone = {topic for topic, payload in list(receiver.messages)[5:] if not payload}
         assert gone == {
             "homeassistant/binary_sensor/site_box7/gate__lane/config",
             "homeassistant/image/site_box7/gate__lane_snapshot/config",
         }
         sink.idle()
     sink.close()
-    assert len(receiver.messages) == 8
+    assert len(receiver.messages) == 10
 
 
 @needs_mosquitto

@@ -176,6 +176,18 @@ def test_alarm_threshold_below_scores_of_tracker_starts_tracks_also_when_changed
     assert watch.seen == [(3, "head", "started")]
 
 
+def test_alarm_threshold_has_a_floor() -> None:
+    """Hundreds of detections just above the floor of the model's scores would hold up all cameras."""
+    watch = Watch(rules_of({"head": {**TWO, "violation_class": "none", "alarm_threshold": 0.0}}))
+    weak = detections(("none", HEAD))
+    weak.scores[:] = 0.049
+    watch.show(weak, 2)
+    assert watch.tracks == [] and watch.rules.thresholds[CONTRACT.class_names.index("none")] == 0.05
+    weak.scores[:] = 0.05
+    watch.show(weak, 2)
+    assert len(watch.tracks) == 1
+
+
 def test_removed_rule_leaves_its_violations_to_be_closed() -> None:
     old = rules_of({"a": {**TWO, "violation_class": "none"}, "b": {**TWO, "violation_class": "none"}})
     watch = Watch(old)

@@ -70,6 +70,19 @@ def test_false_alarm_corrects_label_in_draft(box: Box, actual: str, objects: lis
     assert box.annotation() == objects
 
 
+def test_repeated_verdict_keeps_corrected_annotation(box: Box) -> None:
+    box.decide("confirmed")
+    [file] = (box.folder / "training" / "Annotations").iterdir()
+    file.write_text(file.read_text().replace("helmet", "vest"))
+    box.decide("confirmed")
+    assert ("vest", HELMET_BESIDE[1]) in box.annotation()
+    file.unlink()  # the disk was full
+    box.decide("confirmed")
+    assert HELMET_BESIDE in box.annotation()
+    box.decide("false_alarm", actual="helmet")
+    assert box.annotation()[0][0] == "helmet"
+
+
 def test_frame_leaves_training_data_when_verdict_is_taken_back_or_cause_unknown(box: Box) -> None:
     box.decide("confirmed")
     box.decide("false_alarm")

@@ -246,6 +246,18 @@ def test_request_that_another_site_makes_browser_send_is_rejected(client: Client
     assert client.decide(CONFIRM, **headers)[0] == 403 and client.verdict() is None
 
 
+def test_link_of_another_site_shows_and_records_no_frame(client: Client) -> None:
+    viewings = client.box.folder / "viewings.jsonl"
+    before = viewings.read_text() if viewings.exists() else ""
+    page, own = "text/html,application/xhtml+xml,*/*;q=0.8", "image/avif,image/*,*/*;q=0.8"
+    login = {"Authorization": f"Bearer {OPERATOR}"}
+    for link in ({"Sec_Fetch_Site": "cross-site", "Accept": own}, {"Sec_Fetch_Site": "same-site"}, {"Accept": page}):
+        assert client.ask(f"/alerts/{client.id}/frame.jpg", **login, **link)[0] == 403
+    assert (viewings.read_text() if viewings.exists() else "") == before
+    for shown in ({"Sec_Fetch_Site": "same-origin", "Accept": own}, {"Sec_Fetch_Site": "none", "Accept": page}, {}):
+        assert client.ask(f"/alerts/{client.id}/frame.jpg", **login, **shown)[0] == 200
+
+
 def test_other_site_may_neither_read_answers_nor_ask_to_send_json(client: Client) -> None:
     preflight = {"Origin": "https://evil.example", "Access_Control_Request_Method": "POST"}
     for token in (OPERATOR, ""):

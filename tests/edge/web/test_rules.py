@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ppe_edge.config import load_settings
 from ppe_edge.control import Control
+from ppe_edge.delivery.sinks import SinksConfig
 from ppe_edge.errors import EdgeError
 from ppe_edge.page_rules import PageRule, PageRules, read_page_rules
 from ppe_edge.rules.config import RuleConfig
@@ -99,11 +100,35 @@ def test_change_of_a_rule_that_another_operator_changed_meanwhile_is_refused(box
     assert box.change({"alarm_threshold": 0.6})[0] == 200  # by the other one
     place = {"camera": "gate", "rule": "default", "settings": {**seen, "severity": "critical"}}
     status, answer = box.post("/api/rules", {**place, "before": seen})
-    assert status == 409 and "changed this rule meanwhile" in answer and box.rules()["default"].alarm_threshold == 0.6
+    assert status == 409 and "changed the rules meanwhile" in answer and box.rules()["default"].alarm_threshold == 0.6
     new = {**place, "rule": "night"}
-    assert [box.post("/api/rules", {**new, "before": {}})[0] for _ in range(2)] == [200, 409]
+    assert [box.post("/api/rules", {**new, "before": {}})[0] for _ in range(2)] == [200, 200]  # the first answer was lost
+    other = {**new, "settings": {**seen, "severity": "info"}, "before": {}}
+    assert box.post("/api/rules", other)[0] == 409 and box.rules()["night"].severity == "critical"
     seen = json.loads(box.post("/api/rules", None, method="GET")[1])["cameras"]["gate"]["rules"]["default"]
     assert box.post("/api/rules", {**place, "before": seen})[0] == 200
+
+
+def test_repeated_removal_and_undo_change_nothing_more(box: Box) -> None:
+    """The answer to the first one was lost."""
+    assert box.change({"cooldown_s": 7})[0] == box.change({"severity": "info"}, "night")[0] == 200
+    seen = box.control.editable()
+    night = {"camera": "gate", "rule": "night", "before": seen["cameras"]["gate"]["rules"]["night"]}
+    assert box.post("/api/rules/remove", {**night, "before": {**night["before"], "severity": "critical"}})[0] == 409
+    for _ in range(2):
+        assert box.post("/api/rules/remove", night)[0] == 200 and set(box.rules()) == {"default"}
+    assert box.post("/api/rules/undo", {"steps": seen["undo_steps"]})[0] == 409  # another removed the rule meanwhile
+    for _ in range(2):
+        assert box.post("/api/rules/undo", {"steps": 3})[0] == 200 and set(box.rules()) == {"default", "night"}
+    assert box.rules()["default"].cooldown_s == 7 and box.control.editable()["undo_steps"] == 2
+
+
+def test_new_rule_with_a_topic_of_home_assistant_is_refused(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert box.change({}, "connected")[0] == 200  # without Home Assistant
+    assert box.post("/api/rules/undo", {})[0] == 200
+    sinks = SinksConfig.model_validate({"mqtt": {"host": "b", "home_assistant": "homeassistant"}})
+    monkeypatch.setattr(Runtime, "settings", box.runtime.settings.model_copy(update={"sinks": sinks}))
+    assert box.refusal({}, "connected")[1].startswith("choose another name than connected")
 
 
 def test_changed_rule_replaces_that_of_file_now_and_after_restart(box: Box) -> None:

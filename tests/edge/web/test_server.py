@@ -59,11 +59,11 @@ class Box:
     def shifts(self) -> list[str]:
         return ["early"]
 
-    def compliance(self, unit: Unit, days: int) -> list[Row]:
+    def compliance(self, unit: Unit, days: int) -> tuple[datetime, list[Row]]:
         if days == 13:
             raise sqlite3.OperationalError("disk I/O error")
         start = datetime(2027, 1, 15, 6, tzinfo=UTC)
-        return [Row(start=start, shift="", camera="gate", rule="default", zone="lane", count=Count(days, 1))]
+        return start, [Row(start=start, shift="", camera="gate", rule="default", zone="lane", count=Count(days, 1))]
 
     def compliance_page(self, unit: Unit, days: int) -> str:
         return f"<p>{unit} {days}"
@@ -128,7 +128,8 @@ def test_metrics_contain_every_figure(local: WebServer) -> None:
 
 def test_compliance_is_served_as_json_csv_and_page(local: WebServer) -> None:
     answer = json.loads(ask(local, "/api/compliance?unit=day&days=3")[1])
-    assert answer["shifts"] == ["early"] and [(r["label"], r["compliant"]) for r in answer["rows"]] == [("01-15", 3)]
+    assert (answer["shifts"], answer["start"]) == (["early"], "2027-01-15 06:00")
+    assert [(r["label"], r["compliant"]) for r in answer["rows"]] == [("01-15", 3)]
     status, body, headers = ask(local, "/compliance.csv?unit=week")
     assert status == 200 and headers["Content-Type"].startswith("text/csv")
     assert body.decode().splitlines()[1] == "2027-01-15T06:00:00+00:00,,gate,default,lane,182,1,99.5"

@@ -9,10 +9,11 @@
 | TOPIC/CAMERA/RULE/snapshot | the JPEG of the latest alert, if `attach_snapshot` is on |
 | PREFIX/COMPONENT/BOX/OBJECT/config | discovery: an entity per topic, on one device per box |
 
-BOX is TOPIC with _ for /, so each box needs a topic of its own.
+BOX is TOPIC with _ for /, so each box needs a topic of its own. A rule named `connected` has no entity and no topics.
 """
 
 import json
+import logging
 import re
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,10 @@ Topology = Mapping[str, Sequence[str]]  # camera -> its rules
 
 ONLINE, OFFLINE, ON, OFF = b"online", b"offline", b"ON", b"OFF"
 _CONNECTED = {"connected": ON, "resumed": ON, "lost": OFF, "frozen": OFF, "ended": OFF}
+CONNECTED = "connected"  # not for a rule: the state of the camera has this topic
 _LATE_ALERTS = 1000  # closed violations to remember, in case that their alert, set aside before, arrives after its end
+
+_log = logging.getLogger(__name__)
 
 
 class Retained(NamedTuple):
@@ -57,14 +61,23 @@ class HomeAssistant:
         return f"{self._topic}/available"
 
     def discovery(self, topology: Topology, before: Topology) -> list[Retained]:
-        """Returns the descriptions of all entities, and what deletes those of rules and cameras that are gone."""
+        """Returns the descriptions of all entities, and what deletes those of rules and cameras that are gone.
+
+        Logs a rule that cannot have an entity, unless it was there before.
+        """
+        for camera, rules in topology.items():
+            if CONNECTED in rules and CONNECTED not in before.get(camera, ()):
+                _log.warning("%s: Home Assistant does not show the rule %s: choose another name", camera, CONNECTED)
         entities = dict(self._entities(topology))
-        gone = [Retained(topic, b"") for topic, _ in self._entities(before) if topic not in entities]
-        return [*gone, *(Retained(topic, json.dumps(entity).encode()) for topic, entity in entities.items())]
+        gone = [topic for topic, _ in self._entities(before)] + ([] if before else self._former_topics(topology))
+        return [
+            *(Retained(topic, b"") for topic in gone if topic not in entities),
+            *(Retained(topic, json.dumps(entity).encode()) for topic, entity in entities.items()),
+        ]
 
     def first_states(self, topology: Topology) -> list[Retained]:
         """Returns the states of all cameras and rules, as far as they are known, for a broker that may have missed some."""
-        rules = [self._state(camera, rule) for camera, rules in topology.items() for rule in rules]
+        rules = [self._state(camera, rule) for camera, rules in topology.items() for rule in _shown(rules)]
         return [*rules, *(self._camera(name, self._connected[name]) for name in topology if name in self._connected)]
 
     def states(self, message: Message, snapshot: Path | None) -> list[Retained]:
@@ -75,17 +88,17 @@ class HomeAssistant:
                 return []
             self._connected[message.camera] = state
             return [self._camera(message.camera, state)]
+        if not isinstance(message, Alert | AlertClosed) or message.rule == CONNECTED:
+            return []
         if isinstance(message, AlertClosed):
             place = message.camera, message.rule or DEFAULT_RULE
             self._open[place].discard(message.violation)
             self._closed.append(message.violation)
             return [self._state(*place)]
-        if isinstance(message, Alert):
-            place = message.camera, message.rule or DEFAULT_RULE
-            if message.violation not in self._closed:
-                self._open[place].add(message.violation)
-            return [*self._details(message, self._rule_topic(*place), snapshot), self._state(*place)]
-        return []
+        place = message.camera, message.rule or DEFAULT_RULE
+        if message.violation not in self._closed:
+            self._open[place].add(message.violation)
+        return [*self._details(message, self._rule_topic(*place), snapshot), self._state(*place)]
 
     def _details(self, alert: Alert, topic: str, snapshot: Path | None) -> Iterator[Retained]:
         attributes = {
@@ -115,7 +128,7 @@ class HomeAssistant:
         for camera, rules in topology.items():
             state = {"state_topic": f"{self._topic}/{camera}/connected", "device_class": "connectivity"}
             yield self._entity("binary_sensor", f"{camera}_connected", f"{camera} connected", state)
-            for rule in rules:
+            for rule in _shown(rules):
                 # a name has no __, so that the entities of camera a_b and rule c differ from those of camera a and rule b_c
                 topic, name = self._rule_topic(camera, rule), f"{camera} {'violation' if rule == DEFAULT_RULE else rule}"
                 state = {"state_topic": topic, "json_attributes_topic": f"{topic}/attributes", "device_class": "safety"}
@@ -123,8 +136,16 @@ class HomeAssistant:
                 image = {"image_topic": f"{topic}/snapshot", "content_type": "image/jpeg"}
                 yield self._entity("image", f"{camera}__{rule}_snapshot", f"{name} snapshot", image)
 
+    def _former_topics(self, topology: Topology) -> list[str]:
+        """Returns the topics that earlier versions gave the entities of the rules: the broker keeps them over an update."""
+        keys = [f"{camera}_{rule}" for camera, rules in topology.items() for rule in _shown(rules)]
+        return [self._config_topic(*place) for key in keys for place in (("binary_sensor", key), ("image", f"{key}_snapshot"))]
+
+    def _config_topic(self, component: str, key: str) -> str:
+        return f"{self._prefix}/{component}/{self._box}/{key}/config"
+
     def _entity(self, component: str, key: str, name: str, more: Mapping[str, object]) -> tuple[str, dict[str, object]]:
-        return f"{self._prefix}/{component}/{self._box}/{key}/config", {
+        return self._config_topic(component, key), {
             "name": name,
             "unique_id": f"{self._box}_{key}",
             "availability_topic": self.availability,
@@ -132,3 +153,7 @@ class HomeAssistant:
             "origin": {"name": "ppe_edge"},
             **more,
         }
+
+
+def _shown(rules: Sequence[str]) -> Sequence[str]:
+    return [rule for rule in rules if rule != CONNECTED]

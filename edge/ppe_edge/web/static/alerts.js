@@ -8,6 +8,7 @@ let newest = []; // its first page
 let before = null; // where the next page begins; null if there is none
 let causes = {};
 let isOperator = false;
+let isUnanswered = false; // whether the problem on the page is that the box did not answer
 let shown = null; // the alert in the detail
 let neighbours = []; // ids of those before and after it, also once it is judged and has left the list
 const latest = new Map(); // id -> the alert as it was last shown
@@ -91,7 +92,7 @@ function showPrecision({ confirmed, false_alarms, value, interval }) {
 function learn(answer) {
   causes = answer.causes;
   isOperator = answer.role === "operator";
-  timeZone = answer.time_zone ?? undefined;
+  timeZone = usableZone(answer.time_zone);
 }
 
 async function page(from) {
@@ -121,7 +122,7 @@ async function refresh() {
   const now = await ask(`api/alerts/${known.id}`); // its clip and its end come later
   if (shown !== known || JSON.stringify(now) === JSON.stringify(known)) return;
   showDetail(now);
-  if (byId("problem").textContent === NO_ANSWER) problem(null); // only the answer was lost: here is the decision
+  if (isUnanswered && now.verdict_id !== known.verdict_id) problem(null); // only the answer was lost: here is the decision
 }
 
 function matches(alert) {
@@ -274,6 +275,7 @@ function because(cause) {
 function problem(error) {
   byId("problem").textContent = error?.message ?? "";
   byId("problem").hidden = !error;
+  isUnanswered = error?.isUnanswered === true;
 }
 
 async function follow() {

@@ -96,12 +96,12 @@ function duration(seconds) {
 }
 
 function showSystem(box) {
-  const zone = box.time_zone ?? "UTC";
+  const zone = box.time_zone === null ? "UTC" : timeZone;
   const facts = {
     Model: `${box.model.name} (${box.model.sha256.slice(0, 12)})`,
     "Runs on": box.model.provider,
     Software: `ppe_edge ${box.version}`,
-    Clock: `${new Date(box.time * 1000).toLocaleString([], { timeZone: zone })} (${zone})`,
+    Clock: `${new Date(box.time * 1000).toLocaleString([], { timeZone: zone })} (${zone ?? "time zone of the browser"})`,
     "Running for": duration(box.uptime),
     "Peak memory": `${Math.round(box.memory / 1e6)} MB`,
   };
@@ -118,14 +118,20 @@ function showContact(text, isLost) {
 let shownRowsOfAlerts = "";
 
 async function refresh() {
-  const box = await ask("api/state");
-  timeZone = box.time_zone ?? undefined;
+  let box;
+  try {
+    box = await ask("api/state");
+  } catch ({ message }) {
+    showContact(`${message} Everything below is as it was before.`, true);
+    return;
+  }
+  timeZone = usableZone(box.time_zone);
   const live = box.cameras.filter((camera) => camera.state === "live").length;
+  showCameras(box.cameras);
+  showContact(`${live} of ${box.cameras.length} ${box.cameras.length === 1 ? "camera" : "cameras"} live, ${box.model.name}`, false);
   showSystem(box);
   byId("trouble").textContent = box.trouble;
   byId("trouble").hidden = box.trouble === "";
-  showCameras(box.cameras);
-  showContact(`${live} of ${box.cameras.length} ${box.cameras.length === 1 ? "camera" : "cameras"} live, ${box.model.name}`, false);
   const rows = JSON.stringify(box.alerts);
   if (rows !== shownRowsOfAlerts) byId("alerts").replaceChildren(...box.alerts.map(alertRow)); // else a link would lose its focus
   shownRowsOfAlerts = rows;
@@ -133,4 +139,4 @@ async function refresh() {
   byId("sinks").replaceChildren(...box.sinks.map(sinkRow));
 }
 
-repeat(refresh, 700, ({ message }) => showContact(`${message} Everything below is as it was before.`, true));
+repeat(refresh, 700, ({ message }) => showContact(`This browser cannot show the state of the box: ${message}`, false));

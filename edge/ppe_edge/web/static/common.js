@@ -16,6 +16,16 @@ function element(tag, text = "", className = "") {
 
 let timeZone; // that of the site, as in notifications and reports; if it has none, that of the browser
 
+function usableZone(zone) {
+  // a browser that does not know the zone would refuse to show any time
+  try {
+    if (zone !== null) new Intl.DateTimeFormat([], { timeZone: zone });
+    return zone ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 function when(seconds) {
   const time = new Date(seconds * 1000);
   const day = (each) => each.toLocaleDateString([], { timeZone });
@@ -38,14 +48,13 @@ function offer(select, wanted) {
 }
 
 const PATIENCE = 10000; // milliseconds; without it, nothing would tell that the network has gone
-const NO_ANSWER = "The box does not respond.";
 
 async function ask(address, decision) {
   // JSON marks a request as the page's own: another site's form cannot send it
   const options = decision && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(decision) };
   const signal = AbortSignal.timeout(decision ? 4 * PATIENCE : PATIENCE); // the box may wait 30 s for its cameras
   const answer = await fetch(address, { ...options, signal }).catch(() => {
-    throw new Error(NO_ANSWER);
+    throw Object.assign(new Error("The box does not respond."), { isUnanswered: true });
   });
   if (answer.status === 401) location.reload(); // leads to the login, and back here after it
   if (answer.ok) return answer.json();

@@ -4,7 +4,7 @@
 const BAR = 28;
 const HEIGHT = 120;
 let shownRows = [];
-let shownDays = 1;
+let shownStart = "";
 
 function chosen(id) {
   return byId(id).value;
@@ -37,7 +37,7 @@ function showChart() {
   byId("compliance-summary").textContent =
     periods.size === 0
       ? "nobody was seen yet"
-      : `Last ${shownDays === 1 ? "24 hours" : `${shownDays} days`}: ${compliant} compliant, ${violations} with violation, ` +
+      : `Since ${shownStart}: ${compliant} compliant, ${violations} with violation, ` +
         `${percent(compliant, violations)} compliance${rules.size > 1 ? ". Each person counts once per rule" : ""}`;
   const width = periods.size * BAR + 60; // labels lean to the right
   const chart = drawing("svg", { width, height: HEIGHT + 70, role: "img", "aria-labelledby": "compliance-summary" });
@@ -66,9 +66,9 @@ async function refreshCompliance() {
   const query = `?unit=${chosen("unit")}`;
   byId("csv").href = `compliance.csv${query}`;
   byId("report").href = `compliance.html${query}`;
-  const { rows, shifts, days } = await ask(`api/compliance${query}`);
+  const { rows, shifts, start } = await ask(`api/compliance${query}`);
   offerNames("unit", shifts.length ? ["hour", "shift", "day", "week"] : ["hour", "day", "week"]);
-  [shownRows, shownDays] = [rows, days];
+  [shownRows, shownStart] = [rows, start];
   offerNames("rule", ["all", ...new Set(rows.map((row) => row.rule))].sort());
   offerNames("camera", ["all", ...new Set(rows.map((row) => row.camera))].sort());
   showChart();

@@ -154,7 +154,7 @@ function unreadable() {
 function showChange() {
   const changed = isChanged();
   byId("save").disabled = byId("discard").disabled = !changed;
-  byId("undo").disabled = changed || !box.can_undo;
+  byId("undo").disabled = changed || box.undo_steps === 0;
   const [camera, rule] = place();
   byId("camera").disabled = byId("rule").disabled = byId("add-rule").disabled = changed; // unsaved changes are not lost by accident
   byId("remove-rule").disabled = changed || Object.keys(rulesOf(camera)).length < 2;
@@ -267,7 +267,7 @@ byId("naming").addEventListener("submit", (event) => {
 });
 byId("remove-rule").addEventListener("click", () => {
   const [camera, rule] = place();
-  change("api/rules/remove", { camera, rule }, `The rule ${rule} is removed.`);
+  change("api/rules/remove", { camera, rule, before: rulesOf(camera)[rule] }, `The rule ${rule} is removed.`);
 });
 byId("save").addEventListener("click", () => {
   const [camera, rule] = place();
@@ -280,7 +280,7 @@ byId("discard").addEventListener("click", () => {
   added = null;
   ask("api/rules").then(accept, (error) => problem(error.message)); // others may have changed them
 });
-byId("undo").addEventListener("click", () => change("api/rules/undo", {}, "The last change was undone."));
+byId("undo").addEventListener("click", () => change("api/rules/undo", { steps: box.undo_steps }, "The last change was undone."));
 ask("api/rules").then(accept, (error) => {
   byId("problem").textContent = error.message;
   byId("problem").hidden = false;
