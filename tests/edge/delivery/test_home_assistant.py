@@ -82,7 +82,7 @@ def test_rule_named_as_state_of_camera_is_left_out(caplog: pytest.LogCaptureFixt
     home, topology = HomeAssistant("t", "ha"), {"gate": ["connected", "lane"]}
     keys = [topic.split("/")[3] for topic, payload in home.discovery(topology, {}) if payload]
     assert keys == ["gate_connected", "gate__lane", "gate__lane_snapshot"]
-    assert home.discovery(topology, topology) == home.discovery({"gate": ["lane"]}, {})
+    assert home.discovery(topology, topology) == home.discovery({"gate": ["lane"]}, topology)
     [warning] = caplog.messages
     assert warning == "gate: Home Assistant does not show the rule connected: choose another name"
     raised = alert().model_copy(update={"rule": "connected"})

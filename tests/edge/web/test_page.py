@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ppe_edge.compliance.store import Count, Key
 from ppe_edge.config import CameraConfig, load_settings
 from ppe_edge.control import Control
 from ppe_edge.delivery.alert_history import AlertQuery
-from ppe_edge.delivery.messages import Sighting, clip_of, utc
+from ppe_edge.delivery.messages import Sighting, clip_of, close_unseen, utc
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.pictures.clip import encode_clip
 from ppe_edge.runtime import Runtime
@@ -287,6 +288,10 @@ def test_page_that_lost_the_box_shows_no_camera_as_live(browser: webdriver.Chrom
     browser.execute_script("AbortSignal.timeout = wait")
     until(browser, lambda: text_of(browser, "#cameras .state") == "live")
     assert text_of(browser, "#summary").startswith("1 of 1 camera live")
+    assert browser.execute_script("return [usableZone('Nowhere/Land') ?? null, usableZone(null) ?? null]") == [None, None]
+    browser.execute_script("showSystem = () => { throw new RangeError('unknown') }")  # the cameras are as live as before
+    until(browser, lambda: text_of(browser, "#summary") == "This browser cannot show the state of the box: unknown")
+    assert text_of(browser, "#cameras .state") == "live"
 
 
 def test_page_returns_to_login_when_session_has_expired(browser: webdriver.Chrome, site: Site) -> None:
@@ -313,6 +318,9 @@ def judged(tmp_path: Path) -> Iterator[tuple[Box, str]]:
 
 class Stub:
     """The status of a box of which only alerts are looked at."""
+
+    def compliance(self, unit: str, days: int) -> tuple[datetime, list[Any]]:
+        return datetime(2027, 1, 15, tzinfo=UTC), []
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: {}
@@ -433,6 +441,12 @@ def test_operator_sees_verdict_of_another_before_replacing_it(browser: webdriver
     until(browser, lambda: text_of(browser, "#decided").startswith("false alarm"))
     until(browser, lambda: text_of(browser, "#problem") == "")
     assert text_of(browser, "#decided .comment") == "by the other"  # its comment stays
+    browser.execute_script("const send = fetch; fetch = (url, how) => (how.method ? Promise.reject() : send(url, how))")
+    press(browser, "c")  # the decision itself is lost
+    until(browser, lambda: "does not respond" in text_of(browser, "#problem"))
+    box.outbox.put(close_unseen(box.alerts[-1], time.time()))
+    until(browser, lambda: "still open" not in text_of(browser, "#facts"))
+    assert "does not respond" in text_of(browser, "#problem") and text_of(browser, "#decided").startswith("false alarm")
 
 
 def test_clip_appears_when_it_arrives_and_plays_by_keyboard(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:
