@@ -32,7 +32,7 @@ TEST_FRACTION = 0.2  # of a source without splits
 SPLIT_SEED = 0  # fixed, so that every command holds out the same images
 ERRORS_SHOWN = 5
 _READERS = 8  # threads
-_AT_ONCE = 256  # annotations after which it is decided anew whether to use threads
+_AT_ONCE = 256  # annotations between two decisions whether to use threads
 _WAITING = 0.5  # processor time by elapsed time, below which reading waits for files
 _BUSY = 0.9  # the same, above which threads wait for each other
 

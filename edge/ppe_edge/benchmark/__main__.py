@@ -170,14 +170,17 @@ def _frame(config: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     from ppe_edge.config import load_settings
     from ppe_edge.dry_run import first_frames
+    from ppe_edge.errors import EdgeError
     from ppe_edge.monitoring.memory import limit_heaps
     from ppe_edge.pictures.clip import FPS
     from ppe_edge.runtime import Runtime
 
     limit_heaps()  # as the box does: it costs page faults
     settings = load_settings(config)
-    frame = next(iter(first_frames(settings, 0.0).frames.values()))
     runtime = Runtime(settings)
+    frame = next(iter(first_frames(settings, 0.0).frames.values()), None)
+    if frame is None:
+        raise EdgeError(setting="--clip", expected="a video", got="no frame")
     if runtime.clips is not None:
         runtime.clips.start()
     contract = runtime.detector.contract

@@ -51,6 +51,8 @@ def test_benchmark_with_clip_that_is_no_video_prints_error(
     clip.write_text("no video")
     assert benchmark.main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"error: {clip}: expected a video, got ended Invalid data")
+    assert benchmark.main([str(tiny_model), "--clip", str(clip)]) == 2
+    assert capsys.readouterr().err == "error: --clip: expected a video, got no frame\n"
 
 
 def test_benchmark_with_cameras_tells_latency_of_alerts_and_what_machine_serves(
