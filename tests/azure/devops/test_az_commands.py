@@ -1,19 +1,18 @@
-"""Every `az` command of the pipelines, scripts, files and operator's guide is accepted by the parser of azure-cli.
+"""Every `az` command of the pipelines, scripts, files and manuals is accepted by the parser of azure-cli.
 
 The commands of the extensions ml and azure-iot are compared with a list of their options, since a package registry has neither.
 """
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from documents import PAGES, ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 YAML = sorted((ROOT / "azureml").rglob("*.yml"))
-TEXTS = [*sorted((ROOT / "azureml").rglob("*.sh")), ROOT / "azureml/README.md"]
+TEXTS = [*sorted((ROOT / "azureml").rglob("*.sh")), *(ROOT / page for page in PAGES)]
 GLOBAL = {"--output", "--query", "--resource-group", "--workspace-name", "--only-show-errors"}
 HUB = {"--hub-name", "--auth-type", "--login"}
 DPS = {"--dps-name", "--auth-type", "--login", "--enrollment-id"}
@@ -34,6 +33,7 @@ EXTENSIONS = {
     "ml schedule disable": {"--name", "--no-wait"},
     "ml workspace show": {"--name"},
     "iot hub query": {*HUB, "--query-command", "--top"},
+    "iot hub module-twin update": HUB | {"--device-id", "--module-id", "--desired", "--tags"},
     "iot edge deployment list": HUB | {"--top"},
     "iot edge deployment create": {*HUB, "--deployment-id", "--content", "--target-condition", "--priority", "--labels"},
     "iot edge deployment delete": HUB | {"--deployment-id"},
