@@ -50,6 +50,7 @@ SHORT = {  # the start of a command -> options that make it quick, and run witho
         *("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"),
         *("--trainer.accelerator", "cpu", "--data.multi_scale", "[96,96]", "--data.num_workers", "0"),
     ],
+    "ppe-yolo quantize": ["--max-drop", "10"],  # of a training of three epochs, on six images
     "ppe-yolo azureml run": [
         *("--set", "inputs.accelerator=auto", "--set", "inputs.precision=32-true", "--set", "inputs.max_epochs=1"),
         *("--set", "inputs.recipe=yolov3-small", "--set", "jobs.train.inputs.weights=ppe_yolo/weights/helmet-small.ckpt"),
