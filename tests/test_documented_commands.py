@@ -66,7 +66,7 @@ def here(words: list[str], number: int) -> list[str]:
     """The command with drawn data for its placeholders, and with outputs named DIR in a folder of its own."""
     found = []
     for before, word in pairwise(["", *words]):
-        if before in ("--out", "--record") or (before == "store" and "pull" in found):
+        if before in ("--out", "--record"):
             word = f"out-{number}" if re.fullmatch("DIR2?|data", word) else word
         else:
             for pattern, stand_in in STAND_INS.items():

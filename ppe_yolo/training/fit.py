@@ -139,6 +139,8 @@ def fit(arguments: Sequence[str]) -> FitResult:
     except UserError as error:
         _show_option(error)
         raise
+    finally:  # a process that is started later, such as one of torchrun, would train into this folder
+        os.environ.pop(VARIABLE, None)
     return FitResult(cli.run_dir, cli.trainer)
 
 

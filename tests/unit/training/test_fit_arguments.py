@@ -143,6 +143,12 @@ def test_underscored_changes_option_names_only(given, parsed):
     assert underscored(given) == (parsed or given)
 
 
+def test_fit_leaves_its_run_folder_to_no_later_process():
+    with pytest.raises(UserError, match="missing"):
+        fit.fit(["--config", "yolov3-tiny", "--data.root", "missing", "--run_dir", "run"])
+    assert VARIABLE not in os.environ
+
+
 @pytest.mark.parametrize(
     ("setting", "option"),
     [
