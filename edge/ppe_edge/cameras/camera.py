@@ -91,6 +91,7 @@ class CameraReader:
         dropped: Number of these that a newer frame replaced.
         reconnects: Number of connection attempts after the first.
         errors: Number of parts that could not be decoded.
+        last_error: Why the latest of these could not be decoded; empty if there are none.
         failure: Why a file could not be read to its end; empty otherwise, and for cameras, which reconnect.
         last_frame_at: Monotonic time of the last frame; None before the first.
         seconds: Time from the first to the last frame.
@@ -104,7 +105,7 @@ class CameraReader:
         self.last_frame_at: float | None = None
         self.seconds = 0.0
         self.cpu_seconds = 0.0
-        self.failure = ""
+        self.failure = self.last_error = ""
         self._ends = config.ends  # evaluated once: a file that disappears must not become another kind of source
         self._on_event = on_event
         self._stopping = threading.Event()
@@ -114,6 +115,7 @@ class CameraReader:
         self._first_at: float | None = None  # capture time of the first frame
         self._was_live = False
         self._corrupt_reported_at = -CORRUPT_INTERVAL
+        self._errors_reported = 0
         self._ignored = ""  # part of the source that is not read
 
     def start(self) -> None:
@@ -234,6 +236,8 @@ class CameraReader:
                     correction = current_correction()
                 self._deliver(connection, frame, start + position if self._ends else steady_time(now), correction, now)
             if self._ends:
+                if self.errors > self._errors_reported:  # the last one may be that the file is incomplete
+                    self._report_errors()
                 connection.finished = not connection.abandoned
             else:
                 connection.failure = "the stream ended"
@@ -313,7 +317,10 @@ class CameraReader:
 
     def _on_corrupt(self, reason: str) -> None:
         self.errors += 1
-        now = time.monotonic()
-        if now - self._corrupt_reported_at >= CORRUPT_INTERVAL:
-            self._corrupt_reported_at = now
-            self._report("decode_errors", f"{self.errors} so far, most recently: {reason}")
+        self.last_error = reason
+        if time.monotonic() - self._corrupt_reported_at >= CORRUPT_INTERVAL:
+            self._report_errors()
+
+    def _report_errors(self) -> None:
+        self._corrupt_reported_at, self._errors_reported = time.monotonic(), self.errors
+        self._report("decode_errors", f"{self.errors} so far, most recently: {self.last_error}")

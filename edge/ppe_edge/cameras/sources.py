@@ -1,5 +1,7 @@
 """Frame sources: PyAV reads network streams, devices and files; OpenCV reads folders of images."""
 
+import errno
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,14 +39,16 @@ av.logging.set_level(None)  # libav would print addresses with their passwords
 
 FOLDER_FPS = 1.0  # frames per second of a folder of images without `fps`
 DEFAULT_FPS = 25.0  # of a video file that states none
-MIN_READ = 0.9  # share of the frames of an AVI file
+MIN_READ = 0.9  # share of the length that a video file states
+# The file states its length, which other formats have libav estimate from what is there.
+_STATES_LENGTH = frozenset({"avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mxf"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})  # no .tif, unlike data sets: cameras write none
 # a playlist from the network must not open local files, and a local playlist must not open the network
 _STREAM_PROTOCOLS = "rtp,rtsp,rtsps,rtmp,srtp,tcp,udp,tls,http,https,httpproxy,crypto"
 _SCHEMES = ("rtsp", "rtsps", "http", "https")
 _TOO_MANY = "the camera may accept no more clients: close other viewers"
 _HINTS: dict[type[Exception], str] = {  # what a camera's answer usually means
-    av.error.HTTPUnauthorizedError: "check user and password; write % as %25",
+    av.error.HTTPUnauthorizedError: "check user and password; write % as %25; the camera must allow basic or MD5 digest login",
     av.error.HTTPForbiddenError: "check that this user is allowed to view the stream",
     av.error.HTTPNotFoundError: "check the path of the address",
     av.error.HTTPOtherClientError: _TOO_MANY,
@@ -99,11 +103,12 @@ class SourceConfig(BaseModel):
     @field_validator("source")
     @classmethod
     def _known_scheme(cls, source: SecretStr) -> SecretStr:
+        source = SecretStr(source.get_secret_value().strip())  # a block of YAML or a copied address ends with white space
         scheme, colon, _ = source.get_secret_value().partition("://")
         if colon and scheme not in _SCHEMES:
             got = f"{scheme[:20]}://" if scheme.isalnum() else "something else"  # which may hold a password
             raise ValueError(f"expected an address with {', '.join(_SCHEMES)}, or a path, got {got}")
-        if not source.get_secret_value().strip():
+        if not source.get_secret_value():
             raise ValueError("expected an address or a path, got nothing")
         if colon and not _has_host(encode_credentials(source.get_secret_value())):
             raise ValueError(
@@ -191,6 +196,8 @@ def _reason(error: Exception, config: SourceConfig) -> str:
         return "no answer in time"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     hint = next((f": {hint}" for kind, hint in _HINTS.items() if isinstance(error, kind)), "")
+    if isinstance(error, OSError) and error.errno == errno.EPROTONOSUPPORT:
+        hint = f": the camera does not offer transport: {config.transport}, set the other one"
     return redact_text(text, config.address)[:200] + hint
 
 
@@ -210,13 +217,20 @@ def _video(
             options["rtsp_transport"] = config.transport
     elif config.kind is Kind.file:
         options["protocol_whitelist"] = "file,crypto"
-    container = av.open(
-        # libav takes what precedes a colon in a relative path, such as 10:30.mp4, for a protocol
-        str(Path(config.address).absolute()) if config.kind is Kind.file else config.address,
-        format="v4l2" if config.kind is Kind.device else None,
-        options=options,
-        timeout=(config.open_timeout_s, config.read_timeout_s),
-    )
+    begin = time.monotonic()
+    try:
+        container = av.open(
+            # libav takes what precedes a colon in a relative path, such as 10:30.mp4, for a protocol
+            str(Path(config.address).absolute()) if config.kind is Kind.file else config.address,
+            format="v4l2" if config.kind is Kind.device else None,
+            options=options,
+            timeout=(config.open_timeout_s, config.read_timeout_s),
+        )
+    except av.error.InvalidDataError as error:
+        if time.monotonic() - begin >= config.open_timeout_s:  # libav's words for a camera that accepts and never answers
+            raise SourceError("no answer in time") from None
+        hint = "the file is incomplete, damaged or no video" if config.ends else "the address returns no video: check its path"
+        raise SourceError(f"{error.strerror}: {hint}") from None
     with container:
         if not container.streams.video:
             raise SourceError("it has no video")
@@ -225,8 +239,11 @@ def _video(
 
 
 def _choose_track(container: InputContainer, config: SourceConfig, on_ignored: Callable[[str], None]) -> VideoStream:
-    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
-    chosen = (tracks or container.streams.video)[0]
+    known = [track for track in container.streams.video if track.codec_context is not None]
+    if not known:
+        raise SourceError("its codec is unknown: use H.264, H.265 or MJPEG")
+    tracks = [track for track in known if not track.disposition & Disposition.attached_pic]
+    chosen = (tracks or known)[0]
     if config.ends:  # a video file may begin with its cover picture; of a live stream, libav has not seen enough to choose
         best = container.streams.best("video")
         chosen = best if isinstance(best, VideoStream) else chosen
@@ -254,10 +271,11 @@ def _decoded(
     can_decode = config.kind is not Kind.stream
     rotation: float | None = None
     orientation: Orientation = (0, False)
-    count, slots = 0, 0
+    count, end = 0, 0.0
     for packet in container.demux(stream):
         count += bool(packet.size)
-        slots = slots if packet.dts is None else packet.dts + 1
+        if (timestamp := packet.dts if packet.pts is None else packet.pts) is not None:
+            end = max(end, float((timestamp + (packet.duration or 0)) * packet.time_base))
         can_decode = can_decode or packet.is_keyframe
         if not can_decode:
             on_waiting()
@@ -278,10 +296,13 @@ def _decoded(
             yield DecodedFrame(seconds, partial(upright, frame, aspect, orientation), timeline.is_certain)
     if count == 1 and config.address.startswith("http"):  # one packet of RTSP is a camera that disconnected
         raise SourceError("the address returns a single image and ends: use the address of the video stream")
-    # libav ends a cut-off AVI without an error. Its head counts all slots, also those without a frame at a variable rate; other
-    # containers count frames that libav rightly leaves out, such as those before the start of a trimmed video.
-    if container.format.name == "avi" and slots < MIN_READ * stream.frames:
-        on_corrupt(f"only {slots} of {plural(stream.frames, 'frame')} can be read: the file is incomplete or damaged")
+    stated = (container.duration or 0) / av.time_base
+    if container.format.name == "avi" and rate:  # libav guesses the duration of one that has lost its index
+        stated = stream.frames / float(rate)
+    # libav ends some files that were cut off without an error. The last of rare frames may lack its duration.
+    if container.format.name in _STATES_LENGTH and end + end / max(1, count) < MIN_READ * stated:
+        sound = ", or its sound is longer than its video" if container.streams.audio else ""
+        on_corrupt(f"its video ends after {end:.3g} of {stated:.3g} s: the file is incomplete or damaged{sound}")
 
 
 def _images(

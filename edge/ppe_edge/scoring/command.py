@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from ppe_edge.common.redact import redact_url
 from ppe_edge.config import CameraConfig, EdgeSettings, load_settings
 from ppe_edge.deployment import Deployment, require_valid
 from ppe_edge.errors import EdgeError
@@ -22,6 +23,7 @@ from ppe_edge.scoring.report import Limits, as_json, as_text, sweep_as_text
 from ppe_edge.scoring.sweep import Trial, Value, changed, combinations, parse_grid
 from ppe_edge.scoring.truth import Event, kinds_of, read_truth
 from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.words import plural
 
 LIMITS_MISSED = 1
 _PROGRESS_S = 5.0
@@ -98,7 +100,7 @@ def _videos(texts: Sequence[str]) -> dict[str, Path]:
         if Path(text).exists() or not separator:
             name, path = Path(text).stem, text
         if not Path(path).exists():
-            raise EdgeError(file=path, expected="a video or a folder of images", got="no such file")
+            raise EdgeError(file=redact_url(path), expected="a video or a folder of images", got="no such file")
         if name in videos:
             raise EdgeError(
                 setting="VIDEO", item=name, problem="two videos have this name", hint="name them CAMERA=VIDEO, as --truth does"
@@ -176,6 +178,11 @@ def _progress(name: str) -> Callable[[float], None]:
 
 
 def _require_within(recording: Recording, truth: Sequence[Event], file: Path) -> None:
+    if not recording.has_certain_times:
+        print(f"{recording.name}: its timestamps are unusable, so its times are estimates", file=sys.stderr)
+    if recording.errors:
+        parts = f"{plural(recording.errors, 'part')} cannot be decoded, most recently: {recording.last_error}"
+        print(f"{recording.name}: {parts}", file=sys.stderr)
     for event in truth:
         if event.camera == recording.name and event.start > recording.seconds + _END_TOLERANCE_S:
             raise EdgeError(
@@ -184,7 +191,3 @@ def _require_within(recording: Recording, truth: Sequence[Event], file: Path) ->
                 expected=f"a time within the {recording.seconds:.1f} s of {recording.name}",
                 got=f"{event.start:g} s",
             )
-    if not recording.has_certain_times:
-        print(f"{recording.name}: its timestamps are unusable, so its times are estimates", file=sys.stderr)
-    if recording.errors:
-        print(f"{recording.name}: {recording.errors} parts cannot be decoded", file=sys.stderr)

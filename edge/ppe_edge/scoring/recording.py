@@ -53,12 +53,14 @@ class Recording:
         frames: Its processed frames.
         has_certain_times: Whether all timestamps of the video were usable.
         errors: Number of parts that could not be decoded.
+        last_error: Why the latest of these could not be decoded; empty if there are none.
     """
 
     name: str
     frames: tuple[RecordedFrame, ...]
     has_certain_times: bool
     errors: int
+    last_error: str
 
     @property
     def seconds(self) -> float:
@@ -123,7 +125,9 @@ def record(
         reader.stop(0.0)
     if reader.failure or not frames:
         raise EdgeError(reader.failure or "holds no frames", file=camera.address, item=name)
-    return Recording(name=name, frames=tuple(frames), has_certain_times=is_certain, errors=reader.errors)
+    return Recording(
+        name=name, frames=tuple(frames), has_certain_times=is_certain, errors=reader.errors, last_error=reader.last_error
+    )
 
 
 class RecordedTracker(Tracker):

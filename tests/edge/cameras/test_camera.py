@@ -293,12 +293,15 @@ def test_reader_of_corrupt_file_ends_with_reason(tmp_path: Path, content: bytes)
     assert gate.reader.reconnects == 0
 
 
-def test_reader_of_folder_with_different_sizes_reports_no_resolution_change(tmp_path: Path) -> None:
+def test_reader_of_folder_reports_corrupt_images_but_no_resolution_change(tmp_path: Path) -> None:
     for n in range(4):
         cv2.imwrite(str(tmp_path / f"{n}.png"), np.zeros((8, 8 + n, 3), np.uint8))
+    for n in range(4, 7):
+        (tmp_path / f"{n}.png").write_bytes(b"corrupt")
     with Watched(tmp_path, fps=2) as gate:
         gate.until(lambda: gate.reader.state == "ended")
-    assert gate.kinds == ["connected", "ended"]
+    assert gate.kinds == ["connected", "decode_errors", "decode_errors", "ended"]
+    assert gate.events[2].detail == "3 so far, most recently: 6.png: cannot be read as an image"  # the end counts all
     assert [frame.image.shape[1] for frame in gate.seen] == [8, 9, 10, 11]
     assert np.diff([frame.time for frame in gate.seen]) == pytest.approx([0.5] * 3, abs=1e-6)
 

@@ -1,7 +1,9 @@
+import socket
 import subprocess
 import sys
 import wave
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,10 @@ def test_failing_source_writes_nothing_to_standard_error(tmp_path: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_address_is_read_without_white_space_around_it() -> None:
+    assert config(" rtsp://admin:pw@h/x \r\n").address == "rtsp://admin:pw@h/x"
+
+
 @pytest.mark.parametrize("port", ["0", "99999", "port"])
 def test_address_with_invalid_port_is_rejected(port: str) -> None:
     with pytest.raises(ValidationError, match="got no host, or a port that is not 1 to 65535: put"):
@@ -163,14 +169,36 @@ def test_truncated_file_raises(tmp_path: Path, make_clip: Callable[..., Path]) -
         read(tmp_path / "cut.mp4")
 
 
-def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path) -> None:
-    """The index of an AVI file is at its end; without it, libav ends after a part of the frames, and says nothing."""
+@pytest.mark.parametrize(("suffix", "codec"), [("avi", "mpeg4"), ("mkv", "libx264")])
+def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path, suffix: str, codec: str) -> None:
+    """libav ends with the file and says nothing; the head states the length."""
     images = np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8)
-    film = write_film(tmp_path / "film.avi", list(images), codec="mpeg4")
+    film = write_film(tmp_path / f"film.{suffix}", list(images), codec=codec)
     assert read(film)[1] == []
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
     frames, errors = read(film)
-    assert errors == [f"only {len(frames)} of 60 frames can be read: the file is incomplete or damaged"]
+    assert errors == [f"its video ends after {len(frames) / 10:g} of 6 s: the file is incomplete or damaged"]
+
+
+def test_video_of_rare_frames_is_intact(tmp_path: Path) -> None:
+    """The last of three frames lasts a third of the video."""
+    film = write_film(tmp_path / "film.mkv", [np.zeros((64, 96, 3), np.uint8)] * 3, fps=Fraction(1, 10))
+    frames, errors = read(film)
+    assert ([seconds for seconds, _ in frames], errors) == ([0.0, 10.0, 20.0], [])
+
+
+def test_video_of_unknown_codec_raises(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mkv", [np.zeros((64, 96, 3), np.uint8)], codec="mjpeg")
+    film.write_bytes(film.read_bytes().replace(b"V_MJPEG", b"V_XJPEG"))
+    with pytest.raises(SourceError, match=r"^its codec is unknown: use H\.264, H\.265 or MJPEG$"):
+        read(film)
+
+
+def test_camera_that_accepts_and_never_answers_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/a"
+        with pytest.raises(SourceError, match=r"^no answer in time$"):
+            next(open_source(SourceConfig(source=address, open_timeout_s=0.3), print))
 
 
 def test_trimmed_video_and_one_of_variable_rate_are_intact(tmp_path: Path) -> None:
@@ -249,8 +277,11 @@ def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[st
 
 def test_address_of_a_single_image_is_named(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "snapshot.jpg"), np.zeros((48, 64, 3), np.uint8))
-    with serving_folder(tmp_path) as address, pytest.raises(SourceError, match="a single image and ends: use the address of"):
-        read(f"{address}/snapshot.jpg")
+    with serving_folder(tmp_path) as address:
+        with pytest.raises(SourceError, match="a single image and ends: use the address of"):
+            read(f"{address}/snapshot.jpg")
+        with pytest.raises(SourceError, match=r"nvalid data .*: the address returns no video: check its path"):
+            read(address)  # a web page
 
 
 # --- folders

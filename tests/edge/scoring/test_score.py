@@ -151,6 +151,17 @@ def test_score_of_truth_beyond_end_of_video_names_row(
     assert capsys.readouterr().err == message
 
 
+def test_score_of_cut_off_video_says_so(
+    truth: Path, tiny_model: Path, tmp_path: Path, make_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = make_clip(tmp_path / "gate.mkv", SCENES, key_frames=10)
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    assert main(["score", str(film), "--truth", str(truth), "--model", str(tiny_model)]) == 2
+    said = r"^gate: 1 part cannot be decoded, most recently: its video ends after [345]\.?\d* of 10 s: the file is incomplete"
+    error = capsys.readouterr().err
+    assert re.match(said, error) and "line 3: start: expected a time within the 4." in error
+
+
 def test_score_of_broken_video_is_error(
     truth: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
