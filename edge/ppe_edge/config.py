@@ -55,12 +55,17 @@ LIVE_FIELDS = frozenset({"cameras", "site", "rule", "rules", "tracker", "snapsho
 _SHOWN = {"int_parsing", "float_parsing", "bool_parsing", "literal_error", "enum", "int_from_float"}
 
 
+def _escaped(name: str) -> str:
+    """Returns a name with escapes, if it has characters that look like others, or like none."""
+    return "" if name.isascii() and name.isprintable() else f", got {name[:40]!a}"
+
+
 def check_name(name: str) -> str:
     """Returns the name of a camera or a rule; raises ValueError if it is none."""
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,31}", name):
         raise ValueError(
             "expected a name of lower-case letters a-z, digits, - and _ that starts with a letter or a digit and has at most "
-            "32 characters"
+            f"32 characters{_escaped(name)}"
         )
     if "__" in name or name.endswith("_"):
         raise ValueError(
@@ -301,9 +306,9 @@ def _validated(document: Mapping[str, Any], path: Path | None, desired: Mapping[
     class FromFile(EdgeSettings):
         file_: ClassVar[Mapping[str, Any]] = document
 
-    _refuse_unknown_variables()
+    _refuse_unusable_variables()
     try:
-        return FromFile(**(desired or {}))
+        settings = FromFile(**(desired or {}))
     except ValidationError as error:
         location, message = first_error(error)
         source: str | Path | None = "twin" if desired and _holds(desired, location) else path
@@ -316,6 +321,21 @@ def _validated(document: Mapping[str, Any], path: Path | None, desired: Mapping[
         variables = " or ".join(_variables_without_json(section[1] if section else ".+"))
         example = """PPE_EDGE__RULE__ZONES='["gate"]'"""
         raise EdgeError(f"environment variable {variables}: expected JSON, such as {example}") from None
+    for given, source in ((document, path), (_environment(document), "environment variables"), (desired or {}, "twin")):
+        if location := _boolean_for_number(given, settings):
+            raise EdgeError(file=source, item=_key(location), expected="a number", got="true or false")
+    return settings
+
+
+def _boolean_for_number(given: Mapping[str, Any], read: Any, location: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Returns where a boolean stands for a number: pydantic reads it as 1 or 0, and `fps: on` as one frame per second."""
+    for name, value in given.items():
+        here, meant = (*location, name), read.get(name) if isinstance(read, Mapping) else getattr(read, name, None)
+        if isinstance(value, bool) and isinstance(meant, int | float) and not isinstance(meant, bool):
+            return here
+        if isinstance(value, Mapping) and (found := _boolean_for_number(value, meant, here)):
+            return found
+    return ()
 
 
 def _variables_without_json(section: str) -> list[str]:
@@ -333,14 +353,20 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _refuse_unknown_variables() -> None:
-    """Refuses a variable that names no section: pydantic-settings ignores it, and a misspelled password would be missing."""
-    for variable in os.environ:
+def _refuse_unusable_variables() -> None:
+    """Refuses a variable that names no section: pydantic-settings ignores it, and a misspelled password would be missing.
+
+    Also one that ends with a carriage return, as Docker reads it from a file with the line ends of Windows.
+    """
+    for variable, value in os.environ.items():
         name = variable.upper()
         section, nested, _ = name.removeprefix(_PREFIX).removeprefix(_PREFIX[:-1]).partition("__")
         is_known = section.lower() in EdgeSettings.model_fields
         if name.startswith(_PREFIX) and not is_known:
             raise EdgeError(f"environment variable {variable}: {_unknown(section.lower(), list(EdgeSettings.model_fields))}")
+        if name.startswith(_PREFIX) and value.endswith("\r"):
+            problem = "ends with a carriage return: save its file with the line ends of Linux"
+            raise EdgeError(f"environment variable {variable}: {problem}")
         # Kubernetes sets variables such as PPE_EDGE_SERVICE_HOST
         if name.startswith(_PREFIX[:-1]) and not name.startswith(_PREFIX) and is_known and nested:
             meant = _PREFIX + name.removeprefix(_PREFIX[:-1])
@@ -349,7 +375,8 @@ def _refuse_unknown_variables() -> None:
 
 def _unknown(name: str, known: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1)
-    return f"no such setting, {f'did you mean {nearest[0]}?' if nearest else 'expected one of ' + ', '.join(known)}"
+    expected = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(known)}"
+    return f"no such setting, {expected}{_escaped(name)}"
 
 
 def _environment(file: Mapping[str, Any]) -> dict[str, Any]:
@@ -409,7 +436,7 @@ class _StrictLoader(yaml.SafeLoader):
         """Reads a mapping, before what it merges is inserted."""
         node = super().compose_mapping_node(anchor)
         first: dict[Any, int] = {}
-        for key, _ in node.value:
+        for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             name = "<<" if key.tag == "tag:yaml.org,2002:merge" else self.construct_object(key, deep=True)
@@ -418,6 +445,8 @@ class _StrictLoader(yaml.SafeLoader):
             if name is None or isinstance(name, bool | int | float):
                 kind = "true or false" if isinstance(name, bool) else "nothing" if name is None else "a number"
                 problem = f"YAML reads the name {key.value or 'before the colon'} as {kind}: put it in quotes"
+                if kind == "a number" and isinstance(value, yaml.ScalarNode) and not value.value:  # fps: 5,5 within { }
+                    problem += ", or write a decimal number with a point"
             elif name in first:
                 problem = f"the key {name} occurs twice, first in line {first[name]}"
                 problem += ": merge a list instead, such as <<: [*a, *b]" if name == "<<" else ""

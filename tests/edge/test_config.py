@@ -130,6 +130,10 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"colour": "red"}, "edge.yaml: colour: no such setting, expected one of model, state_dir, cameras, batch, tracker, "),
         ({"cameras": None, "camaras": {}}, "edge.yaml: camaras: no such setting, did you mean cameras? (and 1 more)"),
         ({"batch": 0}, "edge.yaml: batch: Input should be greater than or equal to 1, got 0"),
+        ({"batch": True}, "edge.yaml: batch: expected a number, got true or false"),
+        ({"cameras": {"gate": {"source": "a", "rule": {"alarm_threshold": True}}}}, "gate.rule.alarm_threshold: expected a nu"),
+        ({"cameras": {"g\u0430te": {"source": "a"}}}, "has at most 32 characters, got 'g\\u0430te'"),
+        ({"rule": {"\u00a0cooldown_s": 1}}, "no such setting, did you mean cooldown_s?, got '\\xa0cooldown_s'"),
         ({"batch": "many"}, "batch: Input should be a valid integer, unable to parse string as an integer, got 'many'"),
         ({"cameras": {"gate": {"source": ADDRESS, "fps": -1}}}, "cameras.gate.fps: Input should be greater than 0, got -1"),
         ({"cameras": {"gate": {"source": [ADDRESS]}}}, "cameras.gate.source: Input should be a valid string, got list"),
@@ -166,6 +170,7 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"site": {"time_zone": "../../etc/passwd"}}, "site.time_zone: no such time zone '../../etc/passwd', expected"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 1], [1, 0], [0, 1]]}}}, "zone 'door': its outline crosses itself"),
         ({"rule": {"zones": {"door": [[0, 0], [0.5, 0.5], [1, 1]]}}}, "zone 'door': it encloses nothing"),
+        ({"rule": {"zones": {"door": [[0, 0], [1, 0], [1, 1]] * 2}}}, "zone 'door': its outline crosses itself, or repeats"),
         ({"cameras": {"gate": {"source": "rtsp://admin:pa"}}}, "cameras.gate.source: expected rtsp://USER:PASSWORD@HOST"),
     ],
 )  # fmt: skip
@@ -194,6 +199,7 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
         ),
         (b"cameras:\n  on: {source: a}\n", "line 2: YAML reads the name on as true or false: put it in quotes"),
         (b"cameras:\n\n  1: {source: a}\n", "line 3: YAML reads the name 1 as a number: put it in quotes"),
+        (b"cameras:\n  gate: {fps: 5,5}\n", "YAML reads the name 5 as a number: put it in quotes, or write a decimal number"),
         (b"rule:\n  exceptions: {2026-02-30: []}\n", "an error in line 2: there is no such date: correct it"),
         (b"web:\n  port: 010\n", "an error in line 2: this number is not written in decimal (YAML reads 010 as 8"),
         (b"cameras:\n  gate:\n    fps: 1:30\n", "an error in line 3: this number is not written in decimal"),
@@ -249,6 +255,7 @@ def test_environment_variable_that_is_no_json_is_named(tmp_path: Path, monkeypat
     ("variable", "value", "words"),
     [
         ("CAMERAS__GATE__SOUCE", ADDRESS, "cameras.gate.souce: no such setting, did you mean source?"),
+        ("WEB__TOKEN", f"{PASSWORD}\r", "ends with a carriage return: save its file with the line ends of Linux"),
         ("BATCH", "many", "batch: Input should be a valid integer, unable to parse string as an integer, got 'many'"),
         ("CAMERAS", '{"gate": {"fps": -1}}', "cameras.gate.fps: Input should be greater than 0, got -1"),
         ("RULE__ZONES", '{"door": [[0, 0], [1, "x"], [1, 1]]}', "rule.zones.door.1.1: Input should be a valid number"),
@@ -271,6 +278,7 @@ def test_environment_variable_is_not_named_for_errors_of_other_sources(tmp_path:
 
 
 def test_twin_is_named_for_its_errors(tmp_path: Path) -> None:
+    assert error_of(write(tmp_path), {"batch": True}) == "twin: batch: expected a number, got true or false"
     assert error_of(write(tmp_path), {"batch": 0}).startswith("twin: batch: ")
 
 

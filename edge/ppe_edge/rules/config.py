@@ -34,7 +34,7 @@ def check_polygons(zones: Mapping[str, Polygon | None]) -> None:
         if any(not 0.0 <= v <= 1.0 for corner in corners for v in corner):
             raise ValueError(f"zone {name!r}: expected corners as fractions of width and height, 0 to 1, got {list(corners)}")
         if crosses_itself(corners):
-            raise ValueError(f"zone {name!r}: its outline crosses itself: list the corners in the order around the zone")
+            raise ValueError(f"zone {name!r}: its outline crosses itself, or repeats a side: list its corners in order")
         if area(corners) < MIN_ZONE_AREA:
             raise ValueError(f"zone {name!r}: it encloses nothing, so the rule would never apply: move its corners apart")
 

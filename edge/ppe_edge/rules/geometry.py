@@ -32,8 +32,11 @@ def area(polygon: Sequence[tuple[float, float]]) -> float:
 
 
 def crosses_itself(corners: Sequence[tuple[float, float]]) -> bool:
-    """Returns whether two sides of a polygon cross; sides that only touch do not count."""
+    """Returns whether two sides of a polygon cross, or are the same; sides that only touch do not count."""
     sides = list(zip(corners, (*corners[1:], corners[0]), strict=True))
+    lines = [frozenset(side) for side in sides if side[0] != side[1]]
+    if len(set(lines)) < len(lines):  # an outline listed twice would enclose nothing
+        return True
     return any(_cross(*first, *second) for first, second in combinations(sides, 2))
 
 
