@@ -158,6 +158,30 @@ def _lost(newest: Look, usual: Look, *, in_the_dark: bool = True) -> float:
     return float(lost[structured].mean())
 
 
+def _moved_or_blurred(look: Look, usual: Look, *, in_the_dark: bool = True) -> ViewFault | None:
+    """Returns whether a view is turned or out of focus compared with the usual one.
+
+    Args:
+        look: The look.
+        usual: The usual look.
+        in_the_dark: Whether the focus of a view that is darker than usual counts: lamps and noise change its sharpness.
+    """
+    comparison = _compare(look, usual)
+    if np.count_nonzero(comparison.structured) < MIN_CELLS:
+        return None
+    here, elsewhere = displaced(look.edges, usual.edges)
+    if comparison.aligned < MIN_ALIGNED or elsewhere >= max(MIN_DISPLACED, DISPLACED * here):
+        return "turned"
+    if not in_the_dark and np.median((look.level / np.maximum(usual.level, 1e-6))[comparison.structured]) < KEPT_LEVEL:
+        return None
+    both = comparison.structured & (look.contrast >= STRUCTURED / 2) & (comparison.alike >= ALIKE)
+    if np.count_nonzero(both) >= MIN_CELLS:
+        sharpness = float(np.median(look.sharpness[both] / np.maximum(usual.sharpness[both], 1e-6)))
+        if sharpness < MIN_SHARPNESS:
+            return "out_of_focus"
+    return None
+
+
 class ViewWatch:
     """Watches the view of one camera. Used by one thread; any may read `fault`.
 
@@ -194,8 +218,7 @@ class ViewWatch:
         self._size = size
         look, newest = self._average(reduce(image), elapsed)
         seconds = min(max(elapsed, 0.0), MAX_GAP_S) if math.isfinite(elapsed) else 0.0
-        comparison = None if self._history is None else _compare(look, self._history.look)
-        found = self._judge(look, newest, comparison)
+        found = self._judge(look, newest)
         if self.fault is None:
             self._learn(look, newest, seconds, found is None)
         return self._confirm(found, now)
@@ -219,26 +242,18 @@ class ViewWatch:
         noise = statistics.median(self._noise) if self._noise else 0.0
         return look_at(self._mean, noise * max(1 / self._frames, weight / (2 - weight))), look_at(grey)
 
-    def _judge(self, look: Look, newest: Look, comparison: _Comparison | None) -> ViewFault | None:
+    def _judge(self, look: Look, newest: Look) -> ViewFault | None:
         bright = float((newest.level >= BRIGHT).mean())
         if float((newest.contrast >= BLANK).mean()) < MIN_SHOWN:
             return "overexposed" if bright >= MAX_BRIGHT else "covered"
-        if comparison is None or self._history is None or self._history.seen < LEARN_LOOKS or self._history.seconds < LEARN_S:
+        if self._history is None or self._history.seen < LEARN_LOOKS or self._history.seconds < LEARN_S:
             return None
-        usual, structured = self._history.look, comparison.structured
-        if max(_lost(newest, usual), _lost(newest, self._history.slow, in_the_dark=False)) >= MAX_LOST:
+        usual = self._history.look, self._history.slow
+        if max(_lost(newest, usual[0]), _lost(newest, usual[1], in_the_dark=False)) >= MAX_LOST:
             return "overexposed" if bright >= MAX_BRIGHT else "covered"
-        if np.count_nonzero(structured) < MIN_CELLS or self._history.steadiness < MIN_STEADINESS:
+        if self._history.steadiness < MIN_STEADINESS:
             return None
-        here, elsewhere = displaced(look.edges, usual.edges)
-        if comparison.aligned < MIN_ALIGNED or elsewhere >= max(MIN_DISPLACED, DISPLACED * here):
-            return "turned"
-        both = structured & (look.contrast >= STRUCTURED / 2) & (comparison.alike >= ALIKE)
-        if np.count_nonzero(both) >= MIN_CELLS:
-            sharpness = float(np.median(look.sharpness[both] / np.maximum(usual.sharpness[both], 1e-6)))
-            if sharpness < MIN_SHARPNESS:
-                return "out_of_focus"
-        return None
+        return _moved_or_blurred(look, usual[0]) or _moved_or_blurred(look, usual[1], in_the_dark=False)
 
     def _learn(self, look: Look, newest: Look, seconds: float, is_well: bool) -> None:
         if self._history is None:

@@ -105,14 +105,21 @@ def test_flickering_light_raises_nothing() -> None:
     assert watched(watch, minutes(camera, 1, lambda c: c.day(next(light))), 120.0) == []
 
 
-def test_mist_that_grows_for_half_an_hour_is_reported() -> None:
-    """At its end, a seventh of the contrast is left, but neither the brightness nor the place of anything has changed."""
+@pytest.mark.parametrize(
+    ("fault", "make"),
+    [
+        # a seventh of the contrast is left, but neither the brightness nor the place of anything has changed
+        pytest.param("covered", lambda c, x: c.frame((1 - 0.85 * x) * c.scene + 130 * 0.85 * x), id="mist"),
+        pytest.param("out_of_focus", lambda c, x: c.defocused(0.3 + 6 * x), id="condensation"),
+        pytest.param("turned", lambda c, x: c.turned(0.2 * x), id="loose mount"),
+    ],
+)
+def test_fault_that_grows_slowly_is_reported(fault: ViewFault, make: Callable[[DrawnCamera, float], Image]) -> None:
+    """It grows for two hours: over ten minutes, hardly anything changes."""
     camera = DrawnCamera(draw_scene(3))
     watch = learnt(camera)
-    mist = [0.85 * min(1.0, i / 60) for i in range(70)]  # one look in 30 s
-    frames = [camera.frame((1 - m) * camera.scene + 130 * m) for m in mist]
-    changes = [watch.update(frame, 150.0 + 30 * i) for i, frame in enumerate(frames)]
-    assert [change.fault for change in changes if change is not None] == ["covered"]
+    changes = [watch.update(make(camera, i / 120), 120.0 + 60 * i) for i in range(1, 121)]
+    assert [change.fault for change in changes if change is not None] == [fault]
 
 
 def test_dusk_of_an_hour_raises_nothing() -> None:
