@@ -300,9 +300,10 @@ def _decoded(
     if container.format.name == "avi" and rate:  # libav guesses the duration of one that has lost its index
         stated = stream.frames / float(rate)
     # libav ends some files that were cut off without an error. The last of rare frames may lack its duration.
-    if container.format.name in _STATES_LENGTH and end + end / max(1, count) < MIN_READ * stated:
+    if config.ends and container.format.name in _STATES_LENGTH and end + end / max(1, count) < MIN_READ * stated:
         sound = ", or its sound is longer than its video" if container.streams.audio else ""
-        on_corrupt(f"its video ends after {end:.3g} of {stated:.3g} s: the file is incomplete or damaged{sound}")
+        read = f"{round(end, 1):g} of {round(stated, 1):g} s"
+        on_corrupt(f"its video ends after {read}: the file is incomplete or damaged{sound}")
 
 
 def _images(

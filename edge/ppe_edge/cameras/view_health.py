@@ -37,7 +37,9 @@ NOISE_LOOKS = 7  # the noise is the median over this many pairs of frames
 MAX_GAP_S = 60.0  # after a longer pause, the average starts again
 
 BLANK = 1.5  # grey levels of contrast; a cell with less shows nothing
-MIN_SHOWN = 0.05  # a view with a smaller share of cells that show anything sees nothing, whatever its history
+# A view with a smaller share of cells that show anything sees nothing, whatever its history. Cameras write the time and their
+# name into the first and last rows of cells.
+MIN_SHOWN, INNER_ROWS = 0.06, slice(1, -1)
 STRUCTURED = 4.0  # grey levels of contrast; only such cells are compared
 MIN_CELLS = 8  # with fewer of them, nothing is compared
 # A cover lowers contrast but not brightness, or leaves a cell blank; night lowers both.
@@ -244,7 +246,7 @@ class ViewWatch:
 
     def _judge(self, look: Look, newest: Look) -> ViewFault | None:
         bright = float((newest.level >= BRIGHT).mean())
-        if float((newest.contrast >= BLANK).mean()) < MIN_SHOWN:
+        if float((newest.contrast[INNER_ROWS] >= BLANK).mean()) < MIN_SHOWN:
             return "overexposed" if bright >= MAX_BRIGHT else "covered"
         if self._history is None or self._history.seen < LEARN_LOOKS or self._history.seconds < LEARN_S:
             return None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import get_args
 
+import cv2
 import numpy as np
 import pytest
 from drawn_view import DrawnCamera, Image, draw_scene
@@ -91,8 +92,15 @@ def test_fault_at_night_is_reported() -> None:
 
 @pytest.mark.parametrize(("level", "fault"), [(0, "covered"), (130, "covered"), (255, "overexposed")])
 def test_camera_covered_from_the_start_is_reported_without_history(level: int, fault: ViewFault) -> None:
+    def covered(camera: DrawnCamera) -> Image:
+        """With the time and the name that cameras write into the frame, and the words of a recorder."""
+        image = camera.plain(level)
+        for text, at in (("2026-11-29 14:00:00", (10, 24)), ("CAMERA 01 GATE", (430, 345)), ("VIDEO LOSS", (260, 190))):
+            cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255 - level,) * 3, 2)
+        return image
+
     camera, watch = DrawnCamera(draw_scene(1)), ViewWatch()
-    [(seconds, found)] = watched(watch, minutes(camera, 2, lambda c: c.plain(level)))
+    [(seconds, found)] = watched(watch, minutes(camera, 2, covered))
     assert found == fault and seconds <= IN_TIME
     assert [f for _, f in watched(watch, minutes(camera, 2, DAY), 120.0)] == [None]
     assert [f for _, f in watched(watch, minutes(camera, 1, lambda c: c.turned(0.5)), 240.0)] == ["turned"]  # it has learnt DAY
