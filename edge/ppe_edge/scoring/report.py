@@ -10,7 +10,7 @@ from ppe_edge.scoring.figures import Figures, VideoScore, figures_of
 from ppe_edge.scoring.recording import RaisedAlert
 from ppe_edge.scoring.sweep import Trial, front
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 _HEADER = ("", "length", "violations", "found", "missed", "median s", "worst s", "false", "per hour", "alerts each")
 
 

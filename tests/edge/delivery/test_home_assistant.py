@@ -72,12 +72,6 @@ def test_entities_of_cameras_and_rules_with_similar_names_differ() -> None:
     )  # per camera: whether it is connected, its rule, the snapshot
 
 
-def test_entities_of_earlier_versions_are_deleted() -> None:
-    sent = HomeAssistant("t", "ha").discovery({"gate": ["lane"]}, {})
-    former = {"ha/binary_sensor/t/gate_lane/config", "ha/image/t/gate_lane_snapshot/config"}
-    assert {topic for topic, payload in sent if not payload} == former
-
-
 def test_rule_named_as_state_of_camera_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     home, topology = HomeAssistant("t", "ha"), {"gate": ["connected", "lane"]}
     keys = [topic.split("/")[3] for topic, payload in home.discovery(topology, {}) if payload]
@@ -154,18 +148,18 @@ def test_changed_rules_change_entities(broker: Broker) -> None:
     sink = MqttSink(MqttSinkConfig(**settings(broker)), lambda: topology["now"])
     with Receiver(broker, "homeassistant/#") as receiver:
         sink.idle()
-        wait_until(lambda: len(receiver.messages) == 5)  # three described, two of earlier versions deleted
+        wait_until(lambda: len(receiver.messages) == 3)
         topology["now"] = {"gate": ["night"]}
         sink.idle()
-        wait_until(lambda: len(receiver.messages) == 10)  # two more deleted, three described
-        gone = {topic for topic, payload in list(receiver.messages)[5:] if not payload}
+        wait_until(lambda: len(receiver.messages) == 8)  # two deleted, three described
+        gone = {topic for topic, payload in list(receiver.messages)[3:] if not payload}
         assert gone == {
             "homeassistant/binary_sensor/site_box7/gate__lane/config",
             "homeassistant/image/site_box7/gate__lane_snapshot/config",
         }
         sink.idle()
     sink.close()
-    assert len(receiver.messages) == 10
+    assert len(receiver.messages) == 8
 
 
 @needs_mosquitto

@@ -42,7 +42,7 @@ def test_score_reports_found_missed_and_delay(
     assert "found     gate 0:00:02.0-0:00:06.0 (line 2): 0:00:03.5 (track 1)" in text
     assert "missed    gate 0:00:08.0-0:00:08.5 (line 4)" in text
     score = json.loads(out.read_text())
-    assert score["schema_version"] == 2  # 1 had `films`
+    assert score["schema_version"] == 1
     assert score["all"] == {
         "hours": 0.002778, "violations": 2, "found": 1, "missed": 1, "median_delay_s": 1.5, "worst_delay_s": 1.5,
         "false_alerts": 0, "false_alerts_per_hour": 0.0, "alerts_per_violation": 1.0,

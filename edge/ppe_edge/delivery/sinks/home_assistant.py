@@ -69,9 +69,8 @@ class HomeAssistant:
             if CONNECTED in rules and CONNECTED not in before.get(camera, ()):
                 _log.warning("%s: Home Assistant does not show the rule %s: choose another name", camera, CONNECTED)
         entities = dict(self._entities(topology))
-        gone = [topic for topic, _ in self._entities(before)] + ([] if before else self._former_topics(topology))
         return [
-            *(Retained(topic, b"") for topic in gone if topic not in entities),
+            *(Retained(topic, b"") for topic, _ in self._entities(before) if topic not in entities),
             *(Retained(topic, json.dumps(entity).encode()) for topic, entity in entities.items()),
         ]
 
@@ -136,16 +135,8 @@ class HomeAssistant:
                 image = {"image_topic": f"{topic}/snapshot", "content_type": "image/jpeg"}
                 yield self._entity("image", f"{camera}__{rule}_snapshot", f"{name} snapshot", image)
 
-    def _former_topics(self, topology: Topology) -> list[str]:
-        """Returns the topics that earlier versions gave the entities of the rules: the broker keeps them over an update."""
-        keys = [f"{camera}_{rule}" for camera, rules in topology.items() for rule in _shown(rules)]
-        return [self._config_topic(*place) for key in keys for place in (("binary_sensor", key), ("image", f"{key}_snapshot"))]
-
-    def _config_topic(self, component: str, key: str) -> str:
-        return f"{self._prefix}/{component}/{self._box}/{key}/config"
-
     def _entity(self, component: str, key: str, name: str, more: Mapping[str, object]) -> tuple[str, dict[str, object]]:
-        return self._config_topic(component, key), {
+        return f"{self._prefix}/{component}/{self._box}/{key}/config", {
             "name": name,
             "unique_id": f"{self._box}_{key}",
             "availability_topic": self.availability,

@@ -12,7 +12,6 @@
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import re
@@ -143,8 +142,9 @@ class WebhookSink:
         try:
             # a redirect could send the alert and the token to another host
             async with self._session.request(method, url, data=data or None, headers=headers, allow_redirects=False) as answer:
-                if 200 <= answer.status < 300 and answer.content_type == "text/html" and not self._is_page_reported:
-                    await self._report_page(answer)
+                if 200 <= answer.status < 300 and not self._is_page_reported and await _is_page(answer):
+                    self._is_page_reported = True
+                    _log.warning("webhook: %s", _PAGE)
                 return answer.status, _seconds(answer.headers.get("Retry-After"), answer.headers.get("Date"))
         except aiohttp.ConnectionTimeoutError as error:
             raise SinkFailed(
@@ -168,14 +168,18 @@ class WebhookSink:
             reason = f"the webhook did not answer: {type(error).__name__}"
             raise SinkFailed(reason, outcome_unknown=True, reached=True) from error
 
-    async def _report_page(self, answer: "aiohttp.ClientResponse") -> None:
-        import aiohttp
 
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # the message is confirmed, whatever becomes of the page
-            async with asyncio.timeout(_PAGE_TIMEOUT_S):
-                self._is_page_reported = b"<html" in (await answer.content.read(_PAGE_BYTES)).lower()
-        if self._is_page_reported:
-            _log.warning("webhook: %s", _PAGE)
+async def _is_page(answer: "aiohttp.ClientResponse") -> bool:
+    """Whether an answer is a web page; False if it does not arrive in time: the message is confirmed in any case."""
+    import aiohttp
+
+    if answer.content_type != "text/html":
+        return False
+    try:
+        async with asyncio.timeout(_PAGE_TIMEOUT_S):
+            return b"<html" in (await answer.content.read(_PAGE_BYTES)).lower()
+    except (aiohttp.ClientError, TimeoutError):
+        return False
 
 
 def _hint(status: int) -> str:
