@@ -14,7 +14,7 @@ from typing import TypeVar
 from ppe_edge.camera_watch import EVENT_OF, CameraWatch
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
-from ppe_edge.common.clock import is_set, note_passed
+from ppe_edge.common.clock import is_set, note_passed, server_now
 from ppe_edge.compliance.archive import ComplianceArchive
 from ppe_edge.compliance.recorder import WRITE_INTERVAL, ComplianceRecorder
 from ppe_edge.config import EdgeSettings
@@ -87,8 +87,8 @@ class Runtime:
         self.hub = HubConnection() if settings.needs_hub else None
         history = AlertHistory(settings.state_dir / "outbox.db")
         sinks = build_sinks(settings.sinks, self.hub, self._topology, self._site, history.is_acknowledged)
-        self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks))
-        note_passed(self.outbox.latest())
+        self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks), server_time=server_now)
+        note_passed(self.outbox.age_time())
         self.telemetry = Telemetry(Collected(self.camera_figures, self.sink_figures, lambda: not self.outbox.trouble))
         self._show_model()
         self.readers: dict[str, CameraReader] = {}
@@ -102,8 +102,12 @@ class Runtime:
             else None
         )
         self._deliveries = [DeliveryThread(name, sink, self.outbox) for name, sink in sinks.items()]
-        self.compliance = ComplianceRecorder(settings.compliance, settings.state_dir, self._send_compliance_report)
-        self._frames = AlertFrames(settings.verdicts, settings.state_dir, settings.outbox.max_message_days)
+        self.compliance = ComplianceRecorder(
+            settings.compliance, settings.state_dir, self.outbox.age_time, self._send_compliance_report
+        )
+        self._frames = AlertFrames(
+            settings.verdicts, settings.state_dir, settings.outbox.max_message_days, self.outbox.age_time
+        )
         self.desk = AlertDesk(
             history=history,
             outbox=self.outbox,

@@ -18,12 +18,14 @@ import pytest
 
 from conftest import GREEN, GREY, HEAD_XYXY, RED  # isort: skip
 from drawn_view import DrawnCamera, draw_scene
-from example_messages import a_camera_event
+from example_messages import a_camera_event, an_alert
 from helpers import wait_until
 from mjpeg_server import MjpegServer
 from ppe_edge import runtime as runtime_module
 from ppe_edge.cameras import rate as rate_module
 from ppe_edge.cameras.mailbox import Frame
+from ppe_edge.common import clock
+from ppe_edge.compliance.store import ComplianceStore, Count, Key
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.messages import CameraEventMessage, Message
 from ppe_edge.delivery.outbox.config import OutboxConfig
@@ -73,6 +75,32 @@ def test_alert_before_newest_message_of_earlier_process_has_uncertain_time(
     [alert] = delivered(tmp_path, "alert")
     [connected] = [event for event in delivered(tmp_path, "camera_event") if event["event"] == "connected"]
     assert alert.get("time_uncertain", False) is connected.get("time_uncertain", False) is uncertain
+
+
+def test_clock_that_is_far_ahead_deletes_nothing(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, now = tmp_path / "state", time.time()
+    monkeypatch.setattr("ppe_edge.common.clock._passed", 0.0)
+    monkeypatch.setattr("ppe_edge.common.clock._is_synchronised", lambda: False)
+    (state / "frames").mkdir(parents=True)
+    (state / "frames" / "gate_1.jpg").touch()
+    before = Outbox(OutboxConfig(), state, ["notify-0"])
+    before.put(a_camera_event())
+    before.put(an_alert(), b"jpeg")
+    before.close()
+    key = Key(int(now // 900 * 900), "gate", "default", "")
+    ComplianceStore(state / "compliance.db").write({key: Count(7, 0)}, {}, 0.0)
+    monkeypatch.setattr("ppe_edge.common.clock._ANCHOR", clock._ANCHOR + 400 * 86400)
+    monkeypatch.setattr(time, "time", lambda: now + 400 * 86400)
+    clip = make_clip(tmp_path / "clip.mp4", [(RED, 20)])
+    more = {"verdicts": {"frames": "full"}}
+    run_to_the_end(Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": clip}, **more))))
+    after = Outbox(OutboxConfig(), state, [])
+    assert after.stats().pending == {"notify-0": 2} and after.stats().snapshots == 2
+    after.close()
+    assert ComplianceStore(state / "compliance.db").read(now - 900, now)[key] == Count(7, 0)
+    assert len(list((state / "frames").glob("*.jpg"))) == 2
 
 
 def test_alert_starts_when_helmet_comes_off_and_closes_when_it_is_back(

@@ -30,6 +30,11 @@ def current_correction() -> float:
     return time.time() - steady_now()
 
 
+def server_now() -> float | None:
+    """Returns the time by the wall clock, UTC epoch seconds, while a time server sets it; None without one."""
+    return time.time() if _is_synchronised() else None
+
+
 def note_passed(wall: float) -> None:
     """Notes a time that has passed, in UTC epoch seconds. A clock that shows an earlier one has lost its time."""
     global _passed

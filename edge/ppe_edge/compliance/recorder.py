@@ -24,6 +24,7 @@ class ComplianceRecorder:
     Args:
         config: The settings.
         state_dir: The state folder.
+        now: Returns the time by which figures are deleted as too old, UTC epoch seconds; see `Outbox.age_time`.
         after_write: Called in the recorder's thread after each successful write.
 
     Attributes:
@@ -31,10 +32,16 @@ class ComplianceRecorder:
         trouble: Why figures are in memory only, in one line; empty if they are on the disk.
     """
 
-    def __init__(self, config: ComplianceConfig, state_dir: Path, after_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        config: ComplianceConfig,
+        state_dir: Path,
+        now: Callable[[], float] = time.time,
+        after_write: Callable[[], None] = lambda: None,
+    ) -> None:
         self.store = ComplianceStore(state_dir / "compliance.db")
         self.trouble = ""
-        self._config, self._after_write = config, after_write
+        self._config, self._now, self._after_write = config, now, after_write
         self._lock = threading.Lock()
         self._ended: dict[Key, Count] = {}
         self._tracked: dict[Key, Count] = {}
@@ -90,7 +97,7 @@ class ComplianceRecorder:
             ended, tracked = self._ended, self._tracked
             self._ended = {}
         try:
-            self.store.write(ended, tracked, time.time() - self._config.keep_days * DAY)
+            self.store.write(ended, tracked, self._now() - self._config.keep_days * DAY)
         except sqlite3.Error as error:
             with self._lock:
                 for key, count in ended.items():

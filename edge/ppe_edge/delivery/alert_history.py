@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ppe_edge.delivery.messages import Alert, AlertClosed, AlertVerdict, Judgement, Message, parse_message
+from ppe_edge.delivery.messages import Alert, AlertClosed, AlertVerdict, Judgement, Message, parse_message, utc
 from ppe_edge.delivery.outbox.database import field_of
 from ppe_edge.rules.config import DEFAULT_RULE
 
@@ -23,7 +23,7 @@ class AlertQuery:
         camera: Name of the camera.
         rule: Name of the rule.
         verdict: What was decided; `open` if nothing was.
-        since: UTC epoch seconds.
+        since: UTC epoch seconds. Alerts whose time is uncertain are always wanted.
         before: Only alerts before this one, by `PastAlert.sequence`.
         limit: Maximum number of alerts.
     """
@@ -161,7 +161,9 @@ _COLUMNS = f"a.sequence, a.body, {_latest('alert_closed')}, {_VERDICT}"
 
 def _where(query: AlertQuery) -> tuple[str, list[object]]:
     """The conditions on the alerts themselves, and their values."""
-    conditions, values = [_IS_ALERT, "a.created >= ?"], list[object]([query.since])
+    # not when they were stored, which is by another clock
+    recent = f"({field_of('a', 'time')} >= ? OR {field_of('a', 'time_uncertain')})"
+    conditions, values = [_IS_ALERT, recent], list[object]([f"{utc(query.since):%Y-%m-%dT%H:%M:%S}"])
     if query.camera is not None:
         conditions.append(f"{field_of('a', 'camera')} = ?")
         values.append(query.camera)

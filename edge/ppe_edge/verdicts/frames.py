@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -41,10 +41,11 @@ class AlertFrames:
         config: Which frames to keep.
         state_dir: The state folder.
         max_days: Older frames are deleted.
+        now: Returns the time by which they are too old, UTC epoch seconds; see `Outbox.age_time`.
     """
 
-    def __init__(self, config: VerdictsConfig, state_dir: Path, max_days: float) -> None:
-        self._config, self._max_days = config, max_days
+    def __init__(self, config: VerdictsConfig, state_dir: Path, max_days: float, now: Callable[[], float] = time.time) -> None:
+        self._config, self._max_days, self._now = config, max_days, now
         self._pending = state_dir / "frames"
         self._images, self._annotations = state_dir / "training" / "JPEGImages", state_dir / "training" / "Annotations"
         self._lock = threading.Lock()
@@ -127,7 +128,7 @@ class AlertFrames:
         """Deletes the frames that are too many or too old."""
         files = [file for folder in (self._pending, self._images) if folder.is_dir() for file in folder.glob("*.jpg")]
         newest_first = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
-        oldest = time.time() - self._max_days * DAY
+        oldest = self._now() - self._max_days * DAY
         for rank, file in enumerate(newest_first, start=1):
             if rank >= self._config.keep or file.stat().st_mtime < oldest:  # makes room for one more
                 file.unlink(missing_ok=True)

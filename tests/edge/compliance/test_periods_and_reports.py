@@ -123,6 +123,9 @@ def test_due_report_is_that_of_latest_shift_and_comes_once(tmp_path: Path) -> No
     figures.note_reported(report)
     assert figures.due_report("shift", at("2027-01-15T21:00")) is None
     assert figures.due_report("shift", at("2027-01-15T05:00")) is None  # the clock was set back
+    ahead = figures.due_report("shift", at("2027-03-01T06:10"))
+    assert ahead is not None
+    figures.note_reported(ahead)  # of a clock that was wrong, and is set back
     night = figures.due_report("shift", at("2027-01-16T06:10"))
     assert night is not None and night.shift == "night" and night.figures == ()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from example_messages import NOON, a_camera_event, a_closing, an_alert
 from ppe_edge.delivery.alert_history import AlertHistory, AlertQuery, Precision
-from ppe_edge.delivery.messages import Alert, AlertVerdict
+from ppe_edge.delivery.messages import Alert, AlertVerdict, utc
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
 
@@ -81,8 +81,11 @@ def test_query_selects_by_camera_rule_verdict_and_time(box: Box) -> None:
     assert box.found(verdict="open") == [3, 2] and box.found(verdict="confirmed") == [0]
     assert box.found(verdict="false_alarm", camera="gate") == []
     assert box.found(since=NOON + 2) == [3, 2]
+    box.put(an_alert(4, time=utc(1000.0), time_uncertain=True))
+    box.outbox.put(an_alert(5))  # stored by a clock that is behind
+    assert box.found(since=NOON + 3) == [5, 4, 3]
     page = box.history.alerts(AlertQuery(limit=3))
-    assert box.found(before=page[-1].sequence) == [0]
+    assert box.found(before=page[-1].sequence) == [2, 1, 0]
 
 
 def test_precision_counts_latest_verdict_of_selected_alerts(box: Box) -> None:

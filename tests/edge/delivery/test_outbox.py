@@ -218,16 +218,46 @@ def test_age_limit_drops_snapshots_before_messages(tmp_path: Path, clock: Clock)
     outbox.close()
 
 
-def test_alert_from_before_clock_was_set_is_not_dropped_as_old(tmp_path: Path, clock: Clock) -> None:
-    clock.now = 1000.0  # 1970
-    outbox = Outbox(OutboxConfig(), tmp_path, ["hub"], clock)
-    message = outbox.put(an_alert())
-    outbox.close()
-    clock.now = NOON
-    outbox = Outbox(OutboxConfig(), tmp_path, ["hub"], clock)
-    clock.now += 100
-    assert message in [each.id for each in everything(outbox)]
-    outbox.close()
+@pytest.mark.parametrize("error", [1000 - NOON, -40 * DAY, 0.0, 40 * DAY])
+def test_wrong_clock_makes_no_alert_too_old(tmp_path: Path, clock: Clock, error: float) -> None:
+    """The clock is right for the first alert and wrong for the second; then a time server sets it."""
+    server: list[float | None] = [None]
+
+    def restart(number: int | None = None) -> list[tuple[int, bool]]:
+        """Returns the tracks of the alerts, newest first, and whether they have their snapshots."""
+        limits = OutboxConfig(max_snapshot_days=1, max_message_days=3)
+        outbox = Outbox(limits, tmp_path, ["hub"], clock, lambda: server[0])
+        if number is not None:
+            outbox.put(an_alert(number), b"jpeg")
+        outbox.claim("hub")
+        alerts = [message for message in outbox.recent(9) if isinstance(message, Alert)]
+        found = [(alert.track, outbox.snapshot_path(f"{alert.id}.jpg") is not None) for alert in alerts]
+        outbox.close()
+        return found
+
+    restart(1)
+    clock.now += error
+    assert restart(2) == [(2, True), (1, True)]
+    clock.now, server[0] = NOON, NOON + DAY / 2  # the process starts before the time server answers
+    for days, expected in ((0.0, [True, True]), (0.25, [True, True]), (1.0, [False, False])):
+        clock.now, server[0] = clock.now + days * DAY, server[0] + days * DAY
+        assert restart() == [(2, expected[0]), (1, expected[1])]
+    server[0] += 2 * DAY
+    assert restart() == []
+
+
+def test_age_counts_only_while_box_runs_if_no_time_server_sets_its_clock(tmp_path: Path, clock: Clock) -> None:
+    kept = []
+    for number in range(3):
+        outbox = Outbox(OutboxConfig(max_snapshot_days=1), tmp_path, ["hub"], clock)
+        if number == 0:
+            outbox.put(an_alert(), b"jpeg")
+        clock.now += 0.4 * DAY
+        outbox.claim("hub")
+        kept.append(outbox.stats().snapshots)
+        outbox.close()
+        clock.now += 40 * DAY
+    assert kept == [1, 1, 0]
 
 
 def test_outbox_retries_in_time_when_clock_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
     sink TEXT, sequence INTEGER REFERENCES messages ON DELETE CASCADE, PRIMARY KEY (sink, sequence)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open_alerts (
     violation TEXT PRIMARY KEY, body TEXT NOT NULL, last_seen REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS clock (now REAL NOT NULL, certain_until REAL NOT NULL);
 """
 
 
@@ -107,7 +108,7 @@ class OutboxDatabase:
 
         Args:
             message_id: Its id.
-            created: UTC epoch seconds.
+            created: When, by the clock that measures ages, UTC epoch seconds.
             body: The message as JSON.
             waiting: Sink -> number of attempts so far, and whether one of them may have succeeded.
             snapshot: File name and size in bytes.
@@ -187,9 +188,25 @@ class OutboxDatabase:
         """Returns the number of waiting messages per sink."""
         return dict(self._db.execute("SELECT sink, count(*) FROM deliveries GROUP BY sink").fetchall())
 
-    def latest(self) -> float:
-        """Returns when the newest message was created, UTC epoch seconds; 0 without messages."""
-        return float(self._db.execute("SELECT coalesce(max(created), 0) FROM messages").fetchone()[0])
+    def note_time(self, now: float, certain_until: float) -> None:
+        """Stores the time of `AgeClock`, for the next process."""
+        with self._transaction():
+            self._db.execute("DELETE FROM clock")
+            self._db.execute("INSERT INTO clock VALUES (?, ?)", (now, certain_until))
+
+    def noted_time(self) -> tuple[float, float] | None:
+        """Returns what `note_time` has stored, or when the newest message was created, if that is later; None without both."""
+        newest = self._db.execute("SELECT max(created) FROM messages").fetchone()[0]
+        noted = self._db.execute("SELECT now, certain_until FROM clock").fetchone()
+        if noted is None:
+            return None if newest is None else (newest, newest)
+        return max(noted[0], newest or 0.0), noted[1]
+
+    def shift(self, since: float, seconds: float) -> None:
+        """Adds seconds to when messages and snapshots were created, of those after a time."""
+        with self._transaction():
+            for table in ("messages", "snapshots"):
+                self._db.execute(f"UPDATE {table} SET created = created + ? WHERE created > ?", (seconds, since))
 
     def count_messages(self) -> int:
         """Returns the number of all messages, including delivered ones."""

@@ -11,6 +11,7 @@ from typing import IO
 
 from pydantic import ValidationError
 
+from ppe_edge.common.clock import STEP
 from ppe_edge.delivery.messages import (
     Alert,
     AlertClip,
@@ -22,6 +23,7 @@ from ppe_edge.delivery.messages import (
     close_unseen,
     parse_message,
 )
+from ppe_edge.delivery.outbox.age_clock import AgeClock
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.database import OutboxDatabase
 from ppe_edge.delivery.outbox.held import DeliveryState, HeldMessage, HeldMessages
@@ -32,6 +34,7 @@ from ppe_edge.delivery.outbox.storage_report import StorageReport
 from ppe_edge.errors import EdgeError
 from ppe_yolo.core.words import plural
 
+_NOTE_INTERVAL_S = 3600.0  # between notes of the time, by which a process that was killed was behind at most
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}  # the latter if there is no room for the index of the write-ahead log
 _NOT_DURABLE = (
     "the disk is full or broken: alerts are kept in memory only, and a restart loses those that are not delivered yet: "
@@ -67,7 +70,7 @@ class MessageStore:
         config: Limits.
         state_dir: Folder of the database and of snapshots/.
         sinks: Names of the sinks; each gets every message. Messages for a sink that is no longer named are kept.
-        now: UTC epoch seconds.
+        ages: The time by which they are dropped as too old.
 
     Attributes:
         report: Counts what is dropped or cannot be stored.
@@ -78,8 +81,9 @@ class MessageStore:
         EdgeError: The folder is not writable, is used by another runtime, or holds a file that is not an outbox.
     """
 
-    def __init__(self, config: OutboxConfig, state_dir: Path, sinks: Sequence[str], now: float) -> None:
-        self._config, self._sinks = config, tuple(sinks)
+    def __init__(self, config: OutboxConfig, state_dir: Path, sinks: Sequence[str], ages: AgeClock) -> None:
+        self._config, self._sinks, self._ages = config, tuple(sinks), ages
+        self._next_note = 0.0  # by `ages`
         self._snapshots = SnapshotFolder(state_dir / "snapshots")
         self._held = HeldMessages()
         self.report = StorageReport()
@@ -93,7 +97,7 @@ class MessageStore:
         self.set_aside_before: list[tuple[str, str]] = []
         self._guard = self._lock(state_dir)
         try:
-            self._open(now)
+            self._open()
         except sqlite3.Error as error:
             if error.sqlite_errorcode & 0xFF not in _NO_ROOM:
                 self._guard.close()
@@ -113,7 +117,7 @@ class MessageStore:
         """Whether the limit of the size is exceeded."""
         return self._retention.is_exceeded(self._db)
 
-    def put(self, message: Message, now: float, snapshot: bytes | None = None) -> None:
+    def put(self, message: Message, snapshot: bytes | None = None) -> None:
         """Stores a message for every sink; see `Outbox.put`."""
         size = 0
         if snapshot is not None and isinstance(message, Alert | AlertClip):
@@ -125,7 +129,7 @@ class MessageStore:
                     message = message.model_copy(update={"snapshot": SnapshotReference(file=file, sha256=sha256)})
                 else:
                     message = message.model_copy(update={"clip": ClipReference(file=file, sha256=sha256)})
-        self._store(self._entry(message, now, size))
+        self._store(self._entry(message, size))
 
     def claim(self, sink: str, is_due: Callable[[str], bool]) -> Claimed | None:
         """Returns the oldest message that waits for a sink and whose id is due; marks it as being tried."""
@@ -191,16 +195,21 @@ class MessageStore:
             self._log_once(error)
 
     def maintain(self, now: float) -> None:
-        """Enforces the limits, moves held messages to the disk and reports storage problems."""
+        """Enforces the limits, moves held messages to the disk and reports storage problems.
+
+        Args:
+            now: Seconds; must not jump.
+        """
         try:
             if not self.is_open:
-                self._open(now)
+                self._open()
+            self._follow_time_server()
             if self._held.store(self._insert):
                 _log.warning("%s: there is room again, all messages are on the disk", self._file)
             self._delete_confirmed()
-            self._retention.enforce(self._db, now)
+            self._retention.enforce(self._db, self._ages.now())
             for event in self.report.due(now):
-                self._insert(self._entry(event, now))
+                self._insert(self._entry(event))
                 self.report.mark_reported(event)
                 _log.warning("storage: %s: %d%s", event.event, event.count, f" ({event.detail})" if event.detail else "")
         except sqlite3.Error as error:
@@ -211,10 +220,6 @@ class MessageStore:
         held = [entry.message for entry in reversed(list(self._held))]
         stored = [self._parse(body) for body in self._db.recent(count)]
         return [*held, *(message for message in stored if message is not None)][:count]
-
-    def latest(self) -> float:
-        """Returns when the newest message on the disk was created, UTC epoch seconds; 0 if there is none."""
-        return self._db.latest()
 
     def snapshot_path(self, file: str) -> Path | None:
         """Returns the path of a snapshot that an alert refers to; None if it is unknown or was dropped."""
@@ -244,6 +249,10 @@ class MessageStore:
         """Closes the database, and leaves the folder to another runtime."""
         if len(self._held):
             _log.error("%s in memory only, lost: the disk is full", plural(len(self._held), "message"))
+        try:
+            self._note_time()
+        except sqlite3.Error as error:
+            self._log_once(error)
         self._db.close()
         self._guard.close()
 
@@ -264,10 +273,11 @@ class MessageStore:
             raise EdgeError(file=state_dir, expected="a writable folder", got=error.strerror) from error
         return guard
 
-    def _open(self, now: float) -> None:
+    def _open(self) -> None:
         """Opens the database file; fails if there is still no room."""
         database = OutboxDatabase(self._file)
         try:
+            noted = database.noted_time()
             known = {name for name, _, _ in database.snapshots()}
             self.set_aside_before = [key for key in database.set_aside() if key[0] in self._sinks]
         except sqlite3.Error:
@@ -275,21 +285,39 @@ class MessageStore:
             raise
         self._db.close()
         self._db, self.is_open = database, True
+        if noted is not None:
+            self._ages.resume(*noted)
         self._snapshots.delete_unknown(known | {entry.snapshot_file for entry in self._held})
-        self._close_open_alerts(now)
+        self._close_open_alerts()
 
-    def _close_open_alerts(self, now: float) -> None:
+    def _close_open_alerts(self) -> None:
         """Closes the alerts that an earlier process left open."""
         for body, last_seen in self._db.open_alerts():
             alert = self._parse(body)
             if not isinstance(alert, Alert):
                 continue
             _log.warning("%s: closing the alert of track %d, which was open when the box was killed", alert.camera, alert.track)
-            self._store(self._entry(close_unseen(alert, last_seen), now))
+            self._store(self._entry(close_unseen(alert, last_seen)))
 
-    def _entry(self, message: Message, now: float, snapshot_bytes: int = 0) -> HeldMessage:
+    def _follow_time_server(self) -> None:
+        """Corrects the clock of ages by that of a time server, and what was stored while it was wrong."""
+        error = self._ages.error()
+        if error is not None:
+            if abs(error) > STEP:
+                self._db.shift(self._ages.certain_until, error)
+                self._next_note = 0.0
+            self._ages.correct(error)
+        if self._ages.now() >= self._next_note:
+            self._note_time()
+
+    def _note_time(self) -> None:
+        now = self._ages.now()
+        self._db.note_time(now, self._ages.certain_until)
+        self._next_note = now + _NOTE_INTERVAL_S
+
+    def _entry(self, message: Message, snapshot_bytes: int = 0) -> HeldMessage:
         waiting = {sink: DeliveryState() for sink in self._sinks}
-        return HeldMessage(message=message, created=now, snapshot_bytes=snapshot_bytes, waiting=waiting)
+        return HeldMessage(message=message, created=self._ages.now(), snapshot_bytes=snapshot_bytes, waiting=waiting)
 
     def _parse(self, body: str) -> Message | None:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ppe_edge.common.clock import steady_now
 from ppe_edge.delivery.messages import AlertClip, Message
+from ppe_edge.delivery.outbox.age_clock import AgeClock
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.message_store import MessageStore
 from ppe_edge.delivery.outbox.records import Delivery, OutboxStats
@@ -23,23 +24,29 @@ class Outbox:
         config: Limits.
         state_dir: Folder of the database and of snapshots/.
         sinks: Names of the sinks; each gets every message. Messages for a sink that is no longer named are kept.
-        clock: Returns UTC epoch seconds; must not jump, so that setting the wall clock neither delays nor drops messages.
+        clock: Returns UTC epoch seconds; must not jump, so that setting the wall clock delays no message.
+        server_time: Returns UTC epoch seconds while a time server sets the wall clock, else None; see `AgeClock`.
 
     Raises:
         EdgeError: The folder is not writable, is used by another runtime, or holds a file that is not an outbox.
     """
 
     def __init__(
-        self, config: OutboxConfig, state_dir: Path, sinks: Sequence[str], clock: Callable[[], float] = steady_now
+        self,
+        config: OutboxConfig,
+        state_dir: Path,
+        sinks: Sequence[str],
+        clock: Callable[[], float] = steady_now,
+        server_time: Callable[[], float | None] = lambda: None,
     ) -> None:
-        self._clock = clock
+        self._clock, self._ages = clock, AgeClock(clock, server_time)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._not_before: dict[tuple[str, str], float] = {}  # (sink, id) -> time; not kept over a restart
         self._set_aside: set[tuple[str, str]] = set()  # (sink, id)
         self._next_tick = 0.0
         self.version = 0
-        self._store = MessageStore(config, state_dir, sinks, clock())
+        self._store = MessageStore(config, state_dir, sinks, self._ages)
         self._restore_set_aside()
 
     @property
@@ -61,10 +68,9 @@ class Outbox:
         Returns:
             The id of the message.
         """
-        now = self._clock()
         with self._lock:
-            self._store.put(message, now, snapshot)
-            self._tick(now)
+            self._store.put(message, snapshot)
+            self._tick(self._clock())
             self.wake()
         return message.id
 
@@ -163,10 +169,10 @@ class Outbox:
         with self._lock:
             return self._store.recent(count)
 
-    def latest(self) -> float:
-        """Returns when the newest message on the disk was created, UTC epoch seconds; 0 if there is none."""
+    def age_time(self) -> float:
+        """Returns the time by which ages are measured, UTC epoch seconds; see `AgeClock`."""
         with self._lock:
-            return self._store.latest()
+            return self._ages.now()
 
     def snapshot_path(self, file: str) -> Path | None:
         """Returns the path of a snapshot or clip that a message refers to; None if it is unknown or was dropped."""

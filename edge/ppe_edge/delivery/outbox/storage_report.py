@@ -1,5 +1,6 @@
 """Counts what the outbox dropped or could not store, and turns the counts into messages."""
 
+import time
 from collections import Counter
 
 from ppe_edge.common.clock import is_set
@@ -29,17 +30,18 @@ class StorageReport:
             self._unreported[problem] += number
 
     def due(self, now: float) -> list[StorageEvent]:
-        """Returns the events to report now (UTC epoch seconds); call `mark_reported` for each that was stored."""
+        """Returns the events to report now (seconds, steady); call `mark_reported` for each that was stored."""
         if not self._unreported or now < self._next:
             return []
         self._next = now + _INTERVAL_S
+        wall = time.time()
         return [
             StorageEvent(
-                time=utc(now),
+                time=utc(wall),
                 event=problem,
                 count=number,
                 detail=self._details.get(problem, ""),
-                time_uncertain=not is_set(now),
+                time_uncertain=not is_set(wall),
             )
             for problem, number in self._unreported.items()
         ]
