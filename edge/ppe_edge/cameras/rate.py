@@ -3,8 +3,8 @@
 import threading
 from collections import deque
 
-WINDOW, MIN_FRAMES = 20.0, 4  # the rate is that of the last 20 s, or of the last frames if there are fewer
-CONFIRM = 10.0  # seconds; a change is reported after it has lasted this long ...
+WINDOW, MIN_FRAMES = 10.0, 4  # the rate is that of the last 10 s, or of the last frames if there are fewer
+CONFIRM = WINDOW  # seconds; a change is reported after it has lasted this long, with no frame from before in the rate ...
 CONFIRM_FRAMES = 3.0  # ... or for this many frames at the required rate, if that is longer
 RECOVERED = 1.1  # the rate must exceed the required one by this factor to count as sufficient again
 

@@ -39,6 +39,7 @@ av.logging.set_level(None)  # libav would print addresses with their passwords
 
 FOLDER_FPS = 1.0  # frames per second of a folder of images without `fps`
 DEFAULT_FPS = 25.0  # of a video file that states none
+MAX_AHEAD_S = 15.0  # of a frame of HLS, before its time; segments are shorter
 MIN_READ = 0.9  # share of the length that a video file states
 # The file states its length, which other formats have libav estimate from what is there.
 _STATES_LENGTH = frozenset({"avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mxf"})
@@ -235,7 +236,21 @@ def _video(
         if not container.streams.video:
             raise SourceError("it has no video")
         stream = _choose_track(container, config, on_ignored)
-        yield from _decoded(container, stream, on_corrupt, on_waiting, config)
+        frames = _decoded(container, stream, on_corrupt, on_waiting, config)
+        yield from _paced(frames) if container.format.name == "hls" and not config.ends else frames
+
+
+def _paced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+    """Spreads frames that arrive in a burst per segment over the time in which they were recorded."""
+    begin = 0.0  # monotonic time of the first frame, as if all had come in time
+    for frame in frames:
+        assert frame.seconds is not None
+        wait_s = begin + frame.seconds - time.monotonic()
+        if 0 <= wait_s <= MAX_AHEAD_S:
+            time.sleep(wait_s)
+        else:  # it is late, or comes after segments that were missed
+            begin -= wait_s
+        yield frame
 
 
 def _choose_track(container: InputContainer, config: SourceConfig, on_ignored: Callable[[str], None]) -> VideoStream:

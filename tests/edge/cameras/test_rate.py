@@ -15,6 +15,17 @@ def test_meter_measures_rate_and_notices_silence(fps: float) -> None:
     assert meter.rate(last) is None
 
 
+def test_sudden_slow_down_is_reported_within_20_s_with_its_own_rate() -> None:
+    meter, watch = RateMeter(), RateWatch(4.0)
+    times = [n / 4.5 for n in range(180)] + [40.0 + n for n in range(30)]
+    for now in (n / 10 for n in range(700)):
+        while times and times[0] <= now:
+            meter.add(times.pop(0))
+        if watch.update(meter.rate(now), now):
+            break
+    assert watch.is_low and 50.0 < now < 60.0 and meter.rate(now) == pytest.approx(1.0, abs=0.05)
+
+
 def test_watch_reports_lasting_changes_once_and_does_not_flap() -> None:
     watch = RateWatch(4.0)
     changes = []

@@ -1,6 +1,7 @@
 import socket
 import subprocess
 import sys
+import time
 import wave
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -273,6 +274,14 @@ def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[st
     with pytest.raises(SourceError):
         read(f"{address}/camera")
     assert requested == ["/camera"]  # the server works
+
+
+def test_frames_of_hls_are_spread_over_their_time(tmp_path: Path) -> None:
+    """They arrive at once, so a camera with `fps: 5` would process one frame per segment."""
+    write_film(tmp_path / "live.m3u8", [np.full((64, 96, 3), n, np.uint8) for n in range(8)])
+    with serving_folder(tmp_path) as address:
+        arrived = [time.monotonic() for _ in open_source(config(f"{address}/live.m3u8"), lambda reason: None)]
+    assert len(arrived) == 8 and all(later - arrived[0] > n / 10 - 0.02 for n, later in enumerate(arrived))
 
 
 def test_address_of_a_single_image_is_named(tmp_path: Path) -> None:
