@@ -96,6 +96,7 @@ class AlertHistory:
         self._file = file
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
+        self._inode = 0  # of the file that is open
 
     def alerts(self, query: AlertQuery) -> list[PastAlert]:
         """Returns alerts, newest first."""
@@ -142,7 +143,12 @@ class AlertHistory:
 
     def _read(self, sql: str, values: Sequence[object]) -> list[tuple]:
         with self._lock:
+            inode = self._file.stat().st_ino if self._file.exists() else 0
+            if self._db is not None and inode != self._inode:  # the outbox has replaced one that was damaged
+                self._db.close()
+                self._db = None
             if self._db is None:
+                self._inode = inode
                 self._db = sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
             return self._db.execute(sql, values).fetchall()
 

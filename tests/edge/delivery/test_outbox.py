@@ -18,6 +18,7 @@ from helpers import child_environment, wait_until
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from ppe_edge.delivery.alert_history import AlertHistory, AlertQuery
 from ppe_edge.delivery.messages import Alert, AlertClosed, Message, StorageEvent
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
@@ -294,11 +295,41 @@ def test_second_outbox_in_same_folder_is_rejected(outbox: Outbox, tmp_path: Path
         Outbox(OutboxConfig(), tmp_path, ["hub"])
 
 
-def test_file_that_is_no_database_is_rejected_and_unchanged(tmp_path: Path) -> None:
-    (tmp_path / "outbox.db").write_bytes(b"my diary" * 1000)
-    with pytest.raises(EdgeError, match=r"outbox\.db: expected a writable outbox database"):
-        Outbox(OutboxConfig(), tmp_path, ["hub"])
-    assert (tmp_path / "outbox.db").read_bytes() == b"my diary" * 1000
+def test_damaged_database_is_put_away_unchanged_and_reported(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "outbox.db").write_bytes(b"damaged" * 1000)
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "old.jpg").write_bytes(b"jpeg")
+    outbox = Outbox(OutboxConfig(max_snapshot_days=1), tmp_path, ["hub"], clock)
+    outbox.put(an_alert())
+    kinds = [(message.kind, getattr(message, "event", None)) for message in everything(outbox)]
+    assert kinds == [("alert", None), ("storage_event", "alerts_dropped")]
+    assert (tmp_path / "outbox.damaged-1").read_bytes() == b"damaged" * 1000
+    assert outbox.stats().snapshots == 1  # it may be evidence, and is deleted when it is too old
+    clock.now += DAY + 1
+    outbox.claim("hub")
+    assert list((tmp_path / "snapshots").iterdir()) == []
+    outbox.close()
+
+
+def test_database_that_is_damaged_while_box_runs_loses_no_new_alert(tmp_path: Path, clock: Clock) -> None:
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub"], clock)
+    for number in range(50):
+        outbox.put(an_alert(number))
+    history = AlertHistory(tmp_path / "outbox.db")
+    assert len(history.alerts(AlertQuery())) == 50
+    database = outbox._store._db._db
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with (tmp_path / "outbox.db").open("r+b") as file:
+        file.seek(8192)
+        file.write(b"damaged" * (((tmp_path / "outbox.db").stat().st_size - 8192) // 7))
+    database.execute("PRAGMA shrink_memory")  # SQLite keeps what it has read
+    alert = an_alert(100)
+    outbox.put(alert)
+    clock.now += 100
+    assert alert.id in [message.id for message in everything(outbox)]
+    assert [past.alert.id for past in history.alerts(AlertQuery())] == [alert.id]
+    history.close()
+    outbox.close()
 
 
 def everything(outbox: Outbox, sink: str = "hub") -> list[Message]:

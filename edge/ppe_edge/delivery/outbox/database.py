@@ -93,6 +93,14 @@ class OutboxDatabase:
         total = f"SELECT (SELECT total({_SIZE}) FROM messages) + (SELECT total(size) FROM snapshots)"
         self.bytes = int(self._db.execute(total).fetchone()[0])
 
+    def check(self) -> None:
+        """Reads the whole file; raises `sqlite3.DatabaseError` if it is damaged."""
+        [problem] = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if problem != "ok":
+            error = sqlite3.DatabaseError(problem.splitlines()[-1])
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
     def insert(
         self,
         *,
@@ -215,6 +223,13 @@ class OutboxDatabase:
     def snapshots(self) -> Iterator[tuple[str, float, int]]:
         """Yields (file, created, size) of all snapshots, oldest first. There may be very many: read no more than needed."""
         yield from self._db.execute("SELECT file, created, size FROM snapshots ORDER BY created, rowid")
+
+    def add_snapshots(self, sizes: Mapping[str, int], created: float) -> None:
+        """Adds files without a message, so that the limits hold for them: file -> bytes."""
+        with self._transaction():
+            rows = [(file, created, size) for file, size in sizes.items()]
+            self._db.executemany("INSERT INTO snapshots (file, created, size) VALUES (?, ?, ?)", rows)
+        self.bytes += sum(sizes.values())
 
     def count_snapshots(self) -> int:
         """Returns the number of snapshots on the disk."""

@@ -1,6 +1,8 @@
 """Messages, snapshots and clips on the disk, or messages in memory while the disk is full or broken."""
 
+import contextlib
 import fcntl
+import itertools
 import logging
 import sqlite3
 from collections import Counter
@@ -25,7 +27,7 @@ from ppe_edge.delivery.messages import (
 )
 from ppe_edge.delivery.outbox.age_clock import AgeClock
 from ppe_edge.delivery.outbox.config import OutboxConfig
-from ppe_edge.delivery.outbox.database import OutboxDatabase
+from ppe_edge.delivery.outbox.database import OutboxDatabase, Waiting
 from ppe_edge.delivery.outbox.held import DeliveryState, HeldMessage, HeldMessages
 from ppe_edge.delivery.outbox.records import OutboxStats
 from ppe_edge.delivery.outbox.retention import Retention
@@ -42,6 +44,10 @@ _NOT_DURABLE = (
 )
 
 _log = logging.getLogger(__name__)
+
+
+def _is_damaged(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,8 @@ class MessageStore:
 
     If an earlier process was killed while an alert was open, the alert is closed when the database is opened. If the disk is
     already full at that time, the store starts empty and keeps messages in memory until there is room, as it does when the
-    disk fills up later. Apart from that, an error of the disk is logged, and raised by reading only.
+    disk fills up later. A database that is damaged is put away, and replaced by an empty one. Apart from that, an error of the
+    disk is logged, and raised by reading only.
 
     Args:
         config: Limits.
@@ -78,7 +85,7 @@ class MessageStore:
         set_aside_before: (sink, id) of the messages that a sink did not take when the database was opened, oldest first.
 
     Raises:
-        EdgeError: The folder is not writable, is used by another runtime, or holds a file that is not an outbox.
+        EdgeError: The folder is not writable, is used by another runtime, or holds a database that cannot be opened.
     """
 
     def __init__(self, config: OutboxConfig, state_dir: Path, sinks: Sequence[str], ages: AgeClock) -> None:
@@ -137,7 +144,7 @@ class MessageStore:
         def is_possible(message_id: str) -> bool:
             return (sink, message_id) not in self._confirmed and message_id not in self._unreadable and is_due(message_id)
 
-        while (row := self._db.first_waiting(sink, is_possible)) is not None:
+        while (row := self._first_waiting(sink, is_possible)) is not None:
             message = self._parse(row.body)
             if message is None:
                 self._unreadable.add(row.message_id)
@@ -155,6 +162,13 @@ class MessageStore:
         state = entry.waiting[sink]
         entry.waiting[sink] = DeliveryState(state.attempts + 1, True)
         return Claimed(entry.message, state.attempts, state.uncertain)
+
+    def _first_waiting(self, sink: str, is_possible: Callable[[str], bool]) -> Waiting | None:
+        try:
+            return self._db.first_waiting(sink, is_possible)
+        except sqlite3.Error as error:
+            self._log_once(error)
+            raise
 
     def confirm(self, sink: str, message_id: str) -> None:
         """Notes that a sink has a message."""
@@ -275,20 +289,42 @@ class MessageStore:
 
     def _open(self) -> None:
         """Opens the database file; fails if there is still no room."""
+        try:
+            database = self._opened()
+        except sqlite3.DatabaseError as error:
+            if not _is_damaged(error):
+                raise
+            self._put_away(error)
+            database = self._opened()
+            database.add_snapshots(self._snapshots.sizes(), self._ages.now())
+        self.set_aside_before = [key for key in database.set_aside() if key[0] in self._sinks]
+        self._db.close()
+        self._db, self.is_open = database, True
+        if (noted := database.noted_time()) is not None:
+            self._ages.resume(*noted)
+        known = {name for name, _, _ in database.snapshots()}
+        self._snapshots.delete_unknown(known | {entry.snapshot_file for entry in self._held})
+        self._close_open_alerts()
+
+    def _opened(self) -> OutboxDatabase:
         database = OutboxDatabase(self._file)
         try:
-            noted = database.noted_time()
-            known = {name for name, _, _ in database.snapshots()}
-            self.set_aside_before = [key for key in database.set_aside() if key[0] in self._sinks]
+            database.check()
         except sqlite3.Error:
             database.close()
             raise
-        self._db.close()
-        self._db, self.is_open = database, True
-        if noted is not None:
-            self._ages.resume(*noted)
-        self._snapshots.delete_unknown(known | {entry.snapshot_file for entry in self._held})
-        self._close_open_alerts()
+        return database
+
+    def _put_away(self, error: sqlite3.DatabaseError) -> None:
+        """Renames a database that is damaged, so that the box can go on; logs and reports it."""
+        number = next(n for n in itertools.count(1) if not self._file.with_suffix(f".damaged-{n}").exists())
+        kept = self._file.with_suffix(f".damaged-{number}")
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self._file}{suffix}").rename(f"{kept}{suffix}")
+        problem = f"{self._file.name} is damaged ({error}), and is kept as {kept.name}: what waited in it is not sent"
+        _log.critical("%s: %s", self._file.parent, problem)
+        self.report.count("alerts_dropped", detail=problem)
 
     def _close_open_alerts(self) -> None:
         """Closes the alerts that an earlier process left open."""
@@ -379,7 +415,9 @@ class MessageStore:
             self._log_once(error)
 
     def _log_once(self, error: Exception | str) -> None:
-        """Logs a problem, unless it is the same as the last one."""
+        """Logs a problem, unless it is the same as the last one; `maintain` then replaces a database that is damaged."""
+        if isinstance(error, sqlite3.Error) and _is_damaged(error):
+            self.is_open = False
         if str(error) != self._last_error:
             _log.warning("outbox: %s", error)
         self._last_error = str(error)

@@ -57,6 +57,10 @@ class SnapshotFolder:
         for file in files:
             (self.path / file).unlink(missing_ok=True)
 
+    def sizes(self) -> dict[str, int]:
+        """Returns the size of each file, in bytes."""
+        return {entry.name: entry.stat().st_size for entry in self.path.iterdir()}
+
     def delete_unknown(self, known: Collection[str]) -> None:
         """Deletes files whose message was never stored, because the process was killed in between."""
         with suppress(OSError):
