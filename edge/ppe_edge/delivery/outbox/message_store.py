@@ -322,7 +322,7 @@ class MessageStore:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self._file}{suffix}").rename(f"{kept}{suffix}")
-        problem = f"{self._file.name} is damaged ({error}), and is kept as {kept.name}: what waited in it is not sent"
+        problem = f"outbox.db is damaged ({error}), and is kept as {kept.name}: what waited in it is not sent"
         _log.critical("%s: %s", self._file.parent, problem)
         self.report.count("alerts_dropped", detail=problem)
 
