@@ -97,10 +97,19 @@ class DeliveryThread:
 
     def _run(self) -> None:
         try:
-            while self._step():
+            while self._step_or_pause():
                 pass
         finally:
             self._sink.close()
+
+    def _step_or_pause(self) -> bool:
+        """Returns False when the thread must end: at the end only, not for a bug."""
+        try:
+            return self._step()
+        except Exception as error:
+            _log.exception(self.name)
+            self._failed(f"internal error: {type(error).__name__}")
+            return not self._pause(self._backoff.next())
 
     def _step(self) -> bool:
         """Sends one message, or waits for one; returns False when the thread must end."""
@@ -157,7 +166,7 @@ class DeliveryThread:
                 self._outbox.nack(delivery, error.outcome_unknown)
             asked = min(error.retry_after_s or 0.0, _MAX_RETRY_AFTER_S)
             if asked and is_news:
-                _log.info("%s: waiting %.0f s (the receiver asked for %.0f s)", self.name, asked, error.retry_after_s)
+                _log.info("%s: waiting %.0f s before the next attempt", self.name, asked)
             return not self._pause(asked or self._backoff.next())
         except Exception as error:  # a bug in a sink must not end the delivery, nor lose the message
             _log.exception("%s: message %s", self.name, delivery.id)

@@ -299,6 +299,16 @@ def test_restart_tries_set_aside_message_once_more(make: Any, monkeypatch: pytes
     assert outbox.stats().set_aside == {"mqtt": 1}
 
 
+def test_bug_while_idle_does_not_end_delivery(make: Any) -> None:
+    sink, tries = ScriptedSink(), iter([1, 0])
+    sink.idle = lambda: 1 / next(tries, 1)  # type: ignore[attr-defined]
+    outbox, (thread,) = make(hook=sink)
+    thread.start()
+    wait_until(lambda: thread.failures == 1)
+    message = outbox.put(an_alert())
+    wait_until(lambda: sink.taken == [message])
+
+
 def test_sink_waits_as_long_as_receiver_asks_and_logs_that_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "ppe_edge.delivery.dispatcher")
     sink = ScriptedSink(*[SinkFailed("429", outcome_unknown=False, reached=False, retry_after_s=0.3) for _ in range(2)])
@@ -308,7 +318,7 @@ def test_sink_waits_as_long_as_receiver_asks_and_logs_that_once(make: Any, caplo
     thread.start()
     wait_until(lambda: sink.taken == [message])
     assert time.monotonic() - start >= 0.6
-    assert caplog.messages[:2] == ["hook: 429", "hook: waiting 0 s (the receiver asked for 0 s)"]
+    assert caplog.messages[:2] == ["hook: 429", "hook: waiting 0 s before the next attempt"]
     assert "waiting" not in "".join(caplog.messages[2:])
 
 

@@ -73,15 +73,15 @@ class Receiver:
 class Mailbox:
     """Keeps mails; refuses those for one recipient."""
 
-    def __init__(self, refused: str = "") -> None:
+    def __init__(self, refused: str = "", answer: str = "550 no such user") -> None:
         self.mails: list[EmailMessage] = []
-        self._refused = refused
+        self._refused, self._answer = refused, answer
 
     async def handle_RCPT(  # noqa: N802
         self, server: object, session: object, envelope: Any, address: str, options: list[str]
     ) -> str:
         if address == self._refused:
-            return "550 no such user"
+            return self._answer
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -366,6 +366,14 @@ def test_host_that_does_not_answer_to_the_connection_was_not_reached(url: str) -
     ):
         sink(url.format(server.getsockname()[1])).send(an_alert(), None)
     assert not failure.value.outcome_unknown and not failure.value.reached
+
+
+@pytest.mark.parametrize(("answer", "pause_s"), [("451 4.7.1 greylisted", 60.0), ("535 5.7.8 wrong password", 300.0)])
+def test_mail_server_that_greylists_or_locks_out_is_given_time(answer: str, pause_s: float) -> None:
+    port, inbox = free_port(), Mailbox("safety@example.org", answer)
+    with mail_server(inbox, port), pytest.raises(SinkFailed, match=f"it answered {answer[:3]}") as failure:
+        sink(mail_to(port)).send(an_alert(), None)
+    assert failure.value.retry_after_s == pause_s and failure.value.reached and not failure.value.outcome_unknown
 
 
 def test_mail_whose_copy_is_refused_may_have_arrived() -> None:

@@ -74,7 +74,7 @@ class MqttConnection:
         self._thread = threading.Thread(target=self._loop, name="mqtt", daemon=True)
         try:
             self._client.connect(*address, keepalive=_KEEP_ALIVE_S)
-        except OSError as error:  # includes TLS errors
+        except (OSError, UnicodeError) as error:  # includes TLS errors, and names such as a..b
             self.close()
             raise SinkFailed(
                 f"cannot connect to {address[0]}:{address[1]}: {error}{_tls_hint(error)}", outcome_unknown=False, reached=False
@@ -167,7 +167,7 @@ class MqttConnection:
             self._changed.notify_all()
 
 
-def _tls_hint(error: OSError) -> str:
+def _tls_hint(error: Exception) -> str:
     """What to do about an error of TLS; empty for other errors."""
     text = str(error)
     if "CERTIFICATE_REQUIRED" in text:

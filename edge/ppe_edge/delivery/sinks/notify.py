@@ -39,7 +39,10 @@ _REFUSED_IN_PART = "SMTP recipient "  # if all are refused, the log shows an ans
 _LOGIN = {401, 403, 535}
 _UNKNOWN = {404, 550}
 _TOO_LARGE = {413, 552}
-_BUSY = {421, 429, 450, 451, 452, 503, 504}
+_DEFERRED = {450, 451, 452}  # this mail, for now; others may pass
+_BUSY = {421, 429, 503, 504} | _DEFERRED
+# mail servers take mails of unknown senders after some minutes (greylisting), and lock out who tries wrong passwords
+_PAUSES_S = {535: 300.0, **dict.fromkeys((421, *_DEFERRED), 60.0)}
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
 _EXAMPLE: Mapping[str, object] = {
     "object": "bare head",
@@ -347,7 +350,8 @@ def _failure(address: str, log: Sequence[str], is_attached: bool) -> SinkFailed 
     if code in _TOO_LARGE:
         return SinkRefused(reason, maybe_too_large=is_attached)
     # a web server may fail after it has processed the notification; a mail server that refuses a mail does not have it
-    return SinkFailed(reason, outcome_unknown=is_http and code >= 500, reached=code not in _BUSY)
+    unknown, reached = is_http and code >= 500, code not in _BUSY - _DEFERRED
+    return SinkFailed(reason, outcome_unknown=unknown, reached=reached, retry_after_s=_PAUSES_S.get(code))
 
 
 def _hint(code: int, is_http: bool) -> str:
