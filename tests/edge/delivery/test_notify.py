@@ -376,6 +376,13 @@ def test_mail_server_that_greylists_or_locks_out_is_given_time(answer: str, paus
     assert failure.value.retry_after_s == pause_s and failure.value.reached and not failure.value.outcome_unknown
 
 
+def test_slow_receiver_is_given_a_minute_unless_its_address_says_otherwise() -> None:
+    urls = "json://a.de json://b.de?rto=7 mailto://c.de?from=a@b.de mailto://d.de?from=a@b.de&cto=7"
+    services = [address.service for address in open_addresses(SecretStr(urls), "notify").values()]
+    assert [service.request_timeout for service in services[:2]] == [(4.0, 60.0), (4.0, 7.0)]
+    assert [service.socket_connect_timeout for service in services[2:]] == [60.0, 7.0]
+
+
 def test_mail_whose_copy_is_refused_may_have_arrived() -> None:
     port, inbox = free_port(), Mailbox("gone@example.org")
     hint = "it refused a recipient, and the others have the mail: check to=, cc= and bcc= in the address"

@@ -43,6 +43,9 @@ _DEFERRED = {450, 451, 452}  # this mail, for now; others may pass
 _BUSY = {421, 429, 503, 504} | _DEFERRED
 # mail servers take mails of unknown senders after some minutes (greylisting), and lock out who tries wrong passwords
 _PAUSES_S = {535: 300.0, **dict.fromkeys((421, *_DEFERRED), 60.0)}
+# unless the address sets rto or, for a mail, cto. Apprise's own 4 and 15 s are too short for a slow line or a spam filter: what
+# arrives after them is sent again, without end
+_TIMEOUT_S = 60.0
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
 _EXAMPLE: Mapping[str, object] = {
     "object": "bare head",
@@ -190,6 +193,9 @@ def open_addresses(urls: SecretStr, sink: str) -> dict[str, Address]:
                 hint="try it: apprise --body test 'ADDRESS'",
             )
         is_mail = isinstance(service, NotifyEmail)
+        vars(service).setdefault("socket_read_timeout", _TIMEOUT_S)
+        if is_mail:  # which has one timeout for everything
+            vars(service).setdefault("socket_connect_timeout", _TIMEOUT_S)
         if is_mail and not _are_mail_addresses(service.parse_url(url)):
             raise EdgeError(
                 setting=setting,
