@@ -171,6 +171,17 @@ def webhook_sink(hook: Webhook, **values: Any) -> WebhookSink:
     return WebhookSink(WebhookSinkConfig(url=hook.url, **{"timeout_s": 0.5, **values}))
 
 
+def test_webhook_whose_name_is_not_resolved_in_time_was_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait())
+    sink = WebhookSink(WebhookSinkConfig(url="http://hook.example/", timeout_s=0.2))
+    with pytest.raises(SinkFailed, match="cannot connect to the webhook: no answer in time") as failure:
+        sink.send(an_alert(), None)
+    released.set()
+    sink.close()
+    assert not failure.value.reached and not failure.value.outcome_unknown
+
+
 def test_webhook_receives_message_and_id() -> None:
     with Webhook() as hook:
         sink = webhook_sink(hook, headers={"Authorization": "Bearer hunter3"})

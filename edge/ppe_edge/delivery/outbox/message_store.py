@@ -226,6 +226,8 @@ class MessageStore:
                 self._insert(self._entry(event))
                 self.report.mark_reported(event)
                 _log.warning("storage: %s: %d%s", event.event, event.count, f" ({event.detail})" if event.detail else "")
+            if self._ages.now() >= self._next_note:
+                self._note_time()
         except sqlite3.Error as error:
             self._log_once(error)
 
@@ -343,8 +345,6 @@ class MessageStore:
                 self._db.shift(self._ages.certain_until, error)
                 self._next_note = 0.0
             self._ages.correct(error)
-        if self._ages.now() >= self._next_note:
-            self._note_time()
 
     def _note_time(self) -> None:
         now = self._ages.now()

@@ -134,8 +134,8 @@ class WebhookSink:
 
         if self._session is None:
             total = self._config.timeout_s
-            # less for connecting than in all, to tell a server that is unreachable from one that is slow
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=total, sock_connect=0.8 * total))
+            # less for the name and the connection than in all, to tell a server that is unreachable from one that is slow
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=total, connect=0.8 * total))
         headers = {name: value.get_secret_value() for name, value in self._config.headers.items()}
         headers |= more_headers
         url = self._config.url.get_secret_value()
