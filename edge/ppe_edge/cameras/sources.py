@@ -39,7 +39,7 @@ av.logging.set_level(None)  # libav would print addresses with their passwords
 
 FOLDER_FPS = 1.0  # frames per second of a folder of images without `fps`
 DEFAULT_FPS = 25.0  # of a video file that states none
-MAX_AHEAD_S = 15.0  # of a frame of HLS, before its time; segments are shorter
+MAX_PAUSE_S = 5.0  # between two frames of HLS; after a longer one, segments were missed
 MIN_READ = 0.9  # share of the length that a video file states
 # The file states its length, which other formats have libav estimate from what is there.
 _STATES_LENGTH = frozenset({"avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mxf"})
@@ -246,7 +246,7 @@ def _paced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
     for frame in frames:
         assert frame.seconds is not None
         wait_s = begin + frame.seconds - time.monotonic()
-        if 0 <= wait_s <= MAX_AHEAD_S:
+        if 0 <= wait_s <= MAX_PAUSE_S:
             time.sleep(wait_s)
         else:  # it is late, or comes after segments that were missed
             begin -= wait_s

@@ -296,7 +296,10 @@ class MessageStore:
         except sqlite3.DatabaseError as error:
             if not _is_damaged(error):
                 raise
-            self._put_away(error)
+            try:
+                self._put_away(error)
+            except OSError:
+                raise error from None
             database = self._opened()
             database.add_snapshots(self._snapshots.sizes(), self._ages.now())
         self.set_aside_before = [key for key in database.set_aside() if key[0] in self._sinks]
@@ -416,8 +419,9 @@ class MessageStore:
 
     def _log_once(self, error: Exception | str) -> None:
         """Logs a problem, unless it is the same as the last one; `maintain` then replaces a database that is damaged."""
-        if isinstance(error, sqlite3.Error) and _is_damaged(error):
-            self.is_open = False
+        if isinstance(error, sqlite3.Error) and _is_damaged(error) and self.is_open:
+            self._db.close()
+            self._db, self.is_open = OutboxDatabase(None), False  # what is in memory is delivered meanwhile
         if str(error) != self._last_error:
             _log.warning("outbox: %s", error)
         self._last_error = str(error)
