@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 from documents import ROOT, blocks, commands, spelled_out
-from films import write_film
 from helpers import child_environment
 from ppe_edge.demo.site import DrawnSite
+from videos import write_video
 
 from ppe_yolo.data.synthetic import draw_site_dataset
 
@@ -41,7 +41,7 @@ STAND_INS = {
     r"hard-hat-workers|elechat\.yaml|\bNAME\b": "default",
     r"^(CHECKPOINT|MODEL|best\.ckpt)$": "trained.ckpt",
     r"^(MODEL\.onnx)$": "ppe_yolo/weights/helmet-small.int8.onnx",
-    r"^FILE$|monday\.mp4": "film.mp4",
+    r"^FILE$|monday\.mp4": "video.mp4",
     r"az://container/helmets": "store",  # a folder works as well
 }
 SHORT = {  # the start of a command -> options that make it quick, and run without a GPU
@@ -58,7 +58,7 @@ SHORT = {  # the start of a command -> options that make it quick, and run witho
 }
 EXIT_CODES = {
     "ppe-yolo rollback": (2,),  # there is no previous champion
-    "ppe-edge score": (0, 1),  # 1: the drawn film misses the limits
+    "ppe-edge score": (0, 1),  # 1: the drawn video misses the limits
 }
 
 
@@ -156,12 +156,12 @@ def trained(site: Path) -> Path:
 def test_commands_of_a_page_run_in_order(page: str, request: pytest.FixtureRequest) -> None:
     desk = request.getfixturevalue("desk")  # made after the training
     drawn = DrawnSite()
-    write_film(desk / "film.mp4", [drawn.frame(number / 8) for number in range(160)], fps=8)
+    write_video(desk / "video.mp4", [drawn.frame(number / 8) for number in range(160)], fps=8)
     manual = list(blocks((ROOT / "edge" / "README.md").read_text()))
     [truth] = [block for block in manual if block.language == "csv"]
     (desk / "events.csv").write_text("\n".join(truth.lines))
     configuration = yaml.safe_load("\n".join(next(block.lines for block in manual if block.language == "yaml")))
-    configuration["cameras"]["gate"]["source"] = "film.mp4"
+    configuration["cameras"]["gate"]["source"] = "video.mp4"
     (desk / "edge.yaml").write_text(yaml.safe_dump(configuration | {"web": {"port": 0}}))
     failed = []
     for number, words in enumerate(commands(page)):

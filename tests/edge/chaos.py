@@ -34,11 +34,11 @@ from typing import Any
 
 from broker import HUB_PORT, Broker, Hub
 from conftest import GREEN, RED, write_clip, write_tiny_model
-from film_server import FilmServer
 from helpers import child_environment, free_port, wait_until
 from ppe_edge.delivery.sinks import notify
 from receivers import ReceiverProcess
 from rtsp_server import RtspServer, Show, start_rtsp_server
+from video_server import VideoServer
 
 BACK_WITHIN_S = 15.0  # from the moment that the server of a camera works again, or that the box was started
 STOPPED_WITHIN_S = 5.0
@@ -152,7 +152,7 @@ class Chaos:
         turns = [shows[(n + n // count) % len(shows)] for n in range(cameras)]
         self.servers: list[RtspServer] = [start_rtsp_server(turns, cameras) for _ in range(count)]
         self.cameras = {f"cam{n}": self.servers[n % count] for n in range(cameras)}
-        self.turned = FilmServer(folder / "turned.mp4", 90) if clip is None else None
+        self.turned = VideoServer(folder / "turned.mp4", 90) if clip is None else None
         self.most_frames: Counter[str] = Counter()
         self.broker = Broker(folder / "broker", HUB_PORT)
         self.hub = Hub(self.broker)

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from typing import Any
 
+HIDDEN = frozenset({0, 1})  # labels of the classes whose heads are pixelated: both of the tests' models
+
 
 def wait_until(
     condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "the condition", every_s: float = 0.02

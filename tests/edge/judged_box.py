@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from example_messages import an_alert
+from helpers import HIDDEN
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.messages import Alert, AlertVerdict
@@ -42,7 +43,7 @@ def a_view(image: np.ndarray = NOISE) -> View:
         thresholds=(0.5, 0.5),
         violating=frozenset({1}),
         alarmed=frozenset({7}),
-        hidden=frozenset({0, 1}),
+        hidden=HIDDEN,
     )
 
 

@@ -465,12 +465,12 @@ def test_kill_during_clip_loses_the_clip_alone_and_next_start_closes_alert_once(
     assert closed[0]["time"] == alerts[0]["time"] and closed[0]["duration_s"] == 0.0  # it was not seen again
     clips = {m["alert"]: m["clip"] for m in messages(tmp_path, "alert_clip")}
     assert list(clips) == [m["id"] for m in alerts[1:]] and snapshot.stem == alerts[0]["id"]
-    films = sorted((tmp_path / "state" / "snapshots").glob("*.mp4"))
-    assert [(f.name, hashlib.sha256(f.read_bytes()).hexdigest()) for f in films] == sorted(
+    videos = sorted((tmp_path / "state" / "snapshots").glob("*.mp4"))
+    assert [(f.name, hashlib.sha256(f.read_bytes()).hexdigest()) for f in videos] == sorted(
         (clip["file"], clip["sha256"]) for clip in clips.values()
     )
-    for film in films:
-        with av.open(str(film)) as container:
+    for video in videos:
+        with av.open(str(video)) as container:
             assert len(list(container.decode(video=0))) > 0
 
 

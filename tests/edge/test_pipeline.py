@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from helpers import HIDDEN
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.messages import Alert, ModelReference, close_unseen
 from ppe_edge.monitoring.telemetry import Collected, Telemetry
@@ -41,7 +42,7 @@ def test_snapshot_marks_alarmed_head_and_live_view_all_alarmed_heads():
         camera="gate",
         rules=CameraRules({"default": rule}, CONTRACT, TrackerConfig()),
         snapshot=config,
-        hidden=frozenset({0, 1}),
+        hidden=HIDDEN,
         model=model,
         submit=submit,
         telemetry=telemetry,
@@ -68,7 +69,7 @@ def messages_with_clock(corrections, certain=()):
         camera="gate",
         rules=CameraRules({"default": RuleConfig(seconds=None, frames=2, of=2)}, CONTRACT, TrackerConfig()),
         snapshot=SnapshotConfig(),
-        hidden=frozenset({0, 1}),
+        hidden=HIDDEN,
         model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
         submit=lambda message, render=None, label="": submitted.append(message),
         telemetry=Telemetry(Collected(dict, dict, lambda: True)),
@@ -115,7 +116,7 @@ def test_violation_continues_when_resolution_changes():
         camera="gate",
         rules=CameraRules({"default": RuleConfig(seconds=None, frames=2, of=2, cooldown_s=0)}, CONTRACT, TrackerConfig()),
         snapshot=SnapshotConfig(),
-        hidden=frozenset({0, 1}),
+        hidden=HIDDEN,
         model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
         submit=lambda message, render=None, label="": submitted.append(message),
         telemetry=Telemetry(Collected(dict, dict, lambda: True)),
@@ -145,7 +146,7 @@ def test_messages_have_version_2_only_with_named_rule_or_other_severity(name, se
         camera="gate",
         rules=CameraRules({name: rule}, CONTRACT, TrackerConfig()),
         snapshot=SnapshotConfig(),
-        hidden=frozenset({0, 1}),
+        hidden=HIDDEN,
         model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
         submit=lambda message, render=None, label="": submitted.append(message),
         telemetry=Telemetry(Collected(dict, dict, lambda: True)),

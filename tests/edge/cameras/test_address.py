@@ -30,7 +30,7 @@ from ppe_edge.common.redact import redact_text
         ("http://camera:8080/a?token=1@2", "http://camera:8080/a?token=1@2"),
         ("http://u:p@camera.local/a?token=1@b.c", "http://u:p@camera.local/a?token=1@b.c"),
         ("/dev/video0", "/dev/video0"),
-        ("films/a@b.mp4", "films/a@b.mp4"),
+        ("videos/a@b.mp4", "videos/a@b.mp4"),
     ],
 )
 def test_encode_credentials_leaves_host_and_path(typed: str, encoded: str) -> None:

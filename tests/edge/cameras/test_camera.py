@@ -17,12 +17,12 @@ import ppe_edge.common.clock as clock_module
 import pytest
 import rtsp_server
 from conftest import GREEN, RED
-from films import corner, join, write_film
 from helpers import serving, wait_until
 from mjpeg_server import PASSWORD, MjpegServer, noise
 from ppe_edge.cameras.camera import CameraEvent, CameraReader
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import DecodedFrame, SourceConfig
+from videos import corner, join, write_video
 
 SOON = 60.0  # seconds, enough for a busy machine
 needs_rtsp = pytest.mark.skipif(rtsp_server.missing() is not None, reason=str(rtsp_server.missing()))
@@ -307,7 +307,7 @@ def test_reader_of_folder_reports_corrupt_images_but_no_resolution_change(tmp_pa
 
 
 def test_reader_of_joined_video_files_with_fps_limit_skips_no_part(tmp_path: Path) -> None:
-    part = write_film(tmp_path / "a.ts", [corner(64, 96)] * 20)
+    part = write_video(tmp_path / "a.ts", [corner(64, 96)] * 20)
     with Watched(join(tmp_path / "joined.ts", part, part, part), fps=5) as gate:
         gate.until(lambda: gate.reader.state == "ended")
     assert np.diff([frame.time for frame in gate.seen]) == pytest.approx(np.full(29, 0.2), abs=1e-6)

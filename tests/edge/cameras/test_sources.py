@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 import pytest
 from conftest import GREEN, RED
-from films import write_film
 from helpers import child_environment, serving, serving_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
 from ppe_edge.common.redact import redact_text, redact_url
 from pydantic import ValidationError
+from videos import write_video
 
 PASSWORD = "hunter2-geheim"
 LEAKY = [
@@ -174,25 +174,25 @@ def test_truncated_file_raises(tmp_path: Path, make_clip: Callable[..., Path]) -
 def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path, suffix: str, codec: str) -> None:
     """libav ends with the file and says nothing; the head states the length."""
     images = np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8)
-    film = write_film(tmp_path / f"film.{suffix}", list(images), codec=codec)
-    assert read(film)[1] == []
-    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
-    frames, errors = read(film)
+    video = write_video(tmp_path / f"video.{suffix}", list(images), codec=codec)
+    assert read(video)[1] == []
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    frames, errors = read(video)
     assert errors == [f"its video ends after {len(frames) / 10:g} of 6 s: the file is incomplete or damaged"]
 
 
 def test_video_of_rare_frames_is_intact(tmp_path: Path) -> None:
     """The last of three frames lasts a third of the video."""
-    film = write_film(tmp_path / "film.mkv", [np.zeros((64, 96, 3), np.uint8)] * 3, fps=Fraction(1, 10))
-    frames, errors = read(film)
+    video = write_video(tmp_path / "video.mkv", [np.zeros((64, 96, 3), np.uint8)] * 3, fps=Fraction(1, 10))
+    frames, errors = read(video)
     assert ([seconds for seconds, _ in frames], errors) == ([0.0, 10.0, 20.0], [])
 
 
 def test_video_of_unknown_codec_raises(tmp_path: Path) -> None:
-    film = write_film(tmp_path / "film.mkv", [np.zeros((64, 96, 3), np.uint8)], codec="mjpeg")
-    film.write_bytes(film.read_bytes().replace(b"V_MJPEG", b"V_XJPEG"))
+    video = write_video(tmp_path / "video.mkv", [np.zeros((64, 96, 3), np.uint8)], codec="mjpeg")
+    video.write_bytes(video.read_bytes().replace(b"V_MJPEG", b"V_XJPEG"))
     with pytest.raises(SourceError, match=r"^its codec is unknown: use H\.264, H\.265 or MJPEG$"):
-        read(film)
+        read(video)
 
 
 def test_camera_that_accepts_and_never_answers_is_named() -> None:
@@ -205,7 +205,7 @@ def test_camera_that_accepts_and_never_answers_is_named() -> None:
 def test_trimmed_video_and_one_of_variable_rate_are_intact(tmp_path: Path) -> None:
     """The first 12 frames of an MP4 are before its start, as `ffmpeg -ss -c copy` writes them; the AVI has gaps in time."""
     images = list(np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8))
-    whole = write_film(tmp_path / "whole.mp4", images, options={"g": "5"})
+    whole = write_video(tmp_path / "whole.mp4", images, options={"g": "5"})
     trimmed = str(tmp_path / "trimmed.mp4")
     with av.open(whole) as source, av.open(trimmed, "w", options={"avoid_negative_ts": "disabled"}) as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -216,7 +216,7 @@ def test_trimmed_video_and_one_of_variable_rate_are_intact(tmp_path: Path) -> No
                 target.mux(packet)
     frames, errors = read(trimmed)
     assert (len(frames), errors) == (48, [])
-    gaps = write_film(tmp_path / "gaps.avi", images[:30], codec="mpeg4", timestamps=range(0, 90, 3))
+    gaps = write_video(tmp_path / "gaps.avi", images[:30], codec="mpeg4", timestamps=range(0, 90, 3))
     frames, errors = read(gaps)
     assert (len(frames), errors) == (30, [])
 
@@ -225,7 +225,7 @@ def test_trimmed_video_and_one_of_variable_rate_are_intact(tmp_path: Path) -> No
 def test_video_with_colon_in_its_relative_name_is_read(
     tmp_path: Path, make_clip: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_clip(tmp_path / "film.mp4", [(RED, 3)]).rename(tmp_path / name)
+    make_clip(tmp_path / "video.mp4", [(RED, 3)]).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert len(read(name)[0]) == 3
 
@@ -278,7 +278,7 @@ def test_local_playlist_cannot_open_network(tmp_path: Path, web_server: tuple[st
 
 def test_frames_of_hls_are_spread_over_their_time(tmp_path: Path) -> None:
     """They arrive at once, so a camera with `fps: 5` would process one frame per segment."""
-    write_film(tmp_path / "live.m3u8", [np.full((64, 96, 3), n, np.uint8) for n in range(8)])
+    write_video(tmp_path / "live.m3u8", [np.full((64, 96, 3), n, np.uint8) for n in range(8)])
     with serving_folder(tmp_path) as address:
         arrived = [time.monotonic() for _ in open_source(config(f"{address}/live.m3u8"), lambda reason: None)]
     assert len(arrived) == 8 and all(later - arrived[0] > n / 10 - 0.02 for n, later in enumerate(arrived))
@@ -327,17 +327,17 @@ def test_folder_scales_images_of_twelve_bits_and_ignores_system_files(tmp_path: 
 
 
 def test_video_file_that_begins_with_a_cover_picture_is_read(tmp_path: Path) -> None:
-    with av.open(tmp_path / "film.mkv", "w") as film:
-        cover, video = film.add_stream("mjpeg", rate=1), film.add_stream("libx264", rate=10)
+    with av.open(tmp_path / "video.mkv", "w") as container:
+        cover, video = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=10)
         for stream, pixels in ((cover, "yuvj420p"), (video, "yuv420p")):
             stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         for stream, color, count in ((cover, GREEN, 1), (video, RED, 10)):
             picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), color, np.uint8), format="rgb24")
             for number in range(count):
                 picture.pts = number
-                film.mux(stream.encode(picture))
-            film.mux(stream.encode(None))
-    frames, _ = read(tmp_path / "film.mkv")
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+    frames, _ = read(tmp_path / "video.mkv")
     assert len(frames) == 10 and np.abs(frames[0][1].astype(int) - RED).max() < 30
 
 
@@ -348,13 +348,13 @@ def ignored_in(source: Path) -> list[str]:
 
 
 def test_source_with_two_tracks_names_the_unread_one_once(tmp_path: Path) -> None:
-    with av.open(tmp_path / "two.ts", "w") as film:
-        tracks = [film.add_stream("libx264", rate=10) for _ in range(2)]
+    with av.open(tmp_path / "two.ts", "w") as container:
+        tracks = [container.add_stream("libx264", rate=10) for _ in range(2)]
         for track in tracks:
             track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
         for track in tracks:
             picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), RED, np.uint8), format="rgb24")
-            film.mux([*track.encode(picture), *track.encode(None)])
+            container.mux([*track.encode(picture), *track.encode(None)])
     (said,) = ignored_in(tmp_path / "two.ts")
     assert said.startswith("it has 2 video tracks: track 0 (h264, 64x48) is read, the others are not")
 

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from films import corner, join, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 from ppe_edge.cameras.sources import SourceConfig, open_source
 from ppe_edge.cameras.timeline import Timeline
+from videos import corner, join, write_video
 
 
 def positions(*timestamps: float | None, interval: float = 0.1) -> tuple[list[float], list[bool]]:
@@ -48,7 +48,7 @@ def test_positions_always_increase(timestamps: list[float | None]) -> None:
 
 
 def test_joined_video_files_have_increasing_positions(tmp_path: Path) -> None:
-    part = write_film(tmp_path / "a.ts", [corner(64, 96)] * 6)
+    part = write_video(tmp_path / "a.ts", [corner(64, 96)] * 6)
     times, certain = read(join(tmp_path / "joined.ts", part, part))
     assert times == pytest.approx(np.arange(12) / 10)
     assert certain == [True] * 6 + [False] * 6
@@ -57,11 +57,11 @@ def test_joined_video_files_have_increasing_positions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("jump", [1_000_000, 4])
 def test_video_file_with_jump_ahead_has_increasing_positions(tmp_path: Path, jump: int) -> None:
     stamps = [0, 1, 2, 3 + jump, 4 + jump]
-    times, certain = read(write_film(tmp_path / "a.mkv", [corner(64, 96)] * 5, timestamps=stamps))
+    times, certain = read(write_video(tmp_path / "a.mkv", [corner(64, 96)] * 5, timestamps=stamps))
     expected = [0.0, 0.1, 0.2, 0.3, 0.4] if jump > 600 else [s / 10 for s in stamps]
     assert times == pytest.approx(expected, abs=2e-3) and all(certain) == (jump < 600)
 
 
 def test_video_file_without_timestamps_has_positions(tmp_path: Path) -> None:
-    times, _ = read(write_film(tmp_path / "a.h264", [corner(64, 96)] * 6))
+    times, _ = read(write_video(tmp_path / "a.h264", [corner(64, 96)] * 6))
     assert len(times) == 6 and np.diff(np.array(times, float)).min() > 0.01

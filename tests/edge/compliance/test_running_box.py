@@ -1,4 +1,4 @@
-"""Compliance of a real box: what a film shows is counted, and a report reaches the sinks."""
+"""Compliance of a real box: what a video shows is counted, and a report reaches the sinks."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from conftest import GREEN, GREY, RED  # isort: skip
 
 
 def test_video_file_is_counted_by_track(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
-    """A helmet, a bare head, a head that takes its helmet off late, and one that the end of the film interrupts."""
+    """A helmet, a bare head, a head that takes its helmet off late, and one that the end of the video interrupts."""
     nobody = (GREY, 40)
     scenes = [(GREEN, 30), nobody, (RED, 30), nobody, (GREEN, 30), (RED, 20), nobody, (RED, 20)]
     zones = {"lane": [[0, 0], [1, 0], [1, 1], [0, 1]]}

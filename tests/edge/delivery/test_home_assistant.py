@@ -177,7 +177,7 @@ def test_running_box_switches_rule_on_and_off(
         wait_until(lambda: latest(receiver)["site/box7/available"] == b"offline")
         states = [payload for topic, payload in receiver.messages if topic == "site/box7/gate/default"]
     assert states == [b"OFF", b"ON", b"OFF"]
-    assert latest(receiver)["site/box7/gate/connected"] == b"OFF"  # the film has ended
+    assert latest(receiver)["site/box7/gate/connected"] == b"OFF"  # the video has ended
 
 
 def test_broker_that_refuses_description_of_entities_is_named() -> None:

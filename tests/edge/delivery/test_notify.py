@@ -263,15 +263,15 @@ def test_alert_that_is_acknowledged_while_the_service_is_down_is_not_escalated(t
 def test_clip_is_a_notification_of_its_own_if_its_alert_was_one(
     webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    film = tmp_path / "film.mp4"
-    film.write_bytes(b"a film")
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"a video")
     notify = sink(webhook[0], title="{camera}", body="https://box/alerts.html#{alert}", min_interval_s=60)
     for alert in (an_alert(0), an_alert(10)):
         notify.send(alert, None)
-        notify.send(clip_of(alert, -5, 10), film)
+        notify.send(clip_of(alert, -5, 10), video)
     notify.send(clip_of(an_alert(), -5, 10), None)  # there is none any more
     names = [[file["filename"] for file in post["attachments"]] for post in webhook[1]]
-    assert names == [[], ["film.mp4"]]
+    assert names == [[], ["video.mp4"]]
     [link] = {post["message"] for post in webhook[1]}
     assert link.startswith("https://box/alerts.html#") and UUID(link.partition("#")[2])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import HIDDEN
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.config import load_settings
 from ppe_edge.delivery.sample_upload import MAX_BYTES, encode
@@ -26,7 +27,7 @@ def offer(sampler: Sampler, number: int, detections: Detections, size: tuple[int
 
 
 def test_large_image_is_compressed_until_the_message_fits(tmp_path: Path) -> None:
-    sampler = Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=frozenset({0, 1}))
+    sampler = Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=HIDDEN)
     image = offer(sampler, 1, UNSURE, (500, 700))
     assert image is not None and image.stat().st_size > MAX_BYTES
     text = encode(image, sampler.folder / "Annotations" / f"{image.stem}.xml", 3, 1)
@@ -36,7 +37,7 @@ def test_large_image_is_compressed_until_the_message_fits(tmp_path: Path) -> Non
 
 
 def test_image_that_never_fits_has_no_message(tmp_path: Path) -> None:
-    sampler = Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=frozenset({0, 1}))
+    sampler = Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=HIDDEN)
     image = offer(sampler, 1, UNSURE, (1400, 1800))  # noise, which JPEG cannot compress
     assert image is not None
     assert encode(image, sampler.folder / "Annotations" / f"{image.stem}.xml", 3, 1) is None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from broker import HUB_PORT, Broker, Hub, needs_mosquitto
 from example_messages import a_camera_event, an_alert
-from helpers import wait_until
+from helpers import HIDDEN, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from ppe_edge.cameras.mailbox import Frame
@@ -150,7 +150,7 @@ def test_samples_stay_until_the_hub_has_confirmed_them(site: Site, tmp_path: Pat
         SamplerConfig(enabled=True, upload=True, per_hour=3600),
         tmp_path,
         ModelContract(("helmet", "none"), (64, 64)),
-        hidden=frozenset({0, 1}),
+        hidden=HIDDEN,
     )
     for number, score in enumerate((0.9, 0.3, 0.9, 0.3)):  # sure and unsure
         image = np.random.default_rng(number).integers(0, 256, (100, 120, 3), dtype=np.uint8)

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 from example_messages import an_alert
-from helpers import wait_until
+from helpers import HIDDEN, wait_until
 from numpy.typing import NDArray
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.messages import AlertClip, parse_message
@@ -36,10 +36,10 @@ NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
 HEAD = (100, 60, 160, 120)
 
 
-def decode(film: bytes) -> tuple[list[float], list[NDArray[np.uint8]]]:
+def decode(video: bytes) -> tuple[list[float], list[NDArray[np.uint8]]]:
     """The times and images of an MP4, which must be what browsers and phones play."""
-    assert 0 < film.index(b"moov") < film.index(b"mdat")  # else a browser must fetch it whole before it plays
-    with av.open(io.BytesIO(film)) as container:
+    assert 0 < video.index(b"moov") < video.index(b"mdat")  # else a browser must fetch it whole before it plays
+    with av.open(io.BytesIO(video)) as container:
         [stream] = container.streams
         assert (stream.codec_context.name, stream.codec_context.format.name) == ("h264", "yuv420p")  # type: ignore[union-attr]
         frames = list(container.decode(video=0))
@@ -58,7 +58,7 @@ def a_view(seconds: float, number: int = 0, camera: str = "gate") -> View:
         thresholds=(0.5, 0.5),
         violating=frozenset(),
         alarmed=frozenset(),
-        hidden=frozenset({0, 1}),
+        hidden=HIDDEN,
     )
 
 
@@ -69,7 +69,7 @@ class Recording:
         self.clips: list[tuple[AlertClip, bytes]] = []
         self.faults = 0
         config = ClipConfig(enabled=True, before_s=before_s, after_s=after_s)
-        self.recorder = ClipRecorder(config, lambda message, film: self.clips.append((message, film())), self._fault)
+        self.recorder = ClipRecorder(config, lambda message, video: self.clips.append((message, video())), self._fault)
         self.recorder.start()
 
     def _fault(self) -> None:
@@ -89,9 +89,9 @@ def test_clip_holds_the_seconds_around_the_alert_with_heads_pixelated() -> None:
     recording = Recording(before_s=2, after_s=1)
     recording.feed(times(0, 6), {3.0: 1, 3.5: 2})
     assert recording.recorder.stop(30) and not recording.faults
-    for (message, film), start in zip(recording.clips, (1.0, 1.5), strict=True):
+    for (message, video), start in zip(recording.clips, (1.0, 1.5), strict=True):
         assert (message.offset_s, message.duration_s, message.schema_version) == (-2.0, 3.0, 2)
-        seconds, images = decode(film)
+        seconds, images = decode(video)
         assert seconds == pytest.approx([t - start for t in times(start, start + 3)], abs=0.002)
         x1, y1, _, _ = HEAD
         for image in images:
@@ -114,9 +114,9 @@ def test_heads_in_clips_stay_visible_without_blur() -> None:
     recording = Recording(before_s=0.5, after_s=0)
     recording.feed(times(0, 1), {1.0: 1}, blur=False)
     assert recording.recorder.stop(30)
-    [(_, film)] = recording.clips
+    [(_, video)] = recording.clips
     x1, y1, _, _ = HEAD
-    assert decode(film)[1][0][y1 + 20 : y1 + 26, x1 + 20 : x1 + 26].std(axis=(0, 1)).min() > 12
+    assert decode(video)[1][0][y1 + 20 : y1 + 26, x1 + 20 : x1 + 26].std(axis=(0, 1)).min() > 12
 
 
 def test_ring_keeps_the_latest_frames_within_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,10 +140,10 @@ def test_clip_survives_a_change_of_resolution() -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
 def test_chromium_plays_the_clip(tmp_path: Path) -> None:
     image = np.full((120, 160, 3), RED, np.uint8)
-    film = encode_clip([(n / 8, encode(image, Look()) or b"") for n in range(17)])
+    video = encode_clip([(n / 8, encode(image, Look()) or b"") for n in range(17)])
     page = tmp_path / "page.html"
     page.write_text(
-        f'<video muted preload="auto" src="data:video/mp4;base64,{base64.b64encode(film).decode()}"></video><script>'
+        f'<video muted preload="auto" src="data:video/mp4;base64,{base64.b64encode(video).decode()}"></video><script>'
         'const video = document.querySelector("video"), canvas = document.createElement("canvas");'
         'video.onerror = () => document.title = "refused";'
         "video.onloadeddata = () => { const paint = canvas.getContext('2d'), end = performance.now() + 20000; let pixel;"
@@ -162,8 +162,8 @@ def test_chromium_plays_the_clip(tmp_path: Path) -> None:
 
 
 def test_running_box_sends_the_clip_after_its_alert(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:
-    film = make_clip(tmp_path / "film.mp4", [(GREY, 20), (RED, 40), (GREEN, 20)])
-    config = configure(tmp_path, tiny_model, {"gate": film}, clip={"enabled": True, "before_s": 1, "after_s": 2})
+    video = make_clip(tmp_path / "video.mp4", [(GREY, 20), (RED, 40), (GREEN, 20)])
+    config = configure(tmp_path, tiny_model, {"gate": video}, clip={"enabled": True, "before_s": 1, "after_s": 2})
     with running(config) as (runtime, _):
         assert runtime.wait(60)
     [alert], [message] = delivered(tmp_path, "alert"), delivered(tmp_path, "alert_clip")
@@ -190,7 +190,7 @@ def test_box_that_stops_during_a_clip_sends_what_it_has(tmp_path: Path, tiny_mod
 def test_outbox_keeps_clips_like_snapshots(tmp_path: Path) -> None:
     folder = tmp_path / "snapshots"
     folder.mkdir()
-    (folder / "cut-off.mp4").write_bytes(b"a film whose process was killed while it was written")
+    (folder / "cut-off.mp4").write_bytes(b"a video whose process was killed while it was written")
     now = [1000.0]
     outbox = Outbox(OutboxConfig(max_snapshot_days=1), tmp_path, ["jsonl"], clock=lambda: now[0])
     assert not list(folder.iterdir())

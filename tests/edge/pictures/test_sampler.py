@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from helpers import HIDDEN
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.pictures.sampler import Sampler, SamplerConfig
 
@@ -26,14 +27,12 @@ def offer(sampler, offered, detections):
 
 
 def test_sampler_is_off_by_default(tmp_path):
-    assert offer(Sampler(SamplerConfig(), tmp_path, CONTRACT, hidden=frozenset({0, 1})), frame(0.0), UNSURE) is None
+    assert offer(Sampler(SamplerConfig(), tmp_path, CONTRACT, hidden=HIDDEN), frame(0.0), UNSURE) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_uncertain_frame_is_kept_with_readable_draft_annotation(tmp_path):
-    image_file = offer(
-        Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=frozenset({0, 1})), frame(1_700_000_000.5), UNSURE
-    )
+    image_file = offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=HIDDEN), frame(1_700_000_000.5), UNSURE)
     assert image_file == tmp_path / "samples/JPEGImages/gate_20231114T221320500000.jpg"
     draft = read_voc_annotation(tmp_path / "samples/Annotations" / f"{image_file.stem}.xml")
     assert [o.class_name for o in draft.objects] == ["helmet", "none"]
@@ -53,7 +52,7 @@ def test_samples_are_data_set_without_errors_or_slivers(tmp_path):
     sliver = Detections(
         np.array([[0, 0, 0.4, 30], [20, 20, 50, 60]], np.float32), np.array([0.3, 0.25], np.float32), np.array([1, 0])
     )
-    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600), tmp_path, CONTRACT, hidden=frozenset({0, 1}))
+    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600), tmp_path, CONTRACT, hidden=HIDDEN)
     for number, detections in enumerate((UNSURE, sliver)):
         image = np.random.default_rng(number).integers(0, 256, NOISE.shape, dtype=np.uint8)
         assert (
@@ -67,11 +66,11 @@ def test_samples_are_data_set_without_errors_or_slivers(tmp_path):
 
 
 def test_certain_frame_is_not_kept(tmp_path):
-    assert offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=frozenset({0, 1})), frame(0.0), SURE) is None
+    assert offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=HIDDEN), frame(0.0), SURE) is None
 
 
 def test_rate_is_limited_per_camera(tmp_path):
-    sampler = Sampler(SamplerConfig(enabled=True, per_hour=60), tmp_path, CONTRACT, hidden=frozenset({0, 1}))
+    sampler = Sampler(SamplerConfig(enabled=True, per_hour=60), tmp_path, CONTRACT, hidden=HIDDEN)
     kept = [
         offer(sampler, frame(t, c), UNSURE) is not None for t, c in ((0, "a"), (59.9, "a"), (59.9, "b"), (60, "a"), (61, "b"))
     ]
@@ -79,7 +78,7 @@ def test_rate_is_limited_per_camera(tmp_path):
 
 
 def test_oldest_samples_are_deleted(tmp_path):
-    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600, keep=3), tmp_path, CONTRACT, hidden=frozenset({0, 1}))
+    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600, keep=3), tmp_path, CONTRACT, hidden=HIDDEN)
     for t in range(6):
         offer(sampler, frame(float(t * 10)), UNSURE)
     names = {p.stem[-12:-6] for p in (tmp_path / "samples/JPEGImages").iterdir()}
@@ -89,7 +88,7 @@ def test_oldest_samples_are_deleted(tmp_path):
 
 def test_unwritable_folder_is_logged_and_raises_nothing(tmp_path, caplog):
     (tmp_path / "samples").write_text("a file in the way")
-    assert offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=frozenset({0, 1})), frame(0.0), UNSURE) is None
+    assert offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=HIDDEN), frame(0.0), UNSURE) is None
     assert "gate: cannot store a sample" in caplog.text
 
 

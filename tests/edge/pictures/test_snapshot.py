@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+from helpers import HIDDEN
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.pictures.snapshot import (
     CELLS,
@@ -49,7 +50,7 @@ def view(tracks, detections=NOTHING, image=NOISE, contract=CONTRACT):
         thresholds=(0.4, 0.5),
         violating=frozenset({1}),
         alarmed=frozenset(),
-        hidden=frozenset({0, 1}),
+        hidden=HIDDEN,
     )
 
 

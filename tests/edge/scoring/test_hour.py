@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from films import write_film
 from ppe_edge.cameras import camera as camera_module
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.config import load_settings
@@ -26,6 +25,7 @@ from ppe_edge.scoring.figures import compare, figures_of
 from ppe_edge.scoring.recording import RaisedAlert
 from ppe_edge.scoring.truth import read_truth
 from running_box import configure, delivered
+from videos import write_video
 
 from conftest import GREEN, GREY, RED, write_model  # isort: skip
 
@@ -122,13 +122,13 @@ def model(tmp_path: Path) -> Path:
     return write_model(tmp_path / "halves.onnx", _GRAPH)
 
 
-def draw_film(path: Path, camera: str) -> Path:
+def draw_video(path: Path, camera: str) -> Path:
     fps, images = FPS[camera], list[np.ndarray]()
     for (start, left, right), (end, *_) in pairwise([*SCENES[camera], (HOUR, GREY, GREY)]):
         image = np.empty((64, 96, 3), np.uint8)
         image[:, :48], image[:, 48:] = left, right
         images += [image] * round((end - start) * fps)
-    return write_film(path, images, fps=fps, options={"preset": "ultrafast"})
+    return write_video(path, images, fps=fps, options={"preset": "ultrafast"})
 
 
 class Halt:
@@ -154,7 +154,7 @@ def test_hour_with_clock_and_schedule_change_raises_exactly_expected_alerts(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cameras: dict[str, Any] = {
-        name: {"source": str(draw_film(tmp_path / f"{name}.mp4", name)), "view_health": False} for name in SCENES
+        name: {"source": str(draw_video(tmp_path / f"{name}.mp4", name)), "view_health": False} for name in SCENES
     }
     cameras["gate"]["rules"] = {"no_helmets": {"enabled": False}}
     config = configure(tmp_path, model, cameras, site={"time_zone": "Europe/Berlin"}, rules=RULES)

@@ -86,7 +86,7 @@ def test_verdicts_become_training_data_and_the_trained_model_runs_on_the_box(
 
 
 def judge_alerts(config: Path) -> None:
-    """Runs a box on a film with three alerts, and judges each."""
+    """Runs a box on a video with three alerts, and judges each."""
     runtime = Runtime(load_settings(config))
     runtime.start()
     assert runtime.wait(60.0)

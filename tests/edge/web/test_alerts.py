@@ -179,11 +179,11 @@ def test_images_of_alert_are_served_and_their_viewing_recorded(client: Client) -
 def test_clip_of_alert_is_served_whole_and_by_ranges_of_bytes(client: Client) -> None:
     path = f"/alerts/{client.id}/clip.mp4"
     assert client.get(path)[0] == 404 and json.loads(client.get(f"/api/alerts/{client.id}")[1])["has_clip"] is False
-    film = bytes(range(200))
-    client.box.outbox.put(clip_of(client.box.alert, -5.0, 10.0), film)
+    video = bytes(range(200))
+    client.box.outbox.put(clip_of(client.box.alert, -5.0, 10.0), video)
     details = json.loads(client.get(f"/api/alerts/{client.id}", VIEWER)[1])
     assert details["has_clip"] is True and details["events"][-1]["text"] == "clip, from 5.0 s before to 5.0 s after the alert"
-    assert client.get(path, VIEWER) == (200, film)
+    assert client.get(path, VIEWER) == (200, video)
     kept = ("Content-Type", "Accept-Ranges", "Cache-Control", "X-Content-Type-Options")
     assert [client.headers[name] for name in kept] == ["video/mp4", "bytes", "no-store", "nosniff"]
     for wanted, status, where, body in (

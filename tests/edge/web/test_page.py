@@ -456,10 +456,10 @@ def test_clip_appears_when_it_arrives_and_plays_by_keyboard(browser: webdriver.C
     clip, image = browser.find_element(By.ID, "clip"), browser.find_element(By.ID, "image")
     until(browser, image.is_displayed)
     assert not clip.is_displayed()
-    film = encode_clip([(n / 8, jpeg(np.full((120, 160, 3), RED, np.uint8)[..., ::-1])) for n in range(9)])
+    video = encode_clip([(n / 8, jpeg(np.full((120, 160, 3), RED, np.uint8)[..., ::-1])) for n in range(9)])
     seen = [(-0.5, "none", 0.8), (0, "none", 0.7), (0.5, "helmet", 0.6)]
     sightings = [Sighting(offset_s=offset, class_name=name, score=score) for offset, name, score in seen]
-    box.outbox.put(clip_of(box.alerts[-1], -0.5, 1.0, sightings), film)
+    box.outbox.put(clip_of(box.alerts[-1], -0.5, 1.0, sightings), video)
     until(browser, clip.is_displayed)
     assert text_of(browser, "#score-legend").startswith("bare head in 2 frames\nhelmet in 1 frame\n")
     marks = "return [...document.querySelectorAll('#score-chart .same, #score-chart .other')].map(m => m.textContent)"

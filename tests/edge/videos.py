@@ -1,4 +1,4 @@
-"""Writes small films with the marks and faults that real recordings have."""
+"""Writes small videos with the marks and faults that real recordings have."""
 
 import struct
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def corner(height: int, width: int) -> np.ndarray:
     return image
 
 
-def write_film(
+def write_video(
     path: Path,
     images: Sequence[np.ndarray],
     *,
@@ -28,7 +28,7 @@ def write_film(
     pixel_aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes images uint8 [H, W, 3] as a film.
+    """Writes images uint8 [H, W, 3] as a video.
 
     Args:
         path: The file; its suffix chooses the container.
@@ -36,7 +36,7 @@ def write_film(
         fps: Frames per second.
         codec: Name of the encoder.
         timestamps: Time of each frame in units of 1 / fps; by default 0, 1, ...
-        rotation: Degrees by which players turn the film, counter-clockwise.
+        rotation: Degrees by which players turn the video, counter-clockwise.
         pixel_aspect: Sample aspect ratio.
         options: Options of the encoder.
     """
@@ -62,20 +62,20 @@ def write_film(
     return path
 
 
-def set_display_matrix(film: Path, turns: int, mirror: bool) -> Path:
-    """Sets the display matrix of an MP4 film: mirror left to right, then turn by quarters clockwise."""
+def set_display_matrix(video: Path, turns: int, mirror: bool) -> Path:
+    """Sets the display matrix of an MP4 video: mirror left to right, then turn by quarters clockwise."""
     matrix = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turns) @ np.diag([-1 if mirror else 1, 1])
     (a, c), (b, d) = matrix.tolist()
     one = 1 << 16
-    data = bytearray(film.read_bytes())
+    data = bytearray(video.read_bytes())
     box = data.index(b"tkhd")
     at = box + 8 + (32 if data[box + 4] == 1 else 20) + 16
     data[at : at + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
-    film.write_bytes(data)
-    return film
+    video.write_bytes(data)
+    return video
 
 
 def join(path: Path, *parts: Path) -> Path:
-    """Joins MPEG-TS films by their bytes, as `cat` does."""
+    """Joins MPEG-TS videos by their bytes, as `cat` does."""
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path

@@ -1,4 +1,4 @@
-"""A real HTTP server that sends a film as fragmented MP4, in real time and again and again, with its rotation mark."""
+"""A real HTTP server that sends a video as fragmented MP4, in real time and again and again, with its rotation mark."""
 
 import itertools
 import threading
@@ -11,15 +11,15 @@ from typing import Any
 import av
 
 
-class FilmServer:
-    """Sends the film to every client from its beginning. `url` is its address.
+class VideoServer:
+    """Sends the video to every client from its beginning. `url` is its address.
 
     Args:
-        film: A film without B-frames.
+        video: A video without B-frames.
         rotation: Degrees by which players turn it, counter-clockwise.
     """
 
-    def __init__(self, film: Path, rotation: int) -> None:
+    def __init__(self, video: Path, rotation: int) -> None:
         self._stopping = threading.Event()
         outer = self
 
@@ -29,7 +29,7 @@ class FilmServer:
                 self.send_header("Content-Type", "video/mp4")
                 self.end_headers()
                 try:
-                    outer._send(film, rotation, self.wfile)
+                    outer._send(video, rotation, self.wfile)
                 except (OSError, av.error.FFmpegError):  # the reader disconnected
                     self.close_connection = True
 
@@ -37,11 +37,11 @@ class FilmServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/film.mp4"
+        self.url = f"http://127.0.0.1:{self._server.server_port}/video.mp4"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
-    def _send(self, film: Path, rotation: int, out: Any) -> None:
-        with av.open(str(film)) as source:
+    def _send(self, video: Path, rotation: int, out: Any) -> None:
+        with av.open(str(video)) as source:
             template = source.streams.video[0]
             rate = Fraction(template.average_rate or 10)
             packets = [(bytes(p), p.is_keyframe) for p in source.demux(template) if p.dts is not None]
