@@ -1,5 +1,6 @@
 """Atomic writes, which leave a file whole or not there at all, and hashes of files."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,14 @@ from ppe_yolo.core.errors import UserError
 
 _SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".trashes", "$recycle.bin"})
 _SYSTEM_FILES |= {".ipynb_checkpoints", "@eadir"}  # copies by Jupyter, thumbnails by Synology
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_lfs_pointer(file: str | Path, content: bytes, error: type[UserError] = UserError) -> None:
+    """Raises an error if a file, of which at least the beginning is given, was not downloaded from Git's large file storage."""
+    if content.startswith(_LFS_POINTER):
+        got = "a Git LFS pointer, which says where the file is"
+        raise error(file=file, expected="the file itself", got=got, hint="download it with `git lfs pull`")
 
 
 def is_system_file(name: str) -> bool:
@@ -32,8 +41,10 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
         mode: Its permissions.
 
     Raises:
-        OSError: The folder or the file cannot be written (read-only, disk full, a file in the way).
+        OSError: The folder or the file cannot be written (read-only, disk full, a file in the way, a device).
     """
+    if path.exists() and not path.is_file() and not path.is_dir():  # root would replace /dev/null by a file
+        raise OSError(errno.EINVAL, "a device or a pipe, not a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # keep the suffix, since image writers choose the format by it
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ppe_yolo.core.contract import ONNX_METADATA_KEY, ContractError, ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import refuse_lfs_pointer
 from ppe_yolo.core.letterbox import letterbox
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def read_model(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", file=path) from error
+    refuse_lfs_pointer(path, content)
     if content.startswith(b"PK"):  # torch writes zip archives
         raise UserError(
             file=path,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.files import atomic_path, refuse_lfs_pointer
 
 MAX_PIXELS = 100_000_000  # more than any site camera has; larger files are decompression bombs
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -119,6 +119,7 @@ def decode(image: str, data: NDArray[np.uint8], reduce: int = 1) -> NDArray[np.u
     # OpenCV decodes twice as fast as Pillow, and converts grey and CMYK to colour
     pixels = decode_image(data, reduce)
     if pixels is None:
+        refuse_lfs_pointer(shown(image), data[:64].tobytes(), ImageError)
         if (mimetypes.guess_type(shown(image))[0] or "").startswith("video/"):
             raise ImageError(
                 file=shown(image), expected="an image", got="a video", hint="only ppe_edge, on the box, reads videos"

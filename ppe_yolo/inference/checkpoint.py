@@ -7,7 +7,7 @@ import torch
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import blake2b_file
+from ppe_yolo.core.files import blake2b_file, refuse_lfs_pointer
 from ppe_yolo.model.yolov3 import YoloV3
 
 CHECKPOINT_KEY = "ppe_yolo"  # where a checkpoint keeps its contract and the arguments to build its network
@@ -26,10 +26,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(file=path, expected="a checkpoint", got="a folder" if path.is_dir() else "no such file")
     try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", file=path) from error
+    refuse_lfs_pointer(path, start)
+    try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types, and its messages suggest a way to read the file that runs code
-        reason = error.strerror if isinstance(error, OSError) else "damaged, or it holds more than tensors and plain values"
-        raise UserError(file=path, expected="a checkpoint", got=f"a file that cannot be read as one ({reason})") from error
+        reason = "damaged, or it holds more than tensors and plain values"
+        got = "an ONNX model" if path.suffix.lower() == ".onnx" else f"a file that cannot be read as one ({reason})"
+        raise UserError(file=path, expected="a checkpoint", got=got) from error
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(file=path, expected="a checkpoint written by `ppe-yolo fit`", got="one without a model contract")
     return checkpoint

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.files import atomic_path, refuse_lfs_pointer
 from ppe_yolo.model.names import Architecture, DarknetKind
 from ppe_yolo.model.yolov3 import ANCHORS_PER_LEVEL, YoloV3, build_body
 
@@ -93,6 +93,8 @@ def read_weights(path: Path, kind: DarknetKind, num_classes: int) -> DarknetWeig
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
+            refuse_lfs_pointer(path, file.read(64))
+            file.seek(0)
             version, minor, images_seen = _read_header(path, file.read(_VERSION.size + _SEEN[2].size))
             classes = _classes_of(kind, size, minor)
             if classes is None:

@@ -23,15 +23,21 @@ def find_model(model: str | Path, kind: Literal["checkpoint", "onnx"]) -> Path:
         kind: The file that a name without suffix stands for.
 
     Raises:
-        UserError: There is no such file or name. A missing file with the suffix of a model is left to its reader to report.
+        UserError: There is no such file or name, or it is a folder. A missing file with the suffix of a model is left to its
+            reader to report.
     """
     path = Path(model)
-    if path.exists() or path.name != str(model):
+    is_name = path.name == str(model)
+    if path.is_file():
         return path
     for own in (FOLDER / f"{path.name}{SUFFIXES[kind]}", FOLDER / path.name):
-        if own.suffix in (".ckpt", ".onnx") and own.is_file():
+        if is_name and own.suffix in (".ckpt", ".onnx") and own.is_file():
             return own
-    if path.suffix in (".ckpt", ".onnx"):
+    if path.is_dir():
+        best = path / "checkpoints" / "best.ckpt"
+        hint = f"give {best}" if best.is_file() else None
+        raise UserError(file=path, expected="a model file", got="a folder", hint=hint)
+    if path.suffix in (".ckpt", ".onnx") or not is_name:
         return path
     raise UserError(
         file=model, expected=f"a model file or one of the names {', '.join(model_names())}", got="no such file or name"

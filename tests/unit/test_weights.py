@@ -8,8 +8,12 @@ import torch
 from ppe_yolo import weights
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.onnx_session import read_model
+from ppe_yolo.data.audit.image_check import check_image
+from ppe_yolo.data.images import ImageError, read_image
 from ppe_yolo.export.pack import pack_checkpoint
 from ppe_yolo.inference.checkpoint import build_network, describe_network, read_checkpoint
+from ppe_yolo.model.darknet_weights import read_weights
 from ppe_yolo.model.yolov3 import YoloV3, default_anchors_wh
 from ppe_yolo.training.task import DetectorTask
 from ppe_yolo.weights import find_model, model_names
@@ -54,6 +58,28 @@ def test_find_model_prefers_files_of_the_user(folder, tmp_path):
 def test_find_model_of_unknown_name_lists_bundled_models(folder, name):
     with pytest.raises(UserError, match=f"^{name}: expected a model file or one of the names helmet-small, vest, got no such"):
         find_model(name, "onnx")
+
+
+def test_find_model_of_folder_names_the_best_checkpoint_in_it(folder, tmp_path):
+    (tmp_path / "vest").mkdir()  # results of an evaluation, for example: they hide no bundled model
+    assert find_model("vest", "onnx") == folder / "vest.int8.onnx"
+    (tmp_path / "runs/a-1/checkpoints").mkdir(parents=True)
+    (tmp_path / "runs/a-1/checkpoints/best.ckpt").touch()
+    for name, hint in (("runs/a-1", ": give runs/a-1/checkpoints/best.ckpt"), ("runs", "")):
+        with pytest.raises(UserError, match=f"^{name}: expected a model file, got a folder{hint}$"):
+            find_model(name, "checkpoint")
+
+
+def test_git_lfs_pointer_instead_of_image_or_weights_is_named(tmp_path):
+    pointer = tmp_path / "a.jpg"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    message = f"^{pointer}: expected the file itself, got a Git LFS pointer, .*: download it with `git lfs pull`$"
+    for read in (read_checkpoint, read_model, lambda path: read_weights(path, "yolov3", 2)):
+        with pytest.raises(UserError, match=message):
+            read(pointer)
+    for read in (read_image, check_image):
+        with pytest.raises(ImageError, match=message):
+            read(str(pointer))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ppe_yolo.core.files import refuse_lfs_pointer
 from ppe_yolo.data.images import MAX_PIXELS, ImageError, decode, local_path, shown
 
 VERSION = f"2 {cv2.__version__} {PIL.__version__}"  # results of other versions are not reused: change it with the checks
@@ -81,11 +82,13 @@ def read_file(image: str) -> bytes:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ImageError(file=shown(image), expected=f"at most {MAX_BYTES:,} bytes", got=f"{size:,}")
-        return path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise ImageError("no such image", file=shown(image)) from error
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})", file=shown(image)) from error
+    refuse_lfs_pointer(shown(image), data, ImageError)
+    return data
 
 
 def hash_content(data: bytes) -> str:

@@ -1,6 +1,7 @@
 """Atomic writes and hashes of files."""
 
 import json
+import os
 
 import pytest
 
@@ -32,15 +33,17 @@ def test_atomic_path_after_failure_leaves_old_file_only(tmp_path, failure):
 
 def test_atomic_path_without_write_access_raises_user_error_with_path_and_reason(tmp_path):
     write_text(tmp_path / "file", "")
+    os.mkfifo(tmp_path / "pipe")
     for path, reason in (
         (tmp_path / "file" / "report.json", "File exists"),
         (tmp_path / "file" / "deeper" / "report.json", "Not a directory"),
         (tmp_path, "Is a directory"),
+        (tmp_path / "pipe", "a device or a pipe, not a file"),
     ):
         with pytest.raises(UserError) as error:
             write_text(path, "text")
         assert str(error.value) == f"{path}: cannot be written ({reason})"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "pipe"] and (tmp_path / "pipe").is_fifo()
 
 
 def test_write_json_writes_utf8_and_rejects_nan(tmp_path):
