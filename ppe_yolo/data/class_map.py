@@ -12,6 +12,7 @@ import yaml
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedObject
+from ppe_yolo.data.sources.text import read_text
 
 DEFAULT = "default"
 _PACKAGED = resources.files("ppe_yolo.data") / "class_maps"
@@ -113,12 +114,12 @@ def load_class_map(name_or_file: str | Path | None = None) -> ClassMap:
         if name in bundled_names():
             text = (_PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")
         elif Path(name).is_file():
-            text = Path(name).read_text(encoding="utf-8")
+            text = read_text(Path(name))
         else:
             raise UserError(
                 setting="class_map",
                 expected=f"one of {', '.join(bundled_names())}, or a YAML file",
-                got=f"{name!r} (no such file)",
+                got=f"{name!r} ({'a folder' if Path(name).is_dir() else 'no such file'})",
             )
         values = yaml.load(text, _UniqueKeys)
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -138,7 +138,8 @@ def validation_images(
                 got=str(value),
                 hint="leave the option out",
             )
-    images = divide(dataset, first["val_fraction"], first["seed"])[1]
+    has_val = VAL in dataset.splits  # the other splits may be missing
+    images = dataset.split(VAL) if has_val else divide(dataset, first["val_fraction"], first["seed"])[1]
     if _hash_of_names(images) not in {description["names"] for description in described}:
         counts = ", ".join(str(description["photos"]) for description in described)
         raise UserError(

@@ -25,6 +25,7 @@ from ppe_yolo.data.sources.files import (
     subfolders,
     upright_size,
 )
+from ppe_yolo.data.sources.text import read_text
 
 MAX_BYTES = 1024 * 1024 * 1024
 FRACTION = 1.05  # the largest value of a file whose boxes are fractions of the image; some reach a little beyond it
@@ -69,7 +70,7 @@ def _json_files(folder: Path) -> list[Path]:
 
 def _starts_like_coco(path: Path) -> bool:
     with path.open("rb") as file:
-        return _START.search(file.read(_HEAD)) is not None
+        return _START.search(file.read(_HEAD).replace(b"\0", b"")) is not None  # also in UTF-16
 
 
 def split_of(path: Path) -> str:
@@ -272,7 +273,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of JSON", got=str(size))
-        values = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_keep_used)
+        values = json.loads(read_text(path), object_hook=_keep_used)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot be read as JSON ({' '.join(str(error).split())[:100]})", file=path) from error
     if not isinstance(values, dict) or not values.keys() >= _KEYS:

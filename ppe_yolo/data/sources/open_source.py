@@ -54,6 +54,8 @@ def open_source(root: str | Path) -> Source:
     hint = f"unpack {archives[0]}" if archives else "export the annotations from your tool as Pascal VOC, YOLO or COCO"
     if not archives and has_files_with(folder, IMAGE_SUFFIXES):
         hint += "; if no image has an object, move them into images, next to data.yaml with names and `train: images`"
+        if (above := next((path for path in (root.parent, root.parent.parent) if _is_data_set(path)), None)) is not None:
+            hint = f"give the whole data set, {above}"
     part = next((path.name for path in subfolders(folder) if _is_data_set(path)), None)
     if part is not None:
         hint = f"give one of its folders, such as {part}, or name them train, val and test"

@@ -33,7 +33,7 @@ from ppe_yolo.data.sources.files import (
     unsupported_images,
     upright_size,
 )
-from ppe_yolo.data.sources.text import read_lines
+from ppe_yolo.data.sources.text import read_lines, read_text
 
 MAX_BYTES = 4 * 1024 * 1024
 PIXEL_VALUES = Problem(
@@ -481,7 +481,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of YAML", got=str(size))
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         if re.search(r"(?m)[\s:\[,-]\*\w", text):  # nested aliases grow exponentially
             raise UserError(file=path, expected="YAML without aliases", got="an alias")
         values = yaml.safe_load(text)

@@ -57,6 +57,8 @@ def test_validation_images_use_split_val(make_voc, tmp_path):
     assert names(validation) == set(STEMS[15:]) and names(training) == set(STEMS[:15])
     assert validation_images(dataset, "m", None) == validation
     assert validation_images(dataset, "m", describe_validation(validation, 0.1, 0)) == validation
+    (root / "ImageSets/Main/train.txt").unlink()  # of a data set for evaluation alone
+    assert names(validation_images(opened(root), "m", describe_validation(validation, 0.1, 0))) == names(validation)
     # a model that was trained before the split existed
     with pytest.raises(UserError, match="these are not the images"):
         validation_images(dataset, "m", describe_validation(training[:2], 0.1, 0))

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.data.class_map import load_class_map
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.sources.open_source import open_source
 
@@ -123,6 +125,24 @@ def test_yolo_follows_links_of_the_user(make_yolo: Callable[[], Path], tmp_path:
     assert boxes_of(root) == {"a": [(24, 18, 40, 30)], "b": [(24, 18, 40, 30)]}
 
 
+def test_coco_yaml_and_class_map_are_read_in_utf_16(tmp_path: Path, picture: Callable) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), picture("a"))
+    values = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 20, 20]}],
+        "categories": [{"id": 1, "name": "Schutzhelm für alle"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(values, ensure_ascii=False), encoding="utf-16")
+    assert open_source(tmp_path).read("train:1").image.objects[0].class_name == "Schutzhelm für alle"
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("class_names: [helmet]\nmap: {Schutzhelm für alle: helmet}\n", encoding="utf-16")
+    assert load_class_map(mine).mapping == {"Schutzhelm für alle": "helmet"}
+    (tmp_path / "yolo/images").mkdir(parents=True)
+    (tmp_path / "yolo/data.yaml").write_text("train: images\nnames: [für]\n", encoding="utf-16")
+    cv2.imwrite(str(tmp_path / "yolo/images/a.png"), picture("a"))
+    assert open_source(tmp_path / "yolo").class_names == ["für"]
+
+
 def test_voc_reads_utf_16_and_names_that_look_quoted(make_voc: MakeVoc, tmp_path: Path) -> None:
     root = make_voc(tmp_path, ["a%20b", "c d"], {"train": ["a%20b"], "val": ["c d"]})
     xml = root / "Annotations" / "a%20b.xml"
@@ -186,9 +206,11 @@ def test_list_of_addresses_next_to_images_is_no_data_set(make_yolo: Callable[[],
 
 def test_folder_of_images_alone_becomes_a_data_set_as_its_error_advises(make_yolo: Callable[[], Path]) -> None:
     images = make_yolo() / "images"
-    with pytest.raises(UserError, match=r"move them into images, next to data\.yaml with names and `train: images`"):
+    with pytest.raises(UserError, match=f": give the whole data set, {images.parent}$"):
         open_source(images)
     shutil.rmtree(images.parent / "labels")
+    with pytest.raises(UserError, match=r"move them into images, next to data\.yaml with names and `train: images`"):
+        open_source(images)
     (images.parent / "data.yaml").write_text("names: [helmet, none]\ntrain: images\n")
     assert list(open_source(images.parent).splits) == ["train"]
 
