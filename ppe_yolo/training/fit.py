@@ -14,15 +14,16 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMon
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.class_map import ClassMap
-from ppe_yolo.data.held_out import VALIDATION_KEY
+from ppe_yolo.data.held_out import VALIDATION_KEY, Provenance, descriptions
 from ppe_yolo.data.loading.datamodule import DetectionDataModule
-from ppe_yolo.inference.checkpoint import read_checkpoint
+from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from ppe_yolo.training.arguments import expand_recipes, underscored
 from ppe_yolo.training.callbacks import EmaWeights, EpochLines, PrecisionRecallCurves, PredictionGrid
 from ppe_yolo.training.mlflow_logger import RecordConfig, tracking_loggers
-from ppe_yolo.training.run_dir import VARIABLE, choose_run_dir
+from ppe_yolo.training.run_dir import VARIABLE, choose_run_dir, forget_if_empty
 from ppe_yolo.training.task import DetectorTask
 
 _IRRELEVANT_WARNINGS = (
@@ -45,6 +46,7 @@ class FitCli(LightningCLI):
     """Links the settings that data and model share (class names, input size, seed), and chooses the run folder."""
 
     _recipe = "run"
+    _validated_before: Provenance | None = None  # of the checkpoint to resume from
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds options and links."""
@@ -67,7 +69,9 @@ class FitCli(LightningCLI):
         """Chooses the run folder before anything is built."""
         self.run_dir, self.checkpoint = choose_run_dir(self.config["run_dir"], self.config["ckpt_path"], self._recipe)
         if self.checkpoint is not None:
-            read_checkpoint(self.checkpoint)  # reports a wrong file in one line instead of a traceback of the trainer
+            # reports a wrong file in one line instead of a traceback of the trainer
+            kept = read_checkpoint(self.checkpoint)[CHECKPOINT_KEY]
+            self._validated_before = ModelContract.from_json(kept["contract"]).provenance.get(VALIDATION_KEY)
         self.config["run_dir"] = str(self.run_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -76,12 +80,28 @@ class FitCli(LightningCLI):
         self.model.configure_model()
         self.datamodule.earlier_validation = self.model.pretrained_provenance.get(VALIDATION_KEY)
         self.datamodule.setup("fit")
+        self._require_same_validation()
         config = self.config_init["trainer"]
         if config.logger is None or config.logger is True:
             tensorboard = TensorBoardLogger(self.run_dir, name="", version="")
             # TensorBoard comes first: images and config.yaml go to the folder of the first logger
             kwargs["logger"] = [tensorboard, *tracking_loggers(self.run_dir, resume=self.config["ckpt_path"] == "last")]
         return super().instantiate_trainer(**kwargs)
+
+    def _require_same_validation(self) -> None:
+        """Refuses to resume with other validation images: the training has seen some of them, so the figures would lie."""
+        now = self.datamodule.validation
+        before = now if self._validated_before is None else descriptions(self._validated_before)
+        if [part["names"] for part in before] != [part["names"] for part in now]:
+            was, is_now = (
+                ", ".join(f"{p['photos']} by val_fraction {p['val_fraction']:g} and seed {p['seed']}" for p in parts)
+                for parts in (before, now)
+            )
+            raise UserError(
+                setting="ckpt_path",
+                problem=f"the checkpoint was validated on other images ({was}; now {is_now}) and may have trained on these",
+                hint="use the same data and settings to resume, or --model.weights to start a new training from it",
+            )
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         if self.config["ema"]["decay"] == 0:
@@ -140,7 +160,8 @@ def fit(arguments: Sequence[str]) -> FitResult:
         _show_option(error)
         raise
     finally:  # a process that is started later, such as one of torchrun, would train into this folder
-        os.environ.pop(VARIABLE, None)
+        if folder := os.environ.pop(VARIABLE, None):
+            forget_if_empty(Path(folder))
     return FitResult(cli.run_dir, cli.trainer)
 
 

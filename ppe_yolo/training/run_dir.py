@@ -3,10 +3,11 @@
 import itertools
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from ppe_yolo.core.errors import UserError
 
@@ -32,8 +33,10 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> R
     `--ckpt-path last` resumes in the given folder, or in the latest one below `runs/` that belongs to the recipe. A given
     folder without a checkpoint starts from scratch, so that one command works on pre-emptible nodes.
 
+    A new run makes the folder `checkpoints` at once, so that another that starts at the same time cannot take the same folder.
+
     Raises:
-        UserError: Nothing to resume from, or the folder already holds a run.
+        UserError: Nothing to resume from, the folder already holds a run, or it cannot be written.
     """
     inherited = os.environ.get(VARIABLE)
     if inherited:
@@ -48,10 +51,11 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> R
         )
     else:
         folder, is_new = free_run_dir(RUNS, recipe), True
-    if is_new and (folder / "checkpoints").exists():
-        raise UserError(
-            file=folder, problem="already holds a run", hint="add --ckpt-path last to resume it, or choose another --run-dir"
-        )
+    while is_new and not _claim(folder):
+        if run_dir is not None:
+            hint = "add --ckpt-path last to resume it, or choose another --run-dir"
+            raise UserError(file=folder, problem="already holds a run", hint=hint)
+        folder = free_run_dir(RUNS, recipe)
     os.environ[VARIABLE] = str(folder)
     if ckpt_path != "last":
         return RunDir(folder, ckpt_path)
@@ -60,6 +64,27 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> R
         rank_zero_info(f"{folder}: no checkpoint yet, starting from scratch")
         return RunDir(folder, None)
     return RunDir(folder, str(last))
+
+
+def _claim(folder: Path) -> bool:
+    """Whether this run gets a folder; false if another has it."""
+    checkpoints = folder / "checkpoints"
+    if getattr(rank_zero_only, "rank", 0):  # the first process claims it for all
+        return not (checkpoints / "last.ckpt").exists()
+    try:
+        checkpoints.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", setting="run_dir", file=folder) from error
+    return True
+
+
+def forget_if_empty(folder: Path) -> None:
+    """Removes the folder of a run that wrote nothing, so that the same command can start again."""
+    with suppress(OSError):  # not empty, or not there
+        (folder / "checkpoints").rmdir()
+        folder.rmdir()
 
 
 def _latest_run(recipe: str) -> Path:

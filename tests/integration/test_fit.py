@@ -237,6 +237,7 @@ def test_fit_resume_with_other_model_is_refused(
     for more, message in (
         (("--ckpt_path", "last", "--data.input_size", "[64,64]"), "trained with input_size (64, 96), now it is (64, 64)"),
         ((), "already holds a run: add --ckpt-path last to resume it"),
+        (("--ckpt_path", "last", "--data.val_fraction", "0.5"), "the checkpoint was validated on other images ("),
     ):
         assert run_cli(*arguments(site, trained, *more)) == 2
         assert message in capsys.readouterr().err

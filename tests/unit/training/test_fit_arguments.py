@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.training import fit
+from ppe_yolo.training import fit, run_dir
 from ppe_yolo.training.arguments import expand_recipes, recipe_names, underscored
-from ppe_yolo.training.run_dir import VARIABLE, choose_run_dir, free_run_dir
+from ppe_yolo.training.run_dir import VARIABLE, choose_run_dir, forget_if_empty, free_run_dir
 
 
 @pytest.fixture(autouse=True)
@@ -73,15 +73,33 @@ def test_choose_run_dir_new_run_passes_folder_to_other_processes():
     assert choose_run_dir(None, None, "yolov3") == (Path("runs/yolov3-1"), None)
     assert os.environ[VARIABLE] == "runs/yolov3-1"
     # processes that Lightning starts inherit the choice, even if the folder exists by now
-    started("runs/yolov3-1")
     assert choose_run_dir(None, None, "yolov3") == (Path("runs/yolov3-1"), None)
+
+
+def test_choose_run_dir_of_two_runs_that_start_at_once_is_different(monkeypatch):
+    free = iter(["a-1", "a-1", "a-2"])
+    monkeypatch.setattr(run_dir, "free_run_dir", lambda runs, _: runs / next(free))
+    assert choose_run_dir(None, None, "a").folder == Path("runs/a-1")
+    os.environ[VARIABLE] = ""
+    assert choose_run_dir(None, None, "a").folder == Path("runs/a-2")
+    os.environ[VARIABLE] = ""
+    with pytest.raises(UserError, match="already holds a run"):
+        choose_run_dir("runs/a-1", None, "a")
+    forget_if_empty(Path("runs/a-1"))  # it wrote nothing
+    assert choose_run_dir("runs/a-1", None, "a").folder == Path("runs/a-1")
+
+
+def test_choose_run_dir_that_cannot_be_written_is_refused():
+    Path("file").touch()
+    with pytest.raises(UserError, match=r"^run_dir: file: cannot be written \(Not a directory\)$"):
+        choose_run_dir("file", None, "a")
 
 
 def test_choose_run_dir_uses_given_folder():
     assert choose_run_dir("mine", None, "yolov3") == (Path("mine"), None)
     os.environ[VARIABLE] = ""
-    Path("mine").mkdir()  # a folder without a run is free
-    assert choose_run_dir("mine", "other.ckpt", "yolov3") == (Path("mine"), "other.ckpt")
+    Path("empty").mkdir()  # a folder without a run is free
+    assert choose_run_dir("empty", "other.ckpt", "yolov3") == (Path("empty"), "other.ckpt")
 
 
 def test_choose_run_dir_folder_with_run_is_refused():

@@ -164,7 +164,7 @@ def test_load_from_checkpoint_needs_no_file_of_pretrained_weights(tmp_path):
 
 def saved(task):
     task._trainer = types.SimpleNamespace(current_epoch=3, global_step=7, callback_metrics={"val/map_50": torch.tensor(0.25)})
-    checkpoint = {}
+    checkpoint = {"hyper_parameters": dict(task.hparams)}  # as Lightning adds them
     task.on_save_checkpoint(checkpoint)
     return checkpoint
 
@@ -180,6 +180,7 @@ def test_resume_with_other_model_is_refused():
         ({"input_size": (96, 64)}, "was trained with input_size (64, 64), now it is (96, 64)"),
         ({"box_coding": "darknet"}, "was trained with box_coding 'bounded', now it is 'darknet'"),
         ({"anchors_wh": None}, "was trained with anchors_wh [[1.0, 1.0]"),
+        ({"optimizer": OptimizerConfig(lr=1e-4)}, "was trained with optimizer.lr 0.002, now it is 0.0001"),
     ):
         with pytest.raises(UserError) as error:
             DetectorTask(**{**small, **change}).on_load_checkpoint(checkpoint)
