@@ -1,5 +1,6 @@
 """The command line `ppe-yolo`, assembled from the commands of the packages, which import heavy libraries only when they run."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,6 +20,8 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.options import describe, out_console
 
 _FORMER_NAMES = {"photos": "images", "pictures": "images", "alarm-thresholds": "operating-point"}  # of options, before 0.2
+
+_OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "DefaultCPUAllocator")  # of CUDA, onnxruntime and torch
 
 
 def _current_name(option: str) -> str:
@@ -63,12 +66,30 @@ app.add_typer(azureml_app, name="azureml")
 app.add_typer(ppe_yolo.data.cli.data_app, name="data")
 
 
+def _shortage(error: Exception) -> str | None:
+    """What to do about a full disk or too little memory; None for all other errors."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the disk"
+        return f"{where}: no space is left: free some, and repeat the command (fit: with --ckpt-path last)"
+    if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
+        return (
+            "there is too little memory: use a smaller --batch-size (fit: --data.batch_size, with "
+            "--trainer.accumulate_grad_batches), or smaller images"
+        )
+    return None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; a user's mistake prints one line to standard error and exits with code 2."""
     try:
         app(args=None if arguments is None else list(arguments))
     except UserError as error:
         print(f"ppe-yolo: error: {describe(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if (shortage := _shortage(error)) is None:
+            raise
+        print(f"ppe-yolo: error: {shortage}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("ppe-yolo: stopped", file=sys.stderr)

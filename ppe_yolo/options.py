@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and how the command line shows a user's mistake."""
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,6 +36,24 @@ def find_onnx(model: str) -> Path:
     return find_model(model, "onnx")
 
 
+def writable_folder(out: Path) -> Path:
+    """Refuses a folder that cannot be written, before the work whose results would be lost."""
+    existing = next(path for path in (out, *out.absolute().parents) if os.access(path, os.F_OK))
+    if not existing.is_dir():
+        raise UserError(setting="out", file=out, expected="a folder", got=f"the file {existing}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(setting="out", file=out, expected="a folder that can be written", got=f"{existing}, which cannot")
+    return out
+
+
+def writable_file(out: Path) -> Path:
+    """Refuses a file that cannot be written, before the work whose results would be lost."""
+    if out.is_dir():
+        raise UserError(setting="out", file=out, expected="a file to write", got="a folder")
+    writable_folder(out.parent)
+    return out
+
+
 CheckpointArgument = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", parser=find_checkpoint, help="Written by `ppe-yolo fit`, or helmet-small.")
 ]
@@ -49,8 +68,8 @@ ModelArgument = Annotated[
 OnnxArgument = Annotated[
     Path, typer.Argument(metavar="MODEL", parser=find_onnx, help="An .onnx file of `ppe-yolo export`, or helmet-small.")
 ]
-OnnxOutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")]
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+OnnxOutOption = Annotated[Path, typer.Option("--out", metavar="FILE", callback=writable_file, help="The .onnx file to write.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", callback=writable_folder, help="Folder for the results.")]
 TilesOption = Annotated[
     int,
     typer.Option(

@@ -1,6 +1,5 @@
 """Atomic writes, which leave a file whole or not there at all, and hashes of files."""
 
-import errno
 import hashlib
 import json
 import os
@@ -44,7 +43,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
         OSError: The folder or the file cannot be written (read-only, disk full, a file in the way, a device).
     """
     if path.exists() and not path.is_file() and not path.is_dir():  # root would replace /dev/null by a file
-        raise OSError(errno.EINVAL, "a device or a pipe, not a file")
+        raise OSError("a device or a pipe, not a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # keep the suffix, since image writers choose the format by it
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)

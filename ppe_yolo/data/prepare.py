@@ -18,6 +18,7 @@ from ppe_yolo.data.class_map import ClassMap
 from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.images import is_url, local_path, shown
 from ppe_yolo.data.sources.annotation_list import write_annotation_list
+from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.data.writers import IMAGE_FOLDER, WRITERS, Format, NamedImage
 
 AUDIT_FILE = "audit.json"
@@ -84,10 +85,9 @@ def prepare(
 def _check_free(out: Path, root: Path) -> None:
     """Raises UserError if files that prepare did not write could be overwritten."""
     is_source = out.resolve() == root.resolve()
-    is_file = out.exists() and not out.is_dir()
     found = [path.name for path in out.iterdir()] if out.is_dir() else []
-    if is_source or is_file or (not all(map(is_system_file, found)) and not (out / AUDIT_FILE).is_file()):
-        got = "the data set itself" if is_source else "a file" if is_file else "a folder with other files"
+    if is_source or (not all(map(is_system_file, found)) and not (out / AUDIT_FILE).is_file()):
+        got = "the data set itself" if is_source else "a folder with other files"
         raise UserError(
             setting="out",
             file=out,
@@ -95,6 +95,7 @@ def _check_free(out: Path, root: Path) -> None:
             got=got,
             hint="give another folder; nothing was changed",
         )
+    require_outside(out, root)
 
 
 def write_lists(dataset: AnnotatedDataset, out: Path, prefix: str | None = None) -> list[WrittenList]:

@@ -122,7 +122,12 @@ def report(
         ),
     ] = None,
     operating_point: Annotated[
-        Path | None, typer.Option("--operating-point", metavar="FILE", help="Thresholds chosen before, on --split val.")
+        Path | None,
+        typer.Option(
+            "--operating-point",
+            metavar="FILE",
+            help="Thresholds chosen before, on --split val; by default, on other splits, those in the model file.",
+        ),
     ] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,
 ) -> None:

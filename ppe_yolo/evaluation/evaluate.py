@@ -15,6 +15,7 @@ from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.held_out import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.data.images import read_image
+from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.evaluation.data_sets import (
     DataSet,
     DataSpec,
@@ -25,7 +26,7 @@ from ppe_yolo.evaluation.data_sets import (
     open_data_sets,
 )
 from ppe_yolo.evaluation.files.detections import to_coco_results, write_detections
-from ppe_yolo.evaluation.files.folder import ROBUSTNESS_FILE
+from ppe_yolo.evaluation.files.folder import METRICS_FILE, ROBUSTNESS_FILE
 from ppe_yolo.evaluation.files.ground_truth import write_ground_truth
 from ppe_yolo.evaluation.files.metrics import ClassMetrics, Metrics, number_or_none, write_metrics
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth
@@ -41,7 +42,7 @@ from ppe_yolo.evaluation.metrics.plots import draw_curves
 from ppe_yolo.evaluation.mistake_images import count_mistakes, draw_mistakes
 from ppe_yolo.evaluation.recorded import RecordedDetections
 from ppe_yolo.evaluation.report.material import Material
-from ppe_yolo.evaluation.report.report import write_report
+from ppe_yolo.evaluation.report.report import IN_MODEL, write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.inference.checkpoint import training_hash
 from ppe_yolo.inference.detector import Detector
@@ -112,6 +113,8 @@ def evaluate(
     data_sets = open_data_sets(
         data, class_map, split=split, on_error=on_error, model_classes=(names, model), progress=console is not None
     )
+    for one in data_sets:
+        require_outside(out, one.root)
     domains = [_domain(one, model, contract, split, val_fraction, seed) for one in data_sets]
     annotated = all_images(domains)
     detections = _detect(detector, annotated, batch_size, console)
@@ -122,24 +125,24 @@ def evaluate(
     judged = judge(table, truth.targets, len(names), max_detections=contract.max_detections)
     alarms = contract.score_thresholds()
     metrics = _metrics(truth, table, judged, domains, contract)
+    for earlier in (METRICS_FILE, ROBUSTNESS_FILE):  # those of an earlier evaluation must not be taken for this one's
+        (out / earlier).unlink(missing_ok=True)
     _write_curves(out / "precision_recall.png", judged, contract)
     write_ground_truth(out, truth)
     write_detections(out, detections)
     mistakes = count_mistakes(table, truth.targets, len(annotated))
     draw_mistakes(out / "pictures", annotated, detections, mistakes, contract, images)
-    (out / ROBUSTNESS_FILE).unlink(missing_ok=True)  # one of an earlier evaluation must not be taken for this one's
     corruptions = None
     if robustness and not isinstance(detector, RecordedDetections):
         corruptions = measure_robustness(
             detector.detect, annotated, detections, contract, alarms, out, batch_size=batch_size, console=console
         )
     if with_report:
-        has_all = set(contract.alarm_thresholds) == set(names)
         write_report(
             Material(truth=truth, detections=table, domains=domains, annotated=annotated, robustness=corruptions, folder=out),
             out,
-            thresholds=alarms if has_all else None,
-            origin="those in the model file" if has_all else "",
+            thresholds=truth.info.alarm_thresholds or None,
+            origin=IN_MODEL,
         )
     write_metrics(out, metrics)  # last: if it exists, the other files do
     return Evaluation(metrics, annotated, detections)
@@ -158,6 +161,7 @@ def _detect(
 
 
 def _info(detector: Detector | RecordedDetections, model: str, split: str, display_names: dict[str, str]) -> EvaluationInfo:
+    alarms = detector.contract.score_thresholds()
     return EvaluationInfo(
         model=model,
         split=split,
@@ -166,6 +170,7 @@ def _info(detector: Detector | RecordedDetections, model: str, split: str, displ
         model_blake2b=blake2b_file(model) if Path(model).is_file() else None,
         input_size=detector.contract.input_size,
         display_names=display_names,
+        alarm_thresholds=alarms if set(detector.contract.alarm_thresholds) == set(alarms) else {},
     )
 
 

@@ -39,6 +39,7 @@ class EvaluationInfo:
         model_blake2b: Hash of the evaluated file: a quantised model shares its checkpoint with the model it was made from.
         input_size: (height, width) of the network's input, pixels; None in files written before 0.2.
         display_names: Class name -> the name that people read.
+        alarm_thresholds: Class name -> threshold in the model file, for all classes or for none.
     """
 
     model: str = ""
@@ -48,6 +49,7 @@ class EvaluationInfo:
     model_blake2b: str | None = None
     input_size: tuple[int, int] | None = None
     display_names: Mapping[str, str] = field(default_factory=dict)
+    alarm_thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,11 @@ def benchmark_onnx(model: Path, int8: Path | None, rounds: int) -> OnnxBenchmark
     if int8 is not None:
         detectors["int8"] = load_onnx_detector(int8, device="cpu", threads=threads)
     first = detectors["model"]
+    for detector in detectors.values():
+        (height, width), (own_height, own_width) = first.contract.input_size, detector.contract.input_size
+        if (height, width) != (own_height, own_width):
+            got = f"{own_height} x {own_width}"
+            raise UserError(setting="int8", file=int8, expected=f"the input size of {model}, {height} x {width}", got=got)
     frames = {f"{w}x{h}": draw_site(np.random.default_rng(5), (h, w))[0] for h, w in FRAMES}
     # the run alone gets the image of the frames, since suppression takes longer with more detections
     canvas = letterbox(next(iter(frames.values())), first.contract.input_size, first.contract.pad_value)[0][None]

@@ -16,8 +16,10 @@ from ppe_yolo.options import (
     Split,
     ValFractionOption,
     find_checkpoint,
+    find_onnx,
     out_console,
     require_torch,
+    writable_file,
 )
 
 app = typer.Typer()
@@ -166,7 +168,7 @@ def pack_weights(
 def import_darknet(
     weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="yolov3.weights, yolov3-tiny.weights, darknet53.conv.74.")],
     architecture: Annotated[DarknetKind, typer.Option(help="Content of the file; darknet53 is a backbone only.")],
-    out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="CKPT", callback=writable_file, help="The checkpoint to write.")],
     class_names: Annotated[
         str | None,
         typer.Option("--class-names", metavar="coco|FILE", help="One name per line; by default the .names file, or coco."),
@@ -209,7 +211,12 @@ def import_darknet(
 @app.command()
 def export_darknet(
     checkpoint: CheckpointArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="WEIGHTS", help="The .weights file; .cfg and .names go next to it.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="WEIGHTS", callback=writable_file, help="The .weights file; .cfg and .names go next to it."
+        ),
+    ],
 ) -> None:
     """Writes a checkpoint as Darknet weights, with the cfg and the names that belong to them."""
     require_torch()
@@ -222,7 +229,9 @@ def export_darknet(
 @benchmark_app.command(name="onnx")
 def benchmark_onnx(
     model: OnnxArgument,
-    int8: Annotated[Path | None, typer.Option("--int8", metavar="MODEL", help="The same model, quantised.")] = None,
+    int8: Annotated[
+        Path | None, typer.Option("--int8", metavar="MODEL", parser=find_onnx, help="The same model, quantised.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 50,
 ) -> None:
     """Times a frame on this machine's CPU: the network alone, the whole path, and the path without a network."""

@@ -54,7 +54,9 @@ def find_images(inputs: Iterable[str]) -> list[str]:
             matches = sorted(p for p in glob.glob(item, recursive=True) if Path(p).is_file())
         if not matches:
             kinds = " ".join(IMAGE_SUFFIXES)
-            raise UserError(file=item, expected=f"an image, a folder with images ({kinds}), a pattern or a URL", got="no match")
+            expected = f"an image, a folder with images ({kinds}), a pattern or a URL"
+            hint = f"for the images of its subfolders, give '{item}/**/*.jpg'" if Path(item).is_dir() else None
+            raise UserError(file=item, expected=expected, got="no match", hint=hint)
         images += matches
     return list(dict.fromkeys(images))
 

@@ -11,6 +11,7 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.inference.detector import Detector
 
 OVERLAP = 0.2  # of a tile's side; every tile may cut a larger object, which the whole image shows
+AT_ONCE = 16  # images in a batch, which limits the memory of many tiles
 EDGE = 2.0  # pixels; a box that comes this close to an inner edge of its tile is cut by it
 
 
@@ -33,7 +34,9 @@ class TiledDetector:
 
     def _detect(self, image: NDArray[np.uint8]) -> Detections:
         windows = tile_windows(image.shape[0], image.shape[1], self.tiles)
-        whole, *parts = self.detector.detect([image, *(image[y1:y2, x1:x2] for x1, y1, x2, y2 in windows)])
+        views = [image, *(image[y1:y2, x1:x2] for x1, y1, x2, y2 in windows)]
+        batches = (views[start : start + AT_ONCE] for start in range(0, len(views), AT_ONCE))
+        whole, *parts = [detections for batch in batches for detections in self.detector.detect(batch)]
         every = [whole, *(drop_cut(part, window, image.shape[:2]) for part, window in zip(parts, windows, strict=True))]
         merged = Detections(
             np.concatenate([d.boxes_xyxy for d in every]),
@@ -52,12 +55,12 @@ def suppress(detections: Detections, iou_threshold: float) -> Detections:
         iou_threshold: If two detections of one class overlap more than this, the one with the lower score is dropped.
     """
     ordered = detections.select(np.argsort(-detections.scores, kind="stable"))
-    same_class = ordered.labels[:, None] == ordered.labels[None]
-    overlaps = (pairwise_iou(ordered.boxes_xyxy, ordered.boxes_xyxy) > iou_threshold) & same_class
+    boxes_xyxy, labels = ordered.boxes_xyxy, ordered.labels
     kept = np.ones(len(ordered), dtype=bool)
     for i in range(len(ordered)):
-        if kept[i]:
-            kept[i + 1 :] &= ~overlaps[i, i + 1 :]
+        if kept[i]:  # row by row: a matrix of all pairs of many tiles takes gigabytes
+            overlaps = pairwise_iou(boxes_xyxy[i : i + 1], boxes_xyxy[i + 1 :])[0] > iou_threshold
+            kept[i + 1 :] &= ~(overlaps & (labels[i + 1 :] == labels[i]))
     return ordered.select(kept)
 
 

@@ -191,7 +191,7 @@ def test_quantize_takes_several_data_sets(
 
 
 def test_export_at_another_size_runs_in_evaluate_and_verify(
-    tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], data: Path, checkpoint: Path
+    tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str], data: Path, checkpoint: Path, model: Path
 ) -> None:
     out = tmp_path / "large.onnx"
     assert run_cli("export", checkpoint, "--out", out, "--input-size", 96, 128) == 0
@@ -199,6 +199,24 @@ def test_export_at_another_size_runs_in_evaluate_and_verify(
     assert run_cli("verify", out, "--checkpoint", checkpoint, "--data", data) == 0
     assert run_cli("evaluate", out, "--data", data, "--out", tmp_path / "e", "--images", 0) == 0
     assert load_detector(out, device="cpu").contract.input_size == (96, 128)
+    assert run_cli("benchmark", "onnx", model, "--int8", out) == 2
+    expected = f"--int8: {out}: expected the input size of {model}, 64 x 96, got 96 x 128"
+    assert expected in capsys.readouterr().err
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(
+    tmp_path: Path, run_cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.onnx").mkdir()
+    below_file = f"expected a folder, got the file {tmp_path / 'file'}"
+    for command, out, expected in (
+        (("predict", "none.onnx", "a.jpg"), tmp_path / "file/new", below_file),
+        (("export", "none.ckpt"), tmp_path / "file/a.onnx", below_file),
+        (("export", "none.ckpt"), tmp_path / "folder.onnx", "expected a file to write, got a folder"),
+    ):
+        assert run_cli(*command, "--out", out) == 2
+        assert expected in capsys.readouterr().err
 
 
 def test_benchmark_onnx_prints_all_cases(run_cli, capsys: pytest.CaptureFixture[str], model: Path) -> None:

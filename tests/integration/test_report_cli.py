@@ -170,7 +170,10 @@ def test_thresholds_are_exported_into_model_file(
     scores = np.array([d["score"] for d in json.loads((measured["val"] / "detections.json").read_text())])
     assert sum(contract.score_histogram) == (scores >= 0.1).sum() > 0
     # on the test split the thresholds are those of the file, and none is chosen
-    assert run_cli("evaluate", model, "--data", site, "--out", tmp_path / "test", "--images", 0, "--report") == 0
+    assert run_cli("evaluate", model, "--data", site, "--out", tmp_path / "test", "--images", 0) == 0
+    command = ["report", "--detections", tmp_path / "test/detections.json", "--data", site]
+    assert run_cli(*command, "--out", site / "test") == 2 and not (site / "test").exists()  # not into the data set
+    assert run_cli(*command, "--out", tmp_path / "test") == 0
     figures = json.loads((tmp_path / "test/report.json").read_text())
     assert {n: c["threshold"] for n, c in figures["per_class"].items()} == contract.alarm_thresholds
     assert figures["thresholds_from"] == "those in the model file"

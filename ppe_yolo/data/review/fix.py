@@ -19,6 +19,7 @@ from ppe_yolo.data.images import local_path, shown
 from ppe_yolo.data.prepare import copy_image, file_names
 from ppe_yolo.data.review.corrections import Change, Evidence, correct
 from ppe_yolo.data.sources.base import Source
+from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.data.sources.open_source import open_source
 from ppe_yolo.data.writers import IMAGE_FOLDER, WRITERS, Format, NamedImage
 
@@ -54,9 +55,7 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
     """
     if out.exists() or out.is_symlink():
         raise UserError(setting="out", file=out, expected="a new folder", got="one that exists")
-    folder = root if root.is_dir() else root.parent
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise UserError(setting="out", file=out, expected="a folder outside of the data set", got=f"one inside {folder}")
+    require_outside(out, root if root.is_dir() else root.parent)
     source = open_source(root)
     names = load_class_map(class_map)
     keys = list(dict.fromkeys(key for part in source.splits.values() for key in part))

@@ -7,7 +7,7 @@ import numpy as np
 
 from ppe_yolo.evaluation.decisions.guarantee import guaranteed_thresholds
 from ppe_yolo.evaluation.decisions.rules import Rule
-from ppe_yolo.evaluation.metrics.bootstrap import interval, running_sums, total
+from ppe_yolo.evaluation.metrics.bootstrap import interval, running_sums, share_interval, total
 from ppe_yolo.evaluation.metrics.domain_figures import PER
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, Flags, Floats, Ints, Outcome, TargetTable
 
@@ -85,13 +85,15 @@ def figures_at(counts: ClassCounts, threshold: float, images: int, samples: Ints
             np.bincount(i, minlength=images)
             for i in (counts.images[alarms & counts.hit], counts.images[alarms & ~counts.hit], counts.wanted)
         ]
-        h, f, n = (samples @ c for c in per_image)
-        with np.errstate(invalid="ignore"):
-            intervals = {
-                "precision_interval": interval(h / (h + f)),
-                "recall_interval": interval(h / n),
-                "false_alarms_per_1000_interval": interval(PER * f / images),
-            }
+        h, f, n = per_image
+        false_per_image = interval(samples @ f / images) if false else share_interval(f, np.ones_like(f), samples)
+        intervals = {
+            "precision_interval": share_interval(h, h + f, samples),
+            "recall_interval": share_interval(h, n, samples),
+            "false_alarms_per_1000_interval": None
+            if false_per_image is None
+            else (PER * false_per_image[0], PER * false_per_image[1]),
+        }
     return Figures(
         precision=hits / (hits + false) if hits + false else None,
         recall=hits / objects if objects else None,

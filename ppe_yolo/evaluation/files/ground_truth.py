@@ -24,7 +24,10 @@ def write_ground_truth(folder: Path, truth: GroundTruth) -> None:
     rows = zip(
         targets.images.tolist(), targets.labels.tolist(), targets.difficult.tolist(), targets.boxes_xyxy.tolist(), strict=True
     )
-    extra: dict[str, Any] = {"display_names": dict(about.display_names)}
+    extra: dict[str, Any] = {
+        "display_names": dict(about.display_names),
+        "alarm_thresholds": dict(about.alarm_thresholds),
+    }
     if about.input_size is not None:
         extra["input_size"] = list(about.input_size)
     values = {
@@ -91,6 +94,7 @@ def read_ground_truth(path: Path) -> GroundTruth:
             model_blake2b=info.get("model_blake2b"),
             input_size=tuple(extra["input_size"]) if "input_size" in extra else None,
             display_names=dict(extra.get("display_names", {})),
+            alarm_thresholds={name: float(value) for name, value in extra.get("alarm_thresholds", {}).items()},
         )
         listed = sorted((i.name, i.width, i.height, sorted(o)) for i, o in zip(images, objects, strict=True))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -30,6 +30,27 @@ def interval(values: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def share_interval(parts: Ints, wholes: Ints, samples: Ints) -> tuple[float, float] | None:
+    """The central 95 % of a share, such as recall, from counts per image.
+
+    Where all count or none does, every sample says so, as if it were certain. The interval is then the exact one (Clopper and
+    Pearson 1934) of as many trials as there are images with any, since the heads of an image are detected or missed together.
+
+    Args:
+        parts: What counts, in each image [images].
+        wholes: What could [images].
+        samples: See `resample`.
+    """
+    with np.errstate(invalid="ignore"):
+        band = interval((samples @ parts) / (samples @ wholes))
+    if band is None:
+        return None
+    edge = float(((1 - LEVEL) / 2) ** (1 / np.count_nonzero(wholes)))
+    if parts.sum() == wholes.sum():
+        return edge, 1.0
+    return band if parts.any() else (0.0, 1 - edge)
+
+
 def running_sums(images: Ints, flags: Flags, places: Ints, samples: Ints) -> Floats:
     """Number of flagged detections up to and including each place, in each sample: [places, samples].
 

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from ppe_yolo.evaluation.metrics.bootstrap import interval, resample
+from ppe_yolo.evaluation.metrics.bootstrap import resample, share_interval
 from ppe_yolo.evaluation.metrics.coco_ap import coco_average_precision
 from ppe_yolo.evaluation.metrics.matching import DetectionTable, Flags, Ints, Outcome, TargetTable, areas, match
 from ppe_yolo.evaluation.metrics.mistakes import above_threshold
@@ -185,9 +185,8 @@ def _class_at_size(
     band = None
     if with_interval and objects:
         samples = resample(images)
-        hits, wanted = (samples @ np.bincount(targets.images[m], minlength=images) for m in (detected, asked))
-        with np.errstate(invalid="ignore"):
-            band = interval(hits / wanted)
+        hits, wanted = (np.bincount(targets.images[m], minlength=images) for m in (detected, asked))
+        band = share_interval(hits, wanted, samples)
     return ClassAtSize(
         objects=objects,
         detected=int(detected.sum()),

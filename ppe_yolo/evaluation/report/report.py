@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ppe_yolo.core.files import atomic_path, write_json, write_text
+from ppe_yolo.data.held_out import VAL
+from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.evaluation.data_sets import DataSpec
 from ppe_yolo.evaluation.decisions.operating_point import decide, operating_point_to_plain
 from ppe_yolo.evaluation.files.operating_point import read_thresholds, write_operating_point
@@ -17,6 +19,8 @@ from ppe_yolo.evaluation.report.material import Material, read_material
 from ppe_yolo.evaluation.report.page import render
 from ppe_yolo.evaluation.report.texts import results_text, suspects_csv
 from ppe_yolo.evaluation.report.training_log import read_training_curves
+
+IN_MODEL = "those in the model file"  # the origin of thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +60,20 @@ def report(
         class_map: Name or file, for one data set.
         on_error: As in the evaluation.
         rules: How to choose thresholds, see `parse_rules`; on validation images only.
-        operating_point: Thresholds that were chosen before.
+        operating_point: Thresholds that were chosen before; by default, on other splits than `val`, those in the model file.
         run_dir: A run folder, for its training curves.
 
     Raises:
         UserError: The files do not belong together, or thresholds would be chosen on images that are not for that.
     """
     material = read_material(detections, data, split=split, class_map=class_map, on_error=on_error)
+    for domain in material.domains:
+        require_outside(out, domain.root)
+    info = material.truth.info
     thresholds, origin = None, ""
-    if operating_point is not None:
-        info = material.truth.info
+    if operating_point is None and split != VAL and not rules:
+        thresholds, origin = info.alarm_thresholds or None, IN_MODEL
+    elif operating_point is not None:
         thresholds = read_thresholds(
             operating_point,
             material.class_names,

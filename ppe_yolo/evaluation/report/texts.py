@@ -44,6 +44,8 @@ def summary_lines(material: Material, figures: SplitFigures, out: Path) -> list[
 def too_few(figures: SplitFigures, material: Material, name: str) -> str:
     """Why no threshold meets the rule of a class, and what to do."""
     rule, choice = figures.operating_point.rules[name], figures.operating_point.choices[name]
+    if not len(figures.operating_point.counts[material.class_names.index(name)].wanted):
+        return ": these images show none: choose on images that do"
     if rule.confidence is None or choice.needed_images is None:
         best = "" if choice.nearest is None or rule.kind == "false-alarms" else f" (highest recall: {percent(choice.nearest)})"
         return f"{best}: give another --rule"

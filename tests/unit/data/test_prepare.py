@@ -129,6 +129,8 @@ def test_prepare_into_files_of_others_raises(
     assert (other / "JPEGImages/a.jpg").read_bytes() == b"an image of somebody else"
     assert run_cli("prepare", root, "--out", root) == 2
     assert "the data set itself" in capsys.readouterr().err
+    assert run_cli("prepare", root, "--out", root / "new") == 2
+    assert "expected a folder outside of the data set" in capsys.readouterr().err and not (root / "new").exists()
 
 
 def test_prepare_refuses_a_file_and_ignores_files_of_the_system(
@@ -138,7 +140,7 @@ def test_prepare_refuses_a_file_and_ignores_files_of_the_system(
     out = tmp_path / "out"
     out.write_text("mine")
     assert run_cli("prepare", root, "--out", out) == 2
-    assert "one that prepare wrote, got a file: give another folder" in capsys.readouterr().err
+    assert f"expected a folder, got the file {out}" in capsys.readouterr().err
     assert out.read_text() == "mine"
     out.unlink()
     out.mkdir()

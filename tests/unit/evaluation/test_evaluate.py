@@ -147,6 +147,20 @@ def test_evaluate_rejects_class_map_with_other_classes(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_evaluate_writes_no_results_into_the_data_set(data):
+    with pytest.raises(UserError, match=r"^out: .*eval: expected a folder outside of the data set, got one inside "):
+        evaluate(Planted(), "planted", str(data), data / "eval")
+    assert not (data / "eval").exists()
+
+
+def test_interrupted_evaluation_leaves_no_metrics_of_an_earlier_one(data, tmp_path, monkeypatch):
+    (tmp_path / "metrics.json").write_text("{}")
+    monkeypatch.setattr("ppe_yolo.evaluation.evaluate.write_detections", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Planted(), "planted", str(data), tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_evaluate_rejects_class_map_with_other_order(data, tmp_path):
     (tmp_path / "turned.yaml").write_text("class_names: [none, helmet]\nmap: {helmet: helmet, none: none}\n")
     with pytest.raises(UserError, match=r"expected the classes of the model best.ckpt \(helmet, none\), got none, helmet"):

@@ -115,6 +115,16 @@ def test_intervals_equal_resampling_by_hand():
     assert figures_at(one, 0.99, 100, samples).precision_interval is None
 
 
+def test_intervals_of_figures_without_a_mistake_are_exact_ones():
+    one = counts([(0.9, True)] * 5, 5, 100)  # each in an image of its own
+    figures = figures_at(one, 0.5, 100, resample(100))
+    assert figures.recall == figures.precision == 1.0
+    assert figures.recall_interval == figures.precision_interval == pytest.approx((0.025 ** (1 / 5), 1.0))  # not (1, 1)
+    assert figures.false_alarms_per_1000_interval == pytest.approx((0.0, 1000 * (1 - 0.025 ** (1 / 100))))
+    missed = figures_at(counts([(0.3, True)] * 5, 5, 100), 0.5, 100, resample(100))
+    assert missed.recall_interval == pytest.approx((0.0, 1 - 0.025 ** (1 / 5)))
+
+
 def test_counts_of_leaves_out_difficult_objects():
     box, other = (0, 0, 10, 10), (50, 50, 60, 60)
     detections = detection_table([0, 0, 0, 1], [box, other, (80, 80, 90, 90), box], [1, 1, 1, 0], [0.9, 0.8, 0.7, 0.6])

@@ -1,5 +1,6 @@
 """Kinds of mistakes, calibration, intervals of average precision, and the texts of a report."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from ppe_yolo.evaluation.metrics.mistakes import above_threshold, calibration, c
 from ppe_yolo.evaluation.report.figures import measure, to_plain
 from ppe_yolo.evaluation.report.gallery import SIZE, crop
 from ppe_yolo.evaluation.report.material import Material
-from ppe_yolo.evaluation.report.texts import results_text
+from ppe_yolo.evaluation.report.texts import results_text, too_few
 
 NAMES = ("helmet", "none")
 A, B, C, D = (0, 0, 20, 20), (40, 0, 60, 20), (0, 40, 30, 70), (60, 60, 90, 90)
@@ -166,6 +167,10 @@ def test_measured_figures_match_hand_calculation(material):
         "rule_met_in_samples": 0.0,
         "nearest_to_rule": 0.0,
     }
+    assert too_few(figures, material, "none") == " (highest recall: 0.0 %): give another --rule"
+    no_bare = replace(point.counts[1], wanted=point.counts[1].wanted[:0])
+    figures = replace(figures, operating_point=replace(point, counts=(point.counts[0], no_bare)))
+    assert too_few(figures, material, "none") == ": these images show none: choose on images that do"
 
 
 def test_results_text_lists_voc_figures(material):

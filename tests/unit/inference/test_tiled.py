@@ -93,6 +93,14 @@ def test_tiled_detector_keeps_max_detections():
     assert len(after.scores) == 3
 
 
+def test_tiled_detector_limits_its_batches(monkeypatch):
+    detector, sizes = SeesLargeSpots(), []
+    detect = detector.detect
+    monkeypatch.setattr(detector, "detect", lambda images: sizes.append(len(images)) or detect(images))
+    TiledDetector(detector, 4).detect([np.zeros((96, 128, 3), dtype=np.uint8)])
+    assert sizes == [16, 1]  # the image and 4 x 4 tiles
+
+
 def test_suppress_equals_torchvision() -> None:
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 60, (300, 2)).astype(np.float32)
