@@ -110,7 +110,7 @@ class Control:
             "classes": {name: contract.display_name(name) for name in contract.class_names},
             "thresholds": dict(contract.alarm_thresholds),
             "time_zone": settings.site.time_zone,
-            "undo_steps": len(read_page_rules(settings.state_dir).earlier),
+            "latest_change": read_page_rules(settings.state_dir).latest,
         }
 
     def change_rule(self, camera: str, rule: str, settings: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> None:
@@ -165,20 +165,20 @@ class Control:
             change = PageRule(settings={"enabled": False}) if rule in file.rule_names(camera) else None
             self._deploy_page(page.changed(camera, rule, change), camera, rule, None)
 
-    def undo_rules(self, steps: int | None = None) -> None:
+    def undo_rules(self, number: int | None = None) -> None:
         """Undoes the latest change of `change_rule` or `remove_rule`.
 
         Args:
-            steps: How many changes could be undone when whoever undoes this one looked; None if that does not matter. If it is
-                one less now, the change is undone already: the answer may have been lost.
+            number: That of the latest change when whoever undoes it looked; None for any. A change that is undone already is
+                no error: the answer may have been lost.
 
         Raises:
             UserError, TimeoutError: There is none, or what was before is no longer valid. Nothing has changed.
         """
         with self._lock:
             page = read_page_rules(self._runtime.settings.state_dir)
-            if steps is not None and steps != len(page.earlier):
-                if steps == len(page.earlier) + 1:
+            if number is not None and number != page.latest:
+                if page.latest < number <= page.count:
                     return
                 raise _changed_meanwhile()
             page = page.undone()

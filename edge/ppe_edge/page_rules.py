@@ -38,19 +38,33 @@ class PageRules(BaseModel):
     Attributes:
         changes: The active changes.
         earlier: Those before each change, the latest last.
+        numbers: The number of each change that `earlier` can undo; no two changes ever have the same one.
+        count: How many changes there have been, undone or not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     changes: Changes = Field(default_factory=dict)
     earlier: tuple[Changes, ...] = ()
+    numbers: tuple[int, ...] = ()
+    count: int = 0
+
+    @property
+    def latest(self) -> int:
+        """Number of the change that can be undone now; 0 if there is none."""
+        return self.numbers[-1] if self.numbers else 0
 
     def changed(self, camera: str, rule: str, change: PageRule | None) -> "PageRules":
         """Returns this with another change of one rule of a camera; None takes its change away."""
         rules = {name: kept for name, kept in self.changes.get(camera, {}).items() if name != rule}
         if change is not None:
             rules[rule] = change
-        return PageRules(changes={**self.changes, camera: rules}, earlier=(*self.earlier, self.changes)[-MAX_UNDO:])
+        return PageRules(
+            changes={**self.changes, camera: rules},
+            earlier=(*self.earlier, self.changes)[-MAX_UNDO:],
+            numbers=(*self.numbers, self.count + 1)[-MAX_UNDO:],
+            count=self.count + 1,
+        )
 
     def undone(self) -> "PageRules":
         """Returns this as before the latest change.
@@ -58,9 +72,9 @@ class PageRules(BaseModel):
         Raises:
             EdgeError: There is none, or it is too long ago.
         """
-        if not self.earlier:
+        if not self.latest:
             raise EdgeError("there is nothing left to undo")
-        return PageRules(changes=self.earlier[-1], earlier=self.earlier[:-1])
+        return PageRules(changes=self.earlier[-1], earlier=self.earlier[:-1], numbers=self.numbers[:-1], count=self.count)
 
     def save(self, state_dir: Path) -> None:
         """Writes the file.

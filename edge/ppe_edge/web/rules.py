@@ -39,7 +39,7 @@ class RuleEditor(Protocol):
         """Removes a rule of a camera."""
         ...
 
-    def undo_rules(self, steps: int | None = None) -> None:
+    def undo_rules(self, number: int | None = None) -> None:
         """Undoes the latest change."""
         ...
 
@@ -59,7 +59,7 @@ class _Change(_Place):
 class _Undo(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int | None = None  # `undo_steps` that the page shows; absent if any change may be undone
+    change: int | None = None  # `latest_change` that the page shows; absent if any change may be undone
 
 
 def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
@@ -85,8 +85,8 @@ def add_rule_routes(app: web.Application, editor: RuleEditor) -> None:
         )
 
     async def undo(request: web.Request) -> web.Response:
-        steps = (await _body(request, _Undo)).steps
-        return await apply(request, "undid the last rule change", partial(editor.undo_rules, steps))
+        number = (await _body(request, _Undo)).change
+        return await apply(request, "undid the last rule change", partial(editor.undo_rules, number))
 
     app.router.add_get("/api/rules", show)
     app.router.add_post("/api/rules", change)

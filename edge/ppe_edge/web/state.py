@@ -84,12 +84,12 @@ class EditableCamera(TypedDict):
 class Editable(TypedDict):
     """The active rules by camera, and what they may be changed to.
 
-    `classes` has the display name and `thresholds` the alarm threshold of each class of the model; `undo_steps` is how many
-    changes can be undone.
+    `classes` has the display name and `thresholds` the alarm threshold of each class of the model; `latest_change` is
+    the number of the change that can be undone, 0 for none.
     """
 
     cameras: dict[str, EditableCamera]
     classes: dict[str, str]
     thresholds: dict[str, float]
     time_zone: str | None
-    undo_steps: int
+    latest_change: int

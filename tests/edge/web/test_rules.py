@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ppe_edge import page_rules
 from ppe_edge.config import load_settings
 from ppe_edge.control import Control
 from ppe_edge.delivery.sinks import SinksConfig
@@ -109,18 +110,22 @@ def test_change_of_a_rule_that_another_operator_changed_meanwhile_is_refused(box
     assert box.post("/api/rules", {**place, "before": seen})[0] == 200
 
 
-def test_repeated_removal_and_undo_change_nothing_more(box: Box) -> None:
+def test_repeated_removal_and_undo_change_nothing_more(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to the first one was lost."""
+    monkeypatch.setattr(page_rules, "MAX_UNDO", 2)  # later, as many can be undone as before
     assert box.change({"cooldown_s": 7})[0] == box.change({"severity": "info"}, "night")[0] == 200
     seen = box.control.editable()
     night = {"camera": "gate", "rule": "night", "before": seen["cameras"]["gate"]["rules"]["night"]}
     assert box.post("/api/rules/remove", {**night, "before": {**night["before"], "severity": "critical"}})[0] == 409
     for _ in range(2):
         assert box.post("/api/rules/remove", night)[0] == 200 and set(box.rules()) == {"default"}
-    assert box.post("/api/rules/undo", {"steps": seen["undo_steps"]})[0] == 409  # another removed the rule meanwhile
+    undo = {"change": seen["latest_change"]}
+    assert box.post("/api/rules/undo", undo)[0] == 409  # another removed the rule meanwhile
     for _ in range(2):
-        assert box.post("/api/rules/undo", {"steps": 3})[0] == 200 and set(box.rules()) == {"default", "night"}
-    assert box.rules()["default"].cooldown_s == 7 and box.control.editable()["undo_steps"] == 2
+        assert box.post("/api/rules/undo", {"change": 3})[0] == 200 and set(box.rules()) == {"default", "night"}
+    assert box.rules()["default"].cooldown_s == 7 and box.control.editable()["latest_change"] == undo["change"] == 2
+    assert box.change({"cooldown_s": 8})[0] == 200
+    assert box.post("/api/rules/undo", {"change": 3})[0] == 409 and box.rules()["default"].cooldown_s == 8
 
 
 def test_new_rule_with_a_topic_of_home_assistant_is_refused(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

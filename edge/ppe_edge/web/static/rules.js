@@ -154,7 +154,7 @@ function unreadable() {
 function showChange() {
   const changed = isChanged();
   byId("save").disabled = byId("discard").disabled = !changed;
-  byId("undo").disabled = changed || box.undo_steps === 0;
+  byId("undo").disabled = changed || box.latest_change === 0;
   const [camera, rule] = place();
   byId("camera").disabled = byId("rule").disabled = byId("add-rule").disabled = changed; // unsaved changes are not lost by accident
   byId("remove-rule").disabled = changed || Object.keys(rulesOf(camera)).length < 2;
@@ -280,7 +280,7 @@ byId("discard").addEventListener("click", () => {
   added = null;
   ask("api/rules").then(accept, (error) => problem(error.message)); // others may have changed them
 });
-byId("undo").addEventListener("click", () => change("api/rules/undo", { steps: box.undo_steps }, "The last change was undone."));
+byId("undo").addEventListener("click", () => change("api/rules/undo", { change: box.latest_change }, "The last change was undone."));
 ask("api/rules").then(accept, (error) => {
   byId("problem").textContent = error.message;
   byId("problem").hidden = false;
