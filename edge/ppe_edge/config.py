@@ -455,6 +455,14 @@ class _StrictLoader(yaml.SafeLoader):
             first[name] = line
         return node
 
+    def construct_yaml_str(self, node: Any) -> str:
+        """Reads a text. JSON writes an emoji as two escapes, which PyYAML does not join."""
+        try:
+            return super().construct_yaml_str(node).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            problem = "this text has half a character, such as \\ud83d without the second half: correct it"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
     def construct_yaml_int(self, node: Any) -> int:
         """Reads a whole number. In YAML 1.1, 010 is 8 and 1:30 is 90; YAML 1.2 and people disagree."""
         value = int(super().construct_yaml_int(node))
@@ -477,6 +485,7 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
+_StrictLoader.add_constructor("tag:yaml.org,2002:str", _StrictLoader.construct_yaml_str)
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_yaml_float)
 _StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_yaml_timestamp)

@@ -1,5 +1,6 @@
 """Loading of edge.yaml: precedence of the sources, and errors in one line without passwords."""
 
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,9 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"rule": {"zones": {"door": [[0, 0], [1, 1], [1, 0], [0, 1]]}}}, "zone 'door': its outline crosses itself"),
         ({"rule": {"zones": {"door": [[0, 0], [0.5, 0.5], [1, 1]]}}}, "zone 'door': it encloses nothing"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 0], [1, 1]] * 2}}}, "zone 'door': its outline crosses itself, or repeats"),
+        ({"rule": {"zones": {"a\nb": [[0, 0], [1, 0], [1, 1]]}}}, "expected the name of a zone, 1 to 100 characters without"),
+        ({"rule": {"zones": {"": [[0, 0], [1, 0], [1, 1]]}}}, "without line breaks, got ''"),
+        ({"rule": {"zones": {"z" * 101: [[0, 0], [1, 0], [1, 1]]}}}, "got 'zzzz"),
         ({"cameras": {"gate": {"source": "rtsp://admin:pa"}}}, "cameras.gate.source: expected rtsp://USER:PASSWORD@HOST"),
     ],
 )  # fmt: skip
@@ -204,6 +208,7 @@ def test_camera_rule_that_contradicts_general_rule_is_rejected(tmp_path: Path) -
         (b"web:\n  port: 010\n", "an error in line 2: this number is not written in decimal (YAML reads 010 as 8"),
         (b"cameras:\n  gate:\n    fps: 1:30\n", "an error in line 3: this number is not written in decimal"),
         (b"rule:\n  cooldown_s: 1:30.5\n", "an error in line 2: this number is not written in decimal"),
+        (b'state_dir: a\nmodel: {path: "\\ud83d"}', "an error in line 2: this text has half a character"),
         (b"- a\n- b", "expected keys (model, state_dir, cameras, ...), got list"),
         (b"", "expected keys (model, state_dir, cameras, ...), got nothing"),
         (b"a: \x00\x01", "expected text in UTF-8, got something else at position 3"),
@@ -309,6 +314,22 @@ def test_merge_keys_are_no_duplicates(tmp_path: Path) -> None:
     )
     settings = load_settings(path)
     assert settings.cameras["yard"].fps == 2 and settings.rule.seconds == 3
+
+
+def test_emoji_in_the_escapes_of_json_is_one_character(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its halves cannot be stored."""
+    path = write(tmp_path)
+    path.write_text(json.dumps(yaml.safe_load(path.read_text()) | {"rule": {"zones": {"👷": [[0, 0], [1, 0], [1, 1]]}}}))
+    assert "\\ud83d" in path.read_text() and set(load_settings(path).rule.zones) == {"👷"}
+    monkeypatch.setenv("PPE_EDGE__RULE__ZONES", '{"\\ud83d": [[0, 0], [1, 0], [1, 1]]}')
+    assert "without line breaks, got '\\ud83d'" in error_of(path)
+
+
+def test_rule_named_as_a_topic_of_home_assistant_is_loaded(tmp_path: Path) -> None:
+    """Only a new one is refused, on the page: a box that ran with it must start."""
+    mqtt = {"host": "broker", "home_assistant": "homeassistant"}
+    settings = load_settings(write(tmp_path, rules={"connected": {}}, sinks={"mqtt": mqtt}))
+    assert set(settings.rules_of("gate")) == {"connected"}
 
 
 def test_environment_variable_addresses_names_of_the_file_whatever_their_case(

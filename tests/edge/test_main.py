@@ -252,7 +252,7 @@ def test_dry_run_states_each_rule_in_words(
     exceptions = {"2027-12-24": "off"}
     rules = {
         "shift": {"zones": ["gate"], "schedule": "Mon-Fri 06:00-18:00", "exceptions": exceptions, "severity": "critical"},
-        "always": {"seconds": None, "frames": 2, "of": 3},
+        "always": {"seconds": None, "frames": 2, "of": 3, "alarm_threshold": 0.01},
     }
     changes = {
         "cameras": {"gate": {"source": str(clip), "fps": 2, "zones": zones}},
@@ -264,7 +264,8 @@ def test_dry_run_states_each_rule_in_words(
     assert lines == [
         "rule           gate/shift: bare head in zone gate, Mon-Fri 06:00-18:00 Europe/Berlin, on 2027-12-24 off, critical, "
         "reported after 4 frames, 2 s",
-        "rule           gate/always: bare head anywhere, reported after 2 frames, 1 s",
+        "rule           gate/always: bare head anywhere, reported after 2 frames, 1 s; "
+        "WARNING, alarm_threshold 0.01 counts as 0.05",
     ]
 
 

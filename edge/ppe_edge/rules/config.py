@@ -1,5 +1,6 @@
 """Settings of the rules."""
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -17,16 +18,20 @@ Severity = Literal["info", "warning", "critical"]
 DEFAULT_RULE = "default"  # name of the one rule of a camera without `rules`
 DEFAULT_SEVERITY: Severity = "warning"
 MIN_THRESHOLD = 0.05  # tracking hundreds of weaker detections in each frame would hold up all cameras
+_ZONE_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,100}")  # a mail server refuses long lines
 MIN_ZONE_AREA = 1e-6  # of the frame: about two pixels of a Full HD frame
 
 
 def check_polygons(zones: Mapping[str, Polygon | None]) -> None:
-    """Checks the outlines of zones.
+    """Checks the names and the outlines of zones.
 
     Raises:
-        ValueError: One has too few corners, lies outside of the frame, crosses itself or encloses nothing.
+        ValueError: A name cannot be shown or sent; an outline has too few corners, lies outside of the frame, crosses itself or
+            encloses nothing.
     """
     for name, corners in zones.items():
+        if not _ZONE_NAME.fullmatch(name):  # an alert with half a character could not be stored
+            raise ValueError(f"expected the name of a zone, 1 to 100 characters without line breaks, got {name[:40]!r}")
         if corners is None:
             continue
         if len(corners) < 3:
