@@ -1,8 +1,8 @@
 """The local web page: live images, the latest alerts, the state of the cameras; /healthz, /readyz and /metrics.
 
 The server runs its own event loop in its own thread, and asks the runtime (`Status`) only for what a client requests. Slow or
-hostile clients cannot block it: a connection that sends no request, or does not read its response, is closed after
-`IDLE_TIMEOUT` seconds. If there are too many connections, those that have been idle for longest are closed first.
+hostile clients cannot block it: a connection that sends no whole request is closed after `IDLE_TIMEOUT` seconds, one that does
+not read its response after `ANSWER_TIMEOUT`. If there are too many connections, those that would be closed next go first.
 
 All addresses in the page and in redirects are relative, so that a reverse proxy may serve it below a path: it must remove that
 path from the requests, and redirect the path without the final slash to the one with it.
@@ -17,7 +17,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Literal, Protocol, TypeVar
@@ -37,6 +37,7 @@ from ppe_edge.web.rules import RuleEditor, add_rule_routes
 from ppe_edge.web.state import BoxState
 
 IDLE_TIMEOUT = 10.0  # seconds
+ANSWER_TIMEOUT = 300.0  # seconds; a change of rules waits for the cameras, and a clip takes minutes on a slow line
 MAX_CONNECTIONS = 64
 MAX_BYTES = 16_384  # of a request body
 MAX_SESSIONS = 32
@@ -59,9 +60,10 @@ PAGES = {
     "icon.svg": "image/svg+xml",
 }
 PARTS = ("head.html", "nav.html")  # of several pages, which have <!-- NAME --> in their place
+PARTS_WITH_TOKEN = (*PARTS, "logout.html")
 DESTINATIONS = ("alerts.html", "rules.html", "compliance.html")  # where a login may lead, besides the live view
 # need no token: they reveal nothing about the site
-OPEN = {"/healthz", "/readyz", "/login", "/style.css", "/icon.svg"}
+OPEN = {"/healthz", "/readyz", "/login", "/logout", "/style.css", "/icon.svg"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -160,11 +162,11 @@ class WebServer:
         self._listener = listener or listen(config)
         self.port: int = self._listener.getsockname()[1]
         self._status, self._desk, self._rules = status, desk, rules
-        self._pages = _read_pages()
+        self._pages = _read_pages(PARTS if config.token is None else PARTS_WITH_TOKEN)
         self._clients, self._logins = _log.getChild("clients"), _log.getChild("logins")  # anybody may cause such records
         self._clients.filters, self._logins.filters = [_Seldom()], [_Seldom()]
         self._sessions: dict[str, tuple[float, Role]] = {}  # cookie -> when it expires, and whose it is
-        self._last_request: dict[object, float] = {}  # connection -> time of its last request, or of its start
+        self._deadlines: dict[object, float] = {}  # connection -> when it is closed unless it sends another request
         self._loop = asyncio.new_event_loop()
         self._stopping: asyncio.Event | None = None
         self._started: threading.Event = threading.Event()
@@ -185,7 +187,7 @@ class WebServer:
     @property
     def connections(self) -> int:
         """Number of open connections, as of the last check."""
-        return len(self._last_request)
+        return len(self._deadlines)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -203,6 +205,7 @@ class WebServer:
             app.router.add_get(f"/{name}", self._page(name))
         app.router.add_get("/login", self._page("login.html"))
         app.router.add_post("/login", self._login)
+        app.router.add_post("/logout", self._logout)
         app.router.add_get("/healthz", self._health(self._status.alive))
         app.router.add_get("/readyz", self._health(self._status.ready))
         app.router.add_get("/api/state", self._state)
@@ -229,22 +232,22 @@ class WebServer:
             await runner.cleanup()
 
     async def _close_idle(self, runner: web.AppRunner) -> None:
-        """Closes connections without a request for `IDLE_TIMEOUT`, and the longest idle if there are too many."""
+        """Closes connections that are overdue, and those that would be next if there are too many."""
         while True:
             now = time.monotonic()
             connections = {} if runner.server is None else {c: c.transport for c in runner.server.connections}
-            self._last_request = {c: self._last_request.get(c, now) for c in connections}
-            longest_idle_first = sorted(connections, key=lambda c: self._last_request[c])
+            self._deadlines = {c: self._deadlines.get(c, now + IDLE_TIMEOUT) for c in connections}
+            next_first = sorted(connections, key=lambda c: self._deadlines[c])
             too_many = max(0, len(connections) - MAX_CONNECTIONS)
-            for rank, connection in enumerate(longest_idle_first):
+            for rank, connection in enumerate(next_first):
                 transport = connections[connection]
-                if transport is not None and (rank < too_many or now - self._last_request[connection] > IDLE_TIMEOUT):
+                if transport is not None and (rank < too_many or now > self._deadlines[connection]):
                     transport.abort()  # close() would wait for a client that does not read
             await asyncio.sleep(0.25)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        self._last_request[request.protocol] = time.monotonic()
+        self._deadlines[request.protocol] = time.monotonic() + IDLE_TIMEOUT
         try:
             if not self._allowed_host(request):
                 raise web.HTTPForbidden(
@@ -255,11 +258,15 @@ class WebServer:
             if request.path not in OPEN:
                 self._require(request, role)
             request["role"] = role
+            await request.read()  # a body that never comes must not hold the connection for long
+            self._deadlines[request.protocol] = time.monotonic() + ANSWER_TIMEOUT  # aiohttp closes it if it is idle afterwards
             response = await handler(request)
         except web.HTTPException as error:
             error.headers.update(HEADERS)
             raise
-        except (web.RequestPayloadError, ConnectionError):  # caused by the client: aiohttp reports them to `_clients`
+        except web.RequestPayloadError as error:
+            raise web.HTTPBadRequest(text="the body cannot be read\n", headers=HEADERS) from error
+        except ConnectionError:  # caused by the client: aiohttp reports it to `_clients`
             raise
         except Exception as error:
             _log.exception("web: cannot answer %s %s", request.method, request.path)
@@ -336,10 +343,7 @@ class WebServer:
     async def _login(self, request: web.Request) -> web.StreamResponse:
         """Exchanges the token, sent in the body and never in an address, for a session cookie."""
         require_own_site(request)
-        try:
-            form = parse_qs((await request.read()).decode(errors="replace"))
-        except web.RequestPayloadError as error:
-            raise web.HTTPBadRequest(text="the body cannot be read\n") from error
+        form = parse_qs((await request.read()).decode(errors="replace"))
         role = self._role_of_token(form.get("token", [""])[0])
         if role is None:
             self._logins.warning("web: wrong token from %s", request.remote)
@@ -359,6 +363,12 @@ class WebServer:
         # A link of another site changes nothing (`_require`) and shows no frame (`_AlertRoutes.frame`).
         response.set_cookie(_cookie(request), session, path="", httponly=True, samesite="Lax", max_age=SESSION_SECONDS)
         return response
+
+    async def _logout(self, request: web.Request) -> web.StreamResponse:
+        """Ends the session; its cookie is worth nothing from then on."""
+        require_own_site(request)
+        self._sessions.pop(request.cookies.get(_cookie(request), ""), None)
+        return web.Response(status=303, headers={"Location": "login"})
 
     async def _state(self, request: web.Request) -> web.Response:
         return as_json({**self._status.state(), "role": request["role"]})
@@ -408,11 +418,11 @@ def _cookie(request: web.Request) -> str:
     return f"{COOKIE}_{port}" if port.isascii() and port.isdigit() else COOKIE
 
 
-def _read_pages() -> dict[str, bytes]:
+def _read_pages(parts: Sequence[str]) -> dict[str, bytes]:
     """Reads all pages at once, so that no request can name a file on the disk."""
     folder = files("ppe_edge.web") / "static"
     pages = {name: (folder / name).read_bytes() for name in PAGES}
-    for part in PARTS:
+    for part in parts:
         place, content = f"<!-- {part} -->\n".encode(), (folder / part).read_bytes()
         pages = {name: page.replace(place, content) for name, page in pages.items()}
     return pages
@@ -422,7 +432,7 @@ def _period(request: web.Request) -> tuple[Unit, int]:
     """Returns the unit and the number of days that a request asks for."""
     unit, days = request.query.get("unit", "hour"), request.query.get("days", "")
     for known in UNITS:
-        if known == unit and (not days or (days.isascii() and days.isdigit() and 1 <= int(days) <= MAX_DAYS)):
+        if known == unit and (not days or (days.isascii() and days.isdigit() and len(days) < 5 and 1 <= int(days) <= MAX_DAYS)):
             return known, int(days or DAYS[known])
     raise web.HTTPBadRequest(text=f"expected unit, one of {', '.join(UNITS)}, and days, 1 to {MAX_DAYS}\n")
 

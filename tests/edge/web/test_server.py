@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import sqlite3
+import time
 import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -110,7 +111,7 @@ def test_loopback_server_without_token_serves_everything(local: WebServer) -> No
     assert ask(local, "/cameras/yard/live.jpg")[0] == 404
     for page in ("/", "/app.js", "/style.css", "/login"):
         status, body, headers = ask(local, page)
-        assert status == 200 and len(body) > 100
+        assert status == 200 and len(body) > 100 and b"Sign out" not in body  # nobody has signed in
         assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -138,7 +139,7 @@ def test_compliance_is_served_as_json_csv_and_page(local: WebServer) -> None:
     assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("query", ["unit=year", "days=0", "days=-1", "days=x", "days=99999", "unit=<b>"])
+@pytest.mark.parametrize("query", ["unit=year", "days=0", "days=-1", "days=x", "days=99999", f"days={'9' * 5000}", "unit=<b>"])
 def test_compliance_rejects_unknown_period(local: WebServer, query: str) -> None:
     assert ask(local, f"/api/compliance?{query}")[0] == 400
 
@@ -197,7 +198,12 @@ def test_login_sets_session_cookie_that_is_not_token(guarded: WebServer, caplog:
     cookie = headers["Set-Cookie"]
     assert (status, headers["Location"]) == (303, "./")
     assert TOKEN not in cookie and "HttpOnly" in cookie and "SameSite=Lax" in cookie
-    assert ask(guarded, "/api/state", Cookie=cookie.split(";")[0])[0] == 200
+    session = {"Cookie": cookie.split(";")[0]}
+    assert ask(guarded, "/logout", "POST", b"", Sec_Fetch_Site="cross-site", **session)[0] == 403
+    assert ask(guarded, "/api/state", **session)[0] == 200 and b"Sign out" in ask(guarded, "/", **session)[1]
+    status, _, headers = ask(guarded, "/logout", "POST", b"", **session)
+    assert (status, headers["Location"]) == (303, "login")
+    assert ask(guarded, "/api/state", **session)[0] == 401
     assert cookie.startswith(f"ppe_edge_session_{guarded.port}=")  # browsers send cookies to other ports of a host, too
     assert TOKEN not in caplog.text and "wrong-wrong" not in caplog.text
 
@@ -316,10 +322,12 @@ def test_slow_clients_are_disconnected_while_others_are_served(guarded: WebServe
 
 
 def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "IDLE_TIMEOUT", 1.0)
+    monkeypatch.setattr(web, "IDLE_TIMEOUT", 0.2)
     box = Box()
-    box.live = lambda camera: bytes(32 << 20)  # type: ignore[method-assign]
+    box.live = lambda camera: time.sleep(0.6) or bytes(32 << 20)  # type: ignore[method-assign, func-returns-value]
     with serving(box) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        assert len(ask(server, "/cameras/gate/live.jpg")[1]) == 32 << 20  # an answer may take longer than a request
+        monkeypatch.setattr(web, "ANSWER_TIMEOUT", 0.7)
         client.sendall(b"GET /cameras/gate/live.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_until(lambda: server.connections == 1)
         wait_until(lambda: server.connections == 0)

@@ -12,7 +12,8 @@ let isUnanswered = false; // whether the problem on the page is that the box did
 let shown = null; // the alert in the detail
 let neighbours = []; // ids of those before and after it, also once it is judged and has left the list
 const latest = new Map(); // id -> the alert as it was last shown
-const drafts = new Map(); // id -> the comment that somebody types and has not saved
+const drafts = sessionStorage; // id -> the comment that somebody types and has not saved; a login in between does not lose it
+const letters = byId("letters"); // whether letters and digits judge: speech recognition may press them by mistake
 
 const idInAddress = () => location.hash.slice(1);
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -82,11 +83,10 @@ function showList() {
 }
 
 function showPrecision({ confirmed, false_alarms, value, interval }) {
-  byId("precision").textContent =
-    value === null
-      ? "No alert is judged yet: the precision of the alerts is unknown."
-      : `Precision ${percent(value)} (95 % interval ${percent(interval[0])} to ${percent(interval[1])}): ` +
-        `${confirmed} confirmed, ${false_alarms} false ${false_alarms === 1 ? "alarm" : "alarms"}`;
+  const range = interval && `95 % interval ${percent(interval[0])} to ${percent(interval[1])}`;
+  const figures = `(${range}): ${confirmed} confirmed, ${false_alarms} false ${false_alarms === 1 ? "alarm" : "alarms"}`;
+  const unknown = "No alert is judged yet: the precision of the alerts is unknown.";
+  say("precision", value === null ? unknown : `Precision ${percent(value)} ${figures}`);
 }
 
 function learn(answer) {
@@ -103,7 +103,7 @@ async function page(from) {
   offer(filters.camera, { "": "all", ...Object.fromEntries(answer.cameras.map((name) => [name, name])) });
   offer(filters.rule, { "": "all", ...Object.fromEntries(answer.rules.map((name) => [name, name])) });
   showPrecision(answer.precision);
-  byId("trouble").textContent = answer.trouble;
+  say("trouble", answer.trouble);
   byId("trouble").hidden = answer.trouble === "";
   return answer;
 }
@@ -165,7 +165,7 @@ function measured({ val_map_50, exported }) {
 
 function showDetail(alert) {
   const isNew = shown?.id !== alert.id;
-  byId("comment").value = drafts.get(alert.id) ?? alert.comment;
+  byId("comment").value = drafts.getItem(alert.id) ?? alert.comment;
   shown = alert;
   latest.set(alert.id, alert);
   byId("what").textContent = `${alert.what}, ${place(alert)}`;
@@ -322,7 +322,7 @@ async function send(id, comment, change) {
     const decision = { verdict, actual, acknowledged, comment, replaces, ...changed };
     const decided = await ask(`api/alerts/${id}/verdict`, decision);
     latest.set(id, decided);
-    if (drafts.get(id) === comment) drafts.delete(id);
+    if (drafts.getItem(id) === comment) drafts.removeItem(id);
     if (idInAddress() === id) showDetail(decided);
     problem(null);
     newest = newest.map((alert) => (alert.id === id ? { ...alert, ...decided } : alert));
@@ -365,12 +365,15 @@ for (let n = 1; n <= 9; n++) KEYS[n] = () => because(byId("cause").querySelector
 
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest("input, select, textarea");
+  if (event.key.length === 1 && !letters.checked) return;
   if (event.ctrlKey || event.altKey || event.metaKey || !(event.key in KEYS) || (isTyping && event.key !== "Escape")) return;
   event.preventDefault();
   if (isTyping) event.target.blur();
   else KEYS[event.key]();
 });
-byId("comment").addEventListener("input", () => shown && drafts.set(shown.id, byId("comment").value));
+byId("comment").addEventListener("input", () => shown && drafts.setItem(shown.id, byId("comment").value));
+letters.checked = localStorage.getItem("letters") !== "off";
+letters.addEventListener("change", () => localStorage.setItem("letters", letters.checked ? "on" : "off"));
 byId("previous").addEventListener("click", () => step(false));
 byId("next").addEventListener("click", () => step(true));
 filters.addEventListener("change", () => {
@@ -392,7 +395,7 @@ byId("show-frame").addEventListener("click", () => {
   byId("show-frame").hidden = true;
 });
 window.addEventListener("hashchange", follow);
-repeat(refresh, 3000, (error) => (byId("precision").textContent = `The alerts cannot be read: ${error.message}`));
+repeat(refresh, 3000, (error) => say("precision", `The alerts cannot be read: ${error.message}`));
 ask("api/alerts").then((answer) => {
   learn(answer);
   follow();

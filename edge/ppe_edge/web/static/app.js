@@ -109,7 +109,7 @@ function showSystem(box) {
 }
 
 function showContact(text, isLost) {
-  byId("summary").textContent = text;
+  say("summary", text);
   byId("summary").classList.toggle("violation", isLost);
   byId("cameras").classList.toggle("old", isLost); // an old image must not pass for a live one
   if (isLost) for (const each of document.querySelectorAll("#cameras .state")) each.replaceWith(state("unknown"));
@@ -130,7 +130,7 @@ async function refresh() {
   showCameras(box.cameras);
   showContact(`${live} of ${box.cameras.length} ${box.cameras.length === 1 ? "camera" : "cameras"} live, ${box.model.name}`, false);
   showSystem(box);
-  byId("trouble").textContent = box.trouble;
+  say("trouble", box.trouble);
   byId("trouble").hidden = box.trouble === "";
   const rows = JSON.stringify(box.alerts);
   if (rows !== shownRowsOfAlerts) byId("alerts").replaceChildren(...box.alerts.map(alertRow)); // else a link would lose its focus

@@ -47,21 +47,29 @@ function offer(select, wanted) {
   if (before in wanted) select.value = before;
 }
 
+// For texts that a screen reader reads again whenever they are set.
+function say(id, text) {
+  if (byId(id).textContent !== text) byId(id).textContent = text;
+}
+
 const PATIENCE = 10000; // milliseconds; without it, nothing would tell that the network has gone
 
 async function ask(address, decision) {
   // JSON marks a request as the page's own: another site's form cannot send it
   const options = decision && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(decision) };
   const signal = AbortSignal.timeout(decision ? 4 * PATIENCE : PATIENCE); // the box may wait 30 s for its cameras
-  const answer = await fetch(address, { ...options, signal }).catch(() => {
-    throw Object.assign(new Error("The box does not respond."), { isUnanswered: true });
-  });
+  const unanswered = (message) => Object.assign(new Error(message), { isUnanswered: true });
+  const [answer, text] = await fetch(address, { ...options, signal })
+    .then(async (begun) => [begun, await begun.text()]) // which may stop halfway
+    .catch(() => { throw unanswered("The box does not respond."); });
+  if (answer.status === 401 && decision) throw new Error("You are signed out: sign in in another tab, then try again."); // keeps what was entered
   if (answer.status === 401) location.reload(); // leads to the login, and back here after it
-  if (answer.ok) return answer.json();
-  const text = (await answer.text()).trim();
-  if (!answer.headers.get("Content-Type")?.startsWith("application/json")) throw new Error(text);
-  const { setting, message } = JSON.parse(text); // of a rule that is refused
-  throw Object.assign(new Error(message), { setting });
+  const kind = answer.headers.get("Content-Type") ?? "";
+  if (kind.startsWith("text/html")) throw unanswered(`Something other than the box answered (status ${answer.status}).`); // a proxy
+  if (!kind.startsWith("application/json")) throw new Error(text.trim());
+  const value = JSON.parse(text);
+  if (answer.ok) return value;
+  throw Object.assign(new Error(value.message), { setting: value.setting }); // of a rule that is refused
 }
 
 function repeat(action, milliseconds, onError) {

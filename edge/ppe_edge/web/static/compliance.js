@@ -34,11 +34,9 @@ function showChart() {
     periods.set(row.start, period);
   }
   const rules = new Set(rows.map((row) => row.rule));
-  byId("compliance-summary").textContent =
-    periods.size === 0
-      ? "nobody was seen yet"
-      : `Since ${shownStart}: ${compliant} compliant, ${violations} with violation, ` +
-        `${percent(compliant, violations)} compliance${rules.size > 1 ? ". Each person counts once per rule" : ""}`;
+  const figures = `Since ${shownStart}: ${compliant} compliant, ${violations} with violation, ${percent(compliant, violations)} compliance`;
+  const note = rules.size > 1 ? ". Each person counts once per rule" : "";
+  say("compliance-summary", periods.size === 0 ? "nobody was seen yet" : figures + note);
   const width = periods.size * BAR + 60; // labels lean to the right
   const chart = drawing("svg", { width, height: HEIGHT + 70, role: "img", "aria-labelledby": "compliance-summary" });
   [...periods.values()].forEach((period, index) => {
@@ -78,7 +76,7 @@ async function keepRefreshingCompliance() {
   try {
     await refreshCompliance();
   } catch (error) {
-    byId("compliance-summary").textContent = `the figures cannot be read: ${error.message}`;
+    say("compliance-summary", `the figures cannot be read: ${error.message}`);
   }
 }
 

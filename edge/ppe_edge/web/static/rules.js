@@ -281,6 +281,7 @@ byId("discard").addEventListener("click", () => {
   ask("api/rules").then(accept, (error) => problem(error.message)); // others may have changed them
 });
 byId("undo").addEventListener("click", () => change("api/rules/undo", { change: box.latest_change }, "The last change was undone."));
+window.addEventListener("beforeunload", (event) => byId("discard").disabled || event.preventDefault()); // the browser asks first
 ask("api/rules").then(accept, (error) => {
   byId("problem").textContent = error.message;
   byId("problem").hidden = false;
