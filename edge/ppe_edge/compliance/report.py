@@ -13,9 +13,8 @@ COLUMNS = ("start", "shift", "camera", "rule", "zone", "compliant", "violations"
 STYLE = """body { font: 1rem/1.4 system-ui, sans-serif; max-width: 50rem; margin: 1rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; font-weight: 600; margin: 1rem 0 0.25rem; }
 th, td { text-align: left; padding: 0.2rem 0 0.2rem 0.75rem; border-bottom: 1px solid #999; } td.n, th.n { text-align: right; }
-td:not(.n) { overflow-wrap: anywhere; }
 th:first-child, td:first-child { padding-left: 0; } table + table td:first-child { white-space: nowrap; }
-@media (max-width: 30rem) { body { font-size: 0.6875rem; } th, td { padding-left: 0.3rem; } }
+@media (max-width: 30rem) { body { font-size: 0.6875rem; padding: 0 0.5rem; } th, td { padding-left: 0.3rem; } }
 @media print { tr { break-inside: avoid; } }"""
 
 

@@ -619,6 +619,8 @@ def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: we
     name.clear()
     name.send_keys("<b>door</b>")
     assert not browser.find_element(By.ID, "camera").is_enabled()  # or the drawing would be lost
+    asks = "const leave = new Event('beforeunload', {cancelable: true}); return !window.dispatchEvent(leave)"
+    assert browser.execute_script(asks)  # before the drawing is lost
     browser.delete_all_cookies()
     browser.find_element(By.ID, "save").click()
     until(browser, lambda: text_of(browser, "#problem") == "You are signed out: sign in in another tab, then try again.")
@@ -627,6 +629,7 @@ def test_operator_adds_rule_and_draws_its_zone_with_pointer_and_keys(browser: we
     browser.execute_script("const save = document.querySelector('#save'); save.click(); save.click()")
     until(browser, lambda: text_of(browser, "#done") == "Saved: the rule is in force.")
     assert [option.text for option in Select(browser.find_element(By.ID, "rule")).options] == ["default", "doors"]  # not (new)
+    assert not browser.execute_script(asks)
     rules = site.runtime.settings.rules_of("gate")
     assert set(rules) == {"default", "doors"} and rules["doors"].violation_class == "helmet" and rules["default"].zones == {}
     [(zone, corners)] = rules["doors"].zones.items()
