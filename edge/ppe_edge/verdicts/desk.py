@@ -18,10 +18,11 @@ from ppe_edge.verdicts.viewings import ViewingRecord
 from ppe_yolo.core.contract import ModelContract
 
 MAX_COMMENT = 500  # characters
+_JOINERS = "\u200c\u200d"  # without them, Persian and Hindi are misspelled, and emoji fall apart
 
 
 def _printable(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
 
 
 class Decision(BaseModel):

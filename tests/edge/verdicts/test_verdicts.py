@@ -34,7 +34,7 @@ HELMET_BESIDE = ("helmet", (70, 20, 120, 60))
 
 
 def test_verdict_is_stored_sent_to_sinks_and_counted(box: Box) -> None:
-    given = box.decide("false_alarm", actual="helmet", comment="white\n helmet\x07")
+    given = box.decide("false_alarm", actual="helmet", comment="white\n helmet\x07 \U0001f477\u200d\u2640")
     alert = box.outbox.claim("hub")
     assert alert is not None and alert.id == box.alert.id
     box.outbox.ack(alert)
@@ -45,7 +45,7 @@ def test_verdict_is_stored_sent_to_sinks_and_counted(box: Box) -> None:
         "kind": "alert_verdict", "schema_version": 2, "alert": box.alert.id, "violation": "gate-7", "camera": "gate",
         "verdict": "false_alarm", "actual": "helmet",
     }  # fmt: skip
-    assert (body["acknowledged"], body["comment"], body["id"]) == (True, "white helmet", given.id)
+    assert (body["acknowledged"], body["comment"], body["id"]) == (True, "white helmet \U0001f477\u200d\u2640", given.id)
     assert b'ppe_edge_verdicts_total{camera="gate",verdict="false_alarm"} 1.0' in box.telemetry.text()
 
 

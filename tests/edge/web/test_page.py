@@ -221,6 +221,8 @@ def test_page_shows_camera_and_alerts_after_login(browser: webdriver.Chrome, sit
     assert link.get_attribute("href") == f"{site.address}/alerts.html#{raised}"
     site.colour[0] = GREEN
     until(browser, lambda: [r for r in rows(browser) if r[1:3] == ["gate", "ended: bare head"]])
+    browser.execute_script("when = () => 'yesterday'")  # midnight, and no news
+    until(browser, lambda: {r[0] for r in rows(browser)} == {"yesterday"})
     until(browser, lambda: text_of(browser, "#sinks") == "jsonl 0 waiting")
     for width in (1280, 500):
         browser.set_window_size(width, 900)

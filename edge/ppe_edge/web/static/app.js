@@ -132,7 +132,7 @@ async function refresh() {
   showSystem(box);
   say("trouble", box.trouble);
   byId("trouble").hidden = box.trouble === "";
-  const rows = JSON.stringify(box.alerts);
+  const rows = JSON.stringify([box.alerts, box.alerts.map(({ time }) => when(time))]); // after midnight, they need their date
   if (rows !== shownRowsOfAlerts) byId("alerts").replaceChildren(...box.alerts.map(alertRow)); // else a link would lose its focus
   shownRowsOfAlerts = rows;
   byId("no-alerts").hidden = box.alerts.length > 0;
