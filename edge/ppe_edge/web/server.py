@@ -92,6 +92,8 @@ class _Seldom(logging.Filter):
         if now < self._last + LOG_INTERVAL:
             self._left_out += 1
             return False
+        if record.exc_info and record.exc_info[0]:  # its text shows what was sent, such as a token with a line break
+            record.msg, record.exc_info = f"{record.msg}: {record.exc_info[0].__name__}", None
         if self._left_out:
             record.msg = f"{record.msg} ({self._left_out} more like this since the last one)"
         self._last, self._left_out = now, 0

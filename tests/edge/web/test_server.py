@@ -274,6 +274,10 @@ def test_nonsense_of_strangers_is_refused_and_logged_seldom(
     monkeypatch.setattr(web, "LOG_INTERVAL", 0.0)
     assert ask(guarded, "/login", "POST", b"token=x", Content_Type=form)[0] == 401
     assert "web: wrong token from 127.0.0.1 (2 more like this since the last one)" in caplog.messages
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=20) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nAuthorization: Bearer %s\r\r\n\r\n" % TOKEN.encode())  # from a file of Windows
+        assert b" 400 " in client.recv(100)
+    assert TOKEN not in caplog.text and "Error handling request from 127.0.0.1: BadHttpMessage" in caplog.text
 
 
 def test_error_of_the_page_itself_is_always_logged(caplog: pytest.LogCaptureFixture) -> None:
