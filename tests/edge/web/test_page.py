@@ -406,7 +406,12 @@ def test_judging_goes_on_where_the_alert_left_the_list_and_keeps_typed_comments(
     until(browser, lambda: browser.find_element(By.ID, "comment").get_attribute("value") == "half a thought")
     browser.find_element(By.ID, "back").click()
     Select(browser.find_element(By.NAME, "verdict")).select_by_value("open")
+    browser.execute_script(
+        "window.real = fetch; fetch = (url) => (url.endsWith(location.hash.slice(1)) ? Promise.reject() : real(url))"
+    )
     browser.execute_script(f"location.hash = '{box.alerts[1].id}'")
+    until(browser, lambda: text_of(browser, "#what") == "The box does not respond.")  # not that the alert is gone
+    browser.execute_script("fetch = real; refresh()")
     until(browser, lambda: text_of(browser, "#what").startswith("bare head, yard"))
     browser.find_element(By.ID, "previous").click()
     until(browser, lambda: text_of(browser, "#what").startswith("bare head, gate"))

@@ -9,6 +9,7 @@ let before = null; // where the next page begins; null if there is none
 let causes = {};
 let isOperator = false;
 let isUnanswered = false; // whether the problem on the page is that the box did not answer
+let isDue = true; // whether the alert in the address is still to be shown
 let shown = null; // the alert in the detail
 let neighbours = []; // ids of those before and after it, also once it is judged and has left the list
 const latest = new Map(); // id -> the alert as it was last shown
@@ -118,6 +119,7 @@ async function refresh() {
   if (!older.length) before = answer.before;
   showList();
   const known = shown;
+  if (isDue) return follow();
   if (known === null) return;
   const now = await ask(`api/alerts/${known.id}`); // its clip and its end come later
   if (shown !== known || JSON.stringify(now) === JSON.stringify(known)) return;
@@ -284,6 +286,7 @@ async function follow() {
   byId("detail").hidden = id === "";
   for (const item of byId("alerts").children) item.querySelector("a").ariaCurrent = item.dataset.id === id ? "true" : null;
   problem(null);
+  isDue = false;
   neighbours = [];
   if (id === "") {
     byId("alerts").querySelector(`[data-id="${shown?.id}"] a`)?.focus(); // where the list was left
@@ -296,7 +299,8 @@ async function follow() {
     byId("detail").focus({ preventScroll: true });
     byId("alerts").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   } catch (error) {
-    byId("what").textContent = "This alert is not known, or no longer.";
+    isDue = error.isUnanswered === true;
+    byId("what").textContent = isDue ? error.message : "This alert is not known, or no longer.";
     for (const part of ["image", "no-image", "decide", "scores"]) byId(part).hidden = true;
     showClip(null);
     for (const part of ["decided", "facts", "events", "model"]) byId(part).replaceChildren();
@@ -396,7 +400,3 @@ byId("show-frame").addEventListener("click", () => {
 });
 window.addEventListener("hashchange", follow);
 repeat(refresh, 3000, (error) => say("precision", `The alerts cannot be read: ${error.message}`));
-ask("api/alerts").then((answer) => {
-  learn(answer);
-  follow();
-}, () => {});
