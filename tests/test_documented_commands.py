@@ -141,10 +141,11 @@ def starting(table: Mapping[str, Any], words: list[str]) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def trained(site: Path) -> Path:
-    """A checkpoint of a short training on `data`, in the same folder."""
-    start = ["--config", "yolov3-small", "--data.root", "data", "--model.weights", "helmet-small", "--trainer.max_epochs", "3"]
+    """A checkpoint of a short training on `data` and `data2`, in the same folder."""
+    data = ["--data.root", "data", "--data.extra_roots", "{data2: default}"]
+    start = ["--config", "yolov3-small", "--model.weights", "helmet-small", "--trainer.max_epochs", "3", "--ema.decay", "0.9"]
     size = ["--data.input_size", "[192,256]", "--data.multi_scale", "[192,256]", "--model.optimizer.lr", "0.0005"]
-    code, output = run(site, "ppe-yolo", "fit", *start, *size, "--ema.decay", "0.9", "--run-dir", "trained")
+    code, output = run(site, "ppe-yolo", "fit", *start, *data, *size, "--run-dir", "trained")
     assert code == 0, output
     return (site / "trained" / "checkpoints" / "best.ckpt").rename(site / "trained.ckpt")
 
