@@ -12,12 +12,19 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ppe_yolo.core.files import atomic_path, blake2b_file
+from ppe_yolo.core.files import atomic_path
 from ppe_yolo.evaluation.data_sets import DataSpec
 from ppe_yolo.evaluation.files.operating_point import with_operating_point
 from ppe_yolo.export.onnx import Exported, export_onnx
 from ppe_yolo.export.quantize import Quantized, quantize
-from ppe_yolo.inference.checkpoint import CHECKPOINT_KEY, build_network, describe_network, read_checkpoint, require_trained
+from ppe_yolo.inference.checkpoint import (
+    CHECKPOINT_KEY,
+    build_network,
+    describe_network,
+    read_checkpoint,
+    require_trained,
+    training_hash,
+)
 from ppe_yolo.model.yolov3 import YoloV3
 from ppe_yolo.weights import SUFFIXES
 
@@ -53,7 +60,7 @@ def pack_weights(
     """Writes NAME.ckpt to fine-tune from and NAME.int8.onnx to detect with; both or none.
 
     Args:
-        checkpoint: Of a run; it records the validation images.
+        checkpoint: Of a run, or packed; it records the validation images.
         out: Folder for the two files.
         name: The model's name.
         operating_point: operating_point.json of the same checkpoint on its validation images.
@@ -65,7 +72,7 @@ def pack_weights(
     """
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
-    run_hash = blake2b_file(checkpoint)
+    run_hash = training_hash(contract, checkpoint)  # packed files can be packed again, with other thresholds
     contract = with_operating_point(contract, operating_point, model_hash=run_hash, trained_size=contract.input_size)
     contract = replace(contract, provenance={**contract.provenance, "run_checkpoint_blake2b": run_hash})
     with tempfile.TemporaryDirectory() as folder:

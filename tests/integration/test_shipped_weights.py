@@ -154,11 +154,15 @@ def test_pack_weights_writes_both_files_or_none(tmp_path: Path, run_cli: RunCli,
     def refuse(*_: object, **__: object) -> None:
         raise UserError("quantised, it finds too little")
 
-    with monkeypatch.context() as without:
-        without.setattr("ppe_yolo.export.pack.export_onnx", lambda *_, **__: None)  # seconds, and not what this is about
-        without.setattr("ppe_yolo.export.pack.quantize", refuse)
-        assert run_cli(*pack) == 2
-    assert "quantised, it finds too little" in capsys.readouterr().err and not out.exists()
+    def pack_refused(arguments: tuple) -> None:
+        with monkeypatch.context() as without:
+            without.setattr("ppe_yolo.export.pack.export_onnx", lambda *_, **__: None)  # seconds, and not what this is about
+            without.setattr("ppe_yolo.export.pack.quantize", refuse)
+            assert run_cli(*arguments) == 2
+        assert "quantised, it finds too little" in capsys.readouterr().err
+
+    pack_refused(pack)
+    assert not out.exists()
     # random weights: 8 bits may lose anything
     monkeypatch.setattr("ppe_yolo.export.quantize._maps", lambda *_: {"mAP@0.5": 0.9, "mAP@0.5:0.95": 0.5})
     assert run_cli(*pack) == 0
@@ -180,6 +184,7 @@ def test_pack_weights_writes_both_files_or_none(tmp_path: Path, run_cli: RunCli,
     )
     assert run_cli(*report, "--operating-point", point) == 0
     assert run_cli("export", out / "mine.ckpt", "--out", tmp_path / "mine.onnx", "--operating-point", point) == 0
+    pack_refused(("pack-weights", out / "mine.ckpt", *pack[2:]))  # only by the quantisation: packed files can be packed again
     write_point("0" * 32)
     assert run_cli(*report, "--operating-point", point) == 2
     # half of what the network alone takes in float32, far from what a run keeps
