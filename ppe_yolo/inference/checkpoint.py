@@ -35,7 +35,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types, and its messages suggest a way to read the file that runs code
         reason = "damaged, or it holds more than tensors and plain values"
-        got = "an ONNX model" if path.suffix.lower() == ".onnx" else f"a file that cannot be read as one ({reason})"
+        is_onnx = start[:1] == b"\x08"  # its version, protobuf's field 1
+        got = "an ONNX model" if is_onnx else f"a file that cannot be read as one ({reason})"
         raise UserError(file=path, expected="a checkpoint", got=got) from error
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(file=path, expected="a checkpoint written by `ppe-yolo fit`", got="one without a model contract")
