@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ppe_edge.delivery.alert_history import AlertHistory, AlertQuery
 from ppe_edge.delivery.messages import Alert, AlertClosed, Message, StorageEvent
 from ppe_edge.delivery.outbox.config import OutboxConfig
+from ppe_edge.delivery.outbox.database import OutboxDatabase
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.delivery.outbox.records import Delivery
 from ppe_edge.errors import EdgeError
@@ -308,6 +309,38 @@ def test_damaged_database_is_put_away_unchanged_and_reported(tmp_path: Path, clo
     clock.now += DAY + 1
     outbox.claim("hub")
     assert list((tmp_path / "snapshots").iterdir()) == []
+    outbox.close()
+
+
+def test_database_that_cannot_be_read_for_a_moment_is_not_put_away(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two failures, it counts as damaged, and the event tells how many messages are lost."""
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub", "file"], clock)
+    for number in range(3):
+        outbox.put(an_alert(number))
+    outbox.close()
+    failures = [1]
+    check = OutboxDatabase.check
+
+    def fail(database: OutboxDatabase) -> None:
+        check(database)
+        if failures[0]:
+            failures[0] -= 1
+            error = sqlite3.DatabaseError("unable to get the page. error code=522")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+    monkeypatch.setattr(OutboxDatabase, "check", fail)
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub", "file"], clock)
+    assert outbox.stats().pending == {"hub": 6, "file": 6}  # alerts and their ends
+    assert not (tmp_path / "outbox.damaged-1").exists()
+    outbox.close()
+    failures[0] = 2
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub", "file"], clock)
+    [event] = everything(outbox)
+    assert isinstance(event, StorageEvent) and event.count == 6
+    assert event.detail.endswith("kept as outbox.damaged-1, with 6 messages not sent")
     outbox.close()
 
 

@@ -196,6 +196,10 @@ class OutboxDatabase:
         """Returns the number of waiting messages per sink."""
         return dict(self._db.execute("SELECT sink, count(*) FROM deliveries GROUP BY sink").fetchall())
 
+    def count_waiting(self) -> int:
+        """Returns the number of messages that wait for a sink."""
+        return int(self._db.execute("SELECT count(DISTINCT sequence) FROM deliveries").fetchone()[0])
+
     def note_time(self, now: float, certain_until: float) -> None:
         """Stores the time of `AgeClock`, for the next process."""
         with self._transaction():

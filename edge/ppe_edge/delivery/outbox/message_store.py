@@ -300,7 +300,7 @@ class MessageStore:
                 self._put_away(error)
             except OSError:
                 raise error from None
-            database = self._opened()
+            database = self._checked()
             database.add_snapshots(self._snapshots.sizes(), self._ages.now())
         self.set_aside_before = [key for key in database.set_aside() if key[0] in self._sinks]
         self._db.close()
@@ -312,6 +312,14 @@ class MessageStore:
         self._close_open_alerts()
 
     def _opened(self) -> OutboxDatabase:
+        try:
+            return self._checked()
+        except sqlite3.DatabaseError as error:
+            if not _is_damaged(error):
+                raise
+            return self._checked()  # a disk that cannot be read for a moment makes it look damaged
+
+    def _checked(self) -> OutboxDatabase:
         database = OutboxDatabase(self._file)
         try:
             database.check()
@@ -322,14 +330,27 @@ class MessageStore:
 
     def _put_away(self, error: sqlite3.DatabaseError) -> None:
         """Renames a database that is damaged, so that the box can go on; logs and reports it."""
+        waiting = self._count_waiting()
         number = next(n for n in itertools.count(1) if not self._file.with_suffix(f".damaged-{n}").exists())
         kept = self._file.with_suffix(f".damaged-{number}")
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self._file}{suffix}").rename(f"{kept}{suffix}")
-        problem = f"outbox.db is damaged ({error}), and is kept as {kept.name}: what waited in it is not sent"
+        lost = "an unknown number of messages" if waiting is None else plural(waiting, "message")
+        problem = f"outbox.db is damaged ({error}), and is kept as {kept.name}, with {lost} not sent"
         _log.critical("%s: %s", self._file.parent, problem)
-        self.report.count("alerts_dropped", detail=problem)
+        self.report.count("alerts_dropped", max(1, waiting or 0), detail=problem)
+
+    def _count_waiting(self) -> int | None:
+        """Returns the number of messages that wait in the file; None if it is too damaged to tell."""
+        try:
+            database = OutboxDatabase(self._file)
+            try:
+                return database.count_waiting()
+            finally:
+                database.close()
+        except sqlite3.Error:
+            return None
 
     def _close_open_alerts(self) -> None:
         """Closes the alerts that an earlier process left open."""
