@@ -323,8 +323,8 @@ def test_database_that_cannot_be_read_for_a_moment_is_not_put_away(
     failures = [1]
     check = OutboxDatabase.check
 
-    def fail(database: OutboxDatabase) -> None:
-        check(database)
+    def fail(database: OutboxDatabase, thorough: bool) -> None:
+        check(database, thorough)
         if failures[0]:
             failures[0] -= 1
             error = sqlite3.DatabaseError("unable to get the page. error code=522")
@@ -357,9 +357,10 @@ def test_database_that_is_damaged_while_box_runs_loses_no_new_alert(tmp_path: Pa
         file.write(b"damaged" * (((tmp_path / "outbox.db").stat().st_size - 8192) // 7))
     database.execute("PRAGMA shrink_memory")  # SQLite keeps what it has read
     alert = an_alert(100)
-    outbox.put(alert)
+    outbox.put(alert, b"jpeg")
     clock.now += 100
     assert alert.id in [message.id for message in everything(outbox)]
+    assert not outbox.trouble
     assert [past.alert.id for past in history.alerts(AlertQuery())] == [alert.id]
     history.close()
     outbox.close()

@@ -93,9 +93,9 @@ class OutboxDatabase:
         total = f"SELECT (SELECT total({_SIZE}) FROM messages) + (SELECT total(size) FROM snapshots)"
         self.bytes = int(self._db.execute(total).fetchone()[0])
 
-    def check(self) -> None:
-        """Reads the whole file; raises `sqlite3.DatabaseError` if it is damaged."""
-        [problem] = self._db.execute("PRAGMA quick_check(1)").fetchone()
+    def check(self, thorough: bool) -> None:
+        """Reads the whole file, and compares indexes with tables if `thorough`; raises `sqlite3.DatabaseError` if it is damaged."""
+        [problem] = self._db.execute(f"PRAGMA {'integrity' if thorough else 'quick'}_check(1)").fetchone()
         if problem != "ok":
             error = sqlite3.DatabaseError(problem.splitlines()[-1])
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT

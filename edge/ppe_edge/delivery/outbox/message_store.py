@@ -101,6 +101,7 @@ class MessageStore:
         self._file = state_dir / "outbox.db"
         self._db = OutboxDatabase(None)  # an empty one, until the file can be opened
         self.is_open = False
+        self._was_open = False  # by this process
         self.set_aside_before: list[tuple[str, str]] = []
         self._guard = self._lock(state_dir)
         try:
@@ -301,15 +302,32 @@ class MessageStore:
             except OSError:
                 raise error from None
             database = self._checked()
-            database.add_snapshots(self._snapshots.sizes(), self._ages.now())
         self.set_aside_before = [key for key in database.set_aside() if key[0] in self._sinks]
         self._db.close()
         self._db, self.is_open = database, True
-        if (noted := database.noted_time()) is not None:
+        if not self._was_open:
+            self._resume()
+            self._was_open = True
+        self._add_unknown_snapshots()
+
+    def _resume(self) -> None:
+        """Goes on where an earlier process has stopped."""
+        if (noted := self._db.noted_time()) is not None:
+            step = noted[0] - self._ages.now()
             self._ages.resume(*noted)
-        known = {name for name, _, _ in database.snapshots()}
-        self._snapshots.delete_unknown(known | {entry.snapshot_file for entry in self._held})
+            for entry in self._held:
+                entry.created += step
         self._close_open_alerts()
+
+    def _add_unknown_snapshots(self) -> None:
+        """Adds files whose message is in a damaged database, or was never stored because the process was killed in between."""
+        try:
+            known = {file for file, _, _ in self._db.snapshots()} | {entry.snapshot_file for entry in self._held}
+            self._db.add_snapshots(
+                {file: size for file, size in self._snapshots.sizes().items() if file not in known}, self._ages.now()
+            )
+        except (sqlite3.Error, OSError) as error:  # then the limits do not hold for them until the next start
+            self._log_once(error)
 
     def _opened(self) -> OutboxDatabase:
         try:
@@ -322,7 +340,7 @@ class MessageStore:
     def _checked(self) -> OutboxDatabase:
         database = OutboxDatabase(self._file)
         try:
-            database.check()
+            database.check(thorough=self._was_open)  # SQLite has already found damage then
         except sqlite3.Error:
             database.close()
             raise

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,10 +58,9 @@ class SnapshotFolder:
             (self.path / file).unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
-        """Returns the size of each file, in bytes."""
-        return {entry.name: entry.stat().st_size for entry in self.path.iterdir()}
+        """Returns the size of each file, in bytes.
 
-    def delete_unknown(self, known: Collection[str]) -> None:
-        """Deletes files whose message was never stored, because the process was killed in between."""
-        with suppress(OSError):
-            self.delete([entry.name for entry in self.path.iterdir() if entry.name not in known])
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        return {entry.name: entry.stat().st_size for entry in self.path.iterdir()}
