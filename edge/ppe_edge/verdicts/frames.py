@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ class AlertFrames:
                 for suffix, content in ((".json", json.dumps(_draft(alert, view)).encode()), (".jpg", bytes(data))):
                     with replacing(self._pending / f"{_stem(alert)}{suffix}", FILE_MODE) as temporary:
                         temporary.write_bytes(content)
+                        os.utime(temporary, (self._now(),) * 2)  # the clock of the box may be wrong
         except OSError as error:  # a full disk must not stop the alerts
             _log.warning("%s: cannot keep the frame of an alert (%s)", alert.camera, error)
 

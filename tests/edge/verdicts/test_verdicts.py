@@ -9,8 +9,9 @@ from pathlib import Path
 
 import cv2
 import pytest
+from example_messages import an_alert
 from helpers import wait_until
-from judged_box import NOISE, Box
+from judged_box import NOISE, Box, a_view
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.errors import EdgeError
 from ppe_edge.verdicts.config import VerdictsConfig
@@ -128,6 +129,20 @@ def test_too_many_and_old_frames_are_deleted_with_their_annotations(tmp_path: Pa
     assert sum(box.frames.find(alert) is not None for alert in newer) == 3
     assert len(box.files()) == 6 and not any("training" in file or "old" in file for file in box.files())
     box.close()
+
+
+@pytest.mark.parametrize("ahead_days", [-100, 100])
+def test_age_of_frame_is_measured_by_clock_of_outbox(tmp_path: Path, ahead_days: float) -> None:
+    ages = [time.time() + ahead_days * 86400]
+    frames = AlertFrames(VerdictsConfig(frames="full"), tmp_path, 90.0, lambda: ages[0])
+    first, second, third = (an_alert(n) for n in range(3))
+    frames.keep(first, a_view())
+    ages[0] += 89 * 86400
+    frames.keep(second, a_view())
+    assert frames.find(first) is not None
+    ages[0] += 2 * 86400
+    frames.keep(third, a_view())
+    assert [frames.find(alert) is not None for alert in (first, second, third)] == [False, True, True]
 
 
 def test_old_frames_are_deleted_without_a_new_alert(box: Box) -> None:

@@ -305,6 +305,7 @@ class MessageStore:
         self.set_aside_before = [key for key in database.set_aside() if key[0] in self._sinks]
         self._db.close()
         self._db, self.is_open = database, True
+        self._next_note = 0.0
         if not self._was_open:
             self._resume()
             self._was_open = True
