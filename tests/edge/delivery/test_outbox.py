@@ -231,7 +231,9 @@ def test_wrong_clock_makes_no_alert_too_old(tmp_path: Path, clock: Clock, error:
         outbox = Outbox(limits, tmp_path, ["hub"], clock, lambda: server[0])
         if number is not None:
             outbox.put(an_alert(number), b"jpeg")
-        outbox.claim("hub")
+        for _ in range(2):  # the clock is corrected at the first time, and what is too old is dropped at the second
+            outbox.claim("hub")
+            clock.now, server[0] = clock.now + 20, server[0] and server[0] + 20
         alerts = [message for message in outbox.recent(9) if isinstance(message, Alert)]
         found = [(alert.track, outbox.snapshot_path(f"{alert.id}.jpg") is not None) for alert in alerts]
         outbox.close()
@@ -246,6 +248,35 @@ def test_wrong_clock_makes_no_alert_too_old(tmp_path: Path, clock: Clock, error:
         assert restart() == [(2, expected[0]), (1, expected[1])]
     server[0] += 2 * DAY
     assert restart() == []
+
+
+def test_alert_held_on_full_disk_under_wrong_clock_is_not_too_old_once_time_server_sets_it(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    clock.now = NOON - 400 * DAY
+    server: list[float | None] = [None]
+    with monkeypatch.context() as full:
+        full.setattr(OutboxDatabase, "insert", fail)
+        outbox = Outbox(OutboxConfig(), tmp_path, ["hub"], clock, lambda: server[0])
+        alert = outbox.put(an_alert(), b"jpeg")
+        server[0] = NOON
+        clock.now += 60
+        assert (delivery := outbox.claim("hub")) is not None and outbox.trouble
+        outbox.nack(delivery, outcome_unknown=False)
+    with monkeypatch.context() as nearly_full:  # correcting many rows takes more room than storing one
+        nearly_full.setattr(OutboxDatabase, "shift", fail)
+        clock.now += 60
+        assert (delivery := outbox.claim("hub")) is not None and not outbox.trouble
+        outbox.nack(delivery, outcome_unknown=False)
+    clock.now += 60
+    assert alert in [message.id for message in everything(outbox)]
+    assert outbox.stats().snapshots == 1 and outbox.age_time() == NOON
+    outbox.close()
 
 
 def test_age_counts_only_while_box_runs_if_no_time_server_sets_its_clock(tmp_path: Path, clock: Clock) -> None:

@@ -218,7 +218,6 @@ class MessageStore:
         try:
             if not self.is_open:
                 self._open()
-            self._follow_time_server()
             if self._held.store(self._insert):
                 _log.warning("%s: there is room again, all messages are on the disk", self._file)
             self._delete_confirmed()
@@ -227,6 +226,7 @@ class MessageStore:
                 self._insert(self._entry(event))
                 self.report.mark_reported(event)
                 _log.warning("storage: %s: %d%s", event.event, event.count, f" ({event.detail})" if event.detail else "")
+            self._follow_time_server()  # now no message is held; on a full disk, this may fail
             if self._ages.now() >= self._next_note:
                 self._note_time()
         except sqlite3.Error as error:

@@ -28,7 +28,7 @@ class Outbox:
         server_time: Returns UTC epoch seconds while a time server sets the wall clock, else None; see `AgeClock`.
 
     Raises:
-        EdgeError: The folder is not writable, is used by another runtime, or holds a file that is not an outbox.
+        EdgeError: The folder is not writable, is used by another runtime, or holds a database that cannot be opened.
     """
 
     def __init__(
