@@ -397,6 +397,42 @@ def test_database_that_is_damaged_while_box_runs_loses_no_new_alert(tmp_path: Pa
     outbox.close()
 
 
+def test_damage_that_only_a_thorough_check_finds_is_put_away(tmp_path: Path, clock: Clock) -> None:
+    """An index names a row at another time than the table."""
+    outbox = Outbox(OutboxConfig(max_snapshot_days=1, max_message_days=1), tmp_path, ["hub"], clock)
+    outbox.put(an_alert())
+    outbox.close()
+    for statement in (
+        "CREATE TABLE kept AS SELECT * FROM sqlite_master WHERE type = 'index' AND tbl_name = 'messages' AND sql IS NOT NULL",
+        "DELETE FROM sqlite_master WHERE name IN (SELECT name FROM kept)",
+        "UPDATE messages SET created = created - 1",
+        "INSERT INTO sqlite_master SELECT * FROM kept",
+    ):
+        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)) as database:
+            database.execute("PRAGMA writable_schema = 1")
+            database.execute(statement)
+    outbox = Outbox(OutboxConfig(max_snapshot_days=1, max_message_days=1), tmp_path, ["hub"], clock)
+    assert not (tmp_path / "outbox.damaged-1").exists()
+    clock.now += 2 * DAY
+    outbox.claim("hub")  # deletes the row, and finds that the index does not fit
+    clock.now += 20
+    assert outbox.claim("hub") is not None
+    assert (tmp_path / "outbox.damaged-1").exists()
+    outbox.close()
+
+
+def test_database_that_is_opened_again_keeps_clock_and_open_alerts(tmp_path: Path, clock: Clock) -> None:
+    outbox = Outbox(OutboxConfig(), tmp_path, ["hub"], clock)
+    outbox.put(an_alert())
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    clock.now += 1800
+    outbox._store._log_once(error)
+    outbox.claim("hub")
+    assert outbox.age_time() == NOON + 1800 and [message.kind for message in everything(outbox)] == ["alert"]
+    outbox.close()
+
+
 def everything(outbox: Outbox, sink: str = "hub") -> list[Message]:
     """Claims and confirms all messages that wait for a sink."""
     messages = []
