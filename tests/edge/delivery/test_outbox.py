@@ -266,12 +266,14 @@ def test_alert_held_on_full_disk_under_wrong_clock_is_not_too_old_once_time_serv
         alert = outbox.put(an_alert(), b"jpeg")
         server[0] = NOON
         clock.now += 60
-        assert (delivery := outbox.claim("hub")) is not None and outbox.trouble
+        delivery = outbox.claim("hub")
+        assert delivery is not None and outbox.trouble
         outbox.nack(delivery, outcome_unknown=False)
     with monkeypatch.context() as nearly_full:  # correcting many rows takes more room than storing one
         nearly_full.setattr(OutboxDatabase, "shift", fail)
         clock.now += 60
-        assert (delivery := outbox.claim("hub")) is not None and not outbox.trouble
+        delivery = outbox.claim("hub")
+        assert delivery is not None and not outbox.trouble
         outbox.nack(delivery, outcome_unknown=False)
     clock.now += 60
     assert alert in [message.id for message in everything(outbox)]

@@ -94,7 +94,11 @@ class OutboxDatabase:
         self.bytes = int(self._db.execute(total).fetchone()[0])
 
     def check(self, thorough: bool) -> None:
-        """Reads the whole file, and compares indexes with tables if `thorough`; raises `sqlite3.DatabaseError` if it is damaged."""
+        """Reads the whole file, and compares its indexes with its tables if `thorough`.
+
+        Raises:
+            sqlite3.DatabaseError: It is damaged.
+        """
         [problem] = self._db.execute(f"PRAGMA {'integrity' if thorough else 'quick'}_check(1)").fetchone()
         if problem != "ok":
             error = sqlite3.DatabaseError(problem.splitlines()[-1])
