@@ -88,7 +88,7 @@ class Runtime:
         history = AlertHistory(settings.state_dir / "outbox.db")
         sinks = build_sinks(settings.sinks, self.hub, self._topology, self._site, history.is_acknowledged)
         self.outbox = Outbox(settings.outbox, settings.state_dir, list(sinks), server_time=server_now)
-        note_passed(self.outbox.certain_until())  # another time may be one that a wrong clock has shown
+        note_passed(self.outbox.resumed_at())
         self.telemetry = Telemetry(Collected(self.camera_figures, self.sink_figures, lambda: not self.outbox.trouble))
         self._show_model()
         self.readers: dict[str, CameraReader] = {}

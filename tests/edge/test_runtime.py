@@ -52,28 +52,22 @@ def run_to_the_end(runtime: Runtime) -> str:
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "was_synchronised", "synchronised", "uncertain"),
-    [(3600, True, False, True), (3600, True, True, False), (-3600, True, False, False), (3600, False, False, False)],
+    ("ahead_s", "synchronised", "uncertain"), [(3600, False, True), (3600, True, False), (-3600, False, False)]
 )
-def test_alert_before_last_time_from_time_server_has_uncertain_time(
+def test_alert_before_newest_message_of_earlier_process_has_uncertain_time(
     tmp_path: Path,
     tiny_model: Path,
     make_clip: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     ahead_s: float,
-    was_synchronised: bool,
     synchronised: bool,
     uncertain: bool,
 ) -> None:
-    """A clock that lost an hour: it shows a possible time, but one that has passed. A time server settles the doubt.
-
-    Without one, the clock may have been ahead earlier, and somebody has set it right.
-    """
+    """A clock that lost an hour: it shows a possible time, but one that has passed. A time server settles the doubt."""
     monkeypatch.setattr("ppe_edge.common.clock._passed", 0.0)
     monkeypatch.setattr("ppe_edge.common.clock._is_synchronised", lambda: synchronised)
     (tmp_path / "state").mkdir()
-    server = (lambda: time.time() + ahead_s) if was_synchronised else (lambda: None)
-    before = Outbox(OutboxConfig(), tmp_path / "state", ["jsonl"], lambda: time.time() + ahead_s, server)
+    before = Outbox(OutboxConfig(), tmp_path / "state", ["jsonl"], lambda: time.time() + ahead_s)
     before.put(a_camera_event())
     before.close()
     clip = make_clip(tmp_path / "clip.mp4", [(RED, 20)])

@@ -15,11 +15,12 @@ class AgeClock:
 
     Attributes:
         certain_until: The last time that came from a time server; 0 without any.
+        resumed_at: The time that an earlier process has noted; 0 without any.
     """
 
     def __init__(self, steady: Callable[[], float], server_time: Callable[[], float | None]) -> None:
         self._steady, self._server_time = steady, server_time
-        self._offset = self.certain_until = 0.0
+        self._offset = self.certain_until = self.resumed_at = 0.0
 
     def now(self) -> float:
         """Returns UTC epoch seconds, as far as they are known."""
@@ -27,7 +28,7 @@ class AgeClock:
 
     def resume(self, now: float, certain_until: float) -> None:
         """Goes on from a time that an earlier process has noted."""
-        self._offset, self.certain_until = now - self._steady(), certain_until
+        self._offset, self.certain_until, self.resumed_at = now - self._steady(), certain_until, now
 
     def error(self) -> float | None:
         """Returns the seconds to be added to `now` to get the time of the time server; None without one."""

@@ -169,10 +169,9 @@ class Outbox:
         with self._lock:
             return self._store.recent(count)
 
-    def certain_until(self) -> float:
-        """Returns the last time that came from a time server, also to an earlier process, UTC epoch seconds; 0 without any."""
-        with self._lock:
-            return self._ages.certain_until
+    def resumed_at(self) -> float:
+        """Returns the last time that an earlier process has noted, UTC epoch seconds; 0 without any."""
+        return self._ages.resumed_at
 
     def age_time(self) -> float:
         """Returns the time by which ages are measured, UTC epoch seconds; see `AgeClock`."""
