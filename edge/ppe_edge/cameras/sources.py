@@ -1,6 +1,7 @@
 """Frame sources: PyAV reads network streams, devices and files; OpenCV reads folders of images."""
 
 import errno
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ av.logging.set_level(None)  # libav would print addresses with their passwords
 
 FOLDER_FPS = 1.0  # frames per second of a folder of images without `fps`
 DEFAULT_FPS = 25.0  # of a video file that states none
-MAX_PAUSE_S = 5.0  # between two frames of HLS; after a longer one, segments were missed
+MAX_PAUSE_S = 5.0  # between two frames of HLS, and how late one may be; beyond it, segments were missed
 MIN_READ = 0.9  # share of the length that a video file states
 # The file states its length, which other formats have libav estimate from what is there.
 _STATES_LENGTH = frozenset({"avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mxf"})
@@ -242,14 +243,14 @@ def _video(
 
 def _paced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
     """Spreads frames that arrive in a burst per segment over the time in which they were recorded."""
-    begin = 0.0  # monotonic time of the first frame, as if all had come in time
+    begin = -math.inf  # monotonic time of the first frame, as if all had come in time
     for frame in frames:
         assert frame.seconds is not None
         wait_s = begin + frame.seconds - time.monotonic()
-        if 0 <= wait_s <= MAX_PAUSE_S:
-            time.sleep(wait_s)
-        else:  # it is late, or comes after segments that were missed
-            begin -= wait_s
+        if abs(wait_s) > MAX_PAUSE_S:  # the first frame, or segments were missed, or the line was down
+            begin, wait_s = time.monotonic() - frame.seconds, 0.0
+        # one that is merely late does not move `begin`: each segment would add its loading time to the delay
+        time.sleep(max(0.0, wait_s))
         yield frame
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +19,8 @@ from conftest import GREEN, RED
 from helpers import child_environment, serving, serving_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ppe_edge.cameras.sources import Kind, SourceConfig, SourceError, open_source
+from ppe_edge.cameras import sources
+from ppe_edge.cameras.sources import DecodedFrame, Kind, SourceConfig, SourceError, open_source
 from ppe_edge.common.redact import redact_text, redact_url
 from pydantic import ValidationError
 from videos import write_video
@@ -282,6 +284,24 @@ def test_frames_of_hls_are_spread_over_their_time(tmp_path: Path) -> None:
     with serving_folder(tmp_path) as address:
         arrived = [time.monotonic() for _ in open_source(config(f"{address}/live.m3u8"), lambda reason: None)]
     assert len(arrived) == 8 and all(later - arrived[0] > n / 10 - 0.02 for n, later in enumerate(arrived))
+
+
+def test_delay_of_hls_does_not_grow_with_each_segment_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would leave the playlist's window. Segments of 2 s that each take 0.5 s to load, and a gap of 60 s after the tenth."""
+    now = [1000.0]
+    monkeypatch.setattr(sources, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s)))
+
+    def loaded() -> Iterator[DecodedFrame]:
+        for segment in range(20):
+            now[0] += 0.5
+            for n in range(20):
+                yield DecodedFrame(2.0 * segment + n / 10 + (60.0 if segment >= 10 else 0.0), lambda: np.zeros(0, np.uint8))
+
+    at = [now[0] for _ in sources._paced(loaded())]
+    assert at[0] == 1000.5  # the first segment is loaded
+    assert at[100:110:4] == pytest.approx([1010.9, 1010.9, 1011.3])  # the sixth, due at 1010.5, loads until 1010.9
+    assert at[199] == pytest.approx(1000.5 + 19.9)
+    assert at[200] == pytest.approx(1020.9) and at[399] == pytest.approx(1020.9 + 19.9)  # after the gap
 
 
 def test_address_of_a_single_image_is_named(tmp_path: Path) -> None:
