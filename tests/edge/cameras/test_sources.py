@@ -172,15 +172,30 @@ def test_truncated_file_raises(tmp_path: Path, make_clip: Callable[..., Path]) -
         read(tmp_path / "cut.mp4")
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("avi", "mpeg4"), ("mkv", "libx264")])
-def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path, suffix: str, codec: str) -> None:
-    """libav ends with the file and says nothing; the head states the length."""
+@pytest.mark.parametrize(("suffix", "codec", "start"), [("avi", "mpeg4", 0), ("mkv", "libx264", 0), ("mkv", "libx264", 36000)])
+def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path, suffix: str, codec: str, start: int) -> None:
+    """libav ends with the file and says nothing; the head states the length, even if the first frame has a late time."""
     images = np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8)
-    video = write_video(tmp_path / f"video.{suffix}", list(images), codec=codec)
+    timestamps = range(start, start + 60) if start else None
+    video = write_video(tmp_path / f"video.{suffix}", list(images), codec=codec, timestamps=timestamps)
     assert read(video)[1] == []
     video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     frames, errors = read(video)
     assert errors == [f"its video ends after {len(frames) / 10:g} of 6 s: the file is incomplete or damaged"]
+
+
+def test_video_with_longer_sound_is_intact(tmp_path: Path) -> None:
+    with av.open(tmp_path / "video.mp4", "w") as container:
+        video, sound = container.add_stream("libx264", rate=10), container.add_stream("aac", rate=8000, layout="mono")
+        video.height, video.width, video.pix_fmt = 64, 96, "yuv420p"
+        images = [av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24") for _ in range(10)]
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 8000
+        for stream, frames in ((video, images), (sound, [silence])):
+            for frame in [*frames, None]:
+                container.mux(stream.encode(frame))
+    frames, errors = read(tmp_path / "video.mp4")
+    assert (len(frames), errors) == (10, [])
 
 
 def test_video_of_rare_frames_is_intact(tmp_path: Path) -> None:
