@@ -312,12 +312,13 @@ def _decoded(
             yield DecodedFrame(seconds, partial(upright, frame, aspect, orientation), timeline.is_certain)
     if count == 1 and config.address.startswith("http"):  # one packet of RTSP is a camera that disconnected
         raise SourceError("the address returns a single image and ends: use the address of the video stream")
-    start = float((stream.start_time or 0) * stream.time_base)
+    tick = float(stream.time_base or 0)
+    start = (stream.start_time or 0) * tick
     stated, sound = (container.duration or 0) / av.time_base - start, bool(container.streams.audio)
     if container.format.name == "avi" and rate:  # libav guesses the duration of one that has lost its index
         stated, sound = stream.frames / float(rate), False
     elif stream.duration:
-        stated, sound = float(stream.duration * stream.time_base), False
+        stated, sound = stream.duration * tick, False
     length = end - start
     # libav ends some files that were cut off without an error. The last of rare frames may lack its duration.
     if config.ends and container.format.name in _STATES_LENGTH and length + length / max(1, count) < MIN_READ * stated:

@@ -9,6 +9,8 @@ Messages are delivered in order. A message that a sink never takes does not hold
   aside. As long as the receiver takes none, the cause is not the message: nothing is set aside, and sending starts again at the
   oldest.
 - The receiver is not reached: the same message is tried until it is delivered.
+- The receiver defers it (`SinkLater`), as mail servers do: the following messages are sent meanwhile, and it is tried, with its
+  snapshot, for as long as the receiver defers it.
 
 A message that is set aside stays in the outbox. It is reported (`Outbox.set_aside`), and is tried again after a minute, then
 ever more rarely, and after a restart, where it does not hold up the others either.
@@ -148,7 +150,10 @@ class DeliveryThread:
             self._sink.send(delivery.message, snapshot)
         except SinkLater as later:
             self._outbox.nack(delivery, outcome_unknown=False, delay_s=later.delay_s)
-            return True
+            if later.deferred is None:
+                return True
+            self._failed(later.deferred)
+            return not self._pause(self._backoff.next())
         except SinkRefused as error:
             doubt = self._doubts.setdefault(delivery.id, Doubt())
             self._failed(f"message {delivery.id} was refused: {error}")

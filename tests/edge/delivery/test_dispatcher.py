@@ -17,6 +17,7 @@ from ppe_edge.delivery.messages import Message, StorageEvent
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.delivery.sinks import SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.base import SinkLater
 from ppe_edge.delivery.sinks.mqtt import MqttSink, MqttSinkConfig
 
 
@@ -251,6 +252,20 @@ def test_message_of_reached_sink_that_takes_nothing_is_not_set_aside(make: Any) 
     sink.down = False
     wait_until(lambda: set(sink.taken) == set(messages))
     assert not set_aside_events(outbox)
+
+
+def test_deferred_message_neither_delays_others_nor_loses_its_snapshot(make: Any) -> None:
+    sink = PickySink(SinkLater(0.02, "451"))
+    outbox, (thread,) = make(notify=sink)
+    deferred, *others = [outbox.put(an_alert(n), b"a jpeg") for n in range(6)]
+    sink.poison = {deferred}
+    thread.start()
+    wait_until(lambda: sink.taken == others and [message for message, _ in sink.tried].count(deferred) > 5)
+    assert outbox.stats().set_aside == {"notify": 0} and thread.last_error == "451"
+    sink.poison.clear()
+    wait_until(lambda: sink.taken == [*others, deferred])
+    assert sink.snapshots[deferred] is not None and (deferred, True) not in sink.tried
+    wait_until(lambda: thread.last_error is None)
 
 
 def test_refused_message_is_sent_without_snapshot_before_it_is_set_aside(make: Any) -> None:

@@ -47,15 +47,16 @@ class SinkRefused(Exception):  # noqa: N818
 
 
 class SinkLater(Exception):  # noqa: N818
-    """The message is not due yet: later messages overtake it.
+    """The message is not due yet, or the receiver defers it: later messages overtake it, and it is never set aside.
 
     Args:
         delay_s: Seconds until the next attempt.
+        deferred: One line, without passwords, if the receiver defers it, which counts as a failure; None if it is not due.
     """
 
-    def __init__(self, delay_s: float) -> None:
-        super().__init__(f"due in {delay_s:.0f} s")
-        self.delay_s = delay_s
+    def __init__(self, delay_s: float, deferred: str | None = None) -> None:
+        super().__init__(deferred or f"due in {delay_s:.0f} s")
+        self.delay_s, self.deferred = delay_s, deferred
 
 
 class Sink(Protocol):

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from ppe_edge.delivery.messages import Alert, AlertClip, Message
-from ppe_edge.delivery.sinks.base import SinkFailed, SinkRefused
+from ppe_edge.delivery.sinks.base import SinkFailed, SinkLater, SinkRefused
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY
 from ppe_edge.rules.schedule import Schedule, check_week
@@ -39,12 +39,12 @@ _REFUSED_IN_PART = "SMTP recipient "  # if all are refused, the log shows an ans
 _LOGIN = {401, 403, 535}
 _UNKNOWN = {404, 550}
 _TOO_LARGE = {413, 552}
-_DEFERRED = {450, 451, 452}  # this mail, for now; others may pass
-_BUSY = {421, 429, 503, 504} | _DEFERRED
-# mail servers take mails of unknown senders after some minutes (greylisting), and lock out who tries wrong passwords
-_PAUSES_S = {535: 300.0, **dict.fromkeys((421, *_DEFERRED), 60.0)}
-# unless the address sets rto or, for a mail, cto. Apprise's own 4 and 15 s are too short for a slow line or a spam filter: what
-# arrives after them is sent again, without end
+_BUSY = {421, 429, 503, 504}
+_DEFERRED = {450, 451, 452}  # by a mail server, such as each first mail of an unknown sender (greylisting); others may pass
+_DEFERRED_S = 60.0
+_PAUSES_S = {421: 60.0, 535: 300.0}  # mail servers lock out who tries wrong passwords
+# Unless the address sets rto or, for a mail, cto. A slow line or a spam filter may need more than Apprise's own 4 and 15 s: the
+# receiver would get the notification, and the box would send it again each time.
 _TIMEOUT_S = 60.0
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
 _EXAMPLE: Mapping[str, object] = {
@@ -338,7 +338,7 @@ class NotifySink:
             raise _failure(str(self._address), log, attached is not None)
 
 
-def _failure(address: str, log: Sequence[str], is_attached: bool) -> SinkFailed | SinkRefused:
+def _failure(address: str, log: Sequence[str], is_attached: bool) -> SinkFailed | SinkLater | SinkRefused:
     """Returns the exception for a notification that was not accepted. Takes only numbers from the log: it may hold secrets."""
     reason = f"{address} did not accept the notification"
     if any(line.startswith(_REFUSED_IN_PART) for line in log):
@@ -352,12 +352,15 @@ def _failure(address: str, log: Sequence[str], is_attached: bool) -> SinkFailed 
             hint = "its certificate is not trusted: check it, and the clock of the box"
         return SinkFailed(f"{reason}: {hint}", outcome_unknown=reached, reached=reached)
     code, is_http = int(answer[1] or answer[2]), answer[1] is not None
-    reason += f": it answered {code}: {_hint(code, is_http)}"
+    reason += f": it answered {code}: "
+    if code in _DEFERRED and not is_http:
+        return SinkLater(_DEFERRED_S, f"{reason}deferred: sent again in a minute")
+    reason += _hint(code, is_http)
     if code in _TOO_LARGE:
         return SinkRefused(reason, maybe_too_large=is_attached)
     # a web server may fail after it has processed the notification; a mail server that refuses a mail does not have it
-    unknown, reached = is_http and code >= 500, code not in _BUSY - _DEFERRED
-    return SinkFailed(reason, outcome_unknown=unknown, reached=reached, retry_after_s=_PAUSES_S.get(code))
+    unknown = is_http and code >= 500
+    return SinkFailed(reason, outcome_unknown=unknown, reached=code not in _BUSY, retry_after_s=_PAUSES_S.get(code))
 
 
 def _hint(code: int, is_http: bool) -> str:
