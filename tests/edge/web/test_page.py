@@ -428,6 +428,12 @@ def test_judging_goes_on_where_the_alert_left_the_list_and_keeps_typed_comments(
     until(
         browser, lambda: browser.switch_to.active_element.get_attribute("href") == f"{address}/alerts.html#{box.alerts[0].id}"
     )
+    browser.switch_to.active_element.click()
+    until(browser, lambda: browser.execute_script("return shown?.id") == box.alerts[0].id)
+    browser.find_element(By.ID, "comment").send_keys("for my eyes only")
+    browser.find_element(By.CSS_SELECTOR, "form[action=logout] button").click()
+    until(browser, lambda: browser.current_url == f"{address}/login")
+    assert browser.execute_script("return sessionStorage.length") == 0  # who signs in next sees no draft
 
 
 def test_quick_decisions_reach_the_alerts_that_were_open(browser: webdriver.Chrome, judged: tuple[Box, str]) -> None:

@@ -13,7 +13,7 @@ let isDue = true; // whether the alert in the address is still to be shown
 let shown = null; // the alert in the detail
 let neighbours = []; // ids of those before and after it, also once it is judged and has left the list
 const latest = new Map(); // id -> the alert as it was last shown
-const drafts = sessionStorage; // id -> the comment that somebody types and has not saved; a login in between does not lose it
+const drafts = sessionStorage; // id -> the comment that somebody types and has not saved; a login that is due does not lose it, signing out does
 const letters = byId("letters"); // whether letters and digits judge: speech recognition may press them by mistake
 
 const idInAddress = () => location.hash.slice(1);

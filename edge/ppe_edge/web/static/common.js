@@ -5,6 +5,9 @@ for (const link of document.querySelectorAll("nav a")) {
   if (link.pathname === location.pathname) link.setAttribute("aria-current", "page");
 }
 
+// whoever signs in next must not see what was typed and not saved
+document.querySelector("form[action=logout]")?.addEventListener("submit", () => sessionStorage.clear());
+
 const byId = (id) => document.getElementById(id);
 
 function element(tag, text = "", className = "") {
