@@ -327,10 +327,12 @@ def _validated(document: Mapping[str, Any], path: Path | None, desired: Mapping[
     return settings
 
 
-def _boolean_for_number(given: Mapping[str, Any], read: Any, location: tuple[str, ...] = ()) -> tuple[str, ...]:
+def _boolean_for_number(given: Mapping[Any, Any], read: Any, location: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Returns where a boolean stands for a number: pydantic reads it as 1 or 0, and `fps: on` as one frame per second."""
     for name, value in given.items():
-        here, meant = (*location, name), read.get(name) if isinstance(read, Mapping) else getattr(read, name, None)
+        here, meant = (*location, str(name)), read.get(name) if isinstance(read, Mapping) else getattr(read, str(name), None)
+        if isinstance(value, list | tuple) and isinstance(meant, list | tuple):  # such as the corners of a zone
+            value, meant = dict(enumerate(value)), dict(enumerate(meant))
         if isinstance(value, bool) and isinstance(meant, int | float) and not isinstance(meant, bool):
             return here
         if isinstance(value, Mapping) and (found := _boolean_for_number(value, meant, here)):

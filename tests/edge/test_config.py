@@ -155,6 +155,7 @@ def test_disabled_camera_is_not_live(tmp_path: Path) -> None:
         ({"model": {"path": "m.onnx", "url": f"http://x:{PASSWORD}@y/"}}, "model: url and sha256 must be set together"),
         ({"rule": {"zones": {"door": [[0, 0], [1, 1]]}}}, "rule.zones"),
         ({"cameras": {"gate": {"source": "a", "zones": {"door": [[0, 0], [1, 1]]}}}}, "gate.zones: zone 'door': expected"),
+        ({"rule": {"zones": {"door": [[0, 0], [True, 0], [1, 1]]}}}, "rule.zones.door.1.0: expected a number, got true or fa"),
         ({"rules": {"a": {"zones": ["dor"]}}}, "rules.a.zones: no such zone 'dor', expected an outline, since the camera"),
         ({"rules": {"a": {"zones": [1]}}}, "rules.a.zones: expected names of zones, in quotes if YAML may read them"),
         ({"rules": {"a": {"inside": "none"}}}, "rules.a: inside and without name another class than violation_class"),
