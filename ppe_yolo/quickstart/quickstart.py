@@ -8,6 +8,7 @@ from rich.console import Console
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.review.printing import print_report
+from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.data.synthetic import draw_site_dataset
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.percent import percent
@@ -40,13 +41,15 @@ def quickstart(
         The run folder.
 
     Raises:
-        UserError: The run folder exists, or the data has errors or no split `test`.
+        UserError: The run folder exists or lies in the data set, or the data has errors or no split `test`.
     """
     run_dir = run_dir or free_run_dir(RUNS, "quickstart")
     if run_dir.exists():
         raise UserError(file=run_dir, problem="already exists", hint="choose another --run-dir")
     drawn = data is None
-    if data is None:
+    if data is not None:
+        require_outside(run_dir, data, setting="run_dir")  # the evaluation refuses it, too, but after the training
+    else:
         console.rule("1 of 4: drawing a building site")
         data = str(run_dir / "site-data")
         draw_site_dataset(Path(data), seed=seed)

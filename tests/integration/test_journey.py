@@ -114,6 +114,15 @@ def test_quickstart_own_data_with_unknown_name_is_refused(
     assert "--class-map" in message
 
 
+def test_quickstart_run_folder_in_data_set_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the default is runs/quickstart-1
+    assert run_cli("quickstart", "--data", ".") == 2
+    assert "--run-dir: runs/quickstart-1: expected a folder outside of the data set, got one inside ." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_incompatible_torchvision_is_reported_in_one_line(tmp_path: Path) -> None:
     """A torchvision that fails at import, as one from another index does, precedes the real one on the path."""
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
