@@ -160,8 +160,8 @@ def fit(arguments: Sequence[str]) -> FitResult:
         _show_option(error)
         raise
     finally:  # a process that is started later, such as one of torchrun, would train into this folder
-        if folder := os.environ.pop(VARIABLE, None):
-            forget_if_empty(Path(folder))
+        os.environ.pop(VARIABLE, None)
+        forget_if_empty()
     return FitResult(cli.run_dir, cli.trainer)
 
 

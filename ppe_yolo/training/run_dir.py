@@ -13,6 +13,7 @@ from ppe_yolo.core.errors import UserError
 
 RUNS = Path("runs")
 VARIABLE = "PPE_YOLO_RUN_DIR"  # passes the chosen folder to the processes that Lightning starts on this machine
+_made: list[Path] = []  # by the run of this process, innermost first
 
 
 class RunDir(NamedTuple):
@@ -69,22 +70,31 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> R
 def _claim(folder: Path) -> bool:
     """Whether this run gets a folder; false if another has it."""
     checkpoints = folder / "checkpoints"
-    if getattr(rank_zero_only, "rank", 0):  # the first process claims it for all
+    if not _is_first_process():  # the first one claims it for all
         return not (checkpoints / "last.ckpt").exists()
+    missing = [path for path in (checkpoints, folder) if not path.exists()]
     try:
         checkpoints.mkdir(parents=True)
-    except FileExistsError:
-        return False
     except OSError as error:
+        if checkpoints.is_dir():
+            return False
         raise UserError(f"cannot be written ({error.strerror})", setting="run_dir", file=folder) from error
+    _made[:] = missing
     return True
 
 
-def forget_if_empty(folder: Path) -> None:
-    """Removes the folder of a run that wrote nothing, so that the same command can start again."""
-    with suppress(OSError):  # not empty, or not there
-        (folder / "checkpoints").rmdir()
-        folder.rmdir()
+def _is_first_process() -> bool:
+    """Whether this is the first process of the first node. Lightning's own way to start a node sets only the node's rank."""
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    return not getattr(rank_zero_only, "rank", 0) and int(node) == 0
+
+
+def forget_if_empty() -> None:
+    """Removes the folders that this run made if it wrote nothing, so that the same command can start again."""
+    with suppress(OSError):  # not empty
+        while _made:
+            _made.pop(0).rmdir()
+    _made.clear()
 
 
 def _latest_run(recipe: str) -> Path:

@@ -85,8 +85,46 @@ def test_choose_run_dir_of_two_runs_that_start_at_once_is_different(monkeypatch)
     os.environ[VARIABLE] = ""
     with pytest.raises(UserError, match="already holds a run"):
         choose_run_dir("runs/a-1", None, "a")
-    forget_if_empty(Path("runs/a-1"))  # it wrote nothing
-    assert choose_run_dir("runs/a-1", None, "a").folder == Path("runs/a-1")
+    forget_if_empty()  # the second one wrote nothing
+    assert [path.name for path in Path("runs").iterdir()] == ["a-1"]
+
+
+def test_forget_if_empty_keeps_folder_that_the_run_did_not_make():
+    Path("mine").mkdir()
+    choose_run_dir("mine", None, "a")
+    forget_if_empty()
+    assert not list(Path("mine").iterdir())
+    os.environ[VARIABLE] = ""
+    Path("theirs/checkpoints").mkdir(parents=True)  # of a run that has started
+    choose_run_dir("theirs", "last", "a")
+    forget_if_empty()
+    assert Path("theirs/checkpoints").is_dir()
+
+
+def test_choose_run_dir_below_dangling_link_is_refused():
+    Path("runs").symlink_to("missing")
+    with pytest.raises(UserError, match=r"^run_dir: runs/a-1: cannot be written \(File exists\)$"):
+        choose_run_dir(None, None, "a")
+
+
+@pytest.mark.parametrize("variable", ["NODE_RANK", "GROUP_RANK"])
+def test_choose_run_dir_of_second_node_is_that_of_first(monkeypatch, variable):
+    Path("mine/checkpoints").mkdir(parents=True)  # by the first node, on a shared disk
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(variable, "1")
+    assert choose_run_dir("mine", None, "a") == (Path("mine"), None)
+    forget_if_empty()
+    assert Path("mine/checkpoints").is_dir()
+
+
+def test_choose_run_dir_of_later_process_is_that_of_first(monkeypatch):
+    monkeypatch.setattr(run_dir.rank_zero_only, "rank", 1)
+    Path("mine/checkpoints").mkdir(parents=True)
+    assert choose_run_dir("mine", None, "a") == (Path("mine"), None)
+    os.environ[VARIABLE] = ""
+    started("old")
+    with pytest.raises(UserError, match="^old: already holds a run"):
+        choose_run_dir("old", None, "a")
 
 
 def test_choose_run_dir_that_cannot_be_written_is_refused():
