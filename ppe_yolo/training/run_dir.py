@@ -54,8 +54,11 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> R
         folder, is_new = free_run_dir(RUNS, recipe), True
     while is_new and not _claim(folder):
         if run_dir is not None:
-            hint = "add --ckpt-path last to resume it, or choose another --run-dir"
-            raise UserError(file=folder, problem="already holds a run", hint=hint)
+            if (folder / "checkpoints" / "last.ckpt").exists():
+                hint = "add --ckpt-path last to resume it, or choose another --run-dir"
+                raise UserError(file=folder, problem="already holds a run", hint=hint)
+            hint = "delete the folder if that run is over, or choose another --run-dir"
+            raise UserError(file=folder, problem="belongs to a run without a checkpoint yet", hint=hint)
         folder = free_run_dir(RUNS, recipe)
     os.environ[VARIABLE] = str(folder)
     if ckpt_path != "last":

@@ -119,7 +119,9 @@ def test_quickstart_run_folder_in_data_set_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the default is runs/quickstart-1
     assert run_cli("quickstart", "--data", ".") == 2
-    assert "--run-dir: runs/quickstart-1: expected a folder outside of the data set, got one inside ." in capsys.readouterr().err
+    assert (
+        "--run-dir: runs/quickstart-1: expected a folder outside of the data set, got one inside ." in capsys.readouterr().err
+    )
     assert not list(tmp_path.iterdir())
 
 

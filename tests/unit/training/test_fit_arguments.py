@@ -83,7 +83,9 @@ def test_choose_run_dir_of_two_runs_that_start_at_once_is_different(monkeypatch)
     os.environ[VARIABLE] = ""
     assert choose_run_dir(None, None, "a").folder == Path("runs/a-2")
     os.environ[VARIABLE] = ""
-    with pytest.raises(UserError, match="already holds a run"):
+    with pytest.raises(
+        UserError, match=r"^runs/a-1: belongs to a run without a checkpoint yet: delete the folder if that run is"
+    ):
         choose_run_dir("runs/a-1", None, "a")
     forget_if_empty()  # the second one wrote nothing
     assert [path.name for path in Path("runs").iterdir()] == ["a-1"]
