@@ -4,8 +4,10 @@ import inspect
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -47,6 +49,7 @@ class FitCli(LightningCLI):
 
     _recipe = "run"
     _validated_before: Provenance | None = None  # of the checkpoint to resume from
+    _optimizer_before: Mapping[str, Any] = MappingProxyType({})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds options and links."""
@@ -70,14 +73,17 @@ class FitCli(LightningCLI):
         self.run_dir, self.checkpoint = choose_run_dir(self.config["run_dir"], self.config["ckpt_path"], self._recipe)
         if self.checkpoint is not None:
             # reports a wrong file in one line instead of a traceback of the trainer
-            kept = read_checkpoint(self.checkpoint)[CHECKPOINT_KEY]
-            self._validated_before = ModelContract.from_json(kept["contract"]).provenance.get(VALIDATION_KEY)
+            checkpoint = read_checkpoint(self.checkpoint)
+            contract = ModelContract.from_json(checkpoint[CHECKPOINT_KEY]["contract"])
+            self._validated_before = contract.provenance.get(VALIDATION_KEY)
+            self._optimizer_before = checkpoint.get("hyper_parameters", {}).get("optimizer", {})
         self.config["run_dir"] = str(self.run_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A trainer that logs into the run folder, and to MLflow if configured; or as the user configured it."""
         # report wrong weights or data before there is a folder, or a run on a server, that would have to be deleted
         self.model.configure_model()
+        self._require_same_optimizer()
         self.datamodule.earlier_validation = self.model.pretrained_provenance.get(VALIDATION_KEY)
         self.datamodule.setup("fit")
         self._require_same_validation()
@@ -87,6 +93,17 @@ class FitCli(LightningCLI):
             # TensorBoard comes first: images and config.yaml go to the folder of the first logger
             kwargs["logger"] = [tensorboard, *tracking_loggers(self.run_dir, resume=self.config["ckpt_path"] == "last")]
         return super().instantiate_trainer(**kwargs)
+
+    def _require_same_optimizer(self) -> None:
+        """Refuses to resume with settings that the state of the optimizer contains, so that others would have no effect."""
+        before, now = self._optimizer_before, asdict(self.model.optimizer_config)
+        for key in ("name", "lr", "weight_decay", "momentum"):
+            if key in before and before[key] != now[key]:
+                raise UserError(
+                    setting="ckpt_path",
+                    problem=f"the checkpoint was trained with optimizer.{key} {before[key]!r}, now it is {now[key]!r}",
+                    hint="use the same configuration to resume, or --model.weights to start a new training from it",
+                )
 
     def _require_same_validation(self) -> None:
         """Refuses to resume with other validation images: the training has seen some of them, so the figures would lie."""

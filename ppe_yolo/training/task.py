@@ -258,7 +258,6 @@ class DetectorTask(pl.LightningModule):
             ("input_size", before.input_size, self.contract.input_size),
             ("box_coding", kept["box_coding"], self.network.box_coding),
             ("anchors_wh", kept["anchors_wh"], self.network.anchors_wh.reshape(-1, 2).tolist()),
-            *self._settings_of_optimizer(checkpoint),
         ):
             if was != is_now:
                 raise UserError(
@@ -266,12 +265,6 @@ class DetectorTask(pl.LightningModule):
                     problem=f"the checkpoint was trained with {key} {was!r}, now it is {is_now!r}",
                     hint="use the same configuration to resume, or --model.weights to start a new training from it",
                 )
-
-    def _settings_of_optimizer(self, checkpoint: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-        """Those that the state of an optimizer contains, so that others would have no effect: key, before, now."""
-        before, now = checkpoint.get("hyper_parameters", {}).get("optimizer", {}), asdict(self.optimizer_config)
-        keys = ("name", "lr", "weight_decay", "momentum")
-        return [(f"optimizer.{key}", before[key], now[key]) for key in keys if key in before]
 
 
 def to_network_input(images: Tensor) -> Tensor:

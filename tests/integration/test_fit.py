@@ -236,6 +236,7 @@ def test_fit_resume_with_other_model_is_refused(
     before = (trained / "checkpoints" / "last.ckpt").read_bytes()
     for more, message in (
         (("--ckpt_path", "last", "--data.input_size", "[64,64]"), "trained with input_size (64, 96), now it is (64, 64)"),
+        (("--ckpt_path", "last", "--model.optimizer.lr", "0.125"), "was trained with optimizer.lr 0.002, now it is 0.125"),
         ((), "already holds a run: add --ckpt-path last to resume it"),
         (("--ckpt_path", "last", "--data.val_fraction", "0.5"), "the checkpoint was validated on other images ("),
     ):

@@ -125,7 +125,7 @@ def test_choose_run_dir_of_later_process_is_that_of_first(monkeypatch):
     assert choose_run_dir("mine", None, "a") == (Path("mine"), None)
     os.environ[VARIABLE] = ""
     started("old")
-    with pytest.raises(UserError, match="^old: already holds a run"):
+    with pytest.raises(UserError, match=r"^old: already holds a run"):
         choose_run_dir("old", None, "a")
 
 
