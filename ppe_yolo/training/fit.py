@@ -109,14 +109,13 @@ class FitCli(LightningCLI):
         """Refuses to resume with other validation images: the training has seen some of them, so the figures would lie."""
         now = self.datamodule.validation
         before = now if self._validated_before is None else descriptions(self._validated_before)
-        if [part["names"] for part in before] != [part["names"] for part in now]:
-            was, is_now = (
-                ", ".join(f"{p['photos']} by val_fraction {p['val_fraction']:g} and seed {p['seed']}" for p in parts)
-                for parts in (before, now)
-            )
+        if sorted(part["names"] for part in before) != sorted(part["names"] for part in now):
+            # all data sets of a training share fraction and seed
+            was, is_now = (f"val_fraction {parts[0]['val_fraction']:g} and seed {parts[0]['seed']}" for parts in (before, now))
+            why = "the data sets or their images have changed" if was == is_now else f"by {was}; now by {is_now}"
             raise UserError(
                 setting="ckpt_path",
-                problem=f"the checkpoint was validated on other images ({was}; now {is_now}) and may have trained on these",
+                problem=f"the checkpoint was validated on other images ({why}) and may have trained on these",
                 hint="use the same data and settings to resume, or --model.weights to start a new training from it",
             )
 

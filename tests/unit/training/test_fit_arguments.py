@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -181,6 +182,15 @@ def test_choose_run_dir_torchrun_without_folder_is_refused(monkeypatch):
     with pytest.raises(UserError, match=r"^run_dir: must be given when several processes are started from outside"):
         choose_run_dir(None, None, "yolov3")
     assert choose_run_dir("mine", None, "yolov3") == (Path("mine"), None)
+
+
+def test_resume_with_data_sets_in_other_order_is_accepted():
+    first, second, other = ({"val_fraction": 0.1, "seed": 0, "photos": 1, "names": name} for name in "abc")
+    cli = SimpleNamespace(_validated_before=[first, second], datamodule=SimpleNamespace(validation=[second, first]))
+    fit.FitCli._require_same_validation(cli)
+    cli.datamodule.validation = [first, other]
+    with pytest.raises(UserError, match=r"other images \(the data sets or their images have changed\) and may have trained"):
+        fit.FitCli._require_same_validation(cli)
 
 
 @pytest.mark.parametrize(
