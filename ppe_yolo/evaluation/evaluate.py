@@ -42,7 +42,7 @@ from ppe_yolo.evaluation.metrics.plots import draw_curves
 from ppe_yolo.evaluation.mistake_images import count_mistakes, draw_mistakes
 from ppe_yolo.evaluation.recorded import RecordedDetections
 from ppe_yolo.evaluation.report.material import Material
-from ppe_yolo.evaluation.report.report import IN_MODEL, write_report
+from ppe_yolo.evaluation.report.report import origin_in_model, write_report
 from ppe_yolo.evaluation.robustness import measure_robustness
 from ppe_yolo.inference.checkpoint import training_hash
 from ppe_yolo.inference.detector import Detector
@@ -142,7 +142,7 @@ def evaluate(
             Material(truth=truth, detections=table, domains=domains, annotated=annotated, robustness=corruptions, folder=out),
             out,
             thresholds=truth.info.alarm_thresholds or None,
-            origin=IN_MODEL,
+            origin=origin_in_model(truth.info.tiles),
         )
     write_metrics(out, metrics)  # last: if it exists, the other files do
     return Evaluation(metrics, annotated, detections)

@@ -74,7 +74,7 @@ def decide(
     if chosen_by:
         origin = "chosen on these validation images"
     elif given is None:
-        origin = f"{DEFAULT_SCORE_THRESHOLD:g}, as in the original system: none was chosen on validation images yet"
+        origin = f"{DEFAULT_SCORE_THRESHOLD:g}, as in the original system: the model file has none"
     samples, domain_of = resample(len(truth)), truth.domain_of
     counts = {name: counts_of(detections, truth.targets, outcome, label) for label, name in enumerate(names)}
     choices = {name: choose(rule, counts[name], samples, domain_of) for name, rule in chosen_by.items()}

@@ -20,7 +20,6 @@ from ppe_yolo.evaluation.report.page import render
 from ppe_yolo.evaluation.report.texts import results_text, suspects_csv
 from ppe_yolo.evaluation.report.training_log import read_training_curves
 
-IN_MODEL = "those in the model file"  # the origin of thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,8 @@ def report(
         class_map: Name or file, for one data set.
         on_error: As in the evaluation.
         rules: How to choose thresholds, see `parse_rules`; on validation images only.
-        operating_point: Thresholds that were chosen before; by default, on other splits than `val`, those in the model file.
+        operating_point: Thresholds that were chosen before; by default, on other splits than `val`, those in the model file,
+            or 0.3 if it has none.
         run_dir: A run folder, for its training curves.
 
     Raises:
@@ -72,7 +72,7 @@ def report(
     info = material.truth.info
     thresholds, origin = None, ""
     if operating_point is None and split != VAL and not rules:
-        thresholds, origin = info.alarm_thresholds or None, IN_MODEL
+        thresholds, origin = info.alarm_thresholds or None, origin_in_model(info.tiles)
     elif operating_point is not None:
         thresholds = read_thresholds(
             operating_point,
@@ -83,6 +83,11 @@ def report(
         )
         origin = f"chosen before, from {operating_point.name}"
     return write_report(material, out, rules=rules, thresholds=thresholds, origin=origin, run_dir=run_dir)
+
+
+def origin_in_model(tiles: int) -> str:
+    """The origin of the thresholds in the model file, which are always chosen without tiles, for an evaluation with these."""
+    return "those in the model file" if tiles == 1 else f"those in the model file, chosen without --tiles {tiles}"
 
 
 def write_report(
