@@ -126,7 +126,8 @@ def report(
         typer.Option(
             "--operating-point",
             metavar="FILE",
-            help="Thresholds chosen before, on --split val; by default, on other splits, those in the model file.",
+            help="Thresholds chosen before, on --split val; by default, on other splits, those in the model file, "
+            "or 0.3 if it has none.",
         ),
     ] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,

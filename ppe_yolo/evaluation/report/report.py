@@ -21,7 +21,6 @@ from ppe_yolo.evaluation.report.texts import results_text, suspects_csv
 from ppe_yolo.evaluation.report.training_log import read_training_curves
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """A written report.
