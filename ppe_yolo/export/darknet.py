@@ -97,7 +97,8 @@ def import_darknet(
         UserError: The file or an argument is wrong; see `read_weights`.
     """
     if out.suffix != ".ckpt" or out.resolve() == path.resolve():
-        raise UserError(setting="out", expected="another name that ends in .ckpt", got=str(out))
+        article = "a" if out.suffix != ".ckpt" else "another"
+        raise UserError(setting="out", expected=f"{article} name that ends in .ckpt", got=str(out))
     architecture: Architecture = "yolov3" if kind == "darknet53" else kind
     companions = [] if kind == "darknet53" else [f for f in map(path.with_suffix, (".cfg", ".names")) if f.is_file()]
     named = class_names or next((str(file) for file in companions if file.suffix == ".names"), COCO)
