@@ -160,8 +160,9 @@ def test_commands_of_a_page_run_in_order(page: str, request: pytest.FixtureReque
     write_video(desk / "video.mp4", [drawn.frame(number / 8) for number in range(160)], fps=8)
     manual = list(blocks((ROOT / "edge" / "README.md").read_text()))
     [truth] = [block for block in manual if block.language == "csv"]
-    within_film = iter(("0:04", "0:12", "0:15", "0:18"))  # in the place of the manual's times; the film takes 20 s
-    (desk / "events.csv").write_text(re.sub(r"\d+:\d+:\d+", lambda _: next(within_film), "\n".join(truth.lines)))
+    within_video = iter(("0:04", "0:12", "0:15", "0:18"))  # in the place of the manual's times; the video takes 20 s
+    (desk / "events.csv").write_text(re.sub(r"\d+:\d+:\d+", lambda _: next(within_video), "\n".join(truth.lines)))
+    assert list(within_video) == [], "the manual has fewer times"
     configuration = yaml.safe_load("\n".join(next(block.lines for block in manual if block.language == "yaml")))
     configuration["cameras"]["gate"]["source"] = "video.mp4"
     (desk / "edge.yaml").write_text(yaml.safe_dump(configuration | {"web": {"port": 0}}))
