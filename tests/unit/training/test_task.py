@@ -147,7 +147,7 @@ def test_load_from_checkpoint_restores_task_without_arguments(tmp_path):
     assert restored.network.box_coding == "darknet"
     for key, tensor in task.state_dict().items():
         assert torch.equal(restored.state_dict()[key], tensor), key
-    other = DetectorTask.load_from_checkpoint(path, optimizer={"name": "sgd", "lr": 0.01})
+    other = DetectorTask.load_from_checkpoint(path, optimizer=OptimizerConfig(name="sgd", lr=0.01))
     assert (other.optimizer_config.name, other.optimizer_config.lr) == ("sgd", 0.01)
     checkpoint = read_checkpoint(path)  # plain types only, else torch.load(weights_only=True) refuses
     assert checkpoint["hyper_parameters"]["loss"]["assign"]["max_ratio"] == 3.0
