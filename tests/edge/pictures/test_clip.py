@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from example_messages import an_alert
+from example_messages import a_camera_event, an_alert
 from helpers import HIDDEN, wait_until
 from numpy.typing import NDArray
 from ppe_edge.cameras.mailbox import Frame
@@ -189,9 +189,12 @@ def test_box_that_stops_during_a_clip_sends_what_it_has(tmp_path: Path, tiny_mod
 
 def test_outbox_keeps_clips_like_snapshots(tmp_path: Path) -> None:
     folder = tmp_path / "snapshots"
-    folder.mkdir()
-    (folder / "cut-off.mp4").write_bytes(b"a video whose process was killed while it was written")
     now = [1000.0]
+    outbox = Outbox(OutboxConfig(max_snapshot_days=1), tmp_path, ["jsonl"], clock=lambda: now[0])
+    outbox.put(a_camera_event())
+    outbox.ack(outbox.claim("jsonl"))  # type: ignore[arg-type]
+    outbox.close()
+    (folder / "cut-off.mp4").write_bytes(b"a video whose process was killed while it was written")
     outbox = Outbox(OutboxConfig(max_snapshot_days=1), tmp_path, ["jsonl"], clock=lambda: now[0])
     assert not list(folder.iterdir())
     alert = an_alert()

@@ -306,10 +306,11 @@ class MessageStore:
         self._db.close()
         self._db, self.is_open = database, True
         self._next_note = 0.0
+        is_new = database.count_messages() == 0
         if not self._was_open:
             self._resume()
             self._was_open = True
-        self._add_unknown_snapshots()
+        self._sort_out_unknown_snapshots(is_new)
 
     def _resume(self) -> None:
         """Goes on where an earlier process has stopped."""
@@ -320,13 +321,18 @@ class MessageStore:
                 entry.created += step
         self._close_open_alerts()
 
-    def _add_unknown_snapshots(self) -> None:
-        """Adds files whose message is in a damaged database, or was never stored because the process was killed in between."""
+    def _sort_out_unknown_snapshots(self, is_new: bool) -> None:
+        """Deletes files whose message was never stored, because the process was killed in between.
+
+        If the database is new, it replaces one that was damaged: then the files are evidence, and are kept until too old.
+        """
         try:
             known = {file for file, _, _ in self._db.snapshots()} | {entry.snapshot_file for entry in self._held}
-            self._db.add_snapshots(
-                {file: size for file, size in self._snapshots.sizes().items() if file not in known}, self._ages.now()
-            )
+            unknown = {file: size for file, size in self._snapshots.sizes().items() if file not in known}
+            if is_new:
+                self._db.add_snapshots(unknown, self._ages.now())
+            else:
+                self._snapshots.delete(unknown)
         except (sqlite3.Error, OSError) as error:  # then the limits do not hold for them until the next start
             self._log_once(error)
 
