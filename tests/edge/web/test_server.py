@@ -329,12 +329,13 @@ def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(web, "IDLE_TIMEOUT", 0.2)
     box = Box()
     box.live = lambda camera: time.sleep(0.6) or bytes(32 << 20)  # type: ignore[method-assign, func-returns-value]
-    with serving(box) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+    with serving(box) as server:
         assert len(ask(server, "/cameras/gate/live.jpg")[1]) == 32 << 20  # an answer may take longer than a request
         monkeypatch.setattr(web, "ANSWER_TIMEOUT", 0.7)
-        client.sendall(b"GET /cameras/gate/live.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        wait_until(lambda: server.connections == 1)
-        wait_until(lambda: server.connections == 0)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            client.sendall(b"GET /cameras/gate/live.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_until(lambda: server.connections == 1)
+            wait_until(lambda: server.connections == 0)
         assert ask(server, "/healthz")[0] == 200
 
 
