@@ -194,7 +194,7 @@ def open_addresses(urls: SecretStr, sink: str) -> dict[str, Address]:
             )
         is_mail = isinstance(service, NotifyEmail)
         vars(service).setdefault("socket_read_timeout", _TIMEOUT_S)
-        if is_mail:  # which has one timeout for everything
+        if is_mail:  # a mail has one timeout for connecting and reading
             vars(service).setdefault("socket_connect_timeout", _TIMEOUT_S)
         if is_mail and not _are_mail_addresses(service.parse_url(url)):
             raise EdgeError(
