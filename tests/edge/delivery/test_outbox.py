@@ -69,6 +69,19 @@ def test_claim_does_not_wait_for_other_sinks(outbox: Outbox) -> None:
     assert outbox.claim("file") is not None
 
 
+def test_snapshots_of_lost_outbox_are_kept_until_too_old(tmp_path: Path) -> None:
+    evidence = tmp_path / "snapshots" / "alert.jpg"
+    evidence.parent.mkdir()
+    evidence.write_bytes(b"jpeg")
+    now = [1000.0]
+    outbox = Outbox(OutboxConfig(max_snapshot_days=1), tmp_path, ["hub"], lambda: now[0])
+    for days, is_kept in ((0.9, True), (0.2, False)):
+        now[0] += days * 86400
+        outbox.put(a_camera_event())
+        assert evidence.exists() is is_kept
+    outbox.close()
+
+
 @pytest.mark.parametrize(("unknown", "marked"), [(False, False), (True, True)])
 def test_nack_marks_next_attempt_only_if_outcome_is_unknown(outbox: Outbox, unknown: bool, marked: bool) -> None:
     outbox.put(an_alert())
