@@ -157,10 +157,15 @@ def until(browser: webdriver.Chrome, condition: Callable[[], Any]) -> Any:
 
 def sign_in(browser: webdriver.Chrome, token: str) -> None:
     """Enters the token into the form and submits it."""
-    form = browser.find_element(By.TAG_NAME, "form")
     browser.find_element(By.ID, "token").send_keys(token)
-    form.find_element(By.TAG_NAME, "button").click()
-    until(browser, lambda: gone(form))
+    follow(browser, By.CSS_SELECTOR, "form button")
+
+
+def follow(browser: webdriver.Chrome, by: str, value: str) -> None:
+    """Clicks on what leads to another page, and waits until the browser has left this one."""
+    element = until(browser, lambda: browser.find_element(by, value))
+    element.click()
+    until(browser, lambda: gone(element))
 
 
 def faint_texts(browser: webdriver.Chrome) -> list[str]:
@@ -752,16 +757,15 @@ def test_page_works_behind_proxy_with_path_prefix(browser: webdriver.Chrome, sit
         until(browser, lambda: browser.execute_script(MEAN_COLOUR))  # the image arrives
         assert browser.get_cookies()[0]["path"] == "/box7"
         for page, loaded in (("Alerts", "#precision:not(:empty)"), ("Rules", "#zones")):
-            browser.find_element(By.LINK_TEXT, page).click()
+            follow(browser, By.LINK_TEXT, page)
             assert browser.current_url == f"{address}{page.lower()}.html"
             until(browser, lambda loaded=loaded: browser.find_elements(By.CSS_SELECTOR, loaded))
         until(browser, lambda: browser.execute_script("return document.getElementById('frame').naturalWidth"))
-        browser.find_element(By.LINK_TEXT, "Live").click()
-        browser.find_element(By.ID, "report").click()
+        follow(browser, By.LINK_TEXT, "Live")
+        follow(browser, By.ID, "report")
         assert browser.current_url.startswith(f"{address}compliance.html")
         browser.back()
-        sign_out = until(browser, lambda: browser.find_element(By.CSS_SELECTOR, "header button"))
-        sign_out.click()
+        follow(browser, By.CSS_SELECTOR, "header button")
         assert browser.current_url == f"{address}login"
         assert [entry for entry in browser.get_log("browser") if "401" not in entry["message"]] == []
 
