@@ -13,5 +13,6 @@ class ComplianceConfig(BaseModel):
     enabled: bool = Field(True, description="Whether tracked objects with and without violation are counted.")
     keep_days: int = Field(365, ge=1, le=3660, description="Figures older than this are deleted.")
     report: Literal["day", "shift"] | None = Field(
-        None, description="Sends a report to all sinks after each day, or after each of site.shifts; default: none."
+        None,
+        description="Sends a report after each day or shift to all sinks but notify and escalate; default: none.",
     )

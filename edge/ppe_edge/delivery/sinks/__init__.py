@@ -19,7 +19,7 @@ __all__ = ["Sink", "SinkFailed", "SinkRefused", "SinksConfig", "build_sinks"]
 
 
 class SinksConfig(BaseModel):
-    """Every sink that is configured gets every message."""
+    """Every configured sink gets every message, but `notify` and `escalate` get only alerts and their clips."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
