@@ -1,13 +1,14 @@
-"""Watches one camera: whether enough of its frames are processed, whether it sees its scene, and whether its scores drift."""
+"""Watches one camera: whether it works, whether enough of its frames are processed, and whether its scores drift."""
 
 import time
 from collections.abc import Mapping
 
+from ppe_edge.cameras.attention import AttentionWatch
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.cameras.rate import RateMeter, RateWatch
 from ppe_edge.cameras.sources import Kind
-from ppe_edge.cameras.view_health import ViewFault, ViewWatch
+from ppe_edge.cameras.view_health import LABELS, ViewFault, ViewWatch
 from ppe_edge.deployment import Deployment
 from ppe_edge.model.drift import DriftMeter
 from ppe_edge.monitoring.telemetry import CameraFigures
@@ -39,6 +40,7 @@ class CameraWatch:
         self._rate = self._make_rate_watch()
         self._view = ViewWatch() if self._has_view else None
         self._drift = self._make_drift_meter()
+        self._attention = AttentionWatch()
 
     def deploy(self, new: Deployment) -> None:
         """Continues with another configuration; what it does not concern is kept."""
@@ -83,6 +85,25 @@ class CameraWatch:
             detail += f" ({cause}); a violation is reported after {plural(frames, 'frame')}, {frames / rate:.2g} s"
         kind: EventKind = "slow" if self._rate.is_low else "rate_restored"
         return CameraEvent(camera=self._name, time=time.time(), kind=kind, detail=detail)
+
+    def check_attention(self, reader: CameraReader) -> CameraEvent | None:
+        """Returns an event if somebody must look after the camera, or if it works again. Files need none."""
+        now, after_s = time.monotonic(), self._deployment.settings.cameras[self._name].attention_after_s
+        if reader.config.ends or after_s is None:
+            return None
+        fault = None if self._view is None else self._view.fault
+        attention = self._attention.update(reader.state == "live" and fault is None, now, after_s)
+        if attention is None:
+            return None
+        seconds = attention.failed_s
+        duration = f"for {plural(f'{seconds / 60:.0f}', 'minute') if seconds >= 60 else plural(f'{seconds:.0f}', 'second')}"
+        if attention.kind == "works_again":
+            detail = f"it failed {duration}"
+        elif reader.state == "live" and fault is not None:
+            detail = f"the view is {LABELS[fault]} {duration}"
+        else:
+            detail = f"{reader.state} {duration}" + (f": {reader.outage}" if reader.outage else "")
+        return CameraEvent(camera=self._name, time=time.time(), kind=attention.kind, detail=detail)
 
     def figures(self, reader: CameraReader) -> CameraFigures:
         """Returns the counters of the camera; any thread may call it."""

@@ -79,7 +79,7 @@ class Deployment:
         mine, theirs = (d.settings.live_cameras.get(camera) for d in (self, other))
         if mine is None or theirs is None:
             return False
-        same: dict[str, Any] = {"rule": None, "rules": {}, "zones": {}, "view_health": True}
+        same: dict[str, Any] = {"rule": None, "rules": {}, "zones": {}, "view_health": True, "attention_after_s": None}
         return mine.model_copy(update=same) == theirs.model_copy(update=same)
 
     def shows_alike(self, other: "Deployment", camera: str) -> bool:

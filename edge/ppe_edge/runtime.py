@@ -47,9 +47,9 @@ GRACE = 5.0  # seconds from SIGTERM to the end of the process
 HEARTBEAT_TIMEOUT = 10.0  # seconds after which a processing loop or an alert writer that makes no progress counts as dead
 NOTE_INTERVAL = 10.0  # seconds between updates on the disk of when open violations were last seen
 FORGET_INTERVAL = 3600.0  # seconds between checks for frames of alerts that are too old
-RATE_INTERVAL = 1.0  # seconds between checks of the cameras' rates
+CHECK_INTERVAL = 1.0  # seconds between checks of the cameras
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
-WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", *EVENT_OF.values()})
+WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", "needs_attention", *EVENT_OF.values()})
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -360,11 +360,12 @@ class Runtime:
         reference = self.deployment.model.reference
         self.telemetry.set_model(reference.name, reference.sha256)
 
-    def _check_rates(self) -> None:
+    def _check_cameras(self) -> None:
         for name, reader in self.readers.items():
-            event = self._watches[name].check_rate(reader)
-            if event is not None:
-                self._on_event(event)
+            watch = self._watches[name]
+            for event in (watch.check_rate(reader), watch.check_attention(reader)):
+                if event is not None:
+                    self._on_event(event)
 
     def _start_reader(self, name: str) -> None:
         self.readers[name] = CameraReader(name, self.settings.cameras[name], self._mailbox, self._on_event)
@@ -396,7 +397,7 @@ class Runtime:
     def _run(self) -> None:
         faults = 0
         next_note = self.started_at + NOTE_INTERVAL
-        next_check = self.started_at + RATE_INTERVAL
+        next_check = self.started_at + CHECK_INTERVAL
         next_count = self.started_at + WRITE_INTERVAL
         next_forget = self.started_at
         try:
@@ -406,8 +407,8 @@ class Runtime:
                     next_note = self._beat + NOTE_INTERVAL
                     self._note_open_violations()
                 if self._beat >= next_check:
-                    next_check = self._beat + RATE_INTERVAL
-                    self._check_rates()
+                    next_check = self._beat + CHECK_INTERVAL
+                    self._check_cameras()
                 if self._beat >= next_count:
                     next_count = self._beat + WRITE_INTERVAL
                     self.compliance.write_soon([pipeline.counted_now() for pipeline in self.pipelines.values()])

@@ -42,6 +42,7 @@ NEW_VALUES: dict[str, Any] = {
     "cameras.gate.read_timeout_s": 4,
     "cameras.gate.frozen_after_s": 4,
     "cameras.gate.key_frame_timeout_s": 4,
+    "cameras.gate.attention_after_s": 60.0,
     "cameras.gate.view_health": False,
     "cameras.gate.enabled": False,
     "cameras.gate.zones": {"door": [[0, 0], [1, 0], [1, 1]]},
@@ -193,6 +194,8 @@ def user_of(runtime: Runtime, setting: str) -> object:
             return runtime.settings.site.shifts
         case ["model", *_]:
             return runtime.detector
+        case ["cameras", "gate", "attention_after_s"]:
+            return runtime._watches["gate"]._deployment.settings.cameras["gate"].attention_after_s
         case ["cameras", "gate", "view_health"]:
             return runtime._watches["gate"]._view
         case ["cameras", "gate", name, *_] if name not in ("rule", "rules", "zones"):

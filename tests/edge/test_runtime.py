@@ -20,8 +20,9 @@ from conftest import GREEN, GREY, HEAD_XYXY, RED  # isort: skip
 from drawn_view import DrawnCamera, draw_scene
 from example_messages import a_camera_event, an_alert
 from helpers import wait_until
-from mjpeg_server import MjpegServer
+from mjpeg_server import MjpegServer, noise
 from ppe_edge import runtime as runtime_module
+from ppe_edge.cameras import attention as attention_module
 from ppe_edge.cameras import rate as rate_module
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.common import clock
@@ -215,6 +216,22 @@ def test_slow_box_reports_low_rate_and_still_raises_alert(
             wait_until(lambda: delivered(tmp_path, "camera_event")[-1]["event"] == "rate_restored")
         finally:
             runtime.stop()
+
+
+def test_camera_that_stays_lost_needs_attention_until_it_works_again(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_module, "WORKS_AFTER", 0.5)
+    with MjpegServer(lambda _: None) as server:
+        camera = {"source": server.url, "read_timeout_s": 0.5, "frozen_after_s": 1.0, "attention_after_s": 2.0}
+        with running(configure(tmp_path, tiny_model, {"gate": camera})):
+            wait_until(lambda: len(delivered(tmp_path, "camera_event")) == 2)
+            server.frame = noise
+            wait_until(lambda: len(delivered(tmp_path, "camera_event")) == 4)
+    told = [(m["event"], m["detail"]) for m in delivered(tmp_path, "camera_event")]
+    assert [event for event, _ in told] == ["lost", "needs_attention", "connected", "works_again"]
+    assert told[1][1].startswith("lost for ") and told[1][1].endswith(told[0][1])
+    assert told[3][1].startswith("it failed for ")
 
 
 def test_processing_continues_after_failed_batch(tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path]) -> None:

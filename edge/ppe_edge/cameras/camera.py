@@ -37,6 +37,8 @@ EventKind = Literal[
     "view_out_of_focus",
     "view_turned",
     "view_restored",
+    "needs_attention",
+    "works_again",
 ]
 
 FIRST_WAIT, MAX_WAIT = 0.5, 5.0  # seconds between attempts
@@ -92,6 +94,7 @@ class CameraReader:
         reconnects: Number of connection attempts after the first.
         errors: Number of parts that could not be decoded.
         last_error: Why the latest of these could not be decoded; empty if there are none.
+        outage: Why the camera is, or was, lost or frozen; empty before the first time.
         failure: Why a file could not be read to its end; empty otherwise, and for cameras, which reconnect.
         last_frame_at: Monotonic time of the last frame; None before the first.
         seconds: Time from the first to the last frame.
@@ -105,7 +108,7 @@ class CameraReader:
         self.last_frame_at: float | None = None
         self.seconds = 0.0
         self.cpu_seconds = 0.0
-        self.failure = self.last_error = ""
+        self.failure = self.last_error = self.outage = ""
         self._ends = config.ends  # evaluated once: a file that disappears must not become another kind of source
         self._on_event = on_event
         self._stopping = threading.Event()
@@ -205,7 +208,7 @@ class CameraReader:
     def _change_state(self, state: Literal["frozen", "lost", "ended"], detail: str) -> None:
         """Changes the state, and reports the change once."""
         if self.state != state:
-            self.state = state
+            self.state, self.outage = state, detail
             self._report(state, detail)
 
     def _report(self, kind: EventKind, detail: str) -> None:

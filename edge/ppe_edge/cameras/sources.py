@@ -101,6 +101,13 @@ class SourceConfig(BaseModel):
         le=600,
         description="How long to stay connected while data arrives but no key frame, without which no frame can be decoded.",
     )
+    attention_after_s: float | None = Field(
+        600.0,
+        gt=0,
+        le=86400,
+        description="A camera that is lost or frozen, or whose view is faulty, for this many seconds needs attention, of which "
+        "sinks.notify tells people; null: never.",
+    )
 
     @field_validator("source")
     @classmethod

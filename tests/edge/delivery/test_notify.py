@@ -236,6 +236,30 @@ def test_notifier_in_quiet_hours_sends_nothing(webhook: tuple[str, list[dict[str
     assert [post["message"] for post in webhook[1]] == ["09:29 0", "11:00 2", "09:30 0"]
 
 
+def test_people_are_told_of_a_camera_that_needs_attention_after_quiet_hours(
+    webhook: tuple[str, list[dict[str, Any]]],
+) -> None:
+    """In Berlin, quiet hours end at 11:00, two hours after `NOON`."""
+    now = [NOON + 7199]
+    [address] = open_addresses(SecretStr(webhook[0]), "notify").values()
+    config = config_of(webhook[0], quiet_hours=["daily 09:00-11:00"])
+    notify = NotifySink(config, lambda: BERLIN, address, lambda: now[0])
+    fault = a_camera_event(600, event="needs_attention", detail="lost for 10 minutes: no answer")
+    with pytest.raises(SinkLater, match="due in 60 s"):
+        notify.send(fault, None)
+    notify.send(a_camera_event(600, event="lost"), None)
+    assert webhook[1] == []
+    now[0] += 1
+    notify.send(fault, None)
+    notify.send(
+        fault.model_copy(update={"event": "works_again", "detail": "it failed for 12 minutes", "redelivered": True}), None
+    )
+    assert [(post["title"], post["message"], post["type"]) for post in webhook[1]] == [
+        ("Camera gate needs attention", "2027-01-15 09:10:00, camera gate: lost for 10 minutes: no answer", "warning"),
+        ("Possibly repeated: Camera gate works again", "2027-01-15 09:10:00, camera gate: it failed for 12 minutes", "info"),
+    ]
+
+
 def test_quiet_hours_end_by_the_clock_when_summer_time_starts_or_ends(
     webhook: tuple[str, list[dict[str, Any]]],
 ) -> None:

@@ -19,7 +19,7 @@ __all__ = ["Sink", "SinkFailed", "SinkRefused", "SinksConfig", "build_sinks"]
 
 
 class SinksConfig(BaseModel):
-    """Every configured sink gets every message, but `notify` and `escalate` get only alerts and their clips."""
+    """Every configured sink gets every message. `notify` tells people of alerts, clips and cameras that need attention only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

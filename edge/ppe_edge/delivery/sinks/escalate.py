@@ -48,8 +48,8 @@ class EscalateSink(NotifySink):
         is_acknowledged: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(config, site, address)
-        self._after_s, self._is_acknowledged, self._clock = 60 * config.after_min, is_acknowledged, clock
+        super().__init__(config, site, address, clock)
+        self._after_s, self._is_acknowledged = 60 * config.after_min, is_acknowledged
 
     def send(self, message: Message, snapshot: Path | None) -> None:
         """Sends an alert, or its clip, that is due and not acknowledged; see `Sink.send`. Does nothing for other messages."""

@@ -1,13 +1,14 @@
-"""Sends alerts to people: e-mail, Teams, Slack, Telegram, SMS and about a hundred more services, through Apprise.
+"""Sends messages to people: e-mail, Teams, Slack, Telegram, SMS and about a hundred more services, through Apprise.
 
-Alerts and their clips only; the other messages go to the other sinks. Each address, and each recipient of an e-mail, is a sink
-of its own: a failing address neither delays the others nor causes duplicates for them.
+Alerts, their clips, and cameras that need attention; the other messages go to the other sinks only. Each address, and each
+recipient of an e-mail, is a sink of its own: a failing address neither delays the others nor causes duplicates for them.
 """
 
 import copy
 import hashlib
 import logging
 import re
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from ppe_edge.delivery.messages import Alert, AlertClip, Message
+from ppe_edge.delivery.messages import Alert, AlertClip, CameraEventMessage, Message
 from ppe_edge.delivery.sinks.base import SinkFailed, SinkLater, SinkRefused
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY
@@ -46,6 +47,8 @@ _PAUSES_S = {421: 60.0, 535: 300.0}  # mail servers lock out who tries wrong pas
 # Unless the address sets rto or, for a mail, cto. A slow line or a spam filter may need more than Apprise's own 4 and 15 s: the
 # receiver would get the notification, and the box would send it again each time.
 _TIMEOUT_S = 60.0
+_OF_CAMERAS = {"needs_attention": "needs attention", "works_again": "works again"}  # event -> how people are told of it
+_QUIET_CHECK_S = 60.0  # what waits for the end of quiet hours is tried again this often
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
 _EXAMPLE: Mapping[str, object] = {
     "object": "bare head",
@@ -86,7 +89,9 @@ class NotifySinkConfig(BaseModel):
         description="Alerts of the same camera and rule that follow a notification within this many seconds are left out.",
     )
     quiet_hours: tuple[str, ...] = Field(
-        (), description="When no notifications are sent, such as daily 20:00-06:00; needs site.time_zone. Alerts are left out."
+        (),
+        description="When no notifications are sent, such as daily 20:00-06:00; needs site.time_zone. Alerts are left out; "
+        "faults of cameras wait.",
     )
 
     @field_validator("title", "body")
@@ -258,22 +263,27 @@ def _by_recipient(mail: "apprise.NotifyBase", setting: str, number: int) -> list
 
 
 class NotifySink:
-    """Sends alerts as notifications to one address.
+    """Sends notifications to one address.
 
     Args:
         config: Texts and limits.
         site: Returns the site; it may change while the box runs.
         address: Where they go; see `open_addresses`.
+        clock: Returns UTC epoch seconds.
     """
 
-    def __init__(self, config: NotifySinkConfig, site: Callable[[], Site], address: Address) -> None:
-        self._config, self._site, self._address = config, site, address
+    def __init__(
+        self, config: NotifySinkConfig, site: Callable[[], Site], address: Address, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._config, self._site, self._address, self._clock = config, site, address, clock
         self._last: dict[tuple[str, str], float] = {}  # (camera, rule) -> time of the latest alert that was sent
         self._left_out: Counter[tuple[str, str]] = Counter()
         self._without_clip: deque[str] = deque(maxlen=1000)  # ids of the latest alerts that were left out
 
     def send(self, message: Message, snapshot: Path | None) -> None:
-        """Sends one alert, or its clip; see `Sink.send`. Does nothing for other messages."""
+        """Sends an alert, its clip, or that a camera needs attention; see `Sink.send`. Does nothing for other messages."""
+        if isinstance(message, CameraEventMessage) and message.event in _OF_CAMERAS:
+            self._notify_of_camera(message)
         if not isinstance(message, Alert | AlertClip):
             return
         place = message.camera, message.rule or DEFAULT_RULE
@@ -285,7 +295,9 @@ class NotifySink:
             self._without_clip.append(message.id)
             return
         attached = snapshot if snapshot is not None and self._config.attach_snapshot and snapshot.is_file() else None
-        self._notify(self._fields(message, place), self._config.repeated if message.redelivered else "", attached)
+        fields = self._fields(message, place)
+        title, body = self._config.title.format_map(fields), self._config.body.format_map(fields)
+        self._notify(message, title, body, str(fields["severity"]), attached)
         if isinstance(message, Alert):
             self._last[place] = message.time.timestamp()
             del self._left_out[place]
@@ -299,13 +311,23 @@ class NotifySink:
 
     def _is_left_out(self, alert: Alert, place: tuple[str, str]) -> bool:
         # judged by the time of the alert: one that waited for the network until now is sent
-        time = alert.time.timestamp()
-        if 0 <= time - self._last.get(place, float("-inf")) < self._config.min_interval_s:
+        at = alert.time.timestamp()
+        if 0 <= at - self._last.get(place, float("-inf")) < self._config.min_interval_s:
             return True
         # without a correct clock, quiet hours cannot be judged: send the alert
-        if alert.time_uncertain or not self._config.quiet_hours:
-            return False
-        return Schedule(self._config.quiet_hours, {}, self._site().zone).is_on(time)
+        return not alert.time_uncertain and self._is_quiet(at)
+
+    def _is_quiet(self, at: float) -> bool:
+        hours = self._config.quiet_hours
+        return bool(hours) and Schedule(hours, {}, self._site().zone).is_on(at)
+
+    def _notify_of_camera(self, event: CameraEventMessage) -> None:
+        if not event.time_uncertain and self._is_quiet(self._clock()):
+            raise SinkLater(_QUIET_CHECK_S)
+        at = event.time.astimezone(self._site().zone)
+        title = f"Camera {event.camera} {_OF_CAMERAS[event.event]}"
+        severity = "warning" if event.event == "needs_attention" else "info"
+        self._notify(event, title, f"{at:%Y-%m-%d %H:%M:%S}, camera {event.camera}: {event.detail}", severity, None)
 
     def _fields(self, alert: Alert | AlertClip, place: tuple[str, str]) -> dict[str, object]:
         site = self._site()
@@ -321,14 +343,15 @@ class NotifySink:
             "alert": alert.alert if isinstance(alert, AlertClip) else alert.id,
         }
 
-    def _notify(self, fields: Mapping[str, object], mark: str, attached: Path | None) -> None:
+    def _notify(self, message: Message, title: str, body: str, severity: str, attached: Path | None) -> None:
         import apprise
 
-        title = " ".join(f"{mark}{self._config.title.format_map(fields)}".split())  # the subject of a mail is one line
+        mark = self._config.repeated if message.redelivered else ""
+        title = " ".join(f"{mark}{title}".split())  # the subject of a mail is one line
         result = apprise.Apprise(self._address.service).notify(
             title=title,
-            body=self._config.body.format_map(fields).strip() or title,  # some services refuse to send nothing
-            notify_type=_TYPES[str(fields["severity"])],
+            body=body.strip() or title,  # some services refuse to send nothing
+            notify_type=_TYPES[severity],
             body_format="text",
             attach=None if attached is None else str(attached),
             log_level=logging.DEBUG,
