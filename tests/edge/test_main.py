@@ -509,7 +509,7 @@ def test_signal_handler_does_not_deadlock_with_main_thread() -> None:
     """A handler that waits for a lock held by the main thread would never return."""
     program = """
 import os, signal, threading
-from ppe_edge.__main__ import handle_signals
+from ppe_edge.startup import handle_signals
 lock, stopped = threading.Lock(), threading.Event()
 def stop():
     with lock:
@@ -527,7 +527,7 @@ def test_signal_stops_while_main_thread_cannot_be_interrupted() -> None:
     """As when the signal arrives just before the main thread waits: here the main thread blocks it, so another one gets it."""
     program = """
 import os, signal, threading
-from ppe_edge.__main__ import handle_signals
+from ppe_edge.startup import handle_signals
 stopped = threading.Event()
 handle_signals(stopped.set, lambda: None)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -136,7 +136,7 @@ def _child(what: str, config: Path, *options: str) -> dict[str, Any]:
 
 def _start(config: Path, _: argparse.Namespace) -> dict[str, Any]:
     """Runs the box until it has processed `MEMORY_AFTER` frames."""
-    from ppe_edge.__main__ import prepare
+    from ppe_edge.startup import prepare
 
     application = prepare(config, None)
     runtime = application.runtime

@@ -103,8 +103,8 @@ def run(config: Path, seconds: float) -> RunFigures:
         seconds: How long; ends earlier with the video.
     """
     import ppe_edge.pipeline
-    from ppe_edge.__main__ import prepare
     from ppe_edge.pictures.snapshot import make_snapshot
+    from ppe_edge.startup import prepare
     from ppe_yolo.core.cores import available_cores
 
     application = prepare(config, None)

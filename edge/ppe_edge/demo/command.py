@@ -13,9 +13,9 @@ from pathlib import Path
 
 import cv2
 
-from ppe_edge.__main__ import handle_signals, prepare
 from ppe_edge.demo.site import DrawnSite
 from ppe_edge.model.store import bundled_model
+from ppe_edge.startup import handle_signals, prepare
 
 FPS = 8
 CONFIG = """\
