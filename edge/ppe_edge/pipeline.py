@@ -1,6 +1,5 @@
 """The processing of one camera's frames after the model: tracks, violations, alerts."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +58,7 @@ class Pipeline:
         telemetry: Counts frames, and times the stages.
         count: Takes the camera, the tracks that have ended, and the correction of their times.
         keep_frame: Keeps the frame of an alert; called with the snapshot, in the alert writer's thread.
-        record: Takes each frame for clips, the alerts that it raised, and whether to pixelate heads.
+        record: Takes each frame for clips, the alerts that it raised, and whether to pixelate heads; None without clips.
 
     Attributes:
         view: The latest frame with its tracks; None before the first.
@@ -78,7 +77,7 @@ class Pipeline:
         telemetry: Telemetry,
         count: Count = lambda camera, counted, correction: None,
         keep_frame: KeepFrame = lambda alert, view: None,
-        record: Record = lambda view, alerts, blur: None,
+        record: Record | None = None,
     ) -> None:
         self.camera = camera
         self.view: View | None = None
@@ -110,13 +109,11 @@ class Pipeline:
 
     def process(self, frame: Frame, detections: Detections) -> None:
         """Updates the tracks with a frame's detections, and submits alerts for violations that start or end."""
-        start = time.perf_counter()
-        self._follow_resolution(frame)
-        tracks = self._rules.track(detections, frame.time)
-        tracked = time.perf_counter()
-        changes = self._rules.judge(detections, frame.image.shape[:2], frame.time, frame.wall_time)
-        self._telemetry.observe("track", tracked - start)
-        self._telemetry.observe("rules", time.perf_counter() - tracked)
+        with self._telemetry.timed("track"):
+            self._follow_resolution(frame)
+            tracks = self._rules.track(detections, frame.time)
+        with self._telemetry.timed("rules"):
+            changes = self._rules.judge(detections, frame.image.shape[:2], frame.time, frame.wall_time)
         if changes:
             self._alarmed = self._rules.alarmed_tracks()
         self.view = View(
@@ -129,7 +126,9 @@ class Pipeline:
             alarmed=self._alarmed,
             hidden=self._hidden,
         )
-        self._record(self.view, self._report(changes, self.view), self._snapshot.blur)
+        alerts = self._report(changes, self.view)
+        if self._record is not None:
+            self._record(self.view, alerts, self._snapshot.blur)
         self._report_counted(frame.correction)
         self._processed.inc()
 

@@ -71,7 +71,9 @@ class Runtime:
         desk: Where people decide about alerts.
         failed: Whether the process must exit with code 1.
         started_at: Monotonic time of the start.
-        first_detection_at: Monotonic time of the first detection; None before it.
+
+    Once it runs, only the processing thread changes `deployment`, `readers`, `pipelines` and `sampler`: others ask for it by
+    `between_frames`. Any thread may read them, so each is replaced as a whole, and who iterates over a dict copies it first.
 
     Raises:
         EdgeError: The model, the state folder or a sink cannot be used.
@@ -80,7 +82,6 @@ class Runtime:
     def __init__(self, settings: EdgeSettings, record: Path | None = None) -> None:
         self.started_at = time.monotonic()
         self.failed = False
-        self.first_detection_at: float | None = None
         detector = ModelStore(make_folder(settings.state_dir), settings.model).open()
         self.deployment = Deployment(settings, detector)
         self.deployment.require_valid()
@@ -95,6 +96,7 @@ class Runtime:
         self.pipelines: dict[str, Pipeline] = {}
         self._watches: dict[str, CameraWatch] = {}
         self._beat = self.started_at  # when the processing loop made its last turn
+        self._faults = 0  # batches in a row that failed
         self._alerts = AlertWriter(self.outbox, self.telemetry)
         self.clips = (
             ClipRecorder(settings.clip, self._alerts.submit, self.telemetry.faults.labels("clip").inc)
@@ -279,29 +281,25 @@ class Runtime:
 
     def process_batch(self, frames: Sequence[Frame]) -> None:
         """Runs the model, the tracker and the rules on a batch of frames. Runs in the processing thread."""
-        start = time.perf_counter()
-        found = self.detector.detect([f.image for f in frames])
-        self.first_detection_at = self.first_detection_at or time.monotonic()
-        self.telemetry.observe("detect", time.perf_counter() - start)
+        with self.telemetry.timed("detect"):
+            detections_of_frames = self.detector.detect([f.image for f in frames])
         self.telemetry.batch.observe(len(frames))
-        for frame, detections in zip(frames, found, strict=True):
+        for frame, detections in zip(frames, detections_of_frames, strict=True):
             pipeline = self.pipelines.get(frame.camera)
             if pipeline is None:  # the camera was removed while the frame was waiting
                 continue
             pipeline.process(frame, detections)
-            start = time.perf_counter()
-            event = self._watches[frame.camera].add(frame, detections)
-            self.telemetry.observe("view", time.perf_counter() - start)
+            with self.telemetry.timed("view"):
+                event = self._watches[frame.camera].add(frame, detections)
             if event is not None:
                 self._on_event(event)
             if self.sampler.wants(frame, detections):
                 self._alerts.submit_spare(partial(self.sampler.keep, frame, detections), "a sample")
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
             if self._record is not None and pipeline.view is not None:
-                start = time.perf_counter()
                 recorder = self._recorders.setdefault(frame.camera, Recorder(self._record, frame.camera))
-                recorder.add(pipeline.annotated(pipeline.view), frame.time)
-                self.telemetry.observe("record", time.perf_counter() - start)
+                with self.telemetry.timed("record"):
+                    recorder.add(pipeline.annotated(pipeline.view), frame.time)
 
     def _make_pipeline(self, deployment: Deployment, name: str) -> Pipeline:
         settings = deployment.settings
@@ -315,7 +313,7 @@ class Runtime:
             telemetry=self.telemetry,
             count=self.compliance.add,
             keep_frame=self._frames.keep,
-            **({} if self.clips is None else {"record": self.clips.add}),
+            record=None if self.clips is None else self.clips.add,
         )
 
     def _topology(self) -> dict[str, list[str]]:
@@ -372,11 +370,11 @@ class Runtime:
         self.readers[name].start()
 
     def _on_event(self, event: CameraEvent) -> None:
-        too_short = ""
-        reader = self.readers.get(event.camera)
+        """Logs and sends an event; called by the processing thread and by the threads of the readers."""
+        too_short, reader = "", self.readers.get(event.camera)
         if event.kind == "ended" and not event.detail and reader is not None:
             too_short = why_too_short(self.settings.rules_of(event.camera).values(), reader.frames, reader.seconds)
-        event = replace(event, detail=too_short or event.detail)
+            event = replace(event, detail=too_short)
         level = logging.WARNING if event.kind in WARNED or too_short else logging.INFO
         _log.log(level, "%s: %s", event.camera, f"{event.kind} {event.detail}".rstrip())
         self.outbox.put(
@@ -394,51 +392,48 @@ class Runtime:
         if seen:
             self._alerts.note_seen(seen)
 
+    def _write_counted(self) -> None:
+        self.compliance.write_soon([pipeline.counted_now() for pipeline in self.pipelines.values()])
+
     def _run(self) -> None:
-        faults = 0
-        next_note = self.started_at + NOTE_INTERVAL
-        next_check = self.started_at + CHECK_INTERVAL
-        next_count = self.started_at + WRITE_INTERVAL
-        next_forget = self.started_at
+        tasks = (
+            _Task(self._note_open_violations, NOTE_INTERVAL),
+            _Task(self._check_cameras, CHECK_INTERVAL),
+            _Task(self._write_counted, WRITE_INTERVAL),
+            _Task(self._frames.forget_old_soon, FORGET_INTERVAL),
+        )
         try:
+            self._frames.forget_old_soon()
             while not self._stopping.is_set():
                 self._beat = time.monotonic()
-                if self._beat >= next_note:
-                    next_note = self._beat + NOTE_INTERVAL
-                    self._note_open_violations()
-                if self._beat >= next_check:
-                    next_check = self._beat + CHECK_INTERVAL
-                    self._check_cameras()
-                if self._beat >= next_count:
-                    next_count = self._beat + WRITE_INTERVAL
-                    self.compliance.write_soon([pipeline.counted_now() for pipeline in self.pipelines.values()])
-                if self._beat >= next_forget:
-                    next_forget = self._beat + FORGET_INTERVAL
-                    self._frames.forget_old_soon()
+                for task in tasks:
+                    task.run_if_due(self._beat)
                 while not self._actions.empty():
                     self._actions.get()()
-                frames = self._mailbox.take(self.settings.batch, 0.1)
-                if not frames:
-                    if self._all_ended():
-                        self._report_broken_files()
-                        break
-                    continue
-                try:
-                    self.process_batch(frames)
-                    faults = 0
-                except EdgeError:
-                    raise
-                except Exception:  # one unexpected frame must not blind the box; the failure is logged and counted
-                    faults += 1
-                    self.telemetry.faults.labels("processing").inc()
-                    _log.exception("a batch of %s failed", ", ".join(f.camera for f in frames))
-                    if faults >= MAX_FAULTS:
-                        raise
+                if frames := self._mailbox.take(self.settings.batch, 0.1):
+                    self._process_or_count_fault(frames)
+                elif self._all_ended():
+                    self._report_broken_files()
+                    break
         except Exception as error:
             self.failed = True
             _log.critical("the processing thread ends: %s", error)
         finally:
             self._finish()
+
+    def _process_or_count_fault(self, frames: Sequence[Frame]) -> None:
+        """Processes a batch. One unexpected frame must not blind the box, but `MAX_FAULTS` of them in a row end it."""
+        try:
+            self.process_batch(frames)
+            self._faults = 0
+        except EdgeError:
+            raise
+        except Exception:
+            self._faults += 1
+            self.telemetry.faults.labels("processing").inc()
+            _log.exception("a batch of %s failed", ", ".join(f.camera for f in frames))
+            if self._faults >= MAX_FAULTS:
+                raise
 
     def _all_ended(self) -> bool:
         return bool(self.readers) and all(reader.state == "ended" for reader in self.readers.values())
@@ -465,6 +460,19 @@ class Runtime:
             if not self._alerts.close(GRACE / 3):
                 self.failed = True
             self._stopping.set()
+
+
+class _Task:
+    """Work that the processing thread repeats every `interval` seconds."""
+
+    def __init__(self, run: Callable[[], None], interval: float) -> None:
+        self._run, self._interval = run, interval
+        self._due = time.monotonic() + interval
+
+    def run_if_due(self, now: float) -> None:
+        if now >= self._due:
+            self._due = now + self._interval
+            self._run()
 
 
 def make_folder(path: Path) -> Path:

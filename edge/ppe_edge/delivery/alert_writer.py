@@ -115,9 +115,8 @@ class AlertWriter:
                 what = "clip" if isinstance(message, AlertClip) else "snapshot"
                 problem = f"the {what} of track {message.track} could not be made (see below): its message is sent without it"
                 self._note_fault(f"{message.camera}: {problem}")
-        start = time.perf_counter()
-        self._outbox.put(message, snapshot)
-        self._telemetry.observe("alert", time.perf_counter() - start)
+        with self._telemetry.timed("alert"):
+            self._outbox.put(message, snapshot)
         self._telemetry.alerts.labels(message.camera, message.kind).inc()
         if isinstance(message, Alert):
             _log.info("%s: alert: %s, track %d, score %.2f", message.camera, label, message.track, message.score)

@@ -1,6 +1,8 @@
 """Metrics for Prometheus: counted where things happen, or collected from their owners at a scrape."""
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import get_args
 
@@ -106,15 +108,15 @@ class Collected(Collector):
                 family.add_metric([name], getattr(figures, key))
             for each in get_args(State):
                 state.add_metric([name, each], float(figures.state == each))
-            if figures.age is not None:
-                age.add_metric([name], figures.age)
-            if figures.rate is not None:
-                rate.add_metric([name], figures.rate)
-            if figures.required_rate is not None:
-                required.add_metric([name], figures.required_rate)
             slow.add_metric([name], float(figures.is_slow))
-            if figures.score_drift is not None:
-                drift.add_metric([name], figures.score_drift)
+            for gauge, value in (
+                (age, figures.age),
+                (rate, figures.rate),
+                (required, figures.required_rate),
+                (drift, figures.score_drift),
+            ):
+                if value is not None:
+                    gauge.add_metric([name], value)
             for fault in LABELS:
                 view.add_metric([name, fault], float(figures.view_fault == fault))
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not confirmed", labels=["sink"])
@@ -174,6 +176,13 @@ class Telemetry:
     def observe(self, name: str, seconds: float) -> None:
         """Records the duration of a stage."""
         self._stages[name].observe(seconds)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Records how long a stage takes, unless it fails."""
+        start = time.perf_counter()
+        yield
+        self.observe(name, time.perf_counter() - start)
 
     def set_model(self, name: str, sha256: str) -> None:
         """Shows the active model, and no longer the one before it."""
