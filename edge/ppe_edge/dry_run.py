@@ -12,7 +12,7 @@ from ppe_edge.cameras.camera import CameraEvent, CameraReader
 from ppe_edge.cameras.mailbox import Frame, FrameMailbox
 from ppe_edge.cameras.sources import FOLDER_FPS, Kind, SourceConfig
 from ppe_edge.config import EdgeSettings
-from ppe_edge.delivery.sinks import SinkFailed, build_sinks
+from ppe_edge.delivery.sinks import SinkFailed, SinksConfig, build_sinks
 from ppe_edge.deployment import camera_rules, require_valid
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.hub import HubConnection
@@ -21,7 +21,7 @@ from ppe_edge.model.store import ModelStore
 from ppe_edge.rules.config import MIN_THRESHOLD, RuleConfig
 from ppe_edge.rules.votes import MIN_VOTES, frames_to_decide, why_too_short
 from ppe_edge.runtime import make_folder
-from ppe_edge.web.config import listen
+from ppe_edge.web.config import WebConfig, listen
 from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.words import plural
 
@@ -52,54 +52,66 @@ def dry_run(settings: EdgeSettings, config: Path) -> int:
     require_valid(settings, contract)
     hub = HubConnection() if settings.needs_hub else None
     started = first_frames(settings)
-    first, events = started.frames, started.events
+    _print_cameras(settings, detector, started)
+    usable, sinks = _check_sinks(settings.sinks, hub)
+    can_serve = _check_page(settings.web)
+    delivering, cameras = len(started.frames), len(settings.live_cameras)
+    summary = f"would run: {delivering} of {cameras} cameras, {usable} of {sinks} sinks"
+    print(summary if can_serve else "would not start: the web page cannot be served")
+    return 0 if can_serve and delivering == cameras and usable == sinks else 2
+
+
+def _print_cameras(settings: EdgeSettings, detector: EdgeDetector, started: "FirstFrames") -> None:
     for name, camera in settings.cameras.items():
         if not camera.enabled:
-            result = "not enabled"
-        elif name in first:
-            result = _describe(first[name], detector, settings, name)
-            if name in started.ended:
-                too_short = why_too_short(settings.rules_of(name).values(), *started.ended[name])
-                result += f"; WARNING, {too_short}" if too_short else ""
-        else:
-            result = f"FAILED, no frame within {TIMEOUT:.0f} s ({events.get(name, 'no answer')})"
-        print(f"camera         {name}: {result}")
-        for rule_name, rule in settings.rules_of(name).items() if camera.enabled else ():
-            words = rule.in_words(contract, settings.site.time_zone)
-            delay = f"{describe_delay(camera, rule)}{_walk(camera, rule)}"
-            print(f"rule           {name}/{rule_name}: {words}, reported after {delay}{_weak(rule)}")
-    if first:
+            print(f"camera         {name}: not enabled")
+            continue
+        print(f"camera         {name}: {_first_frame(name, settings, detector, started)}")
+        for rule_name, rule in settings.rules_of(name).items():
+            words = rule.in_words(detector.contract, settings.site.time_zone)
+            delay = f"{describe_delay(camera, rule)}{_who_is_missed(camera, rule)}"
+            print(f"rule           {name}/{rule_name}: {words}, reported after {delay}{_threshold_warning(rule)}")
+    if started.frames:
         print(f"capacity       {_capacity(settings, detector, started)}")
-    missing = settings.live_cameras.keys() - first.keys()
+
+
+def _check_sinks(config: SinksConfig, hub: HubConnection | None) -> tuple[int, int]:
+    """Prints what each sink says; returns the numbers of usable sinks and of all."""
     if hub is not None:
         hub.start()
-    sinks, failed = build_sinks(settings.sinks, hub), 0
+    sinks, usable = build_sinks(config, hub), 0
     for name, sink in sinks.items():
         try:
             outcome = f"ok, {sink.check()}"
+            usable += 1
         except SinkFailed as error:
-            failed += 1
             outcome = f"FAILED, {error}"
         sink.close()
         print(f"sink           {name}: {outcome}")
     if hub is not None:
         hub.stop(HUB_STOP_S)
-    unserved, web = "", settings.web
-    if web.enabled:
-        try:
-            listen(web).close()
-        except EdgeError as error:
-            unserved = f": FAILED, {error}"
-        access = "token required" if web.token else "this machine only"
-        print(f"web            http://{web.host}:{web.port}{unserved or f', {access}'}")
-    cameras = f"{len(settings.live_cameras) - len(missing)} of {len(settings.live_cameras)} cameras"
-    summary = f"would run: {cameras}, {len(sinks) - failed} of {len(sinks)} sinks"
-    print("would not start: the web page cannot be served" if unserved else summary)
-    return 2 if missing or failed or unserved else 0
+    return usable, len(sinks)
 
 
-def _describe(frame: Frame, detector: EdgeDetector, settings: EdgeSettings, camera: str) -> str:
-    """Describes what the model detects in a camera's first frame."""
+def _check_page(web: WebConfig) -> bool:
+    """Prints whether the page can be served, unless it is off; returns False if it cannot."""
+    if not web.enabled:
+        return True
+    address, problem = f"http://{web.host}:{web.port}", ""
+    try:
+        listen(web).close()
+    except EdgeError as error:
+        problem = str(error)
+    access = "token required" if web.token else "this machine only"
+    print(f"web            {address}: FAILED, {problem}" if problem else f"web            {address}, {access}")
+    return not problem
+
+
+def _first_frame(camera: str, settings: EdgeSettings, detector: EdgeDetector, started: "FirstFrames") -> str:
+    """Describes what the model detects in a camera's first frame, or why there is none."""
+    frame = started.frames.get(camera)
+    if frame is None:
+        return f"FAILED, no frame within {TIMEOUT:.0f} s ({started.events.get(camera, 'no answer')})"
     contract = detector.contract
     height, width = frame.image.shape[:2]
     detections = detector.detect([frame.image])[0]
@@ -107,17 +119,19 @@ def _describe(frame: Frame, detector: EdgeDetector, settings: EdgeSettings, came
     labels = detections.labels[detections.scores >= thresholds[detections.labels]]
     counts = zip(np.bincount(labels, minlength=len(thresholds)), contract.class_names, strict=True)
     heads = ", ".join(f"{count} {contract.display_name(name)}" for count, name in counts)
-    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds"
+    too_short = why_too_short(settings.rules_of(camera).values(), *started.ended[camera]) if camera in started.ended else ""
+    warning = f"; WARNING, {too_short}" if too_short else ""
+    return f"ok, first frame {width}x{height}: {heads} above the alarm thresholds{warning}"
 
 
-def _walk(camera: SourceConfig, rule: RuleConfig) -> str:
+def _who_is_missed(camera: SourceConfig, rule: RuleConfig) -> str:
     """Returns who is not reported because the rule decides slowly, to be appended to its description."""
     fps = _usual_rate(camera)
     seen_s = 0.0 if fps is None else (frames_to_decide(rule, fps) - 1) / fps
     return f": people who are in view for less than {seen_s:.3g} s are not reported" if seen_s > SLOW_S else ""
 
 
-def _weak(rule: RuleConfig) -> str:
+def _threshold_warning(rule: RuleConfig) -> str:
     """Returns a warning of an alarm threshold that is too low to be used, to be appended to the description of the rule."""
     if rule.alarm_threshold is None or rule.alarm_threshold >= MIN_THRESHOLD:
         return ""
@@ -161,8 +175,7 @@ def first_frames(settings: EdgeSettings, measure_s: float = READING_S) -> FirstF
         events[event.camera] = f"{event.kind} {event.detail}".strip()
 
     readers = {name: CameraReader(name, camera, mailbox, note) for name, camera in settings.live_cameras.items()}
-    first: dict[str, Frame] = {}
-    begin: dict[str, tuple[Frame, float]] = {}  # from here on, reading is measured: frame, processor time
+    begin: dict[str, tuple[Frame, float]] = {}  # first frame and processor time: from here on, reading is measured
     last: dict[str, tuple[Frame, float]] = {}
     end = time.monotonic() + TIMEOUT
     is_measuring = False
@@ -172,23 +185,23 @@ def first_frames(settings: EdgeSettings, measure_s: float = READING_S) -> FirstF
         while time.monotonic() < end:
             for frame in mailbox.take(len(readers), 0.1):
                 cpu_seconds = readers[frame.camera].cpu_seconds
-                first.setdefault(frame.camera, frame)
                 begin.setdefault(frame.camera, (frame, cpu_seconds))
                 last[frame.camera] = (frame, cpu_seconds)
-            if len(first) == len(readers) and not is_measuring:
+            if len(begin) == len(readers) and not is_measuring:
                 is_measuring = True
                 end = min(end, time.monotonic() + measure_s)
     finally:
         mailbox.close()
         for reader in readers.values():
             reader.stop(0.0)
-    loads = {name: _load(settings.cameras[name], begin[name], last[name]) for name in first}
+    frames = {name: frame for name, (frame, _) in begin.items()}
+    loads = {name: _load(settings.cameras[name], begin[name], last[name]) for name in frames}
     ended = {
         name: (reader.frames, reader.seconds)
         for name, reader in readers.items()
         if reader.state == "ended" and not reader.failure
     }
-    return FirstFrames(frames=first, events=events, loads=loads, ended=ended)
+    return FirstFrames(frames=frames, events=events, loads=loads, ended=ended)
 
 
 def _load(camera: SourceConfig, begin: tuple[Frame, float], end: tuple[Frame, float]) -> CameraLoad:
