@@ -15,7 +15,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -41,12 +40,12 @@ from ppe_edge.pictures.snapshot import SnapshotConfig
 from ppe_edge.rules.config import DEFAULT_RULE, Polygon, RuleConfig, check_polygons
 from ppe_edge.rules.tracker import TrackerConfig
 from ppe_edge.site import SiteConfig
+from ppe_edge.strict_yaml import kind_of, read_yaml
 from ppe_edge.verdicts.config import VerdictsConfig
 from ppe_edge.web.config import WebConfig
 
 _log = logging.getLogger(__name__)
-MAX_BYTES = 1024**2  # of edge.yaml
-_PREFIX = "PPE_EDGE__"  # of environment variables
+_PREFIX, _NEARLY_PREFIX = "PPE_EDGE__", "PPE_EDGE_"  # of environment variables, and what people write by mistake
 # `reload` and the twin apply these while the box runs. The others need a restart: they name files, ports and secrets of this
 # machine, or concern threads that are created once. A new one also needs `Runtime.deploy` or `Deployment.looks_alike`, which
 # replace what uses it; `test_reload_applies_every_setting_or_lists_it` checks that.
@@ -172,7 +171,7 @@ class EdgeSettings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _at_least_one_camera(self) -> "EdgeSettings":
+    def _consistent(self) -> "EdgeSettings":
         if not self.live_cameras:
             raise ValueError("cameras: every camera has enabled: false, so there is nothing to monitor")
         for name in self.live_cameras:
@@ -360,19 +359,22 @@ def _refuse_unusable_variables() -> None:
 
     Also one that ends with a carriage return, as Docker reads it from a file with the line ends of Windows.
     """
+    sections = list(EdgeSettings.model_fields)
     for variable, value in os.environ.items():
-        name = variable.upper()
-        section, nested, _ = name.removeprefix(_PREFIX).removeprefix(_PREFIX[:-1]).partition("__")
-        is_known = section.lower() in EdgeSettings.model_fields
-        if name.startswith(_PREFIX) and not is_known:
-            raise EdgeError(f"environment variable {variable}: {_unknown(section.lower(), list(EdgeSettings.model_fields))}")
-        if name.startswith(_PREFIX) and value.endswith("\r"):
-            problem = "ends with a carriage return: save its file with the line ends of Linux"
+        name, problem = variable.upper(), ""
+        if name.startswith(_PREFIX):
+            section = name.removeprefix(_PREFIX).partition("__")[0].lower()
+            if section not in sections:
+                problem = _unknown(section, sections)
+            elif value.endswith("\r"):
+                problem = "ends with a carriage return: save its file with the line ends of Linux"
+        elif name.startswith(_NEARLY_PREFIX):
+            setting = name.removeprefix(_NEARLY_PREFIX)
+            section, nested, _ = setting.partition("__")
+            if section.lower() in sections and nested:  # Kubernetes sets variables such as PPE_EDGE_SERVICE_HOST
+                problem = f"no such setting, did you mean {_PREFIX}{setting}?"
+        if problem:
             raise EdgeError(f"environment variable {variable}: {problem}")
-        # Kubernetes sets variables such as PPE_EDGE_SERVICE_HOST
-        if name.startswith(_PREFIX[:-1]) and not name.startswith(_PREFIX) and is_known and nested:
-            meant = _PREFIX + name.removeprefix(_PREFIX[:-1])
-            raise EdgeError(f"environment variable {variable}: no such setting, did you mean {meant}?")
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
@@ -406,9 +408,8 @@ def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
         return values
     named: dict[Any, Any] = {}
     for name, value in values.items():
-        alike = [known for known in file if str(known).casefold() == name.casefold()]
-        same_case = bool(alike)
-        alike = alike or [known for known in file if _plain(known) == _plain(name)]
+        but_for_case = [known for known in file if str(known).casefold() == name.casefold()]
+        alike = but_for_case or [known for known in file if _plain(known) == _plain(name)]
         key = alike[0] if alike else name
         if len(alike) > 1 or key in named:
             where = f"environment variable {_variable_of((*location, name), parts=True)}"
@@ -416,105 +417,10 @@ def _named_as_in(file: Any, values: Any, location: tuple[str, ...]) -> Any:
                 raise EdgeError(f"{where}: sets {key} twice, in names that differ in case alone: remove one")
             both = f"{alike[0]} and {alike[1]}"
             raise EdgeError(f"{where}: edge.yaml has both {both}, and variables have no case: rename one of them")
-        if alike and not same_case:
+        if alike and not but_for_case:
             _warn_of_dash(_variable_of((*location, name), parts=True), ".".join((*location, str(key))))
         named[key] = _named_as_in(file.get(key), value, (*location, name))
     return named
-
-
-_NOT_DECIMAL = (
-    "this number is not written in decimal (YAML reads 010 as 8, 1:30 as 90, 0x10 as 16): "
-    "write it in decimal, or put it in quotes"
-)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses keys that would be lost, and keys that YAML reads as something other than text, such as on (true) or 1.
-
-    PyYAML keeps the last of two equal keys: the first camera of a name would disappear.
-    """
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Reads a mapping, before what it merges is inserted."""
-        node = super().compose_mapping_node(anchor)
-        first: dict[Any, int] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            name = "<<" if key.tag == "tag:yaml.org,2002:merge" else self.construct_object(key, deep=True)
-            line = key.start_mark.line + 1
-            problem = ""
-            if name is None or isinstance(name, bool | int | float):
-                kind = "true or false" if isinstance(name, bool) else "nothing" if name is None else "a number"
-                problem = f"YAML reads the name {key.value or 'before the colon'} as {kind}: put it in quotes"
-                if kind == "a number" and isinstance(value, yaml.ScalarNode) and not value.value:  # fps: 5,5 within { }
-                    problem += ", or write a decimal number with a point"
-            elif name in first:
-                problem = f"the key {name} occurs twice, first in line {first[name]}"
-                problem += ": merge a list instead, such as <<: [*a, *b]" if name == "<<" else ""
-            if problem:
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            first[name] = line
-        return node
-
-    def construct_yaml_str(self, node: Any) -> str:
-        """Reads a text. JSON writes an emoji as two escapes, which PyYAML does not join."""
-        try:
-            return super().construct_yaml_str(node).encode("utf-16", "surrogatepass").decode("utf-16")
-        except UnicodeDecodeError:
-            problem = "this text has half a character, such as \\ud83d without the second half: correct it"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
-
-    def construct_yaml_int(self, node: Any) -> int:
-        """Reads a whole number. In YAML 1.1, 010 is 8 and 1:30 is 90; YAML 1.2 and people disagree."""
-        value = int(super().construct_yaml_int(node))
-        if value and node.value.replace("_", "").removeprefix("+") != str(value):  # which may be a password
-            raise yaml.constructor.ConstructorError(None, None, _NOT_DECIMAL, node.start_mark)
-        return value
-
-    def construct_yaml_float(self, node: Any) -> float:
-        """Reads a number with a fraction. In YAML 1.1, 1:30.5 is 90.5."""
-        if ":" in node.value:
-            raise yaml.constructor.ConstructorError(None, None, _NOT_DECIMAL, node.start_mark)
-        return super().construct_yaml_float(node)
-
-    def construct_yaml_timestamp(self, node: Any) -> Any:
-        """Reads a date or a time."""
-        try:
-            return super().construct_yaml_timestamp(node)
-        except ValueError:
-            problem = "there is no such date: correct it, or put it in quotes if it is a text"  # perhaps a password
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:str", _StrictLoader.construct_yaml_str)
-_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
-_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_yaml_float)
-_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_yaml_timestamp)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML file that holds a mapping.
-
-    Raises:
-        EdgeError: The file is missing, too large, not YAML, or not a mapping.
-    """
-    if not path.is_file():
-        raise EdgeError(file=path, expected="a configuration", got="a folder" if path.is_dir() else "no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise EdgeError(file=path, expected=f"a configuration of at most {MAX_BYTES} bytes", got=str(path.stat().st_size))
-    try:
-        document = yaml.load(path.read_bytes(), _StrictLoader)
-    except yaml.reader.ReaderError as error:
-        raise EdgeError(file=path, expected="text in UTF-8", got=f"something else at position {error.position}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be read"
-        raise EdgeError(file=path, expected="YAML", got=f"an error{line}: {problem}") from None
-    if not isinstance(document, dict) or not all(isinstance(k, str) for k in document):
-        raise EdgeError(file=path, expected="keys (model, state_dir, cameras, ...)", got=_kind(document))
-    return document
 
 
 def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
@@ -537,15 +443,11 @@ def first_error(error: ValidationError) -> tuple[Sequence[int | str], str]:
     elif first["type"] in _SHOWN or isinstance(got, bool | int | float):
         message += f", got {got!r}"
     elif first["type"] in ("dict_type", "model_type"):
-        message = f"expected settings, such as NAME: VALUE, got {_kind(got)}"
+        message = f"expected settings, such as NAME: VALUE, got {kind_of(got)}"
     elif not first["type"].startswith("value_error"):
-        message += f", got {_kind(got)}"
+        message += f", got {kind_of(got)}"
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return location, " ".join(f"{message}{more}".split())
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else type(value).__name__
 
 
 def _key(location: Sequence[int | str]) -> str:

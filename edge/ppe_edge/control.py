@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ppe_edge.config import LIVE_FIELDS, EdgeSettings, check_name, first_error, load_settings, read_yaml
+from ppe_edge.config import LIVE_FIELDS, EdgeSettings, check_name, first_error, load_settings
 from ppe_edge.delivery.sinks.home_assistant import CONNECTED
 from ppe_edge.deployment import Deployment, camera_rules
 from ppe_edge.errors import EdgeError
@@ -21,6 +21,7 @@ from ppe_edge.model.store import ModelStore
 from ppe_edge.page_rules import PageRule, PageRules, read_page_rules
 from ppe_edge.rules.config import Polygon, RuleConfig
 from ppe_edge.runtime import Runtime
+from ppe_edge.strict_yaml import read_yaml
 from ppe_edge.web.state import Editable
 from ppe_edge.web.status import RuntimeStatus
 from ppe_yolo.core.errors import UserError

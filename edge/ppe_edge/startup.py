@@ -24,8 +24,9 @@ def prepare(config: Path, record: Path | None) -> "Application":
         UserError: The configuration is invalid, or something that it names cannot be used.
     """
     # slow to import: `ppe-edge --help` does without
-    from ppe_edge.config import load_settings, read_yaml
+    from ppe_edge.config import load_settings
     from ppe_edge.monitoring.memory import limit_heaps
+    from ppe_edge.strict_yaml import read_yaml
 
     limit_heaps()
     document = read_yaml(config)  # once: the file may be replaced while the box starts

@@ -14,11 +14,12 @@ from conftest import CONTRACT, GREY, RED  # isort: skip
 from helpers import serving_folder, wait_until
 from ppe_edge import application as application_module
 from ppe_edge.application import Application
-from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings, read_yaml
+from ppe_edge.config import LIVE_FIELDS, EdgeSettings, load_settings
 from ppe_edge.control import read_desired
 from ppe_edge.delivery.sinks import escalate, notify
 from ppe_edge.errors import EdgeError
 from ppe_edge.runtime import Runtime
+from ppe_edge.strict_yaml import read_yaml
 from pydantic import BaseModel
 from running_box import configure, delivered, running
 
