@@ -89,12 +89,11 @@ class HomeAssistant:
             return [self._camera(message.camera, state)]
         if not isinstance(message, Alert | AlertClosed) or message.rule == CONNECTED:
             return []
+        place = message.camera, message.rule or DEFAULT_RULE
         if isinstance(message, AlertClosed):
-            place = message.camera, message.rule or DEFAULT_RULE
             self._open[place].discard(message.violation)
             self._closed.append(message.violation)
             return [self._state(*place)]
-        place = message.camera, message.rule or DEFAULT_RULE
         if message.violation not in self._closed:
             self._open[place].add(message.violation)
         return [*self._details(message, self._rule_topic(*place), snapshot), self._state(*place)]

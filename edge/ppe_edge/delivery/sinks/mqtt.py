@@ -138,7 +138,9 @@ class MqttSink:
         if self._home is None or time.monotonic() < self._next_idle_attempt:
             return
         try:
-            self._announce_changes(self._connected())
+            connection = self._connected()
+            if self._topology() != self._announced:
+                self._announce(connection, self._home)
         except SinkFailed:
             self._next_idle_attempt = time.monotonic() + _IDLE_RETRY_S
             self.close()
@@ -182,10 +184,6 @@ class MqttSink:
             except SinkFailed as error:
                 raise SinkFailed(f"Home Assistant: {error}", outcome_unknown=False, reached=False) from error
         self._announced = topology
-
-    def _announce_changes(self, connection: "MqttConnection") -> None:
-        if self._home is not None and self._topology() != self._announced:
-            self._announce(connection, self._home)
 
     def _cause(self, topic: str, size: int) -> str:
         """Why a broker may have closed the connection during a message to a topic."""

@@ -146,19 +146,9 @@ class WebhookSink:
                     self._is_page_reported = True
                     _log.warning("webhook: %s", _PAGE)
                 return answer.status, _seconds(answer.headers.get("Retry-After"), answer.headers.get("Date"))
-        except aiohttp.ConnectionTimeoutError as error:
-            raise SinkFailed(
-                "cannot connect to the webhook: no answer in time", outcome_unknown=False, reached=False
-            ) from error
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error, aiohttp.ClientConnectorCertificateError):  # has no os_error
-                text = getattr(error.certificate_error, "verify_message", type(error.certificate_error).__name__)
-                reason = f"{text}: check its certificate, and the clock of the box"
-            else:
-                reason = error.os_error.strerror or type(error.os_error).__name__
-                if reason.startswith("Connect call failed"):  # by asyncio, without the cause
-                    reason = os.strerror(error.os_error.errno or 0)
-            raise SinkFailed(f"cannot connect to the webhook: {reason}", outcome_unknown=False, reached=False) from error
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            reason = f"cannot connect to the webhook: {_why_not_connected(error)}"
+            raise SinkFailed(reason, outcome_unknown=False, reached=False) from error
         except TimeoutError as error:
             reason = f"the webhook did not answer within {self._config.timeout_s:g} s: the server or the line is too slow"
             reason += f" for {len(data)} bytes: raise sinks.webhook.timeout_s, or lower max_bytes" if data else ""
@@ -167,6 +157,19 @@ class WebhookSink:
             # the error text may contain the address
             reason = f"the webhook did not answer: {type(error).__name__}"
             raise SinkFailed(reason, outcome_unknown=True, reached=True) from error
+
+
+def _why_not_connected(error: "aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError") -> str:
+    import aiohttp
+
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):  # has no os_error
+        text = getattr(error.certificate_error, "verify_message", type(error.certificate_error).__name__)
+        return f"{text}: check its certificate, and the clock of the box"
+    reason = error.os_error.strerror or type(error.os_error).__name__
+    # asyncio writes so, without the cause
+    return os.strerror(error.os_error.errno or 0) if reason.startswith("Connect call failed") else reason
 
 
 async def _is_page(answer: "aiohttp.ClientResponse") -> bool:
