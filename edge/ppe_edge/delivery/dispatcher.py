@@ -77,7 +77,7 @@ class DeliveryThread:
         self._stop = threading.Event()
         # message id -> doubt; after a restart, a message that was set aside gets one attempt at a time
         self._doubts = {message: Doubt(refusals=1) for message in outbox.set_aside_messages(name)}
-        self._deadline = float("inf")
+        self._deadline = float("inf")  # set before `_stop`, and read by the thread after it
         self._thread = threading.Thread(target=self._run, name=f"delivery-{name}", daemon=True)
         self.delivered = self.failures = 0
         self.last_error: str | None = None
@@ -105,13 +105,13 @@ class DeliveryThread:
             self._sink.close()
 
     def _step_or_pause(self) -> bool:
-        """Returns False when the thread must end: at the end only, not for a bug."""
+        """Like `_step`, but a bug does not end the thread."""
         try:
             return self._step()
         except Exception as error:
             _log.exception(self.name)
             self._failed(f"internal error: {type(error).__name__}")
-            return not self._pause(self._backoff.next())
+            return self._pause(self._backoff.next())
 
     def _step(self) -> bool:
         """Sends one message, or waits for one; returns False when the thread must end."""
@@ -123,11 +123,11 @@ class DeliveryThread:
             delivery = self._outbox.claim(self.name, passed_over)
         except sqlite3.Error as error:  # the disk may become readable again
             self._failed(f"outbox: {error}")
-            return not self._pause(self._backoff.next())
+            return self._pause(self._backoff.next())
         if delivery is None and passed_over:  # none of the later messages was taken either: start again at the oldest
             for doubt in self._doubts.values():
                 doubt.passed_over = False
-            return not self._pause(self._backoff.next())
+            return self._pause(self._backoff.next())
         if delivery is None:
             if self._stop.is_set():
                 return False
@@ -144,6 +144,7 @@ class DeliveryThread:
                 self._failed(str(error))
 
     def _send(self, delivery: Delivery) -> bool:
+        """Tries to send a message; returns False when the thread must end."""
         doubt = self._doubts.get(delivery.id)
         snapshot = None if doubt is not None and doubt.without_snapshot else delivery.snapshot
         try:
@@ -153,35 +154,40 @@ class DeliveryThread:
             if later.deferred is None:
                 return True
             self._failed(later.deferred)
-            return not self._pause(self._backoff.next())
-        except SinkRefused as error:
-            doubt = self._doubts.setdefault(delivery.id, Doubt())
-            self._failed(f"message {delivery.id} was refused: {error}")
-            if error.maybe_too_large and not doubt.without_snapshot:
-                doubt.without_snapshot = True
-                self._outbox.nack(delivery, outcome_unknown=False)
-            else:
-                self._set_aside(delivery, doubt, str(error), outcome_unknown=False)
+            return self._pause(self._backoff.next())
+        except SinkRefused as refusal:
+            self._refused(delivery, refusal)
             return True
-        except SinkFailed as error:
-            is_news = self._failed(str(error))
-            if error.reached:
-                self._suspect(delivery, str(error), error.outcome_unknown, error.maybe_too_large)
-            else:
-                self._outbox.nack(delivery, error.outcome_unknown)
-            asked = min(error.retry_after_s or 0.0, _MAX_RETRY_AFTER_S)
-            if asked and is_news:
-                _log.info("%s: waiting %.0f s before the next attempt", self.name, asked)
-            return not self._pause(asked or self._backoff.next())
+        except SinkFailed as failure:
+            return self._pause(self._not_confirmed(delivery, failure))
         except Exception as error:  # a bug in a sink must not end the delivery, nor lose the message
             _log.exception("%s: message %s", self.name, delivery.id)
-            reason = f"internal error: {type(error).__name__}"
-            self._failed(reason)
-            self._suspect(delivery, reason, outcome_unknown=True, maybe_too_large=False)
-            return not self._pause(self._backoff.next())
+            bug = SinkFailed(f"internal error: {type(error).__name__}", outcome_unknown=True, reached=True)
+            return self._pause(self._not_confirmed(delivery, bug))
         self._outbox.ack(delivery)
         self._delivered(delivery)
         return True
+
+    def _refused(self, delivery: Delivery, refusal: SinkRefused) -> None:
+        doubt = self._doubts.setdefault(delivery.id, Doubt())
+        self._failed(f"message {delivery.id} was refused: {refusal}")
+        if refusal.maybe_too_large and not doubt.without_snapshot:
+            doubt.without_snapshot = True
+            self._outbox.nack(delivery, outcome_unknown=False)
+        else:
+            self._set_aside(delivery, doubt, str(refusal), outcome_unknown=False)
+
+    def _not_confirmed(self, delivery: Delivery, failure: SinkFailed) -> float:
+        """Returns the seconds until the next attempt."""
+        is_news = self._failed(str(failure))
+        if failure.reached:
+            self._suspect(delivery, failure)
+        else:
+            self._outbox.nack(delivery, failure.outcome_unknown)
+        asked = min(failure.retry_after_s or 0.0, _MAX_RETRY_AFTER_S)
+        if asked and is_news:
+            _log.info("%s: waiting %.0f s before the next attempt", self.name, asked)
+        return asked or self._backoff.next()
 
     def _delivered(self, delivery: Delivery) -> None:
         self.delivered += 1
@@ -196,20 +202,20 @@ class DeliveryThread:
         self.last_error = None
         self._backoff.reset()
 
-    def _suspect(self, delivery: Delivery, reason: str, outcome_unknown: bool, maybe_too_large: bool) -> None:
+    def _suspect(self, delivery: Delivery, failure: SinkFailed) -> None:
         """Decides what to do with a message that failed although the receiver was reached."""
         others_in_doubt = any(doubt.passed_over for doubt in self._doubts.values())
         doubt = self._doubts.setdefault(delivery.id, Doubt())
         doubt.failures += 1
         may_shrink = delivery.snapshot is not None and not doubt.without_snapshot
         if doubt.refusals or (doubt.on_trial and not may_shrink):
-            self._set_aside(delivery, doubt, reason, outcome_unknown)
+            self._set_aside(delivery, doubt, str(failure), failure.outcome_unknown)
             return
-        if may_shrink and (doubt.on_trial or (maybe_too_large and doubt.failures >= _SHRINK_AFTER)):
+        if may_shrink and (doubt.on_trial or (failure.maybe_too_large and doubt.failures >= _SHRINK_AFTER)):
             doubt.without_snapshot = True
         elif doubt.failures >= _SUSPECT_AFTER or others_in_doubt:
             doubt.passed_over = True
-        self._outbox.nack(delivery, outcome_unknown)
+        self._outbox.nack(delivery, failure.outcome_unknown)
 
     def _set_aside(self, delivery: Delivery, doubt: Doubt, reason: str, outcome_unknown: bool) -> None:
         first, longest = _SET_ASIDE_RETRY_S
@@ -229,8 +235,8 @@ class DeliveryThread:
         return is_news
 
     def _pause(self, seconds: float) -> bool:
-        """Waits; returns True if the thread was asked to stop."""
-        return self._stop.wait(seconds)
+        """Waits; returns False if the thread was asked to stop."""
+        return not self._stop.wait(seconds)
 
 
 def stop_all(threads: Sequence[DeliveryThread], timeout_s: float) -> list[str]:

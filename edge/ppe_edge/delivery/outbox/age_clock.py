@@ -6,8 +6,8 @@ from collections.abc import Callable
 class AgeClock:
     """A time that a wrong clock of the box never puts ahead, so that nothing is deleted too early.
 
-    While a time server sets the clock of the box, it follows that. Otherwise it goes on from the last time that is known, and
-    stands still while the box is off.
+    While a time server sets the clock of the box, it follows that. Otherwise it continues from the last known time,
+    and stands still while the box is off.
 
     Args:
         steady: Returns seconds; must not jump. Its time is taken as long as no other is known.
@@ -27,7 +27,7 @@ class AgeClock:
         return self._steady() + self._offset
 
     def resume(self, now: float, certain_until: float) -> None:
-        """Goes on from a time that an earlier process has noted."""
+        """Continues from a time that an earlier process has noted."""
         self._offset, self.certain_until, self.resumed_at = now - self._steady(), certain_until, now
 
     def error(self) -> float | None:

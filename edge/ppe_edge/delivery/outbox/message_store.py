@@ -94,7 +94,7 @@ class MessageStore:
         self._snapshots = SnapshotFolder(state_dir / "snapshots")
         self._held = HeldMessages()
         self.report = StorageReport()
-        self._retention = Retention(config, self._snapshots, self.report, self._log_once)
+        self._retention = Retention(config, self._snapshots, self.report, self._note_error)
         self._confirmed: set[tuple[str, str]] = set()  # (sink, id) of rows that could not be deleted on a full disk
         self._unreadable: set[str] = set()  # ids of messages that stay in the database, and count as waiting
         self._last_error = ""
@@ -103,7 +103,7 @@ class MessageStore:
         self.is_open = False
         self._was_open = False  # by this process
         self.set_aside_before: list[tuple[str, str]] = []
-        self._guard = self._lock(state_dir)
+        self._guard = self._lock_folder(state_dir)
         try:
             self._open()
         except sqlite3.Error as error:
@@ -155,7 +155,7 @@ class MessageStore:
                 self._db.mark_tried(sink, row.sequence)
             except sqlite3.Error as error:
                 uncertain = True  # a later process would not know of this attempt, so the message is marked now
-                self._log_once(error)
+                self._note_error(error)
             return Claimed(message, row.attempts, uncertain)
         entry = self._held.first_waiting(sink, is_possible)
         if entry is None:
@@ -168,7 +168,7 @@ class MessageStore:
         try:
             return self._db.first_waiting(sink, is_possible)
         except sqlite3.Error as error:
-            self._log_once(error)
+            self._note_error(error)
             raise
 
     def confirm(self, sink: str, message_id: str) -> None:
@@ -185,21 +185,21 @@ class MessageStore:
         try:
             self._db.set_uncertain(sink, message_id, uncertain)
         except sqlite3.Error as error:  # then it stays marked, which is safe
-            self._log_once(error)
+            self._note_error(error)
 
     def note_set_aside(self, sink: str, message_id: str) -> None:
         """Notes that a sink does not take a message."""
         try:
             self._db.note_set_aside(sink, message_id)
         except sqlite3.Error as error:  # then it is tried once more after a restart
-            self._log_once(error)
+            self._note_error(error)
 
     def is_waiting(self, sink: str, message_id: str) -> bool:
         """Whether a message waits for a sink; true if the disk does not tell."""
         try:
             return self._held.find(message_id) is not None or self._db.is_waiting(sink, message_id)
         except sqlite3.Error as error:
-            self._log_once(error)
+            self._note_error(error)
             return True
 
     def note_seen(self, violations: Mapping[str, float]) -> None:
@@ -207,7 +207,7 @@ class MessageStore:
         try:
             self._db.note_seen(violations)
         except sqlite3.Error as error:
-            self._log_once(error)
+            self._note_error(error)
 
     def maintain(self, now: float) -> None:
         """Enforces the limits, moves held messages to the disk and reports storage problems.
@@ -230,7 +230,7 @@ class MessageStore:
             if self._ages.now() >= self._next_note:
                 self._note_time()
         except sqlite3.Error as error:
-            self._log_once(error)
+            self._note_error(error)
 
     def recent(self, count: int) -> list[Message]:
         """Returns the latest messages, newest first, including delivered ones."""
@@ -269,11 +269,11 @@ class MessageStore:
         try:
             self._note_time()
         except sqlite3.Error as error:
-            self._log_once(error)
+            self._note_error(error)
         self._db.close()
         self._guard.close()
 
-    def _lock(self, state_dir: Path) -> IO[str]:
+    def _lock_folder(self, state_dir: Path) -> IO[str]:
         """Makes sure that no other runtime uses the folder until the returned file is closed."""
         try:
             self._snapshots.create()
@@ -313,7 +313,7 @@ class MessageStore:
         self._sort_out_unknown_snapshots(is_new)
 
     def _resume(self) -> None:
-        """Goes on where an earlier process has stopped."""
+        """Continues where an earlier process has stopped."""
         if (noted := self._db.noted_time()) is not None:
             step = noted[0] - self._ages.now()
             self._ages.resume(*noted)
@@ -334,7 +334,7 @@ class MessageStore:
             else:
                 self._snapshots.delete(unknown)
         except (sqlite3.Error, OSError) as error:  # then the limits do not hold for them until the next start
-            self._log_once(error)
+            self._note_error(error)
 
     def _opened(self) -> OutboxDatabase:
         try:
@@ -354,7 +354,7 @@ class MessageStore:
         return database
 
     def _put_away(self, error: sqlite3.DatabaseError) -> None:
-        """Renames a database that is damaged, so that the box can go on; logs and reports it."""
+        """Renames a database that is damaged, so that the box can continue; logs and reports it."""
         waiting = self._count_waiting()
         number = next(n for n in itertools.count(1) if not self._file.with_suffix(f".damaged-{n}").exists())
         kept = self._file.with_suffix(f".damaged-{number}")
@@ -420,7 +420,7 @@ class MessageStore:
                     self._insert(entry)
                     return
                 except sqlite3.Error as error:
-                    self._log_once(error)
+                    self._note_error(error)
                     is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
                     if last_try or not is_full or not self._retention.drop_snapshots(self._db, self._db.bytes // 10):
                         break
@@ -449,7 +449,7 @@ class MessageStore:
         try:
             return self._snapshots.write(file, content)
         except OSError as error:
-            self._log_once(error)
+            self._note_error(error)
             self.report.count("snapshot_not_stored")
             return None
 
@@ -461,13 +461,17 @@ class MessageStore:
             self._db.confirm(self._confirmed)
             self._confirmed.clear()
         except sqlite3.Error as error:
-            self._log_once(error)
+            self._note_error(error)
 
-    def _log_once(self, error: Exception | str) -> None:
-        """Logs a problem, unless it is the same as the last one; `maintain` then replaces a database that is damaged."""
+    def _note_error(self, error: Exception) -> None:
+        """Logs an error of the disk, and closes a database that is damaged, which `maintain` then replaces."""
         if isinstance(error, sqlite3.Error) and _is_damaged(error) and self.is_open:
             self._db.close()
             self._db, self.is_open = OutboxDatabase(None), False  # what is in memory is delivered meanwhile
-        if str(error) != self._last_error:
-            _log.warning("outbox: %s", error)
-        self._last_error = str(error)
+        self._log_once(str(error))
+
+    def _log_once(self, problem: str) -> None:
+        """Logs a problem, unless it is the same as the last one."""
+        if problem != self._last_error:
+            _log.warning("outbox: %s", problem)
+        self._last_error = problem
