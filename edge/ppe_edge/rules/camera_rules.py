@@ -24,7 +24,7 @@ UTC = ZoneInfo("UTC")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Part:
-    """A rule at work.
+    """An active rule.
 
     Attributes:
         rule: Its settings.
@@ -97,27 +97,33 @@ class CameraRules:
 
         A rule whose settings have not changed continues as if nothing had happened. What is not taken over remains in `before`.
         """
-        self._ids = before._ids
-        left = dict(before._trackers) if before._tracker == self._tracker else {}
-        kept: dict[frozenset[str], frozenset[str]] = {}  # group -> the group before whose tracks it continues
-        for group in self._trackers:
-            old = max(left, key=lambda other: len(other & group), default=frozenset[str]())
-            if old & group:
-                kept[group] = old
-            config = self._trackers[group].config
-            self._trackers[group] = left.pop(old) if old & group else self._make_tracker(config, self._ids)
-            self._trackers[group].config = config
+        former_groups = self._take_over_trackers(before)
         for name, part in self._parts.items():
-            old_part = before._parts.get(name)
-            if old_part is None:
+            former = before._parts.get(name)
+            if former is None:
                 continue
-            same_tracks = kept.get(part.group) == old_part.group
-            unchanged = (old_part.rule, old_part.group) == (part.rule, part.group)
+            same_tracks = former_groups.get(part.group) == former.group
+            unchanged = (former.rule, former.group) == (part.rule, part.group)
             if same_tracks and unchanged and before._contract is self._contract:
-                self._parts[name] = replace(part, monitor=old_part.monitor)
+                self._parts[name] = replace(part, monitor=former.monitor)
                 del before._parts[name]
             else:
-                part.monitor.take_over(old_part.monitor, same_tracks)
+                part.monitor.take_over(former.monitor, same_tracks)
+
+    def _take_over_trackers(self, before: "CameraRules") -> dict[frozenset[str], frozenset[str]]:
+        """Each group continues the tracks of the group before that shares most classes with it; returns which one that is."""
+        self._ids = before._ids
+        left = dict(before._trackers) if before._tracker == self._tracker else {}
+        former_groups: dict[frozenset[str], frozenset[str]] = {}
+        for group, new in self._trackers.items():
+            former = max(left, key=lambda other: len(other & group), default=frozenset[str]())
+            if former & group:
+                former_groups[group] = former
+                self._trackers[group] = left.pop(former)
+                self._trackers[group].config = new.config
+            else:
+                self._trackers[group] = self._make_tracker(new.config, self._ids)
+        return former_groups
 
     def track(self, detections: Detections, now: float) -> list[Track]:
         """Updates the tracks with the detections of the next frame; returns those of all objects that a rule follows."""

@@ -25,24 +25,29 @@ def tracked_classes(
     """
     keys = keys or {name: name for name in rules}
     for name, rule in rules.items():
-        named: dict[str, tuple[str | None, ...]] = {
-            "violation_class": (rule.violation_class,),
-            "compliant_classes": rule.compliant_classes or (),
-            "inside": (rule.inside,),
-            "without": (rule.without,),
-        }
-        for setting, classes in named.items():
-            for unknown in (c for c in classes if c is not None and c not in class_names):
-                raise EdgeError(
-                    setting=f"{keys[name]}.{setting}",
-                    expected=f"one of the model's classes {', '.join(class_names)}",
-                    got=repr(unknown),
-                    hint=_nearest(unknown, class_names),
-                )
+        _require_known_classes(rule, class_names, keys[name])
     groups = {name: _own_classes(name, rules, class_names, keys) for name in rules}
     for _ in groups:  # repeated, since a group that grows may reach others
         groups = {name: frozenset().union(*(g for g in groups.values() if g & mine)) for name, mine in groups.items()}
     return groups
+
+
+def _require_known_classes(rule: RuleConfig, class_names: Collection[str], key: str) -> None:
+    named: dict[str, tuple[str | None, ...]] = {
+        "violation_class": (rule.violation_class,),
+        "compliant_classes": rule.compliant_classes or (),
+        "inside": (rule.inside,),
+        "without": (rule.without,),
+    }
+    for setting, name in ((setting, name) for setting, names in named.items() for name in names):
+        if name is not None and name not in class_names:
+            nearest = difflib.get_close_matches(name, class_names, n=1)
+            raise EdgeError(
+                setting=f"{key}.{setting}",
+                expected=f"one of the model's classes {', '.join(class_names)}",
+                got=repr(name),
+                hint=f"did you mean {nearest[0]}?" if nearest else None,
+            )
 
 
 def _own_classes(
@@ -70,8 +75,3 @@ def _own_classes(
             hint="name the classes of the same object without the violation, such as helmet, or [] for none",
         )
     return rest | {rule.violation_class}
-
-
-def _nearest(name: str, known: Collection[str]) -> str | None:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {nearest[0]}?" if nearest else None

@@ -242,21 +242,14 @@ class ViolationMonitor:
 
     def _vote(self, track: Track, frame_size: tuple[int, int], now: float, ignored: bool, cleared: bool) -> _Head:
         """Adds the vote of this frame; returns the head."""
-        head = self._heads.get(track.id)
-        if head is None:
-            head = self._heads[track.id] = _Head(
-                votes=VoteWindow(self._rule),
-                first_seen=track.first_time,
-                first_xyxy=track.box_xyxy,
-                box_xyxy=track.box_xyxy,
-                positive_xyxy=track.box_xyxy,
-            )
-        threshold = self.threshold * (self._rule.hysteresis if head.open is not None else 1.0)
+        head = self._heads.get(track.id) or self._add_head(track)
         is_in_zone, zone = self._zone_of(track.box_xyxy, frame_size)
-        counts, has_class = is_in_zone and not ignored, track.label == self._label and not cleared
-        positive = counts and has_class and track.score >= threshold
+        counts = is_in_zone and not ignored
+        has_class = track.label == self._label and not cleared
         if counts and track.score >= self.thresholds[track.label]:
             self._tallies.add(track.id, now, zone, has_class)
+        threshold = self.threshold * (self._rule.hysteresis if head.open is not None else 1.0)
+        positive = counts and has_class and track.score >= threshold
         head.votes.add(now, positive, self._frame_times[0])
         head.box_xyxy = track.box_xyxy
         self._cooldown.observe(track.id, track.box_xyxy, now)
@@ -267,6 +260,16 @@ class ViolationMonitor:
                 head.positive_since = now
             elif not head.votes.positive:
                 head.positive_since = None
+        return head
+
+    def _add_head(self, track: Track) -> _Head:
+        head = self._heads[track.id] = _Head(
+            votes=VoteWindow(self._rule),
+            first_seen=track.first_time,
+            first_xyxy=track.box_xyxy,
+            box_xyxy=track.box_xyxy,
+            positive_xyxy=track.box_xyxy,
+        )
         return head
 
     def _start(self, head: _Head, track: Track, now: float) -> ViolationStarted:
