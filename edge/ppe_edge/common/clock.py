@@ -6,6 +6,7 @@ A box without a battery-backed clock starts with a wrong time and gets the right
 import ctypes
 import time
 
+DAY_S = 86400.0
 SET_AFTER = 1_735_689_600.0  # 2025-01-01; an earlier time means that the clock was never set
 STEP = 1.0  # seconds; a larger change of the correction is a clock that was set, not one that is being adjusted
 

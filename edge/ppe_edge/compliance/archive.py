@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from ppe_edge.common.clock import DAY_S
 from ppe_edge.compliance.periods import Row, Unit, by_period, end_of, period_of
 from ppe_edge.compliance.report import to_html
 from ppe_edge.compliance.store import BUCKET, ComplianceStore, Count, Figures
@@ -45,7 +46,7 @@ class ComplianceArchive:
 
     def _start(self, unit: Unit, days: float, now: float) -> datetime:
         """Returns when the period starts in which the last days begin: half a shift would look like a bad one."""
-        time = datetime.fromtimestamp(now - 86400 * days, self._zone)
+        time = datetime.fromtimestamp(now - DAY_S * days, self._zone)
         found = period_of(time, unit, self._shifts)
         return time if found is None else found[0]
 
@@ -61,7 +62,7 @@ class ComplianceArchive:
                 break
         else:
             return None
-        if start.timestamp() <= self._store.last_report() <= now + 86400:  # a later one is of a clock that was ahead
+        if start.timestamp() <= self._store.last_report() <= now + DAY_S:  # a later one is of a clock that was ahead
             return None
         end = end_of(start, unit, shift, self._shifts)
         figures = self._store.read(start.timestamp(), end.timestamp())

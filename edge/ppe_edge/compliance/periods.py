@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
 from ppe_edge.compliance.store import Count, Figures
-from ppe_edge.rules.schedule import DAY, parse_times
+from ppe_edge.rules.schedule import DAY_MIN, parse_times
 
 Unit = Literal["hour", "shift", "day", "week"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -61,7 +61,7 @@ def period_of(time: datetime, unit: Unit, shifts: Mapping[str, str]) -> tuple[da
     for name, times in shifts.items():
         start, end = parse_times(times)
         for day in (0, 1):  # a night shift that began yesterday
-            if start <= minute + DAY * day < end:
+            if start <= minute + DAY_MIN * day < end:
                 return midnight - timedelta(days=day) + timedelta(minutes=start), name
     return None
 

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ppe_edge.common.clock import is_set
+from ppe_edge.common.clock import DAY_S, is_set
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.compliance.store import BUCKET, UNKNOWN, ComplianceStore, Count, Key
 from ppe_edge.rules.tally import CountedTrack
 
 WRITE_INTERVAL = 30.0  # seconds; what was counted since the last write is lost with the process
-DAY = 86400.0
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ class ComplianceRecorder:
             ended, tracked = self._ended, self._tracked
             self._ended = {}
         try:
-            self.store.write(ended, tracked, self._now() - self._config.keep_days * DAY)
+            self.store.write(ended, tracked, self._now() - self._config.keep_days * DAY_S)
         except sqlite3.Error as error:
             with self._lock:
                 for key, count in ended.items():

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ppe_edge.errors import EdgeError
+from ppe_edge.rules.config import one_or_more
 from ppe_yolo.core.contract import ModelContract
 
 
@@ -16,7 +17,7 @@ class PrivacyConfig(BaseModel):
     classes: Annotated[
         tuple[str, ...] | None,
         Field(min_length=1),
-        BeforeValidator(lambda names: (names,) if isinstance(names, str) else names),
+        BeforeValidator(one_or_more),
     ] = Field(
         None,
         description="Which classes are pixelated in all images that the box stores or shows, such as helmet and none; default: "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.pictures.snapshot import hide_heads
+from ppe_edge.pictures.snapshot import Image, hide_heads
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
@@ -64,6 +64,18 @@ def voc_box(box_xyxy: Sequence[float] | NDArray[np.float32], width: int, height:
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
+def jpeg_for_training(image: Image) -> bytes:
+    """Encodes an image, uint8 [H, W, 3], RGB.
+
+    Raises:
+        OSError: It cannot be encoded.
+    """
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not done:
+        raise OSError("the frame could not be encoded")
+    return bytes(data)
+
+
 class Sampler:
     """Keeps frames in `state_dir`/samples, a Pascal VOC folder (JPEGImages, Annotations).
 
@@ -72,21 +84,19 @@ class Sampler:
         state_dir: The state folder.
         contract: Contract of the model, for the class names.
         hidden: Labels that are pixelated.
+
+    Attributes:
+        folder: The folder.
     """
 
     def __init__(self, config: SamplerConfig, state_dir: Path, contract: ModelContract, hidden: frozenset[int]) -> None:
         self._config = config
-        self._folder = state_dir / "samples"
-        self._counts = (0, 0)
+        self.folder = state_dir / "samples"
+        self._counts = (0, 0)  # frames and unsure frames since `take_counts`; guarded by `_counting`
         self._counting = threading.Lock()
         self._class_names = contract.class_names
         self._hidden = hidden
-        self._last: dict[str, float] = {}
-
-    @property
-    def folder(self) -> Path:
-        """Pascal VOC folder with the samples."""
-        return self._folder
+        self._last: dict[str, float] = {}  # camera -> time of its last sample, seconds
 
     def take_counts(self) -> tuple[int, int]:
         """Returns the numbers of frames and of unsure frames since the last call. Thread-safe."""
@@ -125,12 +135,10 @@ class Sampler:
             hide_heads(image, detections.boxes_xyxy[is_hidden])
         moment = datetime.fromtimestamp(frame.wall_time, UTC).strftime("%Y%m%dT%H%M%S%f")
         stem = f"{frame.camera}_{moment}"
-        done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        if not done:
-            raise OSError("the frame could not be encoded")
-        image_file = self._folder / "JPEGImages" / f"{stem}.jpg"
+        jpeg = jpeg_for_training(image)
+        image_file = self.folder / "JPEGImages" / f"{stem}.jpg"
         write_voc_annotation(
-            self._folder / "Annotations" / f"{stem}.xml",
+            self.folder / "Annotations" / f"{stem}.xml",
             image_name=image_file.name,
             image_size=frame.image.shape,
             objects=self._draft(frame, detections),
@@ -138,7 +146,7 @@ class Sampler:
             mode=_PRIVATE,
         )
         with atomic_path(image_file, _PRIVATE) as temporary:
-            temporary.write_bytes(bytes(data))
+            temporary.write_bytes(jpeg)
         return image_file
 
     def _draft(self, frame: Frame, detections: Detections) -> Iterator[AnnotatedObject]:
@@ -150,10 +158,10 @@ class Sampler:
                 yield AnnotatedObject(self._class_names[int(label)], rounded)
 
     def _forget_oldest(self) -> None:
-        images = sorted((self._folder / "JPEGImages").glob("*.jpg"), key=lambda p: p.stat().st_mtime_ns)
+        images = sorted((self.folder / "JPEGImages").glob("*.jpg"), key=lambda p: p.stat().st_mtime_ns)
         old = images[: max(0, len(images) - self._config.keep)]
         if old and self._config.upload:
             _log.warning("%s deleted before the upload: raise sampler.keep", plural(len(old), "sample"))
         for image_file in old:
             image_file.unlink(missing_ok=True)
-            (self._folder / "Annotations" / f"{image_file.stem}.xml").unlink(missing_ok=True)
+            (self.folder / "Annotations" / f"{image_file.stem}.xml").unlink(missing_ok=True)

@@ -53,7 +53,8 @@ def _names_to_zones(zones: Any) -> Any:
     return dict.fromkeys(zones)
 
 
-def _one_or_more(texts: Any) -> Any:
+def one_or_more(texts: Any) -> Any:
+    """A text stands for a list of one."""
     return (texts,) if isinstance(texts, str) else texts
 
 
@@ -61,7 +62,7 @@ def _off_or_times(dates: Any) -> Any:
     """YAML reads `off` as false."""
     if not isinstance(dates, Mapping):
         return dates
-    return {day: () if times is False or times == "off" else _one_or_more(times) for day, times in dates.items()}
+    return {day: () if times is False or times == "off" else one_or_more(times) for day, times in dates.items()}
 
 
 class RuleConfig(BaseModel):
@@ -71,7 +72,7 @@ class RuleConfig(BaseModel):
 
     enabled: bool = Field(True, description="Whether the rule applies; a camera switches off a general rule with false.")
     violation_class: str = Field("none", description="Class that must not appear.")
-    compliant_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_one_or_more)] = Field(
+    compliant_classes: Annotated[tuple[str, ...] | None, BeforeValidator(one_or_more)] = Field(
         None,
         description="Classes of the same object without the violation, such as helmet. The tracker follows an object from one "
         "to the other. Default: the classes that no rule of the camera uses otherwise.",
@@ -90,7 +91,7 @@ class RuleConfig(BaseModel):
         "a helmet in a hand does not count.",
     )
     severity: Severity = Field(DEFAULT_SEVERITY, description="Severity of the alerts.")
-    schedule: Annotated[tuple[str, ...] | None, BeforeValidator(_one_or_more)] = Field(
+    schedule: Annotated[tuple[str, ...] | None, BeforeValidator(one_or_more)] = Field(
         None,
         description="When the rule applies, in the site's time zone: 'Mon-Fri 06:00-18:00', 'Sat,Sun 08:00-12:00', 'daily "
         "22:00-06:00'; default: always. Also always while the clock of the box is not set.",

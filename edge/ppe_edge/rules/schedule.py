@@ -12,8 +12,8 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-DAY = 24 * 60  # minutes
-WEEK = 7 * DAY
+DAY_MIN = 24 * 60
+WEEK_MIN = 7 * DAY_MIN
 EXAMPLE = "'Mon-Fri 06:00-18:00', 'Sat,Sun 08:00-12:00' or 'daily 22:00-06:00'"
 _DAYS = re.compile(r"[A-Za-z]{3}(-[A-Za-z]{3})?(,[A-Za-z]{3}(-[A-Za-z]{3})?)*")
 _TIMES = re.compile(r"(\d\d?):(\d\d)-(\d\d?):(\d\d)")
@@ -51,11 +51,11 @@ def parse_times(text: str) -> Times:
         raise ValueError(f"expected times such as 06:00-18:00, got {text[:60]!r}")
     start_hour, start_minute, end_hour, end_minute = map(int, match.groups())
     start, end = 60 * start_hour + start_minute, 60 * end_hour + end_minute
-    if max(start_minute, end_minute) > 59 or start >= DAY or end > DAY:
+    if max(start_minute, end_minute) > 59 or start >= DAY_MIN or end > DAY_MIN:
         raise ValueError(f"expected times from 00:00 to 24:00, got {text[:60]!r}")
     if start == end:
         raise ValueError(f"{text.strip()} is never on: write 00:00-24:00 for a whole day")
-    return start, end if end > start else end + DAY
+    return start, end if end > start else end + DAY_MIN
 
 
 def check_week(entries: Sequence[str]) -> None:
@@ -69,13 +69,13 @@ def check_week(entries: Sequence[str]) -> None:
     spans = []
     for entry in entries:
         days, (start, end) = parse_entry(entry)
-        spans += [(DAY * day + start, DAY * day + end, entry) for day in days]
+        spans += [(DAY_MIN * day + start, DAY_MIN * day + end, entry) for day in days]
     spans.sort()
     first_start, first_end, first = spans[0]
-    for (_, end, before), (start, _, after) in pairwise([*spans, (first_start + WEEK, first_end + WEEK, first)]):
+    for (_, end, before), (start, _, after) in pairwise([*spans, (first_start + WEEK_MIN, first_end + WEEK_MIN, first)]):
         if end > start:
             which = f"{before!r} and {after!r} overlap" if before != after else f"{before!r} overlaps with itself"
-            raise ValueError(f"{which} on {WEEKDAYS[start // DAY % 7]}: write them as one entry")
+            raise ValueError(f"{which} on {WEEKDAYS[start // DAY_MIN % 7]}: write them as one entry")
 
 
 def check_date(entries: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ class Schedule:
     def _look_up(self, time: float) -> None:
         today = datetime.fromtimestamp(time, self._zone).date()
         spans = [span for offset in (-1, 0, 1) for span in self._spans(today + timedelta(offset))]
-        midnights = (self._instant(today, 0, last=False), self._instant(today, DAY, last=False))
+        midnights = (self._instant(today, 0, last=False), self._instant(today, DAY_MIN, last=False))
         edges = [*midnights, *(edge for span in spans for edge in span)]
         self._on = any(start <= time < end for start, end in spans)
         self._from = max((edge for edge in edges if edge <= time), default=time)

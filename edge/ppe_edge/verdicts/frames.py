@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
-import cv2
-
+from ppe_edge.common.clock import DAY_S
 from ppe_edge.delivery.messages import OTHER, Alert, AlertVerdict
-from ppe_edge.pictures.sampler import QUALITY, voc_box
+from ppe_edge.pictures.sampler import jpeg_for_training, voc_box
 from ppe_edge.pictures.snapshot import View, heads_to_hide, hide_heads
 from ppe_edge.verdicts.config import VerdictsConfig
 from ppe_yolo.core.files import replacing
 from ppe_yolo.core.voc_xml import AnnotatedObject, write_voc_annotation
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700  # they may show people
-DAY = 86400.0
 
 _Box = tuple[int, int, int, int]
 _log = logging.getLogger(__name__)
@@ -60,13 +58,11 @@ class AlertFrames:
             image = image.copy()
             hide_heads(image, heads_to_hide(view))
         try:
-            done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-            if not done:
-                raise OSError("the frame could not be encoded")
+            jpeg = jpeg_for_training(image)
             with self._lock:
                 self._forget_old()
                 self._pending.mkdir(FOLDER_MODE, exist_ok=True)
-                for suffix, content in ((".json", json.dumps(_draft(alert, view)).encode()), (".jpg", bytes(data))):
+                for suffix, content in ((".json", json.dumps(_draft(alert, view)).encode()), (".jpg", jpeg)):
                     with replacing(self._pending / f"{_stem(alert)}{suffix}", FILE_MODE) as temporary:
                         temporary.write_bytes(content)
                         os.utime(temporary, (self._now(),) * 2)  # the clock of the box may be wrong
@@ -130,7 +126,7 @@ class AlertFrames:
         """Deletes the frames that are too many or too old."""
         files = [file for folder in (self._pending, self._images) if folder.is_dir() for file in folder.glob("*.jpg")]
         newest_first = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
-        oldest = self._now() - self._max_days * DAY
+        oldest = self._now() - self._max_days * DAY_S
         for rank, file in enumerate(newest_first, start=1):
             if rank >= self._config.keep or file.stat().st_mtime < oldest:  # makes room for one more
                 file.unlink(missing_ok=True)

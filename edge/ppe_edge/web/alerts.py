@@ -13,17 +13,17 @@ import numpy as np
 from aiohttp import web
 from pydantic import ValidationError
 
+from ppe_edge.common.clock import DAY_S
 from ppe_edge.delivery.alert_history import AlertQuery, PastAlert
 from ppe_edge.delivery.messages import Alert, AlertClip, AlertClosed, AlertVerdict, Judgement, Message
 from ppe_edge.errors import EdgeError
-from ppe_edge.rules.config import DEFAULT_RULE
+from ppe_edge.rules.config import DEFAULT_RULE, DEFAULT_SEVERITY
 from ppe_edge.verdicts.desk import AlertDesk, Decision
 from ppe_edge.web.answers import as_json, first_problem, require_own_site
 from ppe_yolo.core.errors import UserError
 
 PER_PAGE = 30
 MAX_DAYS = 3660.0
-DAY = 86400.0
 _ID = "{alert:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}}"  # a UUID: no request can name another file
 _VERDICTS: tuple[Judgement | Literal["open"], ...] = ("open", "confirmed", "false_alarm")
 
@@ -168,7 +168,7 @@ class _AlertRoutes:
             "time_uncertain": alert.time_uncertain,
             "camera": alert.camera,
             "rule": alert.rule or DEFAULT_RULE,
-            "severity": alert.severity or "warning",
+            "severity": alert.severity or DEFAULT_SEVERITY,
             "zone": alert.zone,
             "what": self._desk.contract.display_name(alert.class_name),
             "class": alert.class_name,
@@ -212,7 +212,7 @@ def _query(request: web.Request) -> AlertQuery:
         camera=wanted.get("camera") or None,
         rule=wanted.get("rule") or None,
         verdict=verdict,
-        since=max(0.0, time.time() - days * DAY),
+        since=max(0.0, time.time() - days * DAY_S),
         before=before,
         limit=PER_PAGE,
     )

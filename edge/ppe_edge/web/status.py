@@ -22,6 +22,7 @@ from ppe_edge.delivery.messages import (
 )
 from ppe_edge.monitoring.telemetry import CameraFigures
 from ppe_edge.pictures.snapshot import View, make_snapshot
+from ppe_edge.rules.config import DEFAULT_SEVERITY
 from ppe_edge.runtime import Runtime
 from ppe_edge.web.state import BoxState, CameraState, MessageRow
 from ppe_yolo.core.contract import ModelContract
@@ -171,4 +172,4 @@ def _rule(message: Alert | AlertClosed | AlertVerdict) -> str:
 
 
 def _severity(message: Alert) -> str:
-    return "" if message.severity in (None, "warning") else f"{message.severity} "
+    return "" if message.severity in (None, DEFAULT_SEVERITY) else f"{message.severity} "

@@ -3,12 +3,12 @@
 import sqlite3
 from collections.abc import Callable
 
+from ppe_edge.common.clock import DAY_S
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.database import OutboxDatabase
 from ppe_edge.delivery.outbox.snapshot_folder import SnapshotFolder
 from ppe_edge.delivery.outbox.storage_report import StorageReport
 
-_DAY_S = 86400.0
 _FILL_AFTER_DROPPING = 0.9  # makes some room each time, so that a full outbox does not report with every alert
 
 
@@ -37,11 +37,11 @@ class Retention:
         Raises:
             sqlite3.Error: The messages cannot be deleted.
         """
-        self.drop_snapshots(database, self._excess(database), now - self._config.max_snapshot_days * _DAY_S)
+        self.drop_snapshots(database, self._excess(database), now - self._config.max_snapshot_days * DAY_S)
         database.drop_delivered(self._config.keep_delivered)
         if excess := self._excess(database):
             database.drop_oldest(excess, only_delivered=True)
-        lost = database.drop_before(now - self._config.max_message_days * _DAY_S)
+        lost = database.drop_before(now - self._config.max_message_days * DAY_S)
         if excess := self._excess(database):
             lost += database.drop_oldest(excess)
         self._report.count("alerts_dropped", lost)
