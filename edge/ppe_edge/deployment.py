@@ -53,16 +53,17 @@ class Deployment:
         old, new = self.settings.model, settings.model
         same_session = (new.providers, new.threads) == (old.providers, old.threads)
         store = ModelStore(settings.state_dir, new)
-        if new.url is None or new.sha256 is None:
-            if self.detector.path == new.path and not new.path.is_file():
-                hint = "copy the model back; the running model continues, nothing was changed"
-                raise EdgeError(file=new.path, expected="the model", got="no such file", hint=hint)
-            # the file may have been replaced by another model
-            same_file = self.detector.path == new.path and self.detector.sha256 == sha256_file(new.path)
-            keeps = same_session and same_file
-            return Deployment(settings, self.detector if keeps else store.open_configured(new))
-        keeps = same_session and self.detector.sha256 == new.sha256
-        return Deployment(settings, self.detector if keeps else store.fetch(new.url, new.sha256))
+        if new.url is not None and new.sha256 is not None:
+            is_open = same_session and self.detector.sha256 == new.sha256
+            return Deployment(settings, self.detector if is_open else store.fetch(new.url, new.sha256))
+        if self.detector.path != new.path:
+            return Deployment(settings, store.open_configured())
+        if not new.path.is_file():
+            hint = "copy the model back; the running model continues, nothing was changed"
+            raise EdgeError(file=new.path, expected="the model", got="no such file", hint=hint)
+        # the file may have been replaced by another model
+        is_open = same_session and self.detector.sha256 == sha256_file(new.path)
+        return Deployment(settings, self.detector if is_open else store.open_configured())
 
     def looks_alike(self, other: "Deployment", camera: str) -> bool:
         """Whether a camera's pipeline is the same in both deployments."""

@@ -113,7 +113,7 @@ def test_activate_configured_model_deletes_fetched_ones(tiny_model, tmp_path, st
     content = changed(tiny_model, floor=0.2)
     server.files["/m"] = content
     store.activate(store.fetch(server.url("/m"), digest(content)))
-    detector = store.open_configured(store._settings)
+    detector = store.open_configured()
     assert detector.path == tiny_model and store.open().sha256 == digest(content)  # until it is activated
     store.activate(detector)
     assert names(tmp_path) == [] and make_store(tiny_model, tmp_path).open().path == tiny_model

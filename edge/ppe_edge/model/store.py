@@ -78,13 +78,13 @@ class ModelStore:
                 _log.error("%s: back to %s", error, self._settings.path)
         return self._detector(self._settings.path)
 
-    def open_configured(self, settings: ModelSettings) -> EdgeDetector:
-        """Opens and tests the model that the new settings name. It becomes active by `activate`.
+    def open_configured(self) -> EdgeDetector:
+        """Opens and tests the model that the settings name. It becomes active by `activate`.
 
         Raises:
             EdgeError, ContractError: The model cannot be used; nothing was changed.
         """
-        detector = EdgeDetector(settings.path, settings.providers, settings.threads)
+        detector = self._detector(self._settings.path)
         smoke_test(detector)
         return detector
 

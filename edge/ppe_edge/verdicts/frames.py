@@ -98,16 +98,8 @@ class AlertFrames:
             if not keep_annotation:
                 annotation.unlink(missing_ok=True)  # that of another verdict must not stay if the disk is full
             if not annotation.is_file():
-                found: _Draft = json.loads(draft.read_bytes())
-                height, width, channels = found["size"]
-                write_voc_annotation(
-                    annotation,
-                    image_name=image.name,
-                    image_size=(height, width, channels),
-                    objects=_objects(found, alert.class_name if verdict.verdict == "confirmed" else verdict.actual),
-                    source="draft by a model and a verdict, to be corrected",
-                    mode=FILE_MODE,
-                )
+                alarmed = alert.class_name if verdict.verdict == "confirmed" else verdict.actual
+                _annotate(annotation, image.name, json.loads(draft.read_bytes()), alarmed)
             image.replace(self._images / image.name)
 
     def forget_old_soon(self) -> None:
@@ -151,6 +143,18 @@ def _draft(alert: Alert, view: View) -> _Draft:
         if (box := voc_box(track.box_xyxy, width, height)) is not None
     ]
     return {"size": (height, width, channels), "alarmed": voc_box(alarmed, width, height), "others": others}
+
+
+def _annotate(annotation: Path, image_name: str, draft: _Draft, alarmed: str | None) -> None:
+    """Writes the annotation of a frame in which the box of the alert shows the class `alarmed`."""
+    write_voc_annotation(
+        annotation,
+        image_name=image_name,
+        image_size=draft["size"],
+        objects=_objects(draft, alarmed),
+        source="draft by a model and a verdict, to be corrected",
+        mode=FILE_MODE,
+    )
 
 
 def _objects(draft: _Draft, alarmed: str | None) -> Iterator[AnnotatedObject]:
