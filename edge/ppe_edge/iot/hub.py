@@ -6,6 +6,7 @@ first problem the client is discarded, and a new one is created.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -66,7 +67,7 @@ class HubConnection:
         self._on_client: list[Callable[[IoTHubModuleClient], None]] = []
         self._on_connected: list[Callable[[], None]] = []
         self._client: IoTHubModuleClient | None = None
-        self._broken = asyncio.Event()
+        self._broken = asyncio.Event()  # set in the loop's thread, by `_lose` and `stop`
         self._stopping = False
         self._problem = ""  # of the last attempt to connect
         self._tried = threading.Event()  # set when the first attempt has ended
@@ -147,41 +148,45 @@ class HubConnection:
             self.connected.clear()
 
     async def _supervise(self) -> None:
+        """Uses one client after the other until `stop`; pauses in between."""
         backoff = Backoff(1.0, 15.0)
         while not self._stopping:
             self._broken.clear()
-            client = None
             gc.collect()  # a discarded client has reference cycles, and holds sockets until it is collected
-            try:
-                client = await _in_thread(self._build, _CONNECT_S)
-                await asyncio.wait_for(client.connect(), _CONNECT_S)
-                for on_client in self._on_client:  # setting a handler subscribes, and blocks until the hub confirms
-                    await _in_thread(partial(on_client, client), _CONNECT_S)
-                if client.connected and not self._stopping:
-                    self._client = client
-                    self.connected.set()
-                    self._tried.set()
-                    backoff.reset()
-                    _log.info("hub: connected")
-                    for on_connected in self._on_connected:
-                        on_connected()
-                    await self._broken.wait()
-                    if not self._stopping:
-                        _log.warning("hub: connection lost")
-            except Exception as error:  # any error: the next attempt uses a new client
-                _log.warning("hub: cannot connect: %s: %s", type(error).__name__, str(error))
-                self._problem = f"cannot connect: {type(error).__name__}: {error}"
-            finally:
-                self._client = None
-                self.connected.clear()
-                self._tried.set()
-                if client is not None:
-                    await _discard(client)
+            await self._use_client(backoff)
             if not self._stopping:
-                try:
+                with contextlib.suppress(TimeoutError):  # `_broken` ends the pause
                     await asyncio.wait_for(self._broken.wait(), backoff.next())
-                except TimeoutError:
-                    continue
+
+    async def _use_client(self, backoff: Backoff) -> None:
+        """Connects a new client; returns when that fails, or when its connection is lost."""
+        client = None
+        try:
+            client = await _in_thread(self._build, _CONNECT_S)
+            await asyncio.wait_for(client.connect(), _CONNECT_S)
+            for on_client in self._on_client:  # setting a handler subscribes, and blocks until the hub confirms
+                await _in_thread(partial(on_client, client), _CONNECT_S)
+            if not client.connected or self._stopping:
+                return
+            self._client = client
+            self.connected.set()
+            self._tried.set()
+            backoff.reset()
+            _log.info("hub: connected")
+            for on_connected in self._on_connected:
+                on_connected()
+            await self._broken.wait()
+            if not self._stopping:
+                _log.warning("hub: connection lost")
+        except Exception as error:  # any error: the next attempt uses a new client
+            self._problem = f"cannot connect: {type(error).__name__}: {error}"
+            _log.warning("hub: %s", self._problem)
+        finally:
+            self._client = None
+            self.connected.clear()
+            self._tried.set()
+            if client is not None:
+                await _discard(client)
 
     def _build(self) -> "IoTHubModuleClient":
         from azure.iot.device.aio import IoTHubModuleClient
