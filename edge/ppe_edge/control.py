@@ -37,12 +37,13 @@ _log = logging.getLogger(__name__)
 
 
 class Control:
-    """Changes a `Runtime` while it runs.
+    """Changes a `Runtime` while it runs. Thread-safe: one change at a time.
 
     Args:
         runtime: The running box.
         config_file: edge.yaml, the source of all settings that the twin does not mention.
         desired: The twin's desired values before the last restart; see `read_desired`.
+        document: The active content of edge.yaml; by default, it is read.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Control:
         # the active one: a change on the page applies no other edits of the file
         self._document = read_yaml(config_file) if document is None else document
         self._desired = dict(desired)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held from reading the settings until the new ones are deployed and saved
 
     def apply(self, desired: Mapping[str, Any]) -> None:
         """Applies all desired values of the twin, or none; settings that it does not mention come from the file.
@@ -72,7 +73,7 @@ class Control:
                 save = partial(self._save_desired, desired)
                 document = read_yaml(self._file)
                 wanted = load_settings(self._file, desired, document=document)
-                needs_restart = self._deploy(wanted, save, "the desired values of the twin")
+                needs_restart = self._apply_settings(wanted, save, "the desired values of the twin")
             except (UserError, TimeoutError) as error:
                 outcome("rejected").inc()
                 _log.warning("twin: rejected: %s", error)
@@ -87,7 +88,7 @@ class Control:
         with self._lock:
             try:
                 document = read_yaml(self._file)
-                needs_restart = self._deploy(load_settings(self._file, self._desired, document=document))
+                needs_restart = self._apply_settings(load_settings(self._file, self._desired, document=document))
             except (UserError, TimeoutError) as error:
                 _log.warning("reload: rejected, nothing has changed: %s", error)
                 return {"reloaded": False, "reason": str(error)}
@@ -137,11 +138,8 @@ class Control:
             mqtt = self._runtime.settings.sinks.mqtt
             if now is None and rule == CONNECTED and mqtt is not None and mqtt.home_assistant:
                 raise EdgeError(f"choose another name than {rule}: Home Assistant's state of the camera has this one")
-            general, different = _general_rule(file, camera, rule), wanted.model_dump(mode="json")
-            if general is not None:
-                different = {name: new for name, new in different.items() if getattr(wanted, name) != getattr(general, name)}
-            change = PageRule(settings=different, is_new=rule not in file.rule_names(camera))
-            self._deploy_page(page.changed(camera, rule, change), camera, rule, wanted)
+            change = PageRule(settings=_own_settings(wanted, file, camera, rule), is_new=rule not in file.rule_names(camera))
+            self._apply_page(page.changed(camera, rule, change), camera, rule, wanted)
 
     def remove_rule(self, camera: str, rule: str, before: Mapping[str, Any] | None = None) -> None:
         """Removes a rule of a camera, now and at every later start. edge.yaml stays as it is.
@@ -164,7 +162,7 @@ class Control:
             if now is None:
                 raise EdgeError(item="rule", expected=f"a rule of the camera {camera}", got=repr(rule[:40]))
             change = PageRule(settings={"enabled": False}) if rule in file.rule_names(camera) else None
-            self._deploy_page(page.changed(camera, rule, change), camera, rule, None)
+            self._apply_page(page.changed(camera, rule, change), camera, rule, None)
 
     def undo_rules(self, number: int | None = None) -> None:
         """Undoes the latest change of `change_rule` or `remove_rule`.
@@ -183,7 +181,7 @@ class Control:
                     return
                 raise _changed_meanwhile()
             page = page.undone()
-            self._replace_rules(load_settings(self._file, self._desired, page, self._document), page)
+            self._apply_rules(load_settings(self._file, self._desired, page, self._document), page)
 
     def _page_and_file(self, camera: str) -> tuple[PageRules, EdgeSettings]:
         """Returns what was changed on the page, and the settings without it."""
@@ -192,7 +190,7 @@ class Control:
             raise EdgeError(item="camera", expected="a camera of the box", got=repr(camera[:40]))
         return read_page_rules(self._runtime.settings.state_dir), file
 
-    def _deploy_page(self, page: PageRules, camera: str, rule: str, wanted: RuleConfig | None) -> None:
+    def _apply_page(self, page: PageRules, camera: str, rule: str, wanted: RuleConfig | None) -> None:
         settings = load_settings(self._file, self._desired, page, self._document)
         expected = {name: kept for name, kept in self._runtime.settings.rules_of(camera).items() if name != rule}
         if settings.rules_of(camera) != expected | ({} if wanted is None else {rule: wanted}):
@@ -205,12 +203,12 @@ class Control:
         except EdgeError as error:  # the page knows which rule it changes
             error.setting = (error.setting or "").removeprefix(f"{settings.key_of(camera, rule)}.") or None
             raise
-        self._replace_rules(settings, page)
+        self._apply_rules(settings, page)
 
-    def _replace_rules(self, wanted: EdgeSettings, page: PageRules) -> None:
+    def _apply_rules(self, wanted: EdgeSettings, page: PageRules) -> None:
         before = self._runtime.deployment
         after = replace(before, settings=before.settings.with_live_fields_of(wanted))  # the model stays open
-        self._replace(after, partial(_save_page, page), "the rules")
+        self._deploy(after, partial(_save_page, page), "the rules")
 
     def health(self, payload: Any = None) -> dict[str, Any]:
         """Direct method `health`."""
@@ -233,7 +231,7 @@ class Control:
             )
         return {"camera": camera, "jpeg_base64": base64.b64encode(jpeg).decode()}
 
-    def _deploy(self, wanted: EdgeSettings, save: Save | None = None, saved: str = "") -> list[str]:
+    def _apply_settings(self, wanted: EdgeSettings, save: Save | None = None, saved: str = "") -> list[str]:
         """Replaces the running configuration; returns the settings that differ and need a restart.
 
         Args:
@@ -242,23 +240,25 @@ class Control:
             saved: What it saves, in words.
         """
         before = self._runtime.deployment
-        self._replace(before.with_settings(before.settings.with_live_fields_of(wanted)), save, saved)
+        self._deploy(before.with_settings(before.settings.with_live_fields_of(wanted)), save, saved)
         return before.settings.restart_fields_changed_in(wanted)
 
-    def _replace(self, after: Deployment, save: Save | None, saved: str) -> None:
+    def _deploy(self, after: Deployment, save: Save | None, saved: str) -> None:
+        """Replaces the running configuration and saves it, or does neither; see `_apply_settings`."""
         before = self._runtime.deployment
         self._runtime.between_frames(lambda: self._runtime.deploy(after))
-        if save is not None:
-            try:
-                save(before, after)
-            except OSError as error:
-                # a change that is applied but not saved would be lost at the next restart
-                self._runtime.between_frames(lambda: self._runtime.deploy(before))
-                raise EdgeError(
-                    file=before.settings.state_dir,
-                    problem=f"cannot save {saved} ({error.strerror or error}), nothing was changed",
-                    hint="free disk space on the box, then apply them again",
-                ) from error
+        if save is None:
+            return
+        try:
+            save(before, after)
+        except OSError as error:
+            # a change that is applied but not saved would be lost at the next restart
+            self._runtime.between_frames(lambda: self._runtime.deploy(before))
+            raise EdgeError(
+                file=before.settings.state_dir,
+                problem=f"cannot save {saved} ({error.strerror or error}), nothing was changed",
+                hint="free disk space on the box, then apply them again",
+            ) from error
 
     def _save_desired(self, desired: Mapping[str, Any], before: Deployment, after: Deployment) -> None:
         state_dir = after.settings.state_dir
@@ -321,6 +321,14 @@ def _general_rule(settings: EdgeSettings, camera: str, name: str) -> RuleConfig 
         return settings.rule_of(camera, name)
     except ValueError:
         return None
+
+
+def _own_settings(wanted: RuleConfig, file: EdgeSettings, camera: str, name: str) -> dict[str, Any]:
+    """Returns the settings of a rule that differ from those without the page."""
+    general, settings = _general_rule(file, camera, name), wanted.model_dump(mode="json")
+    if general is None:
+        return settings
+    return {name: value for name, value in settings.items() if getattr(wanted, name) != getattr(general, name)}
 
 
 def _new_rule(settings: EdgeSettings, camera: str) -> RuleConfig:
