@@ -97,18 +97,8 @@ class PageRules(BaseModel):
         cameras = result.get("cameras")
         for name, rules in self.changes.items():
             camera = cameras.get(name) if isinstance(cameras, dict) else None
-            if not isinstance(camera, dict):
-                continue
-            names = set(rule_names(name))
-            mine = {rule: change.settings for rule, change in rules.items() if change.is_new or rule in names}
-            if names | mine.keys() == {DEFAULT_RULE} and not camera.get("rules"):
-                if mine:
-                    _mapping(camera, "rule").update(mine[DEFAULT_RULE])
-                continue
-            if names == {DEFAULT_RULE}:
-                mine = {DEFAULT_RULE: {}, **mine}  # once a camera has named rules, the default rule must be named as well
-            for rule, settings in mine.items():
-                _mapping(_mapping(camera, "rules"), rule).update(settings)
+            if isinstance(camera, dict):
+                _change_rules(camera, rules, set(rule_names(name)))
         return result
 
 
@@ -137,9 +127,28 @@ def hint_for_page_rules(state_dir: Path) -> str:
     return f"changed on the page Rules: correct edge.yaml, or delete {state_dir / FILE}, then reload or restart"
 
 
-def _mapping(parent: dict[str, Any], key: str) -> dict[str, Any]:
+def _change_rules(camera: dict[str, Any], changes: Mapping[str, PageRule], names: set[str]) -> None:
+    """Changes the section of a camera in place.
+
+    Args:
+        camera: The section.
+        changes: Rule -> change.
+        names: Names of the camera's rules without the page.
+    """
+    changed = {rule: change.settings for rule, change in changes.items() if change.is_new or rule in names}
+    if names | changed.keys() == {DEFAULT_RULE} and not camera.get("rules"):
+        if changed:
+            _section(camera, "rule").update(changed[DEFAULT_RULE])
+        return
+    if names == {DEFAULT_RULE}:
+        changed = {DEFAULT_RULE: {}, **changed}  # once a camera has named rules, the default rule must be named as well
+    for rule, settings in changed.items():
+        _section(_section(camera, "rules"), rule).update(settings)
+
+
+def _section(parent: dict[str, Any], key: str) -> dict[str, Any]:
     """Returns a section, added if there is none."""
     if not isinstance(parent.get(key), dict):
         parent[key] = {}
-    found: dict[str, Any] = parent[key]
-    return found
+    section: dict[str, Any] = parent[key]
+    return section

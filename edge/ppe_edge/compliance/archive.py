@@ -47,21 +47,16 @@ class ComplianceArchive:
     def _start(self, unit: Unit, days: float, now: float) -> datetime:
         """Returns when the period starts in which the last days begin: half a shift would look like a bad one."""
         time = datetime.fromtimestamp(now - DAY_S * days, self._zone)
-        found = period_of(time, unit, self._shifts)
-        return time if found is None else found[0]
+        period = period_of(time, unit, self._shifts)
+        return time if period is None else period[0]
 
     def due_report(self, unit: Unit, now: float) -> ComplianceReport | None:
         """Returns the report of the latest day or shift that has ended, unless it was reported; see `note_reported`."""
         time = datetime.fromtimestamp(now, self._zone)
-        moment = time - SETTLE
-        for _ in range(24 * 4):  # back to the latest quarter of an hour that belongs to a period that has ended
-            moment -= timedelta(seconds=BUCKET)
-            found = period_of(moment, unit, self._shifts)
-            if found is not None and end_of(found[0], unit, found[1], self._shifts) + SETTLE <= time:
-                start, shift = found
-                break
-        else:
+        ended = self._latest_ended(unit, time)
+        if ended is None:
             return None
+        start, shift = ended
         if start.timestamp() <= self._store.last_report() <= now + DAY_S:  # a later one is of a clock that was ahead
             return None
         end = end_of(start, unit, shift, self._shifts)
@@ -77,6 +72,14 @@ class ComplianceArchive:
             figures=_totals(figures),
             html=to_html(title, start, end, by_period(figures, "hour", self._zone, {})),
         )
+
+    def _latest_ended(self, unit: Unit, time: datetime) -> tuple[datetime, str] | None:
+        """Returns start and shift name of the latest period that has ended and settled; None if there is none for a day."""
+        for buckets in range(1, 24 * 4 + 1):
+            period = period_of(time - SETTLE - buckets * timedelta(seconds=BUCKET), unit, self._shifts)
+            if period is not None and end_of(period[0], unit, period[1], self._shifts) + SETTLE <= time:
+                return period
+        return None
 
     def note_reported(self, report: ComplianceReport) -> None:
         """Notes that a report is in the outbox."""
