@@ -176,50 +176,55 @@ def open_addresses(urls: SecretStr, sink: str) -> dict[str, Address]:
         EdgeError: Apprise does not know an address, or one of its recipients.
     """
     import apprise  # slow to import, and only needed here
-    from apprise.plugins.email import NotifyEmail
 
-    # its log, and that of the library below, would show tokens that are part of an address
-    log = logging.getLogger("apprise")
-    log.propagate = False
-    log.setLevel(logging.DEBUG)  # for `_failure`
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
-    asset = apprise.AppriseAsset(app_id="ppe_edge", app_desc="ppe_edge", async_mode=False)
+    _hide_logs()
     setting = f"sinks.{sink}.urls"
     addresses, alike = dict[str, Address](), Counter[str]()
     for number, url in enumerate(apprise.utils.parse.parse_urls(urls.get_secret_value()), 1):
-        with apprise.LogCapture(level=logging.WARNING) as warnings:
-            service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
-        if service is None:
-            raise EdgeError(
-                setting=setting,
-                problem=f"Apprise does not know the kind of address {number}",
-                hint="try it: apprise --body test 'ADDRESS'",
-            )
-        is_mail = isinstance(service, NotifyEmail)
-        vars(service).setdefault("socket_read_timeout", _TIMEOUT_S)
-        if is_mail:  # a mail has one timeout for connecting and reading
-            vars(service).setdefault("socket_connect_timeout", _TIMEOUT_S)
-        if is_mail and not _are_mail_addresses(service.parse_url(url)):
-            raise EdgeError(
-                setting=setting,
-                problem=f"address {number}: a recipient in to=, cc=, bcc= or reply= is not an e-mail address",
-                hint="correct it, for example ?to=anna@example.org,ben@example.org",
-            )
-        if "Dropped invalid" in warnings.getvalue():
-            raise EdgeError(
-                setting=setting,
-                problem=f"address {number}: {service.service_name} cannot have such a recipient",
-                hint="try it: apprise --body test 'ADDRESS'",
-            )
-        for address in _by_recipient(service, setting, number) if is_mail else [Address(service, setting, number)]:
+        for address in _open(url, setting, number):
             name = f"{sink}-{hashlib.sha256(_identity(address, url).encode()).hexdigest()[:8]}"
             alike[name] += 1
             addresses[name if alike[name] == 1 else f"{name}-{alike[name]}"] = address
     if not addresses:
         raise EdgeError(setting=setting, expected="addresses such as mailtos://...", got="none")
     return addresses
+
+
+def _hide_logs() -> None:
+    """Keeps the records of Apprise, and of the library below it, from the log: they show tokens that are part of an address."""
+    log = logging.getLogger("apprise")
+    log.propagate = False
+    log.setLevel(logging.DEBUG)  # for `_failure`
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+
+
+def _open(url: str, setting: str, number: int) -> list[Address]:
+    """Opens one address: of an e-mail, one per recipient."""
+    import apprise
+    from apprise.plugins.email import NotifyEmail
+
+    try_it = "try it: apprise --body test 'ADDRESS'"
+    asset = apprise.AppriseAsset(app_id="ppe_edge", app_desc="ppe_edge", async_mode=False)
+    with apprise.LogCapture(level=logging.WARNING) as warnings:
+        service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+    if service is None:
+        raise EdgeError(setting=setting, problem=f"Apprise does not know the kind of address {number}", hint=try_it)
+    is_mail = isinstance(service, NotifyEmail)
+    vars(service).setdefault("socket_read_timeout", _TIMEOUT_S)
+    if is_mail:  # a mail has one timeout for connecting and reading
+        vars(service).setdefault("socket_connect_timeout", _TIMEOUT_S)
+    if is_mail and not _are_mail_addresses(service.parse_url(url)):
+        raise EdgeError(
+            setting=setting,
+            problem=f"address {number}: a recipient in to=, cc=, bcc= or reply= is not an e-mail address",
+            hint="correct it, for example ?to=anna@example.org,ben@example.org",
+        )
+    if "Dropped invalid" in warnings.getvalue():
+        problem = f"address {number}: {service.service_name} cannot have such a recipient"
+        raise EdgeError(setting=setting, problem=problem, hint=try_it)
+    return _by_recipient(service, setting, number) if is_mail else [Address(service, setting, number)]
 
 
 def _identity(address: Address, url: str) -> str:
