@@ -87,7 +87,7 @@ class DrawnCamera:
         return image
 
     def rain(self) -> Image:
-        """The scene behind streaks that fall anew in each frame."""
+        """The scene behind streaks that are different in each frame."""
         image = 0.8 * self.scene.astype(np.float32) + 20
         for x, y in self._rng.integers(0, (SIZE[1], SIZE[0]), (250, 2)):
             cv2.line(image, (int(x), int(y)), (int(x) + 3, int(y) + 20), (215, 215, 215), 1)

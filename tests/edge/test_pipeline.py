@@ -19,8 +19,23 @@ from ppe_yolo.core.detections import Detections
 CONTRACT = ModelContract(
     ("helmet", "none"), (64, 64), alarm_thresholds={"helmet": 0.5, "none": 0.5}, display_names={"none": "bare head"}
 )
+SNAPSHOT = SnapshotConfig(quality=100)
 GREY = np.full((200, 300, 3), 90, np.uint8)
 LEFT, RIGHT = (50, 100, 90, 140), (150, 100, 190, 140)
+
+
+def a_pipeline(submit, name="default", **rule):
+    """A pipeline whose rule decides by two frames of two."""
+    rules = {name: RuleConfig(seconds=None, frames=2, of=2, **rule)}
+    return Pipeline(
+        camera="gate",
+        rules=CameraRules(rules, CONTRACT, TrackerConfig()),
+        snapshot=SNAPSHOT,
+        hidden=HIDDEN,
+        model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
+        submit=submit,
+        telemetry=Telemetry(Collected(dict, dict, lambda: True)),
+    )
 
 
 def is_marked(jpeg, box):
@@ -35,18 +50,7 @@ def test_snapshot_marks_alarmed_head_and_live_view_all_alarmed_heads():
     def submit(message, render=None, label=""):
         submitted.append((message, render and render(), label))
 
-    telemetry = Telemetry(Collected(dict, dict, lambda: True))
-    rule, config = RuleConfig(seconds=None, frames=2, of=2), SnapshotConfig(quality=100)
-    model = Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64))
-    pipeline = Pipeline(
-        camera="gate",
-        rules=CameraRules({"default": rule}, CONTRACT, TrackerConfig()),
-        snapshot=config,
-        hidden=HIDDEN,
-        model=model,
-        submit=submit,
-        telemetry=telemetry,
-    )
+    pipeline = a_pipeline(submit)
     # one head appears in the first frame, the other in the fourth; each raises its alert in its second frame
     for number, boxes in enumerate([[LEFT], [LEFT], [LEFT], [LEFT, RIGHT], [LEFT, RIGHT]]):
         found = Detections(np.array(boxes, np.float32), np.full(len(boxes), 0.9, np.float32), np.ones(len(boxes), np.int64))
@@ -54,7 +58,7 @@ def test_snapshot_marks_alarmed_head_and_live_view_all_alarmed_heads():
     assert [(type(m), m.track, is_marked(p, LEFT), is_marked(p, RIGHT), label) for m, p, label in submitted] == [
         (Alert, 1, True, False, "bare head"), (Alert, 2, False, True, "bare head"),
     ]  # fmt: skip
-    live = make_snapshot(pipeline.view, config, pipeline.view.alarmed)
+    live = make_snapshot(pipeline.view, SNAPSHOT, pipeline.view.alarmed)
     assert is_marked(live, LEFT) and is_marked(live, RIGHT)
     helmets = Detections(np.array([LEFT, RIGHT], np.float32), np.full(2, 0.9, np.float32), np.zeros(2, np.int64))
     for number in (5, 6):
@@ -65,15 +69,7 @@ def test_snapshot_marks_alarmed_head_and_live_view_all_alarmed_heads():
 def messages_with_clock(corrections, certain=()):
     """The alert and the message that closes it: a bare head in all frames but the last two, 10 frames per second."""
     submitted = []
-    pipeline = Pipeline(
-        camera="gate",
-        rules=CameraRules({"default": RuleConfig(seconds=None, frames=2, of=2)}, CONTRACT, TrackerConfig()),
-        snapshot=SnapshotConfig(),
-        hidden=HIDDEN,
-        model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
-        submit=lambda message, render=None, label="": submitted.append(message),
-        telemetry=Telemetry(Collected(dict, dict, lambda: True)),
-    )
+    pipeline = a_pipeline(lambda message, *_: submitted.append(message))
     for number, correction in enumerate(corrections):
         label = 1 if number < len(corrections) - 2 else 0
         found = Detections(np.array([LEFT], np.float32), np.full(1, 0.9, np.float32), np.full(1, label))
@@ -112,15 +108,7 @@ def test_clock_set_after_start_raises_alert_at_once_and_closes_it_with_new_time(
 
 def test_violation_continues_when_resolution_changes():
     submitted = []
-    pipeline = Pipeline(
-        camera="gate",
-        rules=CameraRules({"default": RuleConfig(seconds=None, frames=2, of=2, cooldown_s=0)}, CONTRACT, TrackerConfig()),
-        snapshot=SnapshotConfig(),
-        hidden=HIDDEN,
-        model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
-        submit=lambda message, render=None, label="": submitted.append(message),
-        telemetry=Telemetry(Collected(dict, dict, lambda: True)),
-    )
+    pipeline = a_pipeline(lambda message, *_: submitted.append(message), cooldown_s=0)
     for number in range(9):
         factor = 1 if number < 3 else 4 if number < 6 else 2
         box = np.array([LEFT], np.float32) * factor
@@ -141,16 +129,7 @@ def test_violation_continues_when_resolution_changes():
 def test_messages_have_version_2_only_with_named_rule_or_other_severity(name, severity, expected):
     """Consumers of version 1 get what they always got until somebody names rules."""
     submitted = []
-    rule = RuleConfig(seconds=None, frames=2, of=2, severity=severity)
-    pipeline = Pipeline(
-        camera="gate",
-        rules=CameraRules({name: rule}, CONTRACT, TrackerConfig()),
-        snapshot=SnapshotConfig(),
-        hidden=HIDDEN,
-        model=Model(CONTRACT, ModelReference(name="m.onnx", sha256="0" * 64)),
-        submit=lambda message, render=None, label="": submitted.append(message),
-        telemetry=Telemetry(Collected(dict, dict, lambda: True)),
-    )
+    pipeline = a_pipeline(lambda message, *_: submitted.append(message), name, severity=severity)
     found = Detections(np.array([LEFT], np.float32), np.full(1, 0.9, np.float32), np.ones(1, np.int64))
     for number in range(2):
         pipeline.process(Frame(camera="gate", number=number, time=number / 10, monotonic=number / 10, image=GREY), found)

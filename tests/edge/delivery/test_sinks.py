@@ -223,22 +223,6 @@ def test_webhook_check_fails_without_access_or_server() -> None:
     sink.close()
 
 
-@pytest.mark.parametrize(
-    ("answer", "unknown"),
-    [(500, True), (503, True), (404, False), (401, False), (307, False), ("hang", True), ("close", True), ("drip", True)],
-)
-def test_webhook_failure_reports_whether_outcome_is_unknown(answer: int | str, unknown: bool) -> None:
-    with Webhook(answer) as hook:
-        sink = webhook_sink(hook)
-        with pytest.raises(SinkFailed) as failure:
-            sink.send(an_alert(), None)
-        assert failure.value.outcome_unknown is unknown
-        assert "hunter" not in str(failure.value)
-        sink.send(an_alert(), None)
-        sink.close()
-    assert len(hook.requests) == 2
-
-
 @pytest.mark.parametrize("answer", [400, 413, 422])
 def test_webhook_client_error_refuses_message(answer: int) -> None:
     with Webhook(answer) as hook:
@@ -249,25 +233,33 @@ def test_webhook_client_error_refuses_message(answer: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reached", "words"),
+    ("answer", "unknown", "reached", "words"),
     [
-        (401, True, "check the token"),
-        (403, True, "what it allows"),
-        (404, True, "check sinks.webhook.url"),
-        (405, True, "does not accept POST"),
-        (307, True, "redirects are not followed"),
-        (429, False, "too many requests"),
-        (500, True, "answered 500"),
-        ("hang", True, "did not answer within 0.5 s: the server or the line is too slow"),
+        (401, False, True, "check the token"),
+        (403, False, True, "what it allows"),
+        (404, False, True, "check sinks.webhook.url"),
+        (405, False, True, "does not accept POST"),
+        (307, False, True, "redirects are not followed"),
+        (429, False, False, "too many requests"),
+        (500, True, True, "answered 500"),
+        (503, True, True, "answered 503"),
+        ("hang", True, True, "did not answer within 0.5 s: the server or the line is too slow"),
+        ("drip", True, True, "the webhook did not answer"),
+        ("close", True, True, "the webhook did not answer: ServerDisconnectedError"),
     ],
 )
-def test_webhook_failure_names_likely_cause(answer: int | str, reached: bool, words: str) -> None:
+def test_webhook_failure_names_likely_cause_and_next_message_arrives(
+    answer: int | str, unknown: bool, reached: bool, words: str
+) -> None:
     with Webhook(answer) as hook:
         sink = webhook_sink(hook)
         with pytest.raises(SinkFailed, match=words) as failure:
             sink.send(an_alert(), None)
-        assert failure.value.reached is reached
+        assert (failure.value.outcome_unknown, failure.value.reached) == (unknown, reached)
+        assert "hunter" not in str(failure.value)
+        sink.send(an_alert(), None)
         sink.close()
+    assert len(hook.requests) == 2
 
 
 @pytest.mark.parametrize(

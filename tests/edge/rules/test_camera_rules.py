@@ -82,8 +82,8 @@ def test_vest_belongs_to_one_person_only() -> None:
     watch = Watch(rules_of({"no_vest": NO_VEST}))
     watch.show(detections(("person", PERSON), ("person", behind), ("vest", VEST)), 3)
     assert watch.seen == []  # two boxes that overlap this much are one person
-    beside = (128, 100, 188, 300)
-    watch.show(detections(("person", PERSON), ("person", beside), ("vest", VEST)), 3)
+    neighbour = (128, 100, 188, 300)
+    watch.show(detections(("person", PERSON), ("person", neighbour), ("vest", VEST)), 3)
     assert [(rule, kind) for _, rule, kind in watch.seen] == [("no_vest", "started")]
 
 
@@ -132,7 +132,7 @@ def test_rules_that_contradict_model_are_rejected(rules: dict[str, Any], words: 
         rules_of(rules)
 
 
-def test_end_of_schedule_stops_violation_and_start_raises_it_anew() -> None:
+def test_end_of_schedule_stops_violation_and_start_raises_it_again() -> None:
     rule = {**TWO, "violation_class": "none", "schedule": "Mon-Fri 06:00-12:00", "cooldown_s": 0}
     always = {**TWO, "violation_class": "none", "cooldown_s": 0}
     watch = Watch(rules_of({"morning": rule, "always": always}, zone=BERLIN), FRIDAY_NOON - 0.45)
@@ -218,7 +218,7 @@ def test_new_tracker_does_not_reuse_ids() -> None:
     assert watch.tracks == [2]
 
 
-def test_head_is_observed_anew_when_schedule_starts_again() -> None:
+def test_head_is_observed_from_zero_when_schedule_starts_again() -> None:
     """By time: one second of observation, which the time before the pause does not shorten."""
     rule = {"violation_class": "none", "seconds": 1.0, "frames": 3, "of": 4, "cooldown_s": 0}
     watch = Watch(rules_of({"morning": {**rule, "schedule": "Fri 06:00-12:00"}}, zone=BERLIN), FRIDAY_NOON - 3600)

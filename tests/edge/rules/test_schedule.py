@@ -16,7 +16,7 @@ def utc(text: str) -> float:
 
 
 def changes(schedule: Schedule, first: str, hours: int) -> list[str]:
-    """The minutes at which a schedule goes on or off, UTC, as "HH:MM"."""
+    """The minutes at which a schedule turns on or off, UTC, as "HH:MM"."""
     times = [utc(first) + 60 * minute for minute in range(60 * hours + 1)]
     states = [schedule.is_on(time) for time in times]
     return [
@@ -94,7 +94,7 @@ def test_start_that_clocks_show_twice_is_first_one() -> None:
 def test_exception_replaces_times_that_start_on_its_date() -> None:
     week = ["Mon-Fri 06:00-18:00", "Thu 22:00-04:00"]
     schedule = Schedule(week, {date(2027, 12, 24): ["08:00-12:00"], date(2027, 12, 27): []}, BERLIN)
-    # the night of Thursday goes on, then the short Friday
+    # the rest of Thursday's night, then the short Friday
     assert changes(schedule, "2027-12-23T18:00", 30) == ["21:00", "03:00", "07:00", "11:00"]
     assert changes(schedule, "2027-12-27T00:00", 24) == []
 

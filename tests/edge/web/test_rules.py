@@ -157,7 +157,7 @@ def test_changed_rule_replaces_that_of_file_now_and_after_restart(box: Box) -> N
     assert box.config.read_text() == text
 
 
-def test_added_rule_stands_beside_default_until_one_is_removed(box: Box) -> None:
+def test_added_rule_applies_next_to_default_until_one_is_removed(box: Box) -> None:
     assert box.change({"violation_class": "helmet", "compliant_classes": [], "zones": {}}, "helmets")[0] == 200
     assert box.change({"severity": "info"}, "helmets")[0] == 200
     rules = box.rules()

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 TOKEN = "a-token-of-the-gate-0123456789"
 JPEG = b"\xff\xd8 an image"
 NO_DESK: Any = None  # test_alerts has one
-NO_ZONES: Any = None  # test_zones draws some
+NO_RULES: Any = None  # test_rules changes some
 
 
 class Box:
@@ -72,7 +72,7 @@ class Box:
 
 @contextlib.contextmanager
 def serving(status: Box, **config: Any) -> Iterator[WebServer]:
-    server = WebServer(WebConfig(port=0, **config), status, NO_DESK, NO_ZONES)
+    server = WebServer(WebConfig(port=0, **config), status, NO_DESK, NO_RULES)
     server.start()
     try:
         yield server
@@ -341,7 +341,7 @@ def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPat
 
 def test_port_in_use_is_user_error(local: WebServer) -> None:
     with pytest.raises(EdgeError, match=rf"web: cannot listen on 127.0.0.1:{local.port} .*choose another web.port"):
-        WebServer(WebConfig(port=local.port), Box(), NO_DESK, NO_ZONES)
+        WebServer(WebConfig(port=local.port), Box(), NO_DESK, NO_RULES)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gate.example"])
