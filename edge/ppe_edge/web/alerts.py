@@ -89,7 +89,7 @@ class _AlertRoutes:
             _log.warning("the verdict on alert %s is stored, but not its training data: %s", alert_id, error)
             raise web.HTTPInsufficientStorage(text=f"the verdict is stored, but not its training data: {error}\n") from None
         if past is None:
-            raise web.HTTPNotFound(text="no such alert, or no longer\n")
+            raise web.HTTPNotFound(text="no such alert, or it was deleted\n")
         return as_json(await self._details(request))
 
     async def thumbnail(self, request: web.Request) -> web.Response:
@@ -139,7 +139,7 @@ class _AlertRoutes:
         history = self._desk.history
         past = await _in_thread(lambda: history.alert(alert_id))
         if past is None:
-            raise web.HTTPNotFound(text="no such alert, or no longer\n")
+            raise web.HTTPNotFound(text="no such alert, or it was deleted\n")
         alert = past.alert
         messages = await _in_thread(lambda: history.messages_about(alert_id))
         return {

@@ -263,14 +263,14 @@ function showCauses(alert) {
     button.dataset.cause = cause;
     button.ariaPressed = alert.actual === cause;
     button.append(element("kbd", String(index + 1)));
-    button.addEventListener("click", () => because(cause));
+    button.addEventListener("click", () => chooseCause(cause));
     return button;
   });
   byId("cause").replaceChildren(element("span", "It was"), ...buttons);
   buttons.find((button) => button.dataset.cause === focused)?.focus();
 }
 
-function because(cause) {
+function chooseCause(cause) {
   if (cause) decide(({ verdict, actual }) => verdict === "false_alarm" && { actual: actual === cause ? null : cause });
 }
 
@@ -300,7 +300,7 @@ async function follow() {
     byId("alerts").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   } catch (error) {
     isDue = error.isUnanswered === true;
-    byId("what").textContent = isDue ? error.message : "This alert is not known, or no longer.";
+    byId("what").textContent = isDue ? error.message : "There is no such alert, or it was deleted.";
     for (const part of ["image", "no-image", "decide", "scores"]) byId(part).hidden = true;
     showClip(null);
     for (const part of ["decided", "facts", "events", "model"]) byId(part).replaceChildren();
@@ -365,7 +365,7 @@ const KEYS = {
   f: falseAlarm,
   a: acknowledge,
 };
-for (let n = 1; n <= 9; n++) KEYS[n] = () => because(byId("cause").querySelectorAll("button")[n - 1]?.dataset.cause);
+for (let n = 1; n <= 9; n++) KEYS[n] = () => chooseCause(byId("cause").querySelectorAll("button")[n - 1]?.dataset.cause);
 
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest("input, select, textarea");

@@ -1,7 +1,6 @@
 "use strict";
 // Draws the zones of a rule. Corners are fractions of width and height.
 
-const SVG = "http://www.w3.org/2000/svg";
 const STEP = 0.01; // of the frame, for the arrow keys
 const MOVES = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
 const SQUARE = [[0.3, 0.3], [0.7, 0.3], [0.7, 0.7], [0.3, 0.7]];
@@ -50,8 +49,7 @@ function handle(zone, corner, [x, y], isMiddle) {
 function show() {
   byId("outlines").replaceChildren(
     ...zones.map(({ corners }, index) => {
-      const outline = document.createElementNS(SVG, "polygon");
-      outline.setAttribute("points", corners.map((corner) => corner.join(",")).join(" "));
+      const outline = drawing("polygon", { points: corners.map((corner) => corner.join(",")).join(" ") });
       outline.dataset.color = index % 4;
       return outline;
     }),
