@@ -81,6 +81,8 @@ class _Connection:
 class CameraReader:
     """Reads one camera until it is stopped or, for a file, until its end.
 
+    Only the threads of the reader set the attributes; any thread may read them.
+
     Args:
         name: Name of the camera.
         config: Address and timeouts.

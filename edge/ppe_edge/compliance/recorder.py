@@ -41,7 +41,7 @@ class ComplianceRecorder:
         self.store = ComplianceStore(state_dir / "compliance.db")
         self.trouble = ""
         self._config, self._now, self._after_write = config, now, after_write
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of `_ended` and `_tracked`; not held while the disk is written
         self._ended: dict[Key, Count] = {}
         self._tracked: dict[Key, Count] = {}
         self._wanted = threading.Event()

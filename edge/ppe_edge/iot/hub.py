@@ -45,7 +45,9 @@ class HubUnavailable(Exception):  # noqa: N818 - a state, not an error
 
 
 class HubConnection:
-    """Keeps a client connected, in a thread of its own. The address of the hub comes from variables that IoT Edge sets.
+    """Keeps a client connected. The address of the hub comes from variables that IoT Edge sets.
+
+    A thread of its own runs the loop, and it alone touches `_client`; `call` hands it what other threads want.
 
     Attributes:
         connected: Set while a client is connected.

@@ -82,7 +82,8 @@ class AlertDesk:
         self.history, self.topology, self.threshold, self.time_zone = history, topology, threshold, time_zone
         self._outbox, self._frames, self._viewings = outbox, frames, viewings
         self._telemetry, self._contract = telemetry, contract
-        self._deciding = threading.Lock()  # from reading the verdict before until the training data of the new one is written
+        # held from reading the verdict before until the training data of the new one is written
+        self._deciding = threading.Lock()
 
     @property
     def contract(self) -> ModelContract:

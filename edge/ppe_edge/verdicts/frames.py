@@ -47,7 +47,7 @@ class AlertFrames:
         self._config, self._max_days, self._now = config, max_days, now
         self._pending = state_dir / "frames"
         self._images, self._annotations = state_dir / "training" / "JPEGImages", state_dir / "training" / "Annotations"
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the files: one thread keeps frames, others judge and delete them
 
     def keep(self, alert: Alert, view: View) -> None:
         """Keeps the frame of an alert with what the model detected in it; logs a disk that has no room for it."""

@@ -150,6 +150,8 @@ class WebServer:
         rules: Where people change rules and draw zones.
         listener: The socket to serve; by default `ppe_edge.web.config.listen` opens one.
 
+    Everything but `start`, `stop` and `connections` runs in the server's thread, so it needs no locks.
+
     Attributes:
         port: TCP port of the page.
 
@@ -171,7 +173,7 @@ class WebServer:
         self._deadlines: dict[object, float] = {}  # connection -> when it is closed unless it sends another request
         self._loop = asyncio.new_event_loop()
         self._stopping: asyncio.Event | None = None
-        self._started: threading.Event = threading.Event()
+        self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     def start(self) -> None:

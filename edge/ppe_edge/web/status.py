@@ -40,7 +40,7 @@ class RuntimeStatus:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._latest: dict[str, tuple[View, bytes | None]] = {}  # camera -> the last image encoded, for all clients
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of `_latest`
 
     def alive(self) -> bool:
         """Whether frames are processed and alerts are stored."""
@@ -60,7 +60,7 @@ class RuntimeStatus:
         view = None if pipeline is None else pipeline.view
         if view is None:
             return None
-        with self._lock:  # one at a time: viewers must not take the cores from the cameras
+        with self._lock:  # one image at a time: viewers must not take the cores from the cameras
             known = self._latest.get(camera)
             if known is None or known[0] is not view:
                 known = view, make_snapshot(view, self._runtime.settings.snapshot, view.alarmed)

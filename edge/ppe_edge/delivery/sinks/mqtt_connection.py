@@ -54,7 +54,7 @@ class MqttConnection:
         will: tuple[str, bytes] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # of `_answer`, `_confirmed` and `alive`, which `_loop` sets
         self._answer: int | None = None  # return code of the CONNACK
         self._confirmed = 0
         self._closing = False
