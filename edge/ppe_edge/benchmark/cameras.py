@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ppe_edge.benchmark.capacity import CameraLoad, Capacity
 from ppe_yolo.core.words import plural
+
+if TYPE_CHECKING:
+    from ppe_edge.runtime import Runtime
 
 MEASURE_S = 1.0  # for the first estimate
 PROGRESS, PROGRESS_S = "progress: ", 5.0  # begins lines that are shown at once
@@ -102,81 +105,96 @@ def run(config: Path, seconds: float) -> RunFigures:
         config: Its cameras are videos.
         seconds: How long; ends earlier with the video.
     """
-    import ppe_edge.pipeline
-    from ppe_edge.pictures.snapshot import make_snapshot
     from ppe_edge.startup import prepare
-    from ppe_yolo.core.cores import available_cores
 
     application = prepare(config, None)
     runtime = application.runtime
-    watch, decided, stored = StopWatch(), list[float](), dict[str, float]()
-    seen: dict[str, float] = {}  # alert -> when its frame was decoded
-    process_batch, put = runtime.process_batch, runtime.outbox.put
-    begin = time.monotonic()
-    shown = begin
-
-    def timed_batch(frames: Any) -> None:
-        nonlocal shown
-        process_batch(frames)
-        now = time.monotonic()
-        for frame in frames:
-            decided.append(now - frame.monotonic)
-            for alert in runtime.pipelines[frame.camera].open.values():
-                seen.setdefault(alert, frame.monotonic)
-        if now - shown >= PROGRESS_S:
-            shown = now
-            print(
-                f"{PROGRESS}{now - begin:.0f} of {seconds:g} s, {plural(len(decided), 'frame')}, "
-                f"{plural(len(stored), 'alert')}",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def timed_put(message: Any, snapshot: bytes | None = None) -> str:
-        result = put(message, snapshot)
-        if message.kind == "alert":
-            stored[message.id] = time.monotonic()
-        return result
-
-    observe, stages = runtime.telemetry.observe, dict.fromkeys(("detect", "track", "rules"), 0.0)
-
-    def noted(name: str, seconds: float) -> None:
-        observe(name, seconds)
-        stages[name] = stages.get(name, 0.0) + seconds
-
-    runtime.telemetry.observe = noted  # type: ignore[method-assign]
-    runtime.process_batch = timed_batch  # type: ignore[method-assign]
-    runtime.outbox.put = watch.around("store", timed_put)  # type: ignore[method-assign]
-    runtime.detector.run = watch.around("network", runtime.detector.run)  # type: ignore[method-assign]
-    ppe_edge.pipeline.make_snapshot = watch.around("encode", make_snapshot)  # type: ignore[attr-defined]
+    notes = _Notes(runtime, seconds)
     end = threading.Timer(seconds, runtime.request_stop)
     end.daemon = True
     end.start()
-    with _real_time(list(runtime.settings.cameras), begin):
+    with _real_time(list(runtime.settings.cameras), notes.begin):
         application.run()
     end.cancel()
-    wall = time.monotonic() - begin
-    cores = available_cores()
-    return {
-        "frames": len(decided),
-        "dropped": sum(reader.dropped for reader in runtime.readers.values()),
-        "wall": wall,
-        "decided": percentiles(decided),
-        "alerted": percentiles([stored[alert] - seen[alert] for alert in stored if alert in seen]),
-        "alerts": len(stored),
-        "parts": {
-            "decode": sum(reader.cpu_seconds for reader in runtime.readers.values()),
-            "resize": stages["detect"] - watch.seconds["network"],
-            "network": watch.seconds["network"],
-            "tracking and rule": stages["track"] + stages["rules"],
-            "snapshot": watch.seconds["encode"],
-            "store": watch.seconds["store"],
-        },
-        "detect_s": stages["detect"] / max(1, len(decided)),
-        "reading": statistics.fmean(reader.cpu_seconds / wall for reader in runtime.readers.values()),
-        "threads": runtime.settings.model.threads or cores,
-        "cores": cores,
-    }
+    return notes.figures(time.monotonic() - notes.begin)
+
+
+class _Notes:
+    """Notes when a box decides and alerts, and where its time goes: wraps its methods, and prints the progress.
+
+    Args:
+        runtime: The box; not started yet.
+        seconds: How long it will run.
+
+    Attributes:
+        begin: Monotonic time of the beginning.
+    """
+
+    def __init__(self, runtime: "Runtime", seconds: float) -> None:
+        import ppe_edge.pipeline
+        from ppe_edge.pictures.snapshot import make_snapshot
+
+        self.begin = self._shown = time.monotonic()
+        self._runtime, self._seconds, self._watch = runtime, seconds, StopWatch()
+        self._decided: list[float] = []  # seconds from frame to decision
+        self._seen: dict[str, float] = {}  # alert -> when its frame was decoded
+        self._stored: dict[str, float] = {}  # alert -> when it was stored
+        self._process_batch, self._put, self._observe = runtime.process_batch, runtime.outbox.put, runtime.telemetry.observe
+        runtime.process_batch = self._note_batch  # type: ignore[method-assign]
+        runtime.outbox.put = self._watch.around("store", self._note_put)  # type: ignore[method-assign]
+        runtime.telemetry.observe = self._note_stage  # type: ignore[method-assign]
+        runtime.detector.run = self._watch.around("network", runtime.detector.run)  # type: ignore[method-assign]
+        ppe_edge.pipeline.make_snapshot = self._watch.around("encode", make_snapshot)  # type: ignore[attr-defined]
+
+    def _note_batch(self, frames: Any) -> None:
+        self._process_batch(frames)
+        now = time.monotonic()
+        for frame in frames:
+            self._decided.append(now - frame.monotonic)
+            for alert in self._runtime.pipelines[frame.camera].open.values():
+                self._seen.setdefault(alert, frame.monotonic)
+        if now - self._shown >= PROGRESS_S:
+            self._shown = now
+            counts = f"{plural(len(self._decided), 'frame')}, {plural(len(self._stored), 'alert')}"
+            print(f"{PROGRESS}{now - self.begin:.0f} of {self._seconds:g} s, {counts}", file=sys.stderr, flush=True)
+
+    def _note_put(self, message: Any, snapshot: bytes | None = None) -> str:
+        result = self._put(message, snapshot)
+        if message.kind == "alert":
+            self._stored[message.id] = time.monotonic()
+        return result
+
+    def _note_stage(self, name: str, seconds: float) -> None:
+        self._observe(name, seconds)
+        self._watch.seconds[name] += seconds
+
+    def figures(self, wall: float) -> RunFigures:
+        """Returns the measurements of a run that took `wall` seconds."""
+        from ppe_yolo.core.cores import available_cores
+
+        readers, spent, cores = self._runtime.readers.values(), self._watch.seconds, available_cores()
+        return {
+            "frames": len(self._decided),
+            "dropped": sum(reader.dropped for reader in readers),
+            "wall": wall,
+            "decided": percentiles(self._decided),
+            "alerted": percentiles(
+                [stored - self._seen[alert] for alert, stored in self._stored.items() if alert in self._seen]
+            ),
+            "alerts": len(self._stored),
+            "parts": {
+                "decode": sum(reader.cpu_seconds for reader in readers),
+                "resize": spent["detect"] - spent["network"],
+                "network": spent["network"],
+                "tracking and rule": spent["track"] + spent["rules"],
+                "snapshot": spent["encode"],
+                "store": spent["store"],
+            },
+            "detect_s": spent["detect"] / max(1, len(self._decided)),
+            "reading": statistics.fmean(reader.cpu_seconds / wall for reader in readers),
+            "threads": self._runtime.settings.model.threads or cores,
+            "cores": cores,
+        }
 
 
 def percentiles(seconds: list[float]) -> tuple[float, float] | None:
