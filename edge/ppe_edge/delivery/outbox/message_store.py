@@ -7,7 +7,6 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +28,7 @@ from ppe_edge.delivery.outbox.age_clock import AgeClock
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.database import OutboxDatabase, Waiting
 from ppe_edge.delivery.outbox.held import DeliveryState, HeldMessage, HeldMessages
-from ppe_edge.delivery.outbox.records import OutboxStats
+from ppe_edge.delivery.outbox.records import Delivery, OutboxStats
 from ppe_edge.delivery.outbox.retention import Retention
 from ppe_edge.delivery.outbox.snapshot_folder import SnapshotFolder
 from ppe_edge.delivery.outbox.storage_report import StorageReport
@@ -48,21 +47,6 @@ _log = logging.getLogger(__name__)
 
 def _is_damaged(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A message that a sink is about to try.
-
-    Attributes:
-        message: The message.
-        attempts: Number of earlier attempts.
-        uncertain: Whether one of them may have succeeded.
-    """
-
-    message: Message
-    attempts: int
-    uncertain: bool
 
 
 class MessageStore:
@@ -139,7 +123,7 @@ class MessageStore:
                     message = message.model_copy(update={"clip": ClipReference(file=file, sha256=sha256)})
         self._store(self._entry(message, size))
 
-    def claim(self, sink: str, is_due: Callable[[str], bool]) -> Claimed | None:
+    def claim(self, sink: str, is_due: Callable[[str], bool]) -> Delivery | None:
         """Returns the oldest message that waits for a sink and whose id is due; marks it as being tried."""
 
         def is_possible(message_id: str) -> bool:
@@ -156,13 +140,25 @@ class MessageStore:
             except sqlite3.Error as error:
                 uncertain = True  # a later process would not know of this attempt, so the message is marked now
                 self._note_error(error)
-            return Claimed(message, row.attempts, uncertain)
+            return self._delivery(sink, message, DeliveryState(row.attempts, uncertain))
         entry = self._held.first_waiting(sink, is_possible)
         if entry is None:
             return None
         state = entry.waiting[sink]
         entry.waiting[sink] = DeliveryState(state.attempts + 1, True)
-        return Claimed(entry.message, state.attempts, state.uncertain)
+        return self._delivery(sink, entry.message, state)
+
+    def _delivery(self, sink: str, message: Message, before: DeliveryState) -> Delivery:
+        """Brings a message up to date: after attempts whose outcome is unknown, and if its snapshot or clip was dropped."""
+        changes: dict[str, object] = {"redelivered": before.uncertain}
+        snapshot = None
+        name = "clip" if isinstance(message, AlertClip) else "snapshot"
+        reference = getattr(message, name, None)
+        if reference is not None:
+            snapshot = self.snapshot_path(reference.file)
+            if snapshot is None:
+                changes[name] = None
+        return Delivery(sink=sink, message=message.model_copy(update=changes), attempts=before.attempts, snapshot=snapshot)
 
     def _first_waiting(self, sink: str, is_possible: Callable[[str], bool]) -> Waiting | None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from ppe_edge.common.clock import steady_now
-from ppe_edge.delivery.messages import AlertClip, Message
+from ppe_edge.delivery.messages import Message
 from ppe_edge.delivery.outbox.age_clock import AgeClock
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.message_store import MessageStore
@@ -84,21 +84,9 @@ class Outbox:
         now = self._clock()
         with self._lock:
             self._tick(now)
-            claimed = self._store.claim(
+            return self._store.claim(
                 sink, lambda message_id: message_id not in skip and self._not_before.get((sink, message_id), 0.0) <= now
             )
-            if claimed is None:
-                return None
-            changes: dict[str, object] = {"redelivered": claimed.uncertain}
-            snapshot = None
-            name = "clip" if isinstance(claimed.message, AlertClip) else "snapshot"
-            reference = getattr(claimed.message, name, None)
-            if reference is not None:
-                snapshot = self._store.snapshot_path(reference.file)
-                if snapshot is None:
-                    changes[name] = None
-            message = claimed.message.model_copy(update=changes)
-            return Delivery(sink=sink, message=message, attempts=claimed.attempts, snapshot=snapshot)
 
     def ack(self, delivery: Delivery) -> None:
         """Notes that the sink has confirmed the message."""
