@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -31,6 +31,7 @@ from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.sinks import SinksConfig, escalate, notify
 from ppe_edge.errors import EdgeError
 from ppe_edge.iot.twin import TwinConfig
+from ppe_edge.model.store import ModelConfig
 from ppe_edge.page_rules import FILE as PAGE_RULES
 from ppe_edge.page_rules import PageRules, hint_for_page_rules, read_page_rules
 from ppe_edge.pictures.clip import ClipConfig
@@ -104,31 +105,6 @@ class CameraConfig(SourceConfig):
     rules: Rules = Field(
         default_factory=dict, description="Rules of this camera, and settings of general rules that differ here, by name."
     )
-
-
-class ModelConfig(BaseModel):
-    """The model, as written by `ppe-yolo export` or `ppe-yolo quantize`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: Path = Field(description="The .onnx file; the twin can replace it.")
-    url: str | None = Field(None, description="Set by the twin: address of a newer model (https).")
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Set by the twin: SHA-256 of the newer model.")
-    providers: tuple[str, ...] | None = Field(
-        None, description="Execution providers of onnxruntime, in order of preference; by default those that are available."
-    )
-    threads: int | None = Field(
-        None,
-        ge=1,
-        le=256,
-        description="Threads per operation of the model; by default one per core that this container may use.",
-    )
-
-    @model_validator(mode="after")
-    def _url_with_hash(self) -> "ModelConfig":
-        if (self.url is None) != (self.sha256 is None):
-            raise ValueError("url and sha256 must be set together")
-        return self
 
 
 class EdgeSettings(BaseSettings):

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ppe_edge.common.redact import redact_text, redact_url
 from ppe_edge.errors import EdgeError
@@ -30,23 +30,29 @@ _ACTIVE = "active.json"
 _log = logging.getLogger(__name__)
 
 
-class ModelSettings(Protocol):
-    """The part of `ppe_edge.config.ModelConfig` that the store needs."""
+class ModelConfig(BaseModel):
+    """The model, as written by `ppe-yolo export` or `ppe-yolo quantize`."""
 
-    @property
-    def path(self) -> Path:
-        """The configured model."""
-        ...
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @property
-    def providers(self) -> tuple[str, ...] | None:
-        """Execution providers of onnxruntime, in order of preference."""
-        ...
+    path: Path = Field(description="The .onnx file; the twin can replace it.")
+    url: str | None = Field(None, description="Set by the twin: address of a newer model (https).")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Set by the twin: SHA-256 of the newer model.")
+    providers: tuple[str, ...] | None = Field(
+        None, description="Execution providers of onnxruntime, in order of preference; by default those that are available."
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Threads per operation of the model; by default one per core that this container may use.",
+    )
 
-    @property
-    def threads(self) -> int | None:
-        """Threads per operator."""
-        ...
+    @model_validator(mode="after")
+    def _url_with_hash(self) -> "ModelConfig":
+        if (self.url is None) != (self.sha256 is None):
+            raise ValueError("url and sha256 must be set together")
+        return self
 
 
 class ModelStore:
@@ -57,7 +63,7 @@ class ModelStore:
         settings: The configured model, and how models are run.
     """
 
-    def __init__(self, state_dir: Path, settings: ModelSettings) -> None:
+    def __init__(self, state_dir: Path, settings: ModelConfig) -> None:
         self._folder = state_dir / "models"
         self._settings = settings
 
