@@ -1,8 +1,8 @@
 """The local web page: live images, the latest alerts, the state of the cameras; /healthz, /readyz and /metrics.
 
-The server runs its own event loop in its own thread, and asks the runtime (`Status`) only for what a client requests. Slow or
-hostile clients cannot block it: a connection that sends no whole request is closed after `IDLE_TIMEOUT` seconds, one that does
-not read its response after `ANSWER_TIMEOUT`. If there are too many connections, those that would be closed next go first.
+The server runs its own event loop in its own thread, and asks the runtime only for what a client requests. Slow or hostile
+clients cannot block it: a connection that sends no whole request is closed after `IDLE_TIMEOUT` seconds, one that does not read
+its response after `ANSWER_TIMEOUT`. If there are too many connections, those that would be closed next go first.
 
 All addresses in the page and in redirects are relative, so that a reverse proxy may serve it below a path: it must remove that
 path from the requests, and redirect the path without the final slash to the one with it.
@@ -18,15 +18,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from importlib.resources import files
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 from pydantic import SecretStr
 
-from ppe_edge.compliance.periods import UNITS, Row, Unit
+from ppe_edge.compliance.periods import UNITS, Unit
 from ppe_edge.compliance.report import to_csv
 from ppe_edge.monitoring.telemetry import CONTENT_TYPE
 from ppe_edge.verdicts.desk import AlertDesk
@@ -34,7 +33,7 @@ from ppe_edge.web.alerts import add_alert_routes
 from ppe_edge.web.answers import as_json, require_own_site
 from ppe_edge.web.config import WebConfig, is_loopback, listen
 from ppe_edge.web.rules import RuleEditor, add_rule_routes
-from ppe_edge.web.state import BoxState
+from ppe_edge.web.status import RuntimeStatus
 
 IDLE_TIMEOUT = 10.0  # seconds
 ANSWER_TIMEOUT = 300.0  # seconds; a change of rules waits for the cameras, and a clip takes minutes on a slow line
@@ -100,46 +99,6 @@ class _Seldom(logging.Filter):
         return True
 
 
-class Status(Protocol):
-    """What the page may ask the runtime. The methods are called from the server's threads."""
-
-    def alive(self) -> bool:
-        """Whether frames are processed and alerts are stored."""
-        ...
-
-    def ready(self) -> bool:
-        """Whether a camera is live."""
-        ...
-
-    def trouble(self) -> str:
-        """A problem that needs attention although the box runs; empty if there is none. Reveals nothing about the site."""
-        ...
-
-    def state(self) -> BoxState:
-        """What the page shows."""
-        ...
-
-    def live(self, camera: str) -> bytes | None:
-        """The latest frame of a camera, annotated, as JPEG; None if there is none, or no such camera."""
-        ...
-
-    def compliance(self, unit: Unit, days: int) -> tuple[datetime, list[Row]]:
-        """The compliance of the last days, and when its first period starts; may raise `sqlite3.Error`."""
-        ...
-
-    def shifts(self) -> list[str]:
-        """The names of the site's shifts."""
-        ...
-
-    def compliance_page(self, unit: Unit, days: int) -> str:
-        """The compliance of the last days as a page to print; may raise `sqlite3.Error`."""
-        ...
-
-    def metrics(self) -> bytes:
-        """The metrics in the text format of Prometheus."""
-        ...
-
-
 class WebServer:
     """Serves the page.
 
@@ -160,7 +119,12 @@ class WebServer:
     """
 
     def __init__(
-        self, config: WebConfig, status: Status, desk: AlertDesk, rules: RuleEditor, listener: socket.socket | None = None
+        self,
+        config: WebConfig,
+        status: RuntimeStatus,
+        desk: AlertDesk,
+        rules: RuleEditor,
+        listener: socket.socket | None = None,
     ) -> None:
         self.config = config
         self._listener = listener or listen(config)

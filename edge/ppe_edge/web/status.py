@@ -32,10 +32,7 @@ ALERTS_SHOWN = 20
 
 
 class RuntimeStatus:
-    """Reads a `Runtime` from other threads. Costs nothing per frame: images are encoded when somebody asks for them.
-
-    Implements `ppe_edge.web.server.Status`.
-    """
+    """Reads a `Runtime` from other threads. Costs nothing per frame: images are encoded when somebody asks for them."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -51,7 +48,7 @@ class RuntimeStatus:
         return self.alive() and any(figures.state == "live" for figures in self._runtime.camera_figures().values())
 
     def trouble(self) -> str:
-        """A problem that needs attention, in one line; empty if there is none."""
+        """A problem that needs attention, in one line; empty if there is none. Reveals nothing about the site."""
         return "; ".join(filter(None, (self._runtime.outbox.trouble, self._runtime.compliance.trouble)))
 
     def live(self, camera: str) -> bytes | None:
