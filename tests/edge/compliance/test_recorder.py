@@ -1,18 +1,16 @@
 """The figures on the disk: killed processes, full disks and clocks that are set."""
 
-import json
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from helpers import child_environment, wait_until
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.compliance.recorder import ComplianceRecorder
 from ppe_edge.compliance.store import UNKNOWN, ComplianceStore, Count, Key
 from ppe_edge.rules.tally import CountedTrack
+from small_disk import run_on_small_disk
 
 BUCKET = 1_800_000_000  # 2027-01-15 08:00 UTC
 GATE, YARD = Key(BUCKET, "gate", "default", ""), Key(BUCKET, "yard", "default", "lane")
@@ -147,19 +145,7 @@ print(json.dumps({"full": full, "again": again, "rows": [list(k) + list(c) for k
 
 
 def test_full_disk_keeps_figures_in_memory_and_is_reported(tmp_path: Path) -> None:
-    """On a real disk of 256 kB, a tmpfs in a mount namespace of its own."""
-    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*namespace, "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True).returncode
-    ):
-        pytest.skip("needs unshare and a kernel that lets users mount a tmpfs in a namespace of their own")
-    inside = f'mount -t tmpfs -o size=256k none {tmp_path} && exec {sys.executable} -c "$SCRIPT" {tmp_path}'
-    done = subprocess.run(
-        [*namespace, "sh", "-c", inside], env=child_environment(SCRIPT=FULL_DISK), capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = run_on_small_disk(tmp_path, "256k", FULL_DISK)
     assert result["full"].startswith("compliance figures are in memory only, and a restart loses them (")
     assert result["again"] == "" and result["rows"] == [[*GATE, 1, 0]]
 

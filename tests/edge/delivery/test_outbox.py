@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import ppe_edge.common.clock as clock_module
 import pytest
@@ -26,6 +25,7 @@ from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.delivery.outbox.records import Delivery
 from ppe_edge.errors import EdgeError
 from pydantic import ValidationError
+from small_disk import run_on_small_disk
 
 DAY = 86400.0
 
@@ -646,28 +646,8 @@ print(json.dumps({"put": put_ids, "held": held, "full": while_full, "after": aft
 """
 
 
-def on_a_small_disk(folder: Path, script: str) -> dict[str, Any]:
-    """Runs a script on a real disk of 2 MB, a tmpfs in a mount namespace of its own; returns the JSON that it prints."""
-    inside = f'mount -t tmpfs -o size=2m none {folder} && exec {sys.executable} -c "$SCRIPT" {folder}'
-    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*namespace, "mount", "-t", "tmpfs", "none", str(folder)], capture_output=True).returncode
-    ):
-        pytest.skip("needs unshare and a kernel that lets users mount a tmpfs in a namespace of their own")
-    done = subprocess.run(
-        [*namespace, "sh", "-c", inside],
-        env={**child_environment(), "SCRIPT": script},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {**json.loads(done.stdout), "log": done.stderr}
-
-
 def test_full_disk_loses_no_message(tmp_path: Path) -> None:
-    result = on_a_small_disk(tmp_path, FULL_DISK)
+    result = run_on_small_disk(tmp_path, "2m", FULL_DISK)
     alerts = [row for row in result["full"] + result["after"] if row[3] == "alert"]
     assert result["held"] >= 20 and result["held_after"] == 0
     assert sorted(row[0] for row in alerts) == sorted(result["put"])  # a working sink gets all of them, once
@@ -732,7 +712,7 @@ print(json.dumps(result))
 
 
 def test_disk_full_at_start_loses_no_message_once_there_is_room(tmp_path: Path) -> None:
-    result = on_a_small_disk(tmp_path, FULL_FROM_THE_START)
+    result = run_on_small_disk(tmp_path, "2m", FULL_FROM_THE_START)
     before, (second, third, closing, fourth) = result["before"], result["put"]
     assert [bool(trouble) for trouble in result["trouble"]] == [True, True, False]
     assert "the disk is full" in result["trouble"][0] and result["log"].count("the disk is full") == 1

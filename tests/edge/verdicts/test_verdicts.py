@@ -31,7 +31,7 @@ def box(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Box]:
 
 PENDING = ["frames/x.jpg", "frames/x.json"]
 TRAINING = ["frames/x.json", "training/Annotations/x.xml", "training/JPEGImages/x.jpg"]
-HELMET_BESIDE = ("helmet", (70, 20, 120, 60))
+OTHER_HELMET = ("helmet", (70, 20, 120, 60))
 
 
 def test_verdict_is_stored_sent_to_sinks_and_counted(box: Box) -> None:
@@ -54,7 +54,7 @@ def test_confirmed_frame_is_training_data_that_library_reads(box: Box) -> None:
     assert box.files() == PENDING
     box.decide("confirmed")
     assert box.files() == TRAINING
-    assert box.annotation() == [("none", (10, 20, 40, 60)), HELMET_BESIDE]
+    assert box.annotation() == [("none", (10, 20, 40, 60)), OTHER_HELMET]
     modes = {stat.S_IMODE(f.stat().st_mode) for p in ("frames", "training") for f in (box.folder / p).rglob("*") if f.is_file()}
     assert modes == {0o600} and stat.S_IMODE((box.folder / "training").stat().st_mode) == 0o700
     dataset = AnnotatedDataset.open(box.folder / "training", on_error="skip", progress=False)
@@ -63,7 +63,7 @@ def test_confirmed_frame_is_training_data_that_library_reads(box: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    ("actual", "objects"), [("helmet", [("helmet", (10, 20, 40, 60)), HELMET_BESIDE]), ("other", [HELMET_BESIDE])]
+    ("actual", "objects"), [("helmet", [("helmet", (10, 20, 40, 60)), OTHER_HELMET]), ("other", [OTHER_HELMET])]
 )
 def test_false_alarm_corrects_label_in_draft(box: Box, actual: str, objects: list[object]) -> None:
     box.decide("confirmed")
@@ -76,10 +76,10 @@ def test_repeated_verdict_keeps_corrected_annotation(box: Box) -> None:
     [file] = (box.folder / "training" / "Annotations").iterdir()
     file.write_text(file.read_text().replace("helmet", "vest"))
     box.decide("confirmed")
-    assert ("vest", HELMET_BESIDE[1]) in box.annotation()
+    assert ("vest", OTHER_HELMET[1]) in box.annotation()
     file.unlink()  # the disk was full
     box.decide("confirmed")
-    assert HELMET_BESIDE in box.annotation()
+    assert OTHER_HELMET in box.annotation()
     box.decide("false_alarm", actual="helmet")
     assert box.annotation()[0][0] == "helmet"
 
@@ -105,7 +105,7 @@ def test_frame_is_kept_according_to_setting(box: Box) -> None:
     assert box.decide("confirmed") is not None  # also without a frame
 
 
-def test_look_is_recorded_before_frame_is_shown(box: Box) -> None:
+def test_viewing_is_recorded_before_frame_is_shown(box: Box) -> None:
     assert box.desk.frame(box.alert.id, "192.0.2.7") is not None
     assert box.desk.frame("00000000-0000-0000-0000-000000000000", "192.0.2.7") is None
     record = box.folder / "viewings.jsonl"

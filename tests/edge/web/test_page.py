@@ -395,7 +395,7 @@ def test_operator_judges_alerts_by_keyboard(browser: webdriver.Chrome, judged: t
     assert [a for a in requested(browser) if not a.startswith(f"{address}/") or TOKEN in a] == []
 
 
-def test_judging_goes_on_where_the_alert_left_the_list_and_keeps_typed_comments(
+def test_judging_continues_where_the_alert_left_the_list_and_keeps_typed_comments(
     browser: webdriver.Chrome, judged: tuple[Box, str]
 ) -> None:
     box, address = judged
