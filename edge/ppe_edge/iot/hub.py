@@ -181,8 +181,9 @@ class HubConnection:
             if not self._stopping:
                 _log.warning("hub: connection lost")
         except Exception as error:  # any error: the next attempt uses a new client
-            self._problem = f"cannot connect: {type(error).__name__}: {error}"
-            _log.warning("hub: %s", self._problem)
+            reason = f"{type(error).__name__}: {error}"
+            self._problem = f"cannot connect: {reason}"
+            _log.warning("hub: cannot connect: %s", reason)
         finally:
             self._client = None
             self.connected.clear()
