@@ -94,7 +94,7 @@ class ViolationMonitor:
     """Applies the rule to the tracks of one camera.
 
     Args:
-        rule: The rule.
+        rule: The rule; the model has its violation class.
         contract: Contract of the model that produces the detections.
         name: Name of the rule.
         key: Where it is set, for errors.
@@ -104,16 +104,10 @@ class ViolationMonitor:
         thresholds: Alarm threshold of each label.
 
     Raises:
-        EdgeError: The model has no such class, or neither rule nor model names its threshold.
+        EdgeError: Neither rule nor model names the threshold.
     """
 
     def __init__(self, rule: RuleConfig, contract: ModelContract, name: str = DEFAULT_RULE, key: str = "rule") -> None:
-        if rule.violation_class not in contract.class_names:
-            raise EdgeError(
-                setting=f"{key}.violation_class",
-                expected=f"one of the model's classes {', '.join(contract.class_names)}",
-                got=repr(rule.violation_class),
-            )
         threshold = rule.alarm_threshold
         if threshold is None:
             threshold = contract.alarm_thresholds.get(rule.violation_class)

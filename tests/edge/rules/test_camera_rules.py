@@ -120,6 +120,10 @@ def test_tracked_classes_are_violation_and_compliant_classes() -> None:
     ("rules", "words"),
     [
         ({"a": {"inside": "persn"}}, r"^a.inside: expected one of .*, got 'persn': did you mean person\?"),
+        (
+            {"a": {"violation_class": "cap"}},
+            "^a.violation_class: expected one of .*, got 'cap'",
+        ),
         ({"a": {"compliant_classes": "cap"}}, "^a.compliant_classes: expected one of the model's classes helmet, none, "),
         (
             {"a": {}, "b": {"violation_class": "person"}},
