@@ -223,23 +223,8 @@ class CameraReader:
 
     def _read(self, connection: _Connection) -> None:
         try:
-            start, due = steady_time(time.monotonic()), 0.0
-            correction = current_correction()  # of a file: its time starts when it is opened
-            decoded = open_source(self.config, self._on_corrupt, lambda: self._note_waiting(connection), self._note_ignored)
-            for frame in decoded:
-                if connection.abandoned or self._stopping.is_set():
-                    return
-                now = time.monotonic()
-                self.cpu_seconds = time.thread_time()
-                position = frame.seconds if self._ends and frame.seconds is not None else now - connection.opened
-                if not self._is_due(position, due):
-                    if not self._ends and now - connection.last_check >= CHANGE_CHECK_INTERVAL:
-                        self._has_changed(connection, frame.convert(), now)
-                    continue
-                due = self._next_due(position, due)
-                if not self._ends:
-                    correction = current_correction()
-                self._deliver(connection, frame, start + position if self._ends else steady_time(now), correction, now)
+            if not self._read_frames(connection):
+                return
             if self._ends:
                 if self.errors > self._errors_reported:  # the last one may be that the file is incomplete
                     self._report_errors()
@@ -253,6 +238,28 @@ class CameraReader:
             _log.warning("%s: %s", self.name, connection.failure)
         finally:
             connection.done.set()
+
+    def _read_frames(self, connection: _Connection) -> bool:
+        """Delivers the frames that are due; returns False if nobody wants them any more, True at the end."""
+        opened_at, due = steady_time(time.monotonic()), 0.0
+        correction = current_correction()  # of a file: its time starts when it is opened
+        decoded = open_source(self.config, self._on_corrupt, lambda: self._note_waiting(connection), self._note_ignored)
+        for frame in decoded:
+            if connection.abandoned or self._stopping.is_set():
+                return False
+            now = time.monotonic()
+            self.cpu_seconds = time.thread_time()
+            position = frame.seconds if self._ends and frame.seconds is not None else now - connection.opened
+            if not self._is_due(position, due):
+                if not self._ends and now - connection.last_check >= CHANGE_CHECK_INTERVAL:
+                    self._has_changed(connection, frame.convert(), now)
+                continue
+            due = self._next_due(position, due)
+            captured_at = opened_at + position
+            if not self._ends:
+                captured_at, correction = steady_time(now), current_correction()
+            self._deliver(connection, frame, captured_at, correction, now)
+        return True
 
     @staticmethod
     def _note_waiting(connection: _Connection) -> None:
