@@ -26,8 +26,13 @@ class Parts:
         self.outbox = Outbox(OutboxConfig(), folder, ["hub"])
         self.telemetry = Telemetry(Collected(dict, dict, lambda: True))
         self.writer = AlertWriter(self.outbox, self.telemetry, capacity)
+        self.released = threading.Event()
         if start:
             self.writer.start()
+
+    def hangs(self) -> None:
+        """Renders no snapshot before `released` is set."""
+        self.released.wait(30)
 
     def stored(self) -> list[tuple[str, bool]]:
         """Kind, and whether there is a snapshot, of all stored messages, oldest first."""
@@ -97,16 +102,11 @@ def test_failed_store_is_counted_and_next_message_is_stored(
 
 def test_submit_with_full_queue_waits_for_room(tmp_path: Path) -> None:
     parts = Parts(tmp_path, capacity=1)
-    release = threading.Event()
-
-    def hangs() -> None:
-        release.wait(30)
-
-    submitting = threading.Thread(target=lambda: [parts.writer.submit(an_alert(n), hangs) for n in range(4)])
+    submitting = threading.Thread(target=lambda: [parts.writer.submit(an_alert(n), parts.hangs) for n in range(4)])
     submitting.start()
     submitting.join(0.2)
     assert submitting.is_alive() and not parts.stored()
-    release.set()
+    parts.released.set()
     submitting.join(30)
     assert parts.writer.close(30) and parts.stored() == [("alert", False)] * 4
     parts.writer.submit(an_alert(4))  # fills the queue, and nobody takes it any more
@@ -133,15 +133,10 @@ def test_close_before_start_stores_submitted_messages(tmp_path: Path) -> None:
 
 
 def test_writer_that_hangs_is_stuck(parts: Parts) -> None:
-    release = threading.Event()
-
-    def hangs() -> None:
-        release.wait(30)
-
     assert not parts.writer.is_stuck(0.05)
-    parts.writer.submit(an_alert(1), hangs)
+    parts.writer.submit(an_alert(1), parts.hangs)
     wait_until(lambda: parts.writer.is_stuck(0.05))
-    release.set()
+    parts.released.set()
     wait_until(lambda: not parts.writer.is_stuck(0.05))
 
 
@@ -154,15 +149,10 @@ def test_close_stores_what_is_queued(parts: Parts) -> None:
 
 
 def test_close_reports_alerts_that_cannot_be_stored_in_time(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
-    release = threading.Event()
-
-    def hangs() -> None:
-        release.wait(30)
-
-    parts.writer.submit(an_alert(1), hangs)
+    parts.writer.submit(an_alert(1), parts.hangs)
     assert not parts.writer.close(0.1)
     assert "the disk does not respond" in caplog.text
-    release.set()
+    parts.released.set()
 
 
 def test_note_seen_waits_for_alert_of_violation(parts: Parts, tmp_path: Path) -> None:
