@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -151,19 +151,23 @@ class EdgeSettings(BaseSettings):
         if not self.live_cameras:
             raise ValueError("cameras: every camera has enabled: false, so there is nothing to monitor")
         for name in self.live_cameras:
-            if not (rules := self.rules_of(name)):
+            if not self.rules_of(name):
                 raise ValueError(f"cameras.{name}.rules: every rule has enabled: false: disable the camera instead")
-            scheduled = next((self.key_of(name, rule) for rule, config in rules.items() if config.has_schedule), None)
-            if scheduled is not None and self.site.time_zone is None:
-                raise ValueError(f"site.time_zone: is missing, the schedule of {scheduled} needs one, such as Europe/Berlin")
-        for name, people in (("notify", self.sinks.notify), ("escalate", self.sinks.escalate)):
-            if people is not None and people.quiet_hours and self.site.time_zone is None:
-                raise ValueError(f"site.time_zone: is missing, sinks.{name}.quiet_hours needs one, such as Europe/Berlin")
+        if self.site.time_zone is None and (user := next(self._users_of_time_zone(), None)):
+            raise ValueError(f"site.time_zone: is missing, {user} needs one, such as Europe/Berlin")
         if self.compliance.report == "shift" and not self.site.shifts:
             raise ValueError("site.shifts: is missing, compliance.report: shift needs shifts, such as early: 06:00-14:00")
         if self.sampler.upload and self.sinks.iothub is None:
             raise ValueError("sampler.upload: expected also sinks.iothub, which connects the box to IoT Hub")
         return self
+
+    def _users_of_time_zone(self) -> Iterator[str]:
+        for camera in self.live_cameras:
+            scheduled = (rule for rule, config in self.rules_of(camera).items() if config.has_schedule)
+            yield from (f"the schedule of {self.key_of(camera, rule)}" for rule in scheduled)
+        for sink, people in (("notify", self.sinks.notify), ("escalate", self.sinks.escalate)):
+            if people is not None and people.quiet_hours:
+                yield f"sinks.{sink}.quiet_hours"
 
     @property
     def needs_hub(self) -> bool:

@@ -74,7 +74,8 @@ class _Connection:
     finished: bool = False  # the source reached its end
     last_change: float = 0.0  # when the image last changed
     has_frame: bool = False
-    awaits_key_frame: bool = False  # data arrives, but no frame can be decoded yet
+    awaits_key_frame: bool = False  # data arrives, but no frame can be decoded yet ...
+    is_reported: bool = False  # ... which was reported
     last_check: float = 0.0  # when the image was last checked for changes
 
 
@@ -168,19 +169,13 @@ class CameraReader:
     def _watch(self, connection: _Connection) -> None:
         """Returns when the connection is no longer useful."""
         timeout = self.config.frozen_after_s
-        is_reported = False
         while not connection.done.wait(_POLL):
             if self._stopping.is_set():
                 return
             if connection.awaits_key_frame and not connection.has_frame:
-                waited = time.monotonic() - connection.opened
-                if waited > timeout and not is_reported:
-                    is_reported = True
-                    self._report_missing_key_frame()
-                if waited <= self.config.key_frame_timeout_s:
-                    continue
-                _log.warning("%s: no key frame within %g s: reconnecting", self.name, self.config.key_frame_timeout_s)
-                return
+                if not self._may_await_key_frame(connection):
+                    return
+                continue
             # a file waits until its frames are taken, however long that takes
             if not self._ends and time.monotonic() - connection.last_change > timeout:
                 if connection.has_frame or self.state == "frozen":
@@ -190,6 +185,17 @@ class CameraReader:
                 return
         if not connection.finished and not self._stopping.is_set():
             self._change_state("frozen" if self.state == "frozen" else "lost", connection.failure)
+
+    def _may_await_key_frame(self, connection: _Connection) -> bool:
+        """Whether there is time left to wait for a key frame. Reports once that it is missing."""
+        waited = time.monotonic() - connection.opened
+        if waited > self.config.frozen_after_s and not connection.is_reported:
+            connection.is_reported = True
+            self._report_missing_key_frame()
+        if waited <= self.config.key_frame_timeout_s:
+            return True
+        _log.warning("%s: no key frame within %g s: reconnecting", self.name, self.config.key_frame_timeout_s)
+        return False
 
     def _report_missing_key_frame(self) -> None:
         detail = (

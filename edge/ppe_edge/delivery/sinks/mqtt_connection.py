@@ -73,21 +73,23 @@ class MqttConnection:
             self._client.username_pw_set(*login)
         self._thread = threading.Thread(target=self._loop, name="mqtt", daemon=True)
         try:
-            self._client.connect(*address, keepalive=_KEEP_ALIVE_S)
-        except (OSError, UnicodeError) as error:  # includes TLS errors, and names such as a..b
+            self._connect(*address)
+        except SinkFailed:
             self.close()
-            raise SinkFailed(
-                f"cannot connect to {address[0]}:{address[1]}: {error}{_tls_hint(error)}", outcome_unknown=False, reached=False
-            ) from error
+            raise
+
+    def _connect(self, host: str, port: int) -> None:
+        try:
+            self._client.connect(host, port, keepalive=_KEEP_ALIVE_S)
+        except (OSError, UnicodeError) as error:  # includes TLS errors, and names such as a..b
+            reason = f"cannot connect to {host}:{port}: {error}{_tls_hint(error)}"
+            raise SinkFailed(reason, outcome_unknown=False, reached=False) from error
         self._thread.start()
         with self._changed:
             self._changed.wait_for(lambda: self._answer is not None or not self.alive, self._timeout_s)
         if self._answer != 0:
-            reason = self._rejection()
-            self.close()
-            raise SinkFailed(
-                f"{address[0]}:{address[1]} rejected the connection: {reason}", outcome_unknown=False, reached=False
-            )
+            reason = f"{host}:{port} rejected the connection: {self._rejection()}"
+            raise SinkFailed(reason, outcome_unknown=False, reached=False)
 
     def _rejection(self) -> str:
         """Why the broker did not accept the connection, and what to check."""
