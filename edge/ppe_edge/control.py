@@ -122,7 +122,7 @@ class Control:
             camera: Name of the camera.
             rule: Name of the rule.
             settings: All settings of the rule, in the structure of edge.yaml; those that are missing have their defaults.
-            before: Those that whoever changes it saw, empty for a new rule; None if that does not matter.
+            before: The settings that the page showed, empty for a new rule; None if any may be replaced.
 
         Raises:
             UserError, TimeoutError: It was rejected, with the reason. Nothing has changed.
@@ -168,11 +168,11 @@ class Control:
         """Undoes the latest change of `change_rule` or `remove_rule`.
 
         Args:
-            number: That of the latest change when whoever undoes it looked; None for any. A change that is undone already is
-                no error: the answer may have been lost.
+            number: Number of the latest change that the page showed; None for any. A change that is already undone is no
+                error: the answer may have been lost.
 
         Raises:
-            UserError, TimeoutError: There is none, or what was before is no longer valid. Nothing has changed.
+            UserError, TimeoutError: There is none, or the rules before it are no longer valid. Nothing has changed.
         """
         with self._lock:
             page = read_page_rules(self._runtime.settings.state_dir)
@@ -307,12 +307,12 @@ def _rule(name: str, settings: Mapping[str, Any], zones: Mapping[str, Polygon]) 
 
 
 def _differs(now: RuleConfig | None, before: Mapping[str, Any] | None) -> bool:
-    """Whether a rule has changed since somebody saw it as `before`; not if that is None."""
+    """Whether a rule differs from what somebody saw as `before`; False if that is None."""
     return before is not None and before != ({} if now is None else now.model_dump(mode="json"))
 
 
 def _changed_meanwhile() -> EdgeError:
-    return EdgeError("somebody else has changed the rules meanwhile", hint="press Discard to see them as they are now")
+    return EdgeError("somebody else has changed the rules in the meantime", hint="press Discard to see them as they are now")
 
 
 def _general_rule(settings: EdgeSettings, camera: str, name: str) -> RuleConfig | None:

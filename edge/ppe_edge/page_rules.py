@@ -33,7 +33,7 @@ Changes = dict[str, dict[str, PageRule]]  # camera -> rule -> change
 
 
 class PageRules(BaseModel):
-    """What was changed on the page, and what was before.
+    """The changes made on the page, and those before each of them.
 
     Attributes:
         changes: The active changes.
@@ -55,7 +55,7 @@ class PageRules(BaseModel):
         return self.numbers[-1] if self.numbers else 0
 
     def changed(self, camera: str, rule: str, change: PageRule | None) -> "PageRules":
-        """Returns this with another change of one rule of a camera; None takes its change away."""
+        """Returns the state after another change of a rule of a camera; None removes its change."""
         rules = {name: kept for name, kept in self.changes.get(camera, {}).items() if name != rule}
         if change is not None:
             rules[rule] = change
@@ -67,7 +67,7 @@ class PageRules(BaseModel):
         )
 
     def undone(self) -> "PageRules":
-        """Returns this as before the latest change.
+        """Returns the state before the latest change.
 
         Raises:
             EdgeError: There is none, or it is too long ago.

@@ -72,8 +72,8 @@ class Runtime:
         failed: Whether the process must exit with code 1.
         started_at: Monotonic time of the start.
 
-    Once it runs, only the processing thread changes `deployment`, `readers`, `pipelines` and `sampler`: others ask for it by
-    `between_frames`. Any thread may read them, so each is replaced as a whole, and who iterates over a dict copies it first.
+    Once it runs, only the processing thread changes `deployment`, `readers`, `pipelines` and `sampler`; other threads ask for
+    it by `between_frames`. They may read all of these, but must copy a dict before they iterate over it.
 
     Raises:
         EdgeError: The model, the state folder or a sink cannot be used.
@@ -194,7 +194,7 @@ class Runtime:
         for reader in self.readers.values():
             reader.stop(0.0)
         self._thread.join(GRACE / 2)
-        self._alerts.close(0.5)  # again, in case that the processing thread hangs
+        self._alerts.close(0.5)  # again, in case the processing thread hangs
         stop_all(self._deliveries, max(0.0, end - time.monotonic() - 1.0))
         if self._uploader is not None:
             self._uploader.stop(0.2)
@@ -322,7 +322,7 @@ class Runtime:
         return {name: list(settings.rules_of(name)) for name in settings.live_cameras}
 
     def _threshold(self, alert: Alert) -> float | None:
-        """Returns the alarm threshold that now holds for the camera, rule and class of an alert; None if it has gone."""
+        """Returns the alarm threshold that now applies to the camera, rule and class of an alert; None if there is none."""
         settings = self.settings
         rules = settings.rules_of(alert.camera) if alert.camera in settings.live_cameras else {}
         rule = rules.get(alert.rule or DEFAULT_RULE)

@@ -91,7 +91,7 @@ class _History:
     seconds: float = 0.0
 
     def note(self, aligned: float, elapsed: float) -> None:
-        """Takes notice of a look."""
+        """Counts a look, and how well it was aligned."""
         self.seen += 1
         self.seconds += elapsed
         self.steadiness += max(1 / self.seen, 1 - math.exp(-elapsed / STEADY_S)) * (aligned - self.steadiness)

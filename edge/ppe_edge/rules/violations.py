@@ -212,7 +212,7 @@ class ViolationMonitor:
         return frozenset(track for track, head in self._heads.items() if head.open is not None)
 
     def close(self) -> list[ViolationEnded]:
-        """Ends all open violations, since the rule no longer applies. Cool-downs continue, in case that it applies again."""
+        """Ends all open violations, since the rule no longer applies. Cool-downs continue, in case it applies again."""
         ended = [replace(self._end(head), stopped=True) for head in self._heads.values() if head.open is not None]
         self._heads.clear()
         self._counted += self._tallies.end(set())

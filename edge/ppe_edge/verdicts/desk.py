@@ -109,7 +109,7 @@ class AlertDesk:
             The alert as it is now; None if there is no such alert.
 
         Raises:
-            EdgeError: The cause is unknown, the alert has been judged meanwhile, or the disk is full. Nothing has changed.
+            EdgeError: The cause is unknown, somebody else has judged the alert, or the disk is full. Nothing has changed.
             OSError, UserError: The verdict is stored, but its training data could not be written.
         """
         with self._deciding:
@@ -142,7 +142,7 @@ class AlertDesk:
         if decision.actual is not None and decision.actual not in causes:
             raise EdgeError(item="actual", expected=f"one of {', '.join(causes)}", got=repr(decision.actual[:40]))
         if "replaces" in decision.model_fields_set and decision.replaces != (past.verdict and past.verdict.id):
-            raise EdgeError("this alert has been judged meanwhile", hint="look at it again, then decide")
+            raise EdgeError("somebody else has judged this alert in the meantime", hint="look at it again, then decide")
         if self.trouble:
             raise EdgeError("the verdict cannot be stored: the disk is full", hint="free disk space on the box")
 

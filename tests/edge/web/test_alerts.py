@@ -101,7 +101,7 @@ def test_decision_on_a_verdict_that_was_replaced_meanwhile_is_refused(client: Cl
     first, second = ({"verdict": verdict, "replaces": seen} for verdict in ("confirmed", "false_alarm"))
     assert client.decide(first)[0] == 200
     status, body = client.decide(second)
-    assert (status, body) == (409, b"this alert has been judged meanwhile: look at it again, then decide\n")
+    assert (status, body) == (409, b"somebody else has judged this alert in the meantime: look at it again, then decide\n")
     assert client.verdict() == "confirmed"
     assert client.decide(first)[0] == 200  # sent again, because its answer was lost
     assert client.decide({**first, "comment": "by another"})[0] == 409

@@ -468,7 +468,7 @@ def test_operator_sees_verdict_of_another_before_replacing_it(browser: webdriver
     browser.execute_script("const send = fetch; fetch = (url, how) => (how.method ? send(url, how) : new Promise(() => {}))")
     box.desk.decide(box.alerts[-1].id, Decision(verdict="confirmed", comment="by the other"))
     press(browser, "f")
-    until(browser, lambda: "this alert has been judged meanwhile" in text_of(browser, "#problem"))
+    until(browser, lambda: "somebody else has judged this alert in the meantime" in text_of(browser, "#problem"))
     browser.refresh()
     until(browser, lambda: text_of(browser, "#decided .comment") == "by the other")
     lost = "const send = fetch; fetch = (url, how) => send(url, how).then((r) => (how.method ? Promise.reject() : r))"

@@ -101,7 +101,7 @@ def test_change_of_a_rule_that_another_operator_changed_meanwhile_is_refused(box
     assert box.change({"alarm_threshold": 0.6})[0] == 200  # by the other one
     place = {"camera": "gate", "rule": "default", "settings": {**seen, "severity": "critical"}}
     status, answer = box.post("/api/rules", {**place, "before": seen})
-    assert status == 409 and "changed the rules meanwhile" in answer and box.rules()["default"].alarm_threshold == 0.6
+    assert status == 409 and "changed the rules in the meantime" in answer and box.rules()["default"].alarm_threshold == 0.6
     new = {**place, "rule": "night"}
     assert [box.post("/api/rules", {**new, "before": {}})[0] for _ in range(2)] == [200, 200]  # the first answer was lost
     other = {**new, "settings": {**seen, "severity": "info"}, "before": {}}

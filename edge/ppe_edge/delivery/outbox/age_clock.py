@@ -10,7 +10,7 @@ class AgeClock:
     and stands still while the box is off.
 
     Args:
-        steady: Returns seconds; must not jump. Its time is taken as long as no other is known.
+        steady: Returns seconds; must not jump. Its time is used until another one is known.
         server_time: Returns UTC epoch seconds while a time server sets the clock, else None.
 
     Attributes:

@@ -211,7 +211,7 @@ class OutboxDatabase:
             self._db.execute("INSERT INTO clock VALUES (?, ?)", (now, certain_until))
 
     def noted_time(self) -> tuple[float, float] | None:
-        """Returns what `note_time` has stored, or when the newest message was created, if that is later; None without both."""
+        """Returns what `note_time` stored, or the time of the newest message if that is later; None if there is neither."""
         newest = self._db.execute("SELECT max(created) FROM messages").fetchone()[0]
         noted = self._db.execute("SELECT now, certain_until FROM clock").fetchone()
         if noted is None:
@@ -219,7 +219,7 @@ class OutboxDatabase:
         return max(noted[0], newest or 0.0), noted[1]
 
     def shift(self, since: float, seconds: float) -> None:
-        """Adds seconds to when messages and snapshots were created, of those after a time."""
+        """Adds seconds to the times of messages and snapshots that were created after `since`."""
         with self._transaction():
             for table in ("messages", "snapshots"):
                 self._db.execute(f"UPDATE {table} SET created = created + ? WHERE created > ?", (seconds, since))

@@ -40,7 +40,7 @@ class Outbox:
         server_time: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._clock, self._ages = clock, AgeClock(clock, server_time)
-        self._lock = threading.RLock()  # of everything below; who holds it takes no other lock
+        self._lock = threading.RLock()  # guards everything below; its holder takes no other lock
         self._changed = threading.Condition(self._lock)  # notified when `version` changes
         self._not_before: dict[tuple[str, str], float] = {}  # (sink, id) -> time; not kept over a restart
         self._set_aside: set[tuple[str, str]] = set()  # (sink, id)

@@ -14,7 +14,7 @@ class SinkFailed(Exception):  # noqa: N818 - named by what happened
         outcome_unknown: Whether the message may have arrived nevertheless.
         reached: Whether the receiver was reached, so that the message itself may be the cause.
         maybe_too_large: Whether the message may pass without the snapshot that was attached to it.
-        retry_after_s: Seconds to wait before the next attempt, such as the receiver asks for; None for the usual time.
+        retry_after_s: Seconds to wait before the next attempt, if the receiver asks for that; None for the usual delay.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ Topology = Mapping[str, Sequence[str]]  # camera -> its rules
 ONLINE, OFFLINE, ON, OFF = b"online", b"offline", b"ON", b"OFF"
 _CONNECTED = {"connected": ON, "resumed": ON, "lost": OFF, "frozen": OFF, "ended": OFF}
 CONNECTED = "connected"  # not for a rule: the state of the camera has this topic
-_LATE_ALERTS = 1000  # closed violations to remember, in case that their alert, set aside before, arrives after its end
+_LATE_ALERTS = 1000  # closed violations to remember, in case an alert that was set aside arrives after its end
 
 _log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ _TOO_LARGE = {413, 552}
 _BUSY = {421, 429, 503, 504}
 _DEFERRED = {450, 451, 452}  # by a mail server, such as each first mail of an unknown sender (greylisting); others may pass
 _DEFERRED_S = 60.0
-_PAUSES_S = {421: 60.0, 535: 300.0}  # mail servers lock out who tries wrong passwords
+_PAUSES_S = {421: 60.0, 535: 300.0}  # mail servers lock out clients that try wrong passwords
 # Unless the address sets rto or, for a mail, cto. A slow line or a spam filter may need more than Apprise's own 4 and 15 s: the
 # receiver would get the notification, and the box would send it again each time.
 _TIMEOUT_S = 60.0
