@@ -69,6 +69,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
 
 
+def grainy(colour: tuple[int, int, int], rng: np.random.Generator, size: tuple[int, int] = (64, 96)) -> np.ndarray:
+    """Returns an image uint8 [H, W, 3] of one RGB colour, with some noise like that of a camera."""
+    return np.clip(np.array(colour) + rng.integers(-12, 13, (*size, 1)), 0, 255).astype(np.uint8)
+
+
 def write_clip(
     path: Path,
     scenes: Sequence[tuple[tuple[int, int, int], int]],
@@ -108,8 +113,7 @@ def _encoded(
             stream.options = {"preset": "ultrafast", "crf": "18", "bf": "0", "x265-params": "log-level=none:bframes=0"}
         for colour, count in scenes:
             for _ in range(count):
-                image = np.clip(np.array(colour) + rng.integers(-12, 13, (*size, 1)), 0, 255).astype(np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grainy(colour, rng, size), format="rgb24")))
         container.mux(stream.encode())
     return data.getvalue()
 

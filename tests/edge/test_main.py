@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import http.client
-import http.server
 import json
 import re
 import signal
@@ -20,8 +19,8 @@ import av
 import cv2
 import numpy as np
 import pytest
-from helpers import child_environment, serving, wait_until
-from mjpeg_server import MjpegServer, noise
+from helpers import child_environment, wait_until
+from mjpeg_server import PASSWORD, MjpegServer, jpeg, noise
 from ppe_edge.__main__ import main
 from ppe_edge.cameras.sources import SourceConfig
 from ppe_edge.dry_run import describe_delay
@@ -33,10 +32,9 @@ from small_disk import with_small_disk
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.version import __version__
 
-from conftest import GREEN, RED  # isort: skip
+from conftest import GREEN, RED, grainy  # isort: skip
 
 ROOT = Path(__file__).parents[2]
-PASSWORD = "s3cret-of-the-gate"
 TOKEN = "a-token-of-the-gate-0123456789"
 PORT = r"web page on http://127.0.0.1:(\d+)"  # in the log
 
@@ -122,28 +120,10 @@ class Box:
 
 @pytest.fixture
 def camera() -> Iterator[str]:
-    """The address of an HTTP camera: motion JPEG of a bare head, ten frames per second, without end."""
-    ending = threading.Event()
+    """The address of an HTTP camera that shows a bare head, without end."""
     rng = np.random.default_rng(0)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            with contextlib.suppress(OSError):
-                while not ending.wait(0.1):
-                    frame = np.clip(np.array(RED) + rng.integers(-12, 13, (64, 96, 1)), 0, 255).astype(np.uint8)
-                    jpeg = cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes()
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
-                    self.wfile.write(head + jpeg + b"\r\n")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(Handler) as address:
-        yield f"http://admin:{PASSWORD}@{address}/video.mjpg"
-        ending.set()
+    with MjpegServer(lambda _: jpeg(grainy(RED, rng)[..., ::-1])) as server:
+        yield server.url
 
 
 @pytest.fixture

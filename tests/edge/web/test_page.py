@@ -43,7 +43,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from conftest import GREEN, RED  # isort: skip
+from conftest import GREEN, RED, grainy  # isort: skip
 
 TOKEN, VIEWER = "a-token-of-the-gate-0123456789", "a-token-of-viewers-0123456789"
 SOON = 60.0  # seconds; generous, for busy machines
@@ -126,11 +126,7 @@ def site(tmp_path: Path, tiny_model: Path) -> Iterator[Site]:
     colour = [GREEN]
     rng = np.random.default_rng(0)
 
-    def frame(_: int) -> bytes:
-        grain = rng.integers(-12, 13, (64, 96, 1))
-        return jpeg(np.clip(np.array(colour[0]) + grain, 0, 255).astype(np.uint8)[..., ::-1])
-
-    with MjpegServer(frame) as camera:
+    with MjpegServer(lambda _: jpeg(grainy(colour[0], rng)[..., ::-1])) as camera:
         config = tmp_path / "edge.yaml"
         document = {
             "model": {"path": str(tiny_model), "threads": 1},
