@@ -80,43 +80,35 @@ class Collected(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Builds the metrics; called at each scrape."""
-        totals = {
-            "frames": CounterMetricFamily("ppe_edge_camera_frames", "Frames read from the camera", labels=["camera"]),
-            "dropped": CounterMetricFamily("ppe_edge_camera_dropped", "Frames replaced by a newer one", labels=["camera"]),
-            "reconnects": CounterMetricFamily("ppe_edge_camera_reconnects", "Reconnections to the camera", labels=["camera"]),
-            "errors": CounterMetricFamily("ppe_edge_camera_errors", "Failed connections and frames", labels=["camera"]),
+
+        def counter(name: str, documentation: str) -> CounterMetricFamily:
+            return CounterMetricFamily(name, documentation, labels=["camera"])
+
+        def gauge(name: str, documentation: str, *more_labels: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(name, documentation, labels=["camera", *more_labels])
+
+        of_figure: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
+            "frames": counter("ppe_edge_camera_frames", "Frames read from the camera"),
+            "dropped": counter("ppe_edge_camera_dropped", "Frames replaced by a newer one"),
+            "reconnects": counter("ppe_edge_camera_reconnects", "Reconnections to the camera"),
+            "errors": counter("ppe_edge_camera_errors", "Failed connections and frames"),
+            "age": gauge("ppe_edge_camera_frame_age_seconds", "Seconds since the last frame"),
+            "rate": gauge("ppe_edge_camera_processed_rate", "Frames per second that are processed"),
+            "required_rate": gauge("ppe_edge_camera_required_rate", "Frames per second that the rule and the setting need"),
+            "is_slow": gauge("ppe_edge_camera_slow", "1 while the processed rate is below the required one"),
+            "score_drift": gauge(
+                "ppe_edge_camera_score_drift",
+                "Population stability index of the last day's scores against the validation images; above 0.25 they differ",
+            ),
         }
-        state = GaugeMetricFamily("ppe_edge_camera_state", "1 for the current state of the camera", labels=["camera", "state"])
-        age = GaugeMetricFamily("ppe_edge_camera_frame_age_seconds", "Seconds since the last frame", labels=["camera"])
-        rate = GaugeMetricFamily("ppe_edge_camera_processed_rate", "Frames per second that are processed", labels=["camera"])
-        required = GaugeMetricFamily(
-            "ppe_edge_camera_required_rate", "Frames per second that the rule and the setting need", labels=["camera"]
-        )
-        slow = GaugeMetricFamily(
-            "ppe_edge_camera_slow", "1 while the processed rate is below the required one", labels=["camera"]
-        )
-        view = GaugeMetricFamily(
-            "ppe_edge_camera_view_fault", "1 for the current fault of the camera's view", labels=["camera", "fault"]
-        )
-        drift = GaugeMetricFamily(
-            "ppe_edge_camera_score_drift",
-            "Population stability index of the last day's scores against the validation images; above 0.25 they differ",
-            labels=["camera"],
-        )
+        state = gauge("ppe_edge_camera_state", "1 for the current state of the camera", "state")
+        view = gauge("ppe_edge_camera_view_fault", "1 for the current fault of the camera's view", "fault")
         for name, figures in self.cameras().items():
-            for key, family in totals.items():
-                family.add_metric([name], getattr(figures, key))
+            for figure, family in of_figure.items():
+                if (value := getattr(figures, figure)) is not None:
+                    family.add_metric([name], float(value))
             for each in get_args(State):
                 state.add_metric([name, each], float(figures.state == each))
-            slow.add_metric([name], float(figures.is_slow))
-            for gauge, value in (
-                (age, figures.age),
-                (rate, figures.rate),
-                (required, figures.required_rate),
-                (drift, figures.score_drift),
-            ):
-                if value is not None:
-                    gauge.add_metric([name], value)
             for fault in LABELS:
                 view.add_metric([name, fault], float(figures.view_fault == fault))
         depth = GaugeMetricFamily("ppe_edge_outbox_waiting", "Messages that the sink has not confirmed", labels=["sink"])
@@ -124,12 +116,9 @@ class Collected(Collector):
         for sink, messages in self.sinks().items():
             depth.add_metric([sink], messages.waiting)
             aside.add_metric([sink], messages.set_aside)
-        durable = GaugeMetricFamily(
-            "ppe_edge_outbox_durable",
-            "0 while messages are in memory only: disk full",
-            value=float(self.durable()),
-        )
-        return [*totals.values(), state, age, rate, required, slow, view, drift, depth, aside, durable]
+        help_text = "0 while messages are in memory only: disk full"
+        durable = GaugeMetricFamily("ppe_edge_outbox_durable", help_text, value=float(self.durable()))
+        return [*of_figure.values(), state, view, depth, aside, durable]
 
 
 class Telemetry:
