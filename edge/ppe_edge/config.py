@@ -117,7 +117,7 @@ class EdgeSettings(BaseSettings):
         env_nested_delimiter="__",
         nested_model_default_partial_update=False,
     )
-    file_: ClassVar[Mapping[str, Any]] = {}
+    file_: ClassVar[Mapping[str, Any]] = {}  # the content of edge.yaml, which `_validated` sets in a subclass
 
     model: ModelConfig
     state_dir: Path = Field(description="Folder for data that must survive a restart: the outbox, downloaded models, samples.")

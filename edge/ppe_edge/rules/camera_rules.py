@@ -23,17 +23,17 @@ UTC = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Part:
-    """An active rule.
+class _ActiveRule:
+    """A rule with its state.
 
     Attributes:
-        rule: Its settings.
+        config: Its settings.
         group: The classes that are tracked together for it.
         monitor: Its state.
         schedule: When it applies; None for always.
     """
 
-    rule: RuleConfig
+    config: RuleConfig
     group: frozenset[str]
     monitor: ViolationMonitor
     schedule: Schedule | None
@@ -70,16 +70,16 @@ class CameraRules:
         self._severities = {name: rule.severity for name, rule in rules.items()}
         groups = tracked_classes(rules, contract.class_names, keys)
         self._contract, self._tracker, self._zone = contract, tracker, zone
-        self._parts = {
-            name: _Part(
-                rule=rule,
+        self._rules = {
+            name: _ActiveRule(
+                config=rule,
                 group=groups[name],
                 monitor=ViolationMonitor(rule, contract, name, (keys or {}).get(name, "rule")),
                 schedule=Schedule(rule.schedule, rule.exceptions, zone) if rule.has_schedule else None,
             )
             for name, rule in rules.items()
         }
-        self.thresholds = tuple(map(min, zip(*(part.monitor.thresholds for part in self._parts.values()), strict=True)))
+        self.thresholds = tuple(map(min, zip(*(rule.monitor.thresholds for rule in self._rules.values()), strict=True)))
         self.violating = frozenset(
             contract.class_names.index(rule.violation_class) for rule in rules.values() if rule.without is None
         )
@@ -88,7 +88,7 @@ class CameraRules:
         }
         self._ids = count(1)
         self._make_tracker = make_tracker
-        lowest = {g: min(part.monitor.threshold for part in self._parts.values() if part.group == g) for g in self._in_group}
+        lowest = {g: min(rule.monitor.threshold for rule in self._rules.values() if rule.group == g) for g in self._in_group}
         self._trackers = {group: make_tracker(tracker.down_to(lowest[group]), self._ids) for group in self._in_group}
         self._tracks: dict[frozenset[str], list[Track]] = {}  # of the latest frame
 
@@ -98,17 +98,17 @@ class CameraRules:
         A rule whose settings have not changed continues as if nothing had happened. What is not taken over remains in `before`.
         """
         former_groups = self._take_over_trackers(before)
-        for name, part in self._parts.items():
-            former = before._parts.get(name)
+        for name, rule in self._rules.items():
+            former = before._rules.get(name)
             if former is None:
                 continue
-            same_tracks = former_groups.get(part.group) == former.group
-            unchanged = (former.rule, former.group) == (part.rule, part.group)
+            same_tracks = former_groups.get(rule.group) == former.group
+            unchanged = (former.config, former.group) == (rule.config, rule.group)
             if same_tracks and unchanged and before._contract is self._contract:
-                self._parts[name] = replace(part, monitor=former.monitor)
-                del before._parts[name]
+                self._rules[name] = replace(rule, monitor=former.monitor)
+                del before._rules[name]
             else:
-                part.monitor.take_over(former.monitor, same_tracks)
+                rule.monitor.take_over(former.monitor, same_tracks)
 
     def _take_over_trackers(self, before: "CameraRules") -> dict[frozenset[str], frozenset[str]]:
         """Each group continues the tracks of the group before that shares most classes with it; returns which one that is."""
@@ -148,20 +148,20 @@ class CameraRules:
             Violations that end or start; those of a rule that end come first.
         """
         changes: list[ViolationStarted | ViolationEnded] = []
-        for part in self._parts.values():
-            if part.schedule is not None and is_set(wall_time) and not part.schedule.is_on(wall_time):
-                changes += part.monitor.close()
+        for rule in self._rules.values():
+            if rule.schedule is not None and is_set(wall_time) and not rule.schedule.is_on(wall_time):
+                changes += rule.monitor.close()
                 continue
-            tracks = self._tracks[part.group]
-            changes += part.monitor.update(tracks, frame_size, now, *self._associate(part.rule, tracks, detections))
+            tracks = self._tracks[rule.group]
+            changes += rule.monitor.update(tracks, frame_size, now, *self._associate(rule.config, tracks, detections))
         return changes
 
     def rescale(self, x: float, y: float) -> None:
         """Moves all objects to where they are in frames of another size; x and y are its factors to the size before."""
         for tracker in self._trackers.values():
             tracker.rescale(x, y)
-        for part in self._parts.values():
-            part.monitor.rescale(x, y)
+        for rule in self._rules.values():
+            rule.monitor.rescale(x, y)
 
     def severity_of(self, rule: str) -> Severity:
         """Returns the severity of a rule."""
@@ -169,23 +169,23 @@ class CameraRules:
 
     def open_violations(self) -> dict[str, float]:
         """Returns when each open violation was last seen: id -> seconds."""
-        return {v: seen for part in self._parts.values() for v, seen in part.monitor.open_violations().items()}
+        return {v: seen for rule in self._rules.values() for v, seen in rule.monitor.open_violations().items()}
 
     def alarmed_tracks(self) -> frozenset[int]:
         """Returns the ids of the tracks with open violations."""
-        return frozenset().union(*(part.monitor.alarmed_tracks() for part in self._parts.values()))
+        return frozenset().union(*(rule.monitor.alarmed_tracks() for rule in self._rules.values()))
 
     def take_counted(self) -> list[CountedTrack]:
         """Returns the tracks that have ended since the last call, as they count for each rule."""
-        return [counted for part in self._parts.values() for counted in part.monitor.take_counted()]
+        return [counted for rule in self._rules.values() for counted in rule.monitor.take_counted()]
 
     def counted_now(self) -> list[CountedTrack]:
         """Returns the tracks that have not ended, as they would count now for each rule."""
-        return [counted for part in self._parts.values() for counted in part.monitor.counted_now()]
+        return [counted for rule in self._rules.values() for counted in rule.monitor.counted_now()]
 
     def close(self) -> list[ViolationEnded]:
         """Ends all open violations, since the camera is no longer monitored."""
-        return [ended for part in self._parts.values() for ended in part.monitor.close()]
+        return [ended for rule in self._rules.values() for ended in rule.monitor.close()]
 
     def _associate(
         self, rule: RuleConfig, tracks: Sequence[Track], detections: Detections
