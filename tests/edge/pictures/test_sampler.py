@@ -22,6 +22,10 @@ def frame(time, camera="gate"):
     return Frame(camera=camera, number=0, time=time, monotonic=0.0, image=NOISE)
 
 
+def a_sampler(folder, hidden=HIDDEN, **settings):
+    return Sampler(SamplerConfig(**{"enabled": True, **settings}), folder, CONTRACT, hidden)
+
+
 def offer(sampler, offered, detections):
     return sampler.keep(offered, detections) if sampler.wants(offered, detections) else None
 
@@ -32,7 +36,7 @@ def test_sampler_is_off_by_default(tmp_path):
 
 
 def test_uncertain_frame_is_kept_with_readable_draft_annotation(tmp_path):
-    image_file = offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=HIDDEN), frame(1_700_000_000.5), UNSURE)
+    image_file = offer(a_sampler(tmp_path), frame(1_700_000_000.5), UNSURE)
     assert image_file == tmp_path / "samples/JPEGImages/gate_20231114T221320500000.jpg"
     draft = read_voc_annotation(tmp_path / "samples/Annotations" / f"{image_file.stem}.xml")
     assert [o.class_name for o in draft.objects] == ["helmet", "none"]
@@ -43,7 +47,7 @@ def test_uncertain_frame_is_kept_with_readable_draft_annotation(tmp_path):
 
 
 def test_sample_hides_classes_of_privacy_alone(tmp_path):
-    sampler = Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=frozenset({1}))
+    sampler = a_sampler(tmp_path, frozenset({1}))
     image = cv2.imread(str(offer(sampler, frame(0.0), UNSURE)))
     assert image[5:25, 3:17].std() > 40 > 20 > image[25:75, 55:85].std()  # a helmet, a bare head
 
@@ -52,13 +56,11 @@ def test_samples_are_data_set_without_errors_or_slivers(tmp_path):
     sliver = Detections(
         np.array([[0, 0, 0.4, 30], [20, 20, 50, 60]], np.float32), np.array([0.3, 0.25], np.float32), np.array([1, 0])
     )
-    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600), tmp_path, CONTRACT, hidden=HIDDEN)
+    sampler = a_sampler(tmp_path, per_hour=3600)
     for number, detections in enumerate((UNSURE, sliver)):
         image = np.random.default_rng(number).integers(0, 256, NOISE.shape, dtype=np.uint8)
-        assert (
-            offer(sampler, Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image), detections)
-            is not None
-        )
+        shown = Frame(camera="gate", number=number, time=10.0 * number, monotonic=0.0, image=image)
+        assert offer(sampler, shown, detections) is not None
     dataset = AnnotatedDataset.open(tmp_path / "samples", on_error="skip", progress=False)
     assert dataset.errors == [] and dataset.left_out == 0
     boxes = sorted(o.box_xyxy for images in dataset.splits.values() for i in images for o in i.objects)
@@ -66,11 +68,11 @@ def test_samples_are_data_set_without_errors_or_slivers(tmp_path):
 
 
 def test_certain_frame_is_not_kept(tmp_path):
-    assert offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=HIDDEN), frame(0.0), SURE) is None
+    assert offer(a_sampler(tmp_path), frame(0.0), SURE) is None
 
 
 def test_rate_is_limited_per_camera(tmp_path):
-    sampler = Sampler(SamplerConfig(enabled=True, per_hour=60), tmp_path, CONTRACT, hidden=HIDDEN)
+    sampler = a_sampler(tmp_path, per_hour=60)
     kept = [
         offer(sampler, frame(t, c), UNSURE) is not None for t, c in ((0, "a"), (59.9, "a"), (59.9, "b"), (60, "a"), (61, "b"))
     ]
@@ -78,7 +80,7 @@ def test_rate_is_limited_per_camera(tmp_path):
 
 
 def test_oldest_samples_are_deleted(tmp_path):
-    sampler = Sampler(SamplerConfig(enabled=True, per_hour=3600, keep=3), tmp_path, CONTRACT, hidden=HIDDEN)
+    sampler = a_sampler(tmp_path, per_hour=3600, keep=3)
     for t in range(6):
         offer(sampler, frame(float(t * 10)), UNSURE)
     names = {p.stem[-12:-6] for p in (tmp_path / "samples/JPEGImages").iterdir()}
@@ -88,7 +90,7 @@ def test_oldest_samples_are_deleted(tmp_path):
 
 def test_unwritable_folder_is_logged_and_raises_nothing(tmp_path, caplog):
     (tmp_path / "samples").write_text("a file in the way")
-    assert offer(Sampler(SamplerConfig(enabled=True), tmp_path, CONTRACT, hidden=HIDDEN), frame(0.0), UNSURE) is None
+    assert offer(a_sampler(tmp_path), frame(0.0), UNSURE) is None
     assert "gate: cannot store a sample" in caplog.text
 
 
