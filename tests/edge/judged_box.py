@@ -3,48 +3,32 @@
 from pathlib import Path
 from typing import Any
 
+import example_views
 import numpy as np
 from example_messages import an_alert
-from helpers import HIDDEN
-from ppe_edge.cameras.mailbox import Frame
+from example_views import CONTRACT, a_track
 from ppe_edge.delivery.alert_history import AlertHistory
 from ppe_edge.delivery.messages import Alert, AlertVerdict
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.monitoring.telemetry import Collected, Telemetry
 from ppe_edge.pictures.snapshot import SnapshotConfig, View, make_snapshot
-from ppe_edge.rules.tracker import Track
 from ppe_edge.verdicts.config import Frames, VerdictsConfig
 from ppe_edge.verdicts.desk import AlertDesk, Decision
 from ppe_edge.verdicts.frames import AlertFrames
 from ppe_edge.verdicts.viewings import ViewingRecord
 
-from ppe_yolo.core.contract import ModelContract
-from ppe_yolo.core.detections import Detections
 from ppe_yolo.data.sources.voc import read_voc_annotation
 
-CONTRACT = ModelContract(("helmet", "none"), (64, 96), display_names={"none": "bare head"})
 NOISE = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
 HEAD, NEIGHBOUR = (10.0, 20.0, 40.0, 60.0), (70.0, 20.0, 130.0, 60.0)  # the neighbour's box goes beyond the frame
 
 
 def a_view(image: np.ndarray = NOISE) -> View:
     """A frame with the alarmed head, a worker with helmet, and a weak detection."""
-
-    def track(number: int, box: tuple[float, ...], score: float, label: int) -> Track:
-        values = {"seen": True, "hits": 9, "first_time": 0.0, "last_time": 1.0}
-        return Track(id=number, box_xyxy=np.array(box, np.float32), score=score, label=label, **values)  # type: ignore[arg-type]
-
-    return View(
-        frame=Frame(camera="gate", number=0, time=0.0, monotonic=0.0, image=image),
-        tracks=(track(7, HEAD, 0.8, 1), track(8, NEIGHBOUR, 0.9, 0), track(9, (0.0, 0.0, 9.0, 9.0), 0.2, 1)),
-        contract=CONTRACT,
-        detections=Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64)),
-        thresholds=(0.5, 0.5),
-        violating=frozenset({1}),
-        alarmed=frozenset({7}),
-        hidden=HIDDEN,
-    )
+    worker = a_track(NEIGHBOUR, 8, score=0.9, label=0)
+    weak = a_track((0.0, 0.0, 9.0, 9.0), 9, score=0.2)
+    return example_views.a_view(image, a_track(HEAD, score=0.8), worker, weak, alarmed=frozenset({7}))
 
 
 class Box:

@@ -11,25 +11,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import example_views
 import numpy as np
 import pytest
 from example_messages import a_camera_event, an_alert
-from helpers import HIDDEN, wait_until
+from example_views import a_track
+from helpers import wait_until
 from numpy.typing import NDArray
-from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.delivery.messages import AlertClip, parse_message
 from ppe_edge.delivery.outbox.config import OutboxConfig
 from ppe_edge.delivery.outbox.outbox import Outbox
 from ppe_edge.pictures import clip as clip_module
 from ppe_edge.pictures.clip import ClipConfig, ClipRecorder, encode_clip
-from ppe_edge.pictures.snapshot import NO_BOXES, View, encode
 from ppe_edge.pictures.snapshot import SnapshotConfig as Look
-from ppe_edge.rules.tracker import Track
+from ppe_edge.pictures.snapshot import View, encode
 from running_box import configure, delivered, running
 
-from ppe_yolo.core.detections import Detections
-
-from conftest import CONTRACT, GREEN, GREY, RED  # isort: skip
+from conftest import GREEN, GREY, RED  # isort: skip
 
 CHROMIUM = shutil.which("chromium")
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
@@ -46,20 +44,9 @@ def decode(video: bytes) -> tuple[list[float], list[NDArray[np.uint8]]]:
     return [float(f.time or 0) for f in frames], [f.to_ndarray(format="rgb24") for f in frames]
 
 
-def a_view(seconds: float, number: int = 0, camera: str = "gate") -> View:
+def a_view(seconds: float) -> View:
     """A frame of noise with a head."""
-    box = np.array(HEAD, np.float32)
-    head = Track(id=7, box_xyxy=box, score=0.2, label=1, seen=True, hits=3, first_time=0.0, last_time=seconds)
-    return View(
-        frame=Frame(camera=camera, number=number, time=seconds, monotonic=seconds, image=NOISE),
-        tracks=(head,),
-        contract=CONTRACT,
-        detections=Detections(NO_BOXES, np.empty(0, np.float32), np.empty(0, np.int64)),
-        thresholds=(0.5, 0.5),
-        violating=frozenset(),
-        alarmed=frozenset(),
-        hidden=HIDDEN,
-    )
+    return example_views.a_view(NOISE, a_track(HEAD, score=0.2), time=seconds)
 
 
 class Recording:

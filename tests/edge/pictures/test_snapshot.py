@@ -2,56 +2,28 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from helpers import HIDDEN
-from ppe_edge.cameras.mailbox import Frame
+from example_views import a_track, a_view
 from ppe_edge.pictures.snapshot import (
     CELLS,
-    NO_BOXES,
     SnapshotConfig,
-    View,
     draw,
     encode,
     heads_to_hide,
     hide_heads,
     make_snapshot,
 )
-from ppe_edge.rules.tracker import Track
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 
-CONTRACT = ModelContract(("helmet", "none"), (64, 64))
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
 
 
-NOTHING = Detections(NO_BOXES, np.empty(0, np.float32), np.empty(0, np.int64))
 RED, GREEN = [213, 40, 40], [0, 158, 115]
 
 
-def head(box, label=1, seen=True, number=7, score=0.87):
-    return Track(
-        id=number,
-        box_xyxy=np.array(box, np.float32),
-        score=score,
-        label=label,
-        seen=seen,
-        hits=3,
-        first_time=0.0,
-        last_time=0.0,
-    )
-
-
-def view(tracks, detections=NOTHING, image=NOISE, contract=CONTRACT):
-    return View(
-        frame=Frame(camera="gate", number=0, time=0.0, monotonic=0.0, image=image),
-        tracks=tuple(tracks),
-        contract=contract,
-        detections=detections,
-        thresholds=(0.4, 0.5),
-        violating=frozenset({1}),
-        alarmed=frozenset(),
-        hidden=HIDDEN,
-    )
+def view(tracks, image=NOISE, **changes):
+    return a_view(image, *tracks, thresholds=(0.4, 0.5), **changes)
 
 
 def test_hide_heads_replaces_head_by_squares_of_mean_colours():
@@ -80,7 +52,7 @@ def test_hide_heads_clips_boxes_to_image():
 
 
 def test_draw_hides_all_heads_and_draws_boxes_of_detected_ones():
-    seen, unseen = head((100, 50, 140, 90)), head((200, 100, 240, 140), seen=False)
+    seen, unseen = a_track((100, 50, 140, 90)), a_track((200, 100, 240, 140), seen=False)
     drawn = draw(view([seen, unseen]), SnapshotConfig(), ())
     assert drawn.shape == NOISE.shape and drawn is not NOISE
     assert (drawn[90, 100:141] == RED).all() and (drawn[50:91, 140] == RED).all()
@@ -101,7 +73,7 @@ def red_bars(row):
 
 def test_draw_marks_alarmed_head_whatever_its_score():
     """In an image of this size, thin lines are 1 pixel wide and thick ones 4, which OpenCV rounds up to 5."""
-    alarmed, other = head((50, 100, 90, 140), number=3, score=0.2), head((150, 100, 190, 140), number=4, score=0.9)
+    alarmed, other = a_track((50, 100, 90, 140), number=3, score=0.2), a_track((150, 100, 190, 140), number=4, score=0.9)
     drawn = draw(view([alarmed, other], image=GREY), SnapshotConfig(), {3})
     assert red_bars(drawn[120]) == [(45, 5), (91, 5), (150, 1), (190, 1)]
     assert (drawn[100:141, 50:91] == 90).all()  # nothing is drawn on the head itself
@@ -111,14 +83,14 @@ def test_draw_marks_alarmed_head_whatever_its_score():
 
 
 def test_draw_with_alarmed_head_at_edge_shows_whole_box():
-    drawn = draw(view([head((0, 160, 30, 199))], image=GREY), SnapshotConfig(), {7})
+    drawn = draw(view([a_track((0, 160, 30, 199))], image=GREY), SnapshotConfig(), {7})
     assert [bar[1] for bar in red_bars(drawn[180])] == [5, 5]
     assert (drawn[197:, 10] == RED).all()
 
 
 def test_draw_shows_boxes_from_alarm_threshold_on():
     """0.4 for a helmet, 0.5 for a bare head."""
-    tracks = [head((x, 100, x + 20, 120), label, number=x, score=s) for x, label, s in (
+    tracks = [a_track((x, 100, x + 20, 120), label=label, number=x, score=s) for x, label, s in (
         (10, 0, 0.4), (60, 0, 0.39), (110, 1, 0.5), (160, 1, 0.49),
     )]  # fmt: skip
     row = draw(view(tracks, image=GREY), SnapshotConfig(), ())[110]
@@ -133,7 +105,8 @@ def test_draw_hides_classes_of_privacy_alone():
     """The model knows heads (1) and, here, persons (0): tracked and not tracked."""
     boxes = np.array([[180, 80, 260, 190], [200, 85, 240, 120]], np.float32)
     detections = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1]))
-    shown = replace(view([head((20, 20, 90, 150), 0), head((40, 20, 60, 40))], detections), hidden=frozenset({1}))
+    tracks = [a_track((20, 20, 90, 150), label=0), a_track((40, 20, 60, 40))]
+    shown = view(tracks, detections=detections, hidden=frozenset({1}))
     assert heads_to_hide(shown).tolist() == [[40, 20, 60, 40], [200, 85, 240, 120]]
 
 
@@ -141,29 +114,29 @@ def test_draw_hides_detection_near_threshold_without_track():
     """From half the alarm threshold on: 0.2 for a helmet, 0.25 for a bare head. Of two boxes of one head, the stronger one."""
     boxes = np.array([[200, 100, 240, 140], [20, 20, 40, 40], [60, 20, 80, 40], [180, 80, 260, 160]], np.float32)
     detections = Detections(boxes, np.array([0.3, 0.19, 0.24, 0.26], np.float32), np.array([0, 0, 1, 1]))
-    assert heads_to_hide(view([], detections)).tolist() == [[200, 100, 240, 140]]
-    drawn = draw(view([], detections), SnapshotConfig(), ())
+    assert heads_to_hide(view([], detections=detections)).tolist() == [[200, 100, 240, 140]]
+    drawn = draw(view([], detections=detections), SnapshotConfig(), ())
     assert len(np.unique(drawn[98:142, 198:242].reshape(-1, 3), axis=0)) <= CELLS**2
     assert (drawn[20:40, 20:80] == NOISE[20:40, 20:80]).all()  # too weak
-    half = draw(view([], detections), SnapshotConfig(max_side=150), ())
+    half = draw(view([], detections=detections), SnapshotConfig(max_side=150), ())
     assert len(np.unique(half[50:70, 100:120].reshape(-1, 3), axis=0)) <= CELLS**2
 
 
 def test_draw_hides_undetected_track_only_if_it_was_detected_often():
-    once, often = (replace(head((x, 100, x + 20, 120), seen=False, number=x), hits=hits) for x, hits in ((60, 2), (160, 3)))
+    once, often = (replace(a_track((x, 100, x + 20, 120), seen=False, number=x), hits=hits) for x, hits in ((60, 2), (160, 3)))
     drawn = draw(view([once, often]), SnapshotConfig(), ())
     assert (drawn[100:120, 60:80] == NOISE[100:120, 60:80]).all()
     assert len(np.unique(drawn[100:120, 160:180].reshape(-1, 3), axis=0)) <= CELLS**2
 
 
 def test_draw_shows_violations_in_red_whatever_their_class():
-    tracks = [head((60, 100, 80, 120), label=0, number=1), head((160, 100, 180, 120), number=2)]
+    tracks = [a_track((60, 100, 80, 120), label=0, number=1), a_track((160, 100, 180, 120), number=2)]
     row = draw(view(tracks, image=GREY, contract=ModelContract(("hat", "hatless"), (64, 64))), SnapshotConfig(), ())[110]
     assert np.flatnonzero((row == RED).all(-1)).tolist() == [160, 180]
 
 
 def test_draw_scales_large_frame_with_its_boxes():
-    drawn = draw(view([head((100, 100, 200, 150), label=0)]), SnapshotConfig(max_side=150, blur=False), ())
+    drawn = draw(view([a_track((100, 100, 200, 150), label=0)]), SnapshotConfig(max_side=150, blur=False), ())
     assert drawn.shape == (100, 150, 3)
     assert (drawn[75, 50:101] == [0, 158, 115]).all()  # rows 150, columns 100..200 at half the size
 
