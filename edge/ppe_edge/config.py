@@ -301,12 +301,12 @@ def _validated(document: Mapping[str, Any], path: Path | None, desired: Mapping[
         example = """PPE_EDGE__RULE__ZONES='["gate"]'"""
         raise EdgeError(f"environment variable {variables}: expected JSON, such as {example}") from None
     for given, source in ((document, path), (_environment(document), "environment variables"), (desired or {}, "twin")):
-        if location := _boolean_for_number(given, settings):
+        if location := boolean_for_number(given, settings):
             raise EdgeError(file=source, item=_key(location), expected="a number", got="true or false")
     return settings
 
 
-def _boolean_for_number(given: Mapping[Any, Any], read: Any, location: tuple[str, ...] = ()) -> tuple[str, ...]:
+def boolean_for_number(given: Mapping[Any, Any], read: Any, location: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Returns where a boolean stands for a number: pydantic reads it as 1 or 0, and `fps: on` as one frame per second."""
     for name, value in given.items():
         here, meant = (*location, str(name)), read.get(name) if isinstance(read, Mapping) else getattr(read, str(name), None)
@@ -314,7 +314,7 @@ def _boolean_for_number(given: Mapping[Any, Any], read: Any, location: tuple[str
             value, meant = dict(enumerate(value)), dict(enumerate(meant))
         if isinstance(value, bool) and isinstance(meant, int | float) and not isinstance(meant, bool):
             return here
-        if isinstance(value, Mapping) and (found := _boolean_for_number(value, meant, here)):
+        if isinstance(value, Mapping) and (found := boolean_for_number(value, meant, here)):
             return found
     return ()
 

@@ -200,6 +200,28 @@ def open_source(
         raise SourceError(_reason(error, config)) from None
 
 
+def stated_length(config: SourceConfig) -> float | None:
+    """Returns how many seconds a video file or a folder lasts, without reading it; None if the file does not state it.
+
+    Raises:
+        SourceError: It cannot be opened, or has no video.
+    """
+    try:
+        if config.kind is Kind.folder:
+            return len(_names_and_images(config)[1]) / (config.fps or FOLDER_FPS)
+        with _open(config) as container:
+            stream = _choose_track(container, config, lambda ignored: None)
+            if container.format.name not in _STATES_LENGTH:
+                return None
+            length, _ = _length(container, stream)
+            # a file in fragments counts the frames of the first one, and may state its length alone
+            if stream.duration and stream.frames / float(stream.average_rate or 1) < MIN_READ * length:
+                return None
+            return max(length, (container.duration or 0) / av.time_base - _start(stream)) or None
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise SourceError(_reason(error, config)) from None
+
+
 def _reason(error: Exception, config: SourceConfig) -> str:
     if isinstance(error, av.error.ExitError):  # raised by PyAV after a timeout
         return "no answer in time"
@@ -216,6 +238,13 @@ def _video(
     on_waiting: Callable[[], None],
     on_ignored: Callable[[str], None],
 ) -> Iterator[DecodedFrame]:
+    with _open(config) as container:
+        stream = _choose_track(container, config, on_ignored)
+        frames = _decoded(container, stream, on_corrupt, on_waiting, config)
+        yield from _paced(frames) if container.format.name == "hls" and not config.ends else frames
+
+
+def _open(config: SourceConfig) -> InputContainer:
     options: dict[str, str] = {}
     if config.kind is Kind.stream:
         options["protocol_whitelist"] = _STREAM_PROTOCOLS
@@ -228,7 +257,7 @@ def _video(
         options["protocol_whitelist"] = "file,crypto"
     begin = time.monotonic()
     try:
-        container = av.open(
+        return av.open(
             # libav takes what precedes a colon in a relative path, such as 10:30.mp4, for a protocol
             str(Path(config.address).absolute()) if config.kind is Kind.file else config.address,
             format="v4l2" if config.kind is Kind.device else None,
@@ -240,12 +269,6 @@ def _video(
             raise SourceError("no answer in time") from None
         hint = "the file is incomplete, damaged or no video" if config.ends else "the address returns no video: check its path"
         raise SourceError(f"{error.strerror}: {hint}") from None
-    with container:
-        if not container.streams.video:
-            raise SourceError("it has no video")
-        stream = _choose_track(container, config, on_ignored)
-        frames = _decoded(container, stream, on_corrupt, on_waiting, config)
-        yield from _paced(frames) if container.format.name == "hls" and not config.ends else frames
 
 
 def _paced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
@@ -262,6 +285,8 @@ def _paced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
 
 
 def _choose_track(container: InputContainer, config: SourceConfig, on_ignored: Callable[[str], None]) -> VideoStream:
+    if not container.streams.video:
+        raise SourceError("it has no video")
     known = [track for track in container.streams.video if track.codec_context is not None]
     if not known:
         raise SourceError("its codec is unknown: use H.264, H.265 or MJPEG")
@@ -319,14 +344,8 @@ def _decoded(
             yield DecodedFrame(seconds, partial(upright, frame, aspect, orientation), timeline.is_certain)
     if count == 1 and config.address.startswith("http"):  # one packet of RTSP is a camera that disconnected
         raise SourceError("the address returns a single image and ends: use the address of the video stream")
-    tick = float(stream.time_base or 0)
-    start = (stream.start_time or 0) * tick
-    stated, sound = (container.duration or 0) / av.time_base - start, bool(container.streams.audio)
-    if container.format.name == "avi" and rate:  # libav guesses the duration of one that has lost its index
-        stated, sound = stream.frames / float(rate), False
-    elif stream.duration:
-        stated, sound = stream.duration * tick, False
-    length = end - start
+    stated, sound = _length(container, stream)
+    length = end - _start(stream)
     # libav ends some files that were cut off without an error. The last of rare frames may lack its duration.
     if config.ends and container.format.name in _STATES_LENGTH and length + length / max(1, count) < MIN_READ * stated:
         cause = ", or its sound is longer than its video" if sound else ""
@@ -334,12 +353,25 @@ def _decoded(
         on_corrupt(f"its video ends after {read}: the file is incomplete or damaged{cause}")
 
 
+def _start(stream: VideoStream) -> float:
+    return (stream.start_time or 0) * float(stream.time_base or 0)
+
+
+def _length(container: InputContainer, stream: VideoStream) -> tuple[float, bool]:
+    """Returns the seconds that a video file states; and whether they are those of video and sound together."""
+    rate = stream.average_rate or stream.guessed_rate
+    if container.format.name == "avi" and rate:  # libav guesses the duration of one that has lost its index
+        return stream.frames / float(rate), False
+    if stream.duration:
+        return stream.duration * float(stream.time_base or 0), False
+    return (container.duration or 0) / av.time_base - _start(stream), bool(container.streams.audio)
+
+
 def _images(
     config: SourceConfig, on_corrupt: Callable[[str], None], on_ignored: Callable[[str], None]
 ) -> Iterator[DecodedFrame]:
     """Reads images in the order of their names, as frames at `fps` (default: `FOLDER_FPS`)."""
-    names = sorted(f for f in Path(config.address).iterdir() if not is_system_file(f.name))
-    files = [f for f in names if f.suffix.lower() in IMAGE_SUFFIXES]
+    names, files = _names_and_images(config)
     suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     if not files:
         raise SourceError(f"the folder holds no images ({suffixes})")
@@ -358,3 +390,9 @@ def _images(
             continue
         image = with_square_pixels(image, config.pixel_aspect or 1.0)
         yield DecodedFrame(i / (config.fps or FOLDER_FPS), lambda image=image: image)  # type: ignore[misc]
+
+
+def _names_and_images(config: SourceConfig) -> tuple[list[Path], list[Path]]:
+    """Returns what a folder holds, and the images among that, in the order of their names."""
+    names = sorted(f for f in Path(config.address).iterdir() if not is_system_file(f.name))
+    return names, [f for f in names if f.suffix.lower() in IMAGE_SUFFIXES]

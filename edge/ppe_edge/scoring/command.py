@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from ppe_edge.cameras.sources import SourceConfig, SourceError, stated_length
 from ppe_edge.common.redact import redact_url
 from ppe_edge.config import CameraConfig, EdgeSettings, load_settings
 from ppe_edge.deployment import Deployment, require_valid
@@ -50,10 +51,13 @@ def run(options: argparse.Namespace) -> int:
     for changes in combinations(grid) if grid else ():  # before the videos are read, which may take an hour
         for name in videos:
             changed(settings.tracker, rules[name], changes)
+    for name in videos:
+        _require_within(name, _stated_length(name, settings.cameras[name]), truth, options.truth)
     recordings = []
     for name in videos:
         recording = record(name, settings.cameras[name], detector, _progress(name))
-        _require_within(recording, truth, options.truth)
+        _show_problems(recording)
+        _require_within(name, recording.seconds, truth, options.truth)
         recordings.append(recording)
     replay = Replay(Deployment(settings, detector).model)
 
@@ -177,17 +181,28 @@ def _progress(name: str) -> Callable[[float], None]:
     return show
 
 
-def _require_within(recording: Recording, truth: Sequence[Event], file: Path) -> None:
+def _stated_length(name: str, camera: SourceConfig) -> float:
+    try:
+        length = stated_length(camera)
+    except SourceError as error:
+        raise EdgeError(str(error), file=camera.address, item=name) from None
+    return math.inf if length is None else length
+
+
+def _show_problems(recording: Recording) -> None:
     if not recording.has_certain_times:
         print(f"{recording.name}: its timestamps are unusable, so its times are estimates", file=sys.stderr)
     if recording.errors:
         parts = f"{plural(recording.errors, 'part')} cannot be decoded, most recently: {recording.last_error}"
         print(f"{recording.name}: {parts}", file=sys.stderr)
+
+
+def _require_within(name: str, seconds: float, truth: Sequence[Event], file: Path) -> None:
     for event in truth:
-        if event.camera == recording.name and event.start > recording.seconds + _END_TOLERANCE_S:
+        if event.camera == name and event.start > seconds + _END_TOLERANCE_S:
             raise EdgeError(
                 file=file,
                 item=f"line {event.line}: start",
-                expected=f"a time within the {recording.seconds:.1f} s of {recording.name}",
+                expected=f"a time within the {seconds:.1f} s of {name}",
                 got=f"{event.start:g} s",
             )

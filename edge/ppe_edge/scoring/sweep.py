@@ -8,6 +8,7 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ppe_edge.config import boolean_for_number
 from ppe_edge.errors import EdgeError
 from ppe_edge.rules.config import RuleConfig
 from ppe_edge.rules.tracker import TrackerConfig
@@ -83,7 +84,7 @@ def _validated(config: _Config, changes: Mapping[str, Value]) -> _Config:
     if not changes:
         return config
     try:
-        return type(config).model_validate({**config.model_dump(), **changes})
+        result = type(config).model_validate({**config.model_dump(), **changes})
     except ValidationError as error:
         entry = error.errors(include_url=False, include_context=False)[0]
         if entry["type"] == "extra_forbidden":
@@ -91,6 +92,9 @@ def _validated(config: _Config, changes: Mapping[str, Value]) -> _Config:
             raise EdgeError(setting="sweep", expected=f"one of {known}", got=str(entry["loc"][0])) from None
         name = ".".join(map(str, entry["loc"])) or ", ".join(changes)
         raise EdgeError(entry["msg"].removeprefix("Value error, "), setting="sweep", item=name) from None
+    if location := boolean_for_number(changes, result):
+        raise EdgeError(setting="sweep", item=".".join(location), expected="a number", got="true or false")
+    return result
 
 
 def front(trials: Sequence[Trial]) -> list[Trial]:

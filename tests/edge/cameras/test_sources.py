@@ -20,7 +20,7 @@ from helpers import child_environment, serving, serving_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppe_edge.cameras import sources
-from ppe_edge.cameras.sources import DecodedFrame, Kind, SourceConfig, SourceError, open_source
+from ppe_edge.cameras.sources import DecodedFrame, Kind, SourceConfig, SourceError, open_source, stated_length
 from ppe_edge.common.redact import redact_text, redact_url
 from pydantic import ValidationError
 from videos import write_video
@@ -178,10 +178,23 @@ def test_cut_off_video_without_error_of_its_own_reports_it(tmp_path: Path, suffi
     images = np.random.default_rng(0).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8)
     timestamps = range(start, start + 60) if start else None
     video = write_video(tmp_path / f"video.{suffix}", list(images), codec=codec, timestamps=timestamps)
-    assert read(video)[1] == []
+    assert read(video)[1] == [] and stated_length(config(video)) == 6.0
     video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     frames, errors = read(video)
     assert errors == [f"its video ends after {len(frames) / 10:g} of 6 s: the file is incomplete or damaged"]
+
+
+@pytest.mark.parametrize(("name", "options"), [("video.ts", {}), ("video.mp4", {"movflags": "frag_keyframe+empty_moov"})])
+def test_length_that_a_video_file_does_not_state_is_unknown(tmp_path: Path, name: str, options: dict[str, str]) -> None:
+    """libav guesses that of MPEG-TS, and takes what it has seen so far of an MP4 file in fragments."""
+    whole = write_video(tmp_path / "whole.mp4", [np.zeros((64, 96, 3), np.uint8)] * 10)
+    with av.open(whole) as source, av.open(str(tmp_path / name), "w", options=options) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert stated_length(config(whole)) == 1.0 and stated_length(config(tmp_path / name)) is None
 
 
 def test_video_with_longer_sound_is_intact(tmp_path: Path) -> None:
@@ -344,7 +357,7 @@ def test_folder_yields_images_in_order_and_reports_corrupt_ones(tmp_path: Path) 
     ]
     assert [round(float(image[..., 0].mean())) for _, image in frames] == pytest.approx([50, 100, 200], abs=3)
     assert max(float(image[..., 2].mean()) for _, image in frames) < 5
-    assert corrupt == ["c.jpg: cannot be read as an image"]
+    assert corrupt == ["c.jpg: cannot be read as an image"] and stated_length(config(tmp_path, fps=2)) == 2.0
 
 
 def test_folder_without_images_raises(tmp_path: Path) -> None:

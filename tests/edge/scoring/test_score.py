@@ -126,6 +126,7 @@ def test_score_draws_time_line_and_sweep(video: Path, truth: Path, tiny_model: P
          "name them CAMERA=VIDEO, as --truth does"),
         (["{video}", "--model", "{model}", "--sweep", "colour=1"], "error: sweep: expected one of enabled, violation_class, "),
         (["{video}", "--model", "{model}", "--sweep", "frames=3,9"], "error: sweep: frames: frames must be more than half of "),
+        (["{video}", "--model", "{model}", "--sweep", "seconds=2,yes"], "error: sweep: seconds: expected a number, got true"),
         (["{video}", "--model", "{model}", "--sweep", "gate.mp4"], "error: sweep: expected SETTING=VALUE,VALUE,... or "),
         (["{video}", "--model", "{model}", "--fps", "0"], "error: --fps: expected more than 0 and at most 1000, got 0"),
         (["{video}", "--model", "{model}", "--min-found", "90"], "error: --min-found: expected a share from 0 to 1, got 90"),
@@ -142,9 +143,10 @@ def test_score_of_user_error_prints_one_line(
     assert error.startswith(message) and error.count("\n") == 1, error
 
 
-def test_score_of_truth_beyond_end_of_video_names_row(
-    video: Path, truth: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+def test_score_of_truth_beyond_end_of_video_names_row_before_it_plays(
+    video: Path, truth: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ppe_edge.scoring.command.record", pytest.fail)
     truth.write_text(TRUTH + "gate,1:00,1:05,violation\n")
     assert main(["score", str(video), "--truth", str(truth), "--model", str(tiny_model)]) == 2
     message = f"error: {truth}: line 5: start: expected a time within the 10.0 s of gate, got 60 s\n"
