@@ -10,7 +10,8 @@ Messages are delivered in order. A message that a sink never takes does not hold
   oldest.
 - The receiver is not reached: the same message is tried until it is delivered.
 - The receiver defers it (`SinkLater`), as mail servers do: the following messages are sent meanwhile, and it is tried, with its
-  snapshot, for as long as the receiver defers it.
+  snapshot, for as long as the receiver defers it, after waits that double up to `_MAX_RETRY_AFTER_S`. From the attempt after
+  `_MAX_DEFERRALS` on, half an hour later, it counts as set aside.
 
 A message that is set aside stays in the outbox. It is reported (`Outbox.set_aside`), and is tried again after a minute, then
 ever more rarely, and after a restart, where it does not hold up the others either.
@@ -33,6 +34,7 @@ _SET_ASIDE_RETRY_S = (60.0, 21600.0)  # delay after a message is set aside, doub
 _SHRINK_AFTER = 2  # failed attempts after which a message that may be too large is sent without its snapshot
 _SUSPECT_AFTER = 3  # failed attempts after which the messages behind it are tried
 _MAX_RETRY_AFTER_S = 900.0  # a receiver cannot silence the box for longer
+_MAX_DEFERRALS = 5  # longer than a mail server defers each first mail of an unknown sender
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Doubt:
         passed_over: Whether later messages are tried first.
         on_trial: Whether the receiver has taken a later message since.
         refusals: How often it was set aside.
+        deferrals: How often the receiver has deferred it.
     """
 
     failures: int = 0
@@ -54,6 +57,7 @@ class Doubt:
     passed_over: bool = False
     on_trial: bool = False
     refusals: int = 0
+    deferrals: int = 0
 
 
 class DeliveryThread:
@@ -150,10 +154,11 @@ class DeliveryThread:
         try:
             self._sink.send(delivery.message, snapshot)
         except SinkLater as later:
-            self._outbox.nack(delivery, outcome_unknown=False, delay_s=later.delay_s)
             if later.deferred is None:
+                self._outbox.nack(delivery, outcome_unknown=False, delay_s=later.delay_s)
                 return True
             self._failed(later.deferred)
+            self._defer(delivery, later.deferred, later.delay_s)
             return self._pause(self._backoff.next())
         except SinkRefused as refusal:
             self._refused(delivery, refusal)
@@ -217,9 +222,20 @@ class DeliveryThread:
             doubt.passed_over = True
         self._outbox.nack(delivery, failure.outcome_unknown)
 
-    def _set_aside(self, delivery: Delivery, doubt: Doubt, reason: str, outcome_unknown: bool) -> None:
+    def _defer(self, delivery: Delivery, reason: str, first_s: float) -> None:
+        doubt = self._doubts.setdefault(delivery.id, Doubt())
+        delay = min(_MAX_RETRY_AFTER_S, first_s * 2.0 ** min(doubt.deferrals, 16))
+        doubt.deferrals += 1
+        if doubt.deferrals > _MAX_DEFERRALS:
+            self._set_aside(delivery, doubt, reason, False, delay)
+        else:
+            self._outbox.nack(delivery, outcome_unknown=False, delay_s=delay)
+
+    def _set_aside(
+        self, delivery: Delivery, doubt: Doubt, reason: str, outcome_unknown: bool, delay_s: float | None = None
+    ) -> None:
         first, longest = _SET_ASIDE_RETRY_S
-        delay = min(longest, first * 2.0 ** min(doubt.refusals, 16))
+        delay = min(longest, first * 2.0 ** min(doubt.refusals, 16)) if delay_s is None else delay_s
         if not doubt.refusals:
             _log.error("%s: message %s is set aside, and the next ones are sent: %s", self.name, delivery.id, reason)
         doubt.refusals += 1

@@ -2,6 +2,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -254,18 +255,30 @@ def test_message_of_reached_sink_that_takes_nothing_is_not_set_aside(make: Any) 
     assert not set_aside_events(outbox)
 
 
-def test_deferred_message_neither_delays_others_nor_loses_its_snapshot(make: Any) -> None:
+def test_deferred_message_waits_ever_longer_without_delaying_others_and_is_reported_after_a_while(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for 20, 40, 80 and then 100 ms each time, and counts as set aside after the sixth attempt."""
+    monkeypatch.setattr("ppe_edge.delivery.dispatcher._IDLE_S", 0.005)
+    monkeypatch.setattr("ppe_edge.delivery.dispatcher._MAX_RETRY_AFTER_S", 0.1)
     sink = PickySink(SinkLater(0.02, "451"))
     outbox, (thread,) = make(notify=sink)
     deferred, *others = [outbox.put(an_alert(n), b"a jpeg") for n in range(6)]
     sink.poison = {deferred}
+    attempts: list[tuple[float, int]] = []
+    nack = outbox.nack
+    monkeypatch.setattr(
+        outbox, "nack", lambda *a, **k: attempts.append((time.monotonic(), outbox.stats().set_aside["notify"])) or nack(*a, **k)
+    )
     thread.start()
-    wait_until(lambda: sink.taken == others and [message for message, _ in sink.tried].count(deferred) > 5)
-    assert outbox.stats().set_aside == {"notify": 0} and thread.last_error == "451"
+    wait_until(lambda: sink.taken == others and len(attempts) >= 8)
+    waits = [after - before for (before, _), (after, _) in pairwise(attempts)]
+    assert all(wait >= least for wait, least in zip(waits, (0.02, 0.04, 0.08, 0.1, 0.1, 0.1, 0.1), strict=False)), waits
+    assert [aside for _, aside in attempts[:8]] == [0] * 6 + [1] * 2 and thread.last_error == "451"
     sink.poison.clear()
     wait_until(lambda: sink.taken == [*others, deferred])
     assert sink.snapshots[deferred] is not None and (deferred, True) not in sink.tried
-    wait_until(lambda: thread.last_error is None)
+    wait_until(lambda: thread.last_error is None and outbox.stats().set_aside == {"notify": 0})
 
 
 def test_refused_message_is_sent_without_snapshot_before_it_is_set_aside(make: Any) -> None:

@@ -47,10 +47,10 @@ class SinkRefused(Exception):  # noqa: N818
 
 
 class SinkLater(Exception):  # noqa: N818
-    """The message is not due yet, or the receiver defers it: later messages overtake it, and it is never set aside.
+    """The message is not due yet, or the receiver defers it: later messages overtake it.
 
     Args:
-        delay_s: Seconds until the next attempt.
+        delay_s: Seconds until the next attempt, or until the first one after the receiver deferred it; see the dispatcher.
         deferred: One line, without passwords, if the receiver defers it, which counts as a failure; None if it is not due.
     """
 

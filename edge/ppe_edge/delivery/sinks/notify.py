@@ -382,7 +382,7 @@ def _failure(address: str, log: Sequence[str], is_attached: bool) -> SinkFailed 
     code, is_http = int(answer[1] or answer[2]), answer[1] is not None
     reason += f": it answered {code}: "
     if code in _DEFERRED and not is_http:
-        return SinkLater(_DEFERRED_S, f"{reason}deferred: sent again in a minute")
+        return SinkLater(_DEFERRED_S, f"{reason}deferred: sent again later")
     reason += _hint(code, is_http)
     if code in _TOO_LARGE:
         return SinkRefused(reason, maybe_too_large=is_attached)
