@@ -97,6 +97,8 @@ class ClipRecorder:
         self._rings: dict[str, _Ring] = {}
         self._encoder = ThreadPoolExecutor(1, "clip-encoder", initializer=_yield_to_others)
         self._jobs: set[Future[None]] = set()
+        self._end = float("inf")  # monotonic time until which `stop` waits
+        self._is_late = False  # whether a clip was not ready by then
         self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
 
     def start(self) -> None:
@@ -123,15 +125,14 @@ class ClipRecorder:
 
     def stop(self, timeout_s: float) -> bool:
         """Makes the clips that are begun, with the frames that are there; returns False if that takes longer."""
-        end = time.monotonic() + timeout_s
+        self._end = time.monotonic() + timeout_s
         self._views.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        late = wait(self._jobs, max(0.0, end - time.monotonic())).not_done
-        self._encoder.shutdown(wait=False, cancel_futures=True)
-        if late or self._thread.is_alive():
+        is_late = self._is_late or self._thread.is_alive()
+        if is_late:
             _log.warning("clips that were not ready in time are missing; their alerts were sent")
-        return not late and not self._thread.is_alive()
+        return not is_late
 
     def _work(self) -> None:
         _yield_to_others()
@@ -148,6 +149,9 @@ class ClipRecorder:
                 self._views.task_done()
             for camera, ring in self._rings.items():
                 self._finish(camera, ring, stopping)
+        # here and not in `stop`, which may have given up before this thread has submitted its last clips
+        self._is_late = bool(wait(self._jobs, max(0.0, self._end - time.monotonic())).not_done)
+        self._encoder.shutdown(wait=False, cancel_futures=True)
 
     def _keep_or_report(self, view: View, alerts: Sequence[Alert], blur: bool) -> None:
         try:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -172,6 +173,24 @@ def test_box_that_stops_during_a_clip_sends_what_it_has(tmp_path: Path, tiny_mod
         runtime.clips.add(pipeline.view, [an_alert()], True)
     [message] = delivered(tmp_path, "alert_clip")
     assert message["clip"] is not None and message["duration_s"] < 30
+
+
+def test_recorder_that_is_stopped_before_it_is_ready_leaves_out_clips_without_a_fault(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recording, released, problems = Recording(before_s=1, after_s=1), threading.Event(), []
+    monkeypatch.setattr(threading, "excepthook", problems.append)
+    draw = clip_module.draw
+    monkeypatch.setattr(clip_module, "draw", lambda *a: released.wait(30) and draw(*a))
+    recording.recorder.add(a_view(1.0), [an_alert()], True)
+    assert not recording.recorder.stop(0.05)
+    released.set()
+    recording.recorder._thread.join(30)
+    assert (
+        not recording.faults
+        and not problems
+        and caplog.messages == ["clips that were not ready in time are missing; their alerts were sent"]
+    )
 
 
 def test_outbox_keeps_clips_like_snapshots(tmp_path: Path) -> None:
