@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ppe_edge.common.clock import DAY_S, is_set
+from ppe_edge.common.damaged import is_damaged
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.compliance.store import BUCKET, UNKNOWN, ComplianceStore, Count, Key
 from ppe_edge.rules.tally import CountedTrack
@@ -91,7 +92,8 @@ class ComplianceRecorder:
                     _log.exception("compliance: the report failed")
         self.store.close()
 
-    def _write(self) -> bool:
+    def _write(self, is_new: bool = False) -> bool:
+        """Writes the figures; returns whether they are on the disk. `is_new`: the file has just replaced a damaged one."""
         with self._lock:
             ended, tracked = self._ended, self._tracked
             self._ended = {}
@@ -101,6 +103,8 @@ class ComplianceRecorder:
             with self._lock:
                 for key, count in ended.items():
                     self._ended[key] = self._ended.get(key, Count()).plus(count)
+            if is_damaged(error) and not is_new and self._is_put_away(error):
+                return self._write(is_new=True)
             if not self.trouble:
                 _log.error("compliance figures cannot be stored (%s): they are kept in memory until they can", error)
             self.trouble = f"compliance figures are in memory only, and a restart loses them ({error})"
@@ -109,6 +113,16 @@ class ComplianceRecorder:
             _log.info("compliance figures are stored again")
         self.trouble = ""
         return True
+
+    def _is_put_away(self, damage: sqlite3.Error) -> bool:
+        """Puts the file away if it is damaged; returns whether it was, and could be."""
+        try:
+            kept = self.store.put_away_if_damaged()
+        except (sqlite3.Error, OSError):
+            return False
+        if kept is not None:
+            _log.critical("compliance.db is damaged (%s), and is kept as %s: the figures start anew", damage, kept)
+        return kept is not None
 
 
 def _add(figures: dict[Key, Count], camera: str, counted: Iterable[CountedTrack], correction: float) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ppe_edge.common.damaged import is_damaged, put_away, require_intact
+
 BUCKET = 900  # seconds: all time zones differ by whole quarters of an hour
 UNKNOWN = 0  # bucket of what was counted while the clock was not set
 _KEY = "bucket INTEGER NOT NULL, camera TEXT NOT NULL, rule TEXT NOT NULL, zone TEXT NOT NULL"
@@ -89,18 +91,39 @@ class ComplianceStore:
             db.execute("DELETE FROM reported")
             db.execute("INSERT INTO reported VALUES (?)", (start,))
 
+    def put_away_if_damaged(self) -> Path | None:
+        """Renames the file if it is damaged, and not only unreadable for a moment; returns its new name.
+
+        Raises:
+            OSError: It cannot be renamed.
+        """
+        with self._lock:
+            self._close()
+            try:
+                require_intact(self._open(), thorough=True)
+                return None
+            except sqlite3.Error as error:
+                if not is_damaged(error):
+                    raise
+            self._close()
+            return put_away(self._file)
+
     def close(self) -> None:
         """Closes the file."""
         with self._lock:
-            if self._db is not None:
-                self._db.close()
-                self._db = None
+            self._close()
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
 
     def _open(self) -> sqlite3.Connection:
         """Returns the connection; as a context, it commits, or rolls back if there is an exception."""
         if self._db is None:
             db = sqlite3.connect(self._file, check_same_thread=False)
             try:
+                require_intact(db, thorough=False)
                 db.execute("PRAGMA journal_mode=WAL")
                 db.executescript(_TABLES)
                 with db:  # what a process that was killed tracked

@@ -1,9 +1,11 @@
 """The figures on the disk: killed processes, full disks and clocks that are set."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from helpers import child_environment, wait_until
 from ppe_edge.compliance.config import ComplianceConfig
@@ -150,13 +152,38 @@ def test_full_disk_keeps_figures_in_memory_and_is_reported(tmp_path: Path) -> No
     assert result["again"] == "" and result["rows"] == [[*GATE, 1, 0]]
 
 
-def test_damaged_file_is_reported_and_does_not_stop_recorder(tmp_path: Path) -> None:
-    (tmp_path / "compliance.db").write_bytes(b"no database" * 100)
+@pytest.mark.parametrize("intact", [0, 8192])
+def test_damaged_file_is_put_away_and_figures_are_written_again(tmp_path: Path, intact: int) -> None:
+    """With two intact pages, the file can be opened and written."""
+    file = tmp_path / "compliance.db"
+    store = ComplianceStore(file)
+    store.write({GATE._replace(bucket=BUCKET + 900 * n): Count(1, 0) for n in range(1000)}, {}, 0)
+    store.close()
+    damaged = file.read_bytes()[:intact] + b"no database" * 1000
+    file.write_bytes(damaged)
     recorder = ComplianceRecorder(ComplianceConfig(), tmp_path)
     recorder.start()
-    recorder.write_soon([])
-    wait_until(lambda: "file is not a database" in recorder.trouble)
-    (tmp_path / "compliance.db").unlink()
     recorder.add("gate", [track(BUCKET)], 0.0)
     recorder.stop(20.0)
     assert recorder.trouble == "" and read_all(tmp_path) == {GATE: Count(1, 0)}
+    assert (tmp_path / "compliance.damaged-1").read_bytes() == damaged
+
+
+def test_file_that_cannot_be_read_for_a_moment_is_not_put_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = ComplianceRecorder(ComplianceConfig(), tmp_path)
+    write, errors = recorder.store.write, [sqlite3.DatabaseError("malformed")]
+    errors[0].sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    def fail_once(*figures: Any) -> None:
+        if errors:
+            raise errors.pop()
+        write(*figures)
+
+    monkeypatch.setattr(recorder.store, "write", fail_once)
+    recorder.start()
+    recorder.add("gate", [track(BUCKET)], 0.0)
+    recorder.write_soon([])
+    wait_until(lambda: recorder.trouble)
+    recorder.stop(20.0)
+    assert recorder.trouble == "" and read_all(tmp_path) == {GATE: Count(1, 0)}
+    assert not (tmp_path / "compliance.damaged-1").exists()

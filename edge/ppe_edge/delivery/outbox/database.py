@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ppe_edge.common.clock import SET_AFTER
+from ppe_edge.common.damaged import require_intact
 
 _SIZE = "length(CAST(body AS BLOB))"  # bytes, not characters
 _ONE_DELIVERY = "sink = ? AND sequence = (SELECT sequence FROM messages WHERE id = ?)"
@@ -94,16 +95,8 @@ class OutboxDatabase:
         self.bytes = int(self._db.execute(total).fetchone()[0])
 
     def check(self, thorough: bool) -> None:
-        """Reads the whole file, and compares its indexes with its tables if `thorough`.
-
-        Raises:
-            sqlite3.DatabaseError: It is damaged.
-        """
-        [problem] = self._db.execute(f"PRAGMA {'integrity' if thorough else 'quick'}_check(1)").fetchone()
-        if problem != "ok":
-            error = sqlite3.DatabaseError(problem.splitlines()[-1])
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
+        """See `require_intact`."""
+        require_intact(self._db, thorough)
 
     def insert(
         self,

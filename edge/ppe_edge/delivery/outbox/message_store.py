@@ -1,8 +1,6 @@
 """Messages, snapshots and clips on the disk, or messages in memory while the disk is full or broken."""
 
-import contextlib
 import fcntl
-import itertools
 import logging
 import sqlite3
 from collections import Counter
@@ -13,6 +11,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from ppe_edge.common.clock import STEP
+from ppe_edge.common.damaged import is_damaged, put_away
 from ppe_edge.delivery.messages import (
     Alert,
     AlertClip,
@@ -43,10 +42,6 @@ _NOT_DURABLE = (
 )
 
 _log = logging.getLogger(__name__)
-
-
-def _is_damaged(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class MessageStore:
@@ -291,7 +286,7 @@ class MessageStore:
         try:
             database = self._opened()
         except sqlite3.DatabaseError as error:
-            if not _is_damaged(error):
+            if not is_damaged(error):
                 raise
             try:
                 self._put_away(error)
@@ -336,7 +331,7 @@ class MessageStore:
         try:
             return self._checked()
         except sqlite3.DatabaseError as error:
-            if not _is_damaged(error):
+            if not is_damaged(error):
                 raise
             return self._checked()  # a disk that cannot be read for a moment makes it look damaged
 
@@ -352,11 +347,7 @@ class MessageStore:
     def _put_away(self, error: sqlite3.DatabaseError) -> None:
         """Renames a database that is damaged, so that the box can continue; logs and reports it."""
         waiting = self._count_waiting()
-        number = next(n for n in itertools.count(1) if not self._file.with_suffix(f".damaged-{n}").exists())
-        kept = self._file.with_suffix(f".damaged-{number}")
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{self._file}{suffix}").rename(f"{kept}{suffix}")
+        kept = put_away(self._file)
         lost = "an unknown number of messages" if waiting is None else plural(waiting, "message")
         problem = f"outbox.db is damaged ({error}), and is kept as {kept.name}, with {lost} not sent"
         _log.critical("%s: %s", self._file.parent, problem)
@@ -461,7 +452,7 @@ class MessageStore:
 
     def _note_error(self, error: Exception) -> None:
         """Logs an error of the disk, and closes a database that is damaged, which `maintain` then replaces."""
-        if isinstance(error, sqlite3.Error) and _is_damaged(error) and self.is_open:
+        if isinstance(error, sqlite3.Error) and is_damaged(error) and self.is_open:
             self._db.close()
             self._db, self.is_open = OutboxDatabase(None), False  # what is in memory is delivered meanwhile
         self._log_once(str(error))
