@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ppe_edge.cameras.attention import AttentionWatch
 from ppe_edge.cameras.camera import CameraEvent, CameraReader, EventKind
 from ppe_edge.cameras.mailbox import Frame
-from ppe_edge.cameras.rate import RateMeter, RateWatch
+from ppe_edge.cameras.rate import LagWatch, RateMeter, RateWatch
 from ppe_edge.cameras.sources import Kind
 from ppe_edge.cameras.view_health import LABELS, ViewFault, ViewWatch
 from ppe_edge.deployment import Deployment
@@ -38,6 +38,7 @@ class CameraWatch:
         self._dropped = 0  # frames, at the last check of the rate
         self._deployment = deployment
         self._rate = self._make_rate_watch()
+        self._lag = LagWatch()
         self._view = ViewWatch() if self._has_view else None
         self._drift = self._make_drift_meter()
         self._attention = AttentionWatch()
@@ -74,16 +75,22 @@ class CameraWatch:
             return None
         if reader.state != "live":
             self._meter.reset()
+            self._lag.reset()
         rate = self._meter.rate(now)
-        if not self._rate.update(rate, now) or rate is None:
+        has_changed, lag_has_changed = self._rate.update(rate, now), self._lag.update(reader.waited_s, now)
+        if rate is None or not (has_changed or lag_has_changed):
             return None
         detail = f"{plural(f'{rate:.2g}', 'frame')} per second processed, at least {self._rate.required:.2g} needed"
-        if self._rate.is_low:
+        if lag_has_changed and self._lag.is_behind:
+            detail = "the camera sends more than the box can decode, so frames and alerts become later and later"
+        elif has_changed and self._rate.is_low:
             rules = self._deployment.settings.rules_of(self._name)
             frames = max(frames_to_decide(rule, rate) for rule in rules.values())
             cause = "the box is too slow for its cameras" if drops else "the camera delivers no more"
             detail += f" ({cause}); a violation is reported after {plural(frames, 'frame')}, {frames / rate:.2g} s"
-        kind: EventKind = "slow" if self._rate.is_low else "rate_restored"
+        elif self._is_slow:  # for the other reason
+            return None
+        kind: EventKind = "slow" if self._is_slow else "rate_restored"
         return CameraEvent(camera=self._name, time=time.time(), kind=kind, detail=detail)
 
     def check_attention(self, reader: CameraReader) -> CameraEvent | None:
@@ -117,10 +124,14 @@ class CameraWatch:
             age=None if reader.last_frame_at is None else now - reader.last_frame_at,
             rate=self._meter.rate(now),
             required_rate=self._rate.required,
-            is_slow=self._rate.is_low,
+            is_slow=self._is_slow,
             view_fault=None if view is None else view.fault,
             score_drift=None if drift is None else drift.index(),
         )
+
+    @property
+    def _is_slow(self) -> bool:
+        return self._rate.is_low or self._lag.is_behind
 
     @property
     def _has_view(self) -> bool:

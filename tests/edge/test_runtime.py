@@ -24,6 +24,7 @@ from mjpeg_server import MjpegServer, noise
 from ppe_edge import runtime as runtime_module
 from ppe_edge.cameras import attention as attention_module
 from ppe_edge.cameras import rate as rate_module
+from ppe_edge.cameras import sources
 from ppe_edge.cameras.mailbox import Frame
 from ppe_edge.common import clock
 from ppe_edge.compliance.store import ComplianceStore, Count, Key
@@ -180,12 +181,12 @@ def test_status_shows_cameras_and_alerts(tmp_path: Path, tiny_model: Path, make_
     assert not status.ready()
 
 
-def test_slow_box_reports_low_rate_and_still_raises_alert(
+def test_slow_box_reports_low_rate_and_late_frames_and_still_raises_alert(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The camera delivers 20 frames per second and the model takes 0.7 s for each."""
-    monkeypatch.setattr(rate_module, "CONFIRM", 3.0)
-    monkeypatch.setattr(rate_module, "WINDOW", 3.0)
+    """The camera delivers 20 frames per second. First the model takes 0.7 s for each, then decoding 0.2 s for 8 per second."""
+    monkeypatch.setattr(rate_module, "CONFIRM", 2.0)
+    monkeypatch.setattr(rate_module, "WINDOW", 2.0)
 
     def red(n: int) -> bytes:
         image = np.full((64, 96, 3), RED[::-1], np.uint8)
@@ -213,6 +214,13 @@ def test_slow_box_reports_low_rate_and_still_raises_alert(
             assert f'ppe_edge_camera_processed_rate{{camera="gate"}} {str(camera["rate"])[:1]}' in metrics
             assert 'ppe_edge_camera_slow{camera="gate"} 1.0' in metrics
             pause[0] = 0.0
+            wait_until(lambda: delivered(tmp_path, "camera_event")[-1]["event"] == "rate_restored")
+            upright = sources.upright
+            monkeypatch.setattr(sources, "upright", lambda *a: threading.Event().wait(0.2) or upright(*a))
+            wait_until(lambda: delivered(tmp_path, "camera_event")[-1]["event"] == "slow")
+            assert "sends more than the box can decode" in delivered(tmp_path, "camera_event")[-1]["detail"]
+            assert RuntimeStatus(runtime).state()["cameras"][0]["slow"]
+            monkeypatch.setattr(sources, "upright", upright)
             wait_until(lambda: delivered(tmp_path, "camera_event")[-1]["event"] == "rate_restored")
         finally:
             runtime.stop()

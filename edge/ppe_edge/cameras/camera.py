@@ -102,6 +102,7 @@ class CameraReader:
         last_frame_at: Monotonic time of the last frame; None before the first.
         seconds: Time from the first to the last frame.
         cpu_seconds: Processor time that the last connection has taken until its last frame.
+        waited_s: How long the connections have waited for data.
     """
 
     def __init__(self, name: str, config: SourceConfig, mailbox: FrameMailbox, on_event: Callable[[CameraEvent], None]) -> None:
@@ -110,7 +111,7 @@ class CameraReader:
         self.frames = self.dropped = self.reconnects = self.errors = 0
         self.last_frame_at: float | None = None
         self.seconds = 0.0
-        self.cpu_seconds = 0.0
+        self.cpu_seconds = self.waited_s = 0.0
         self.failure = self.last_error = self.outage = ""
         self._ends = config.ends  # evaluated once: a file that disappears must not become another kind of source
         self._on_event = on_event
@@ -249,7 +250,9 @@ class CameraReader:
         """Delivers the frames that are due; returns False if nobody wants them any more, True at the end."""
         opened_at, due = steady_time(time.monotonic()), 0.0
         correction = current_correction()  # of a file: its time starts when it is opened
-        decoded = open_source(self.config, self._on_corrupt, lambda: self._note_waiting(connection), self._note_ignored)
+        decoded = open_source(
+            self.config, self._on_corrupt, lambda: self._note_waiting(connection), self._note_ignored, self._note_waited
+        )
         for frame in decoded:
             if connection.abandoned or self._stopping.is_set():
                 return False
@@ -270,6 +273,9 @@ class CameraReader:
     @staticmethod
     def _note_waiting(connection: _Connection) -> None:
         connection.awaits_key_frame = True
+
+    def _note_waited(self, seconds: float) -> None:
+        self.waited_s += seconds
 
     def _note_ignored(self, ignored: str) -> None:
         if ignored != self._ignored:  # with each connection

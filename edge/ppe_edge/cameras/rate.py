@@ -1,4 +1,4 @@
-"""The rate at which a camera's frames are really processed, and whether it is enough."""
+"""The rate at which a camera's frames are really processed, and whether the box keeps up with the camera."""
 
 import threading
 from collections import deque
@@ -7,6 +7,9 @@ WINDOW, MIN_FRAMES = 10.0, 4  # the rate is that of the last 10 s, or of the las
 CONFIRM = WINDOW  # seconds; a change is reported after it has lasted this long, with no frame from before in the rate ...
 CONFIRM_FRAMES = 3.0  # ... or for this many frames at the required rate, if that is longer
 RECOVERED = 1.1  # the rate must exceed the required one by this factor to count as sufficient again
+# A reader that waits for data for less than this share of its time decodes no faster than the camera sends. Timestamps do not
+# tell: some cameras send fewer frames at night, and count as if they sent all.
+MIN_IDLE, RECOVERED_IDLE = 0.05, 0.1
 
 
 class RateMeter:
@@ -65,3 +68,30 @@ class RateWatch:
             return False
         self.is_low, self._changing_since = not self.is_low, None
         return True
+
+
+class LagWatch:
+    """Decides whether a reader falls behind its camera, so that its frames become ever later.
+
+    Attributes:
+        is_behind: Whether it has waited too little for data in the last `WINDOW`, or not enough since.
+    """
+
+    def __init__(self) -> None:
+        self.is_behind = False
+        self._waited: deque[tuple[float, float]] = deque()
+
+    def reset(self) -> None:
+        """Forgets the last `WINDOW`: the camera was lost."""
+        self._waited.clear()
+
+    def update(self, waited: float, now: float) -> bool:
+        """Takes the seconds waited so far at `now` (monotonic); returns whether `is_behind` has changed."""
+        self._waited.append((now, waited))
+        first, waited_first = self._waited[0]
+        if now - first < WINDOW:
+            return False
+        self._waited.popleft()
+        is_behind = (waited - waited_first) / (now - first) < (RECOVERED_IDLE if self.is_behind else MIN_IDLE)
+        changed, self.is_behind = is_behind != self.is_behind, is_behind
+        return changed

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -179,6 +180,7 @@ def open_source(
     on_corrupt: Callable[[str], None],
     on_waiting: Callable[[], None] = lambda: None,
     on_ignored: Callable[[str], None] = lambda ignored: None,
+    on_waited: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[DecodedFrame]:
     """Iterates over the frames of a source. It is opened with the first frame, and closed with the iterator.
 
@@ -187,6 +189,7 @@ def open_source(
         on_corrupt: Called with the reason for each part that cannot be decoded; reading continues after it.
         on_waiting: Called for each packet that arrives before the first key frame, and therefore cannot be decoded.
         on_ignored: Called once if a part of the source is not read: another video track, or a file of a folder.
+        on_waited: Called with the seconds that each packet of a video was waited for.
 
     Raises:
         SourceError: The source cannot be opened, has no video, or ends with an error.
@@ -195,7 +198,7 @@ def open_source(
         if config.kind is Kind.folder:
             yield from _images(config, on_corrupt, on_ignored)
         else:
-            yield from _video(config, on_corrupt, on_waiting, on_ignored)
+            yield from _video(config, on_corrupt, on_waiting, on_ignored, on_waited)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise SourceError(_reason(error, config)) from None
 
@@ -237,11 +240,13 @@ def _video(
     on_corrupt: Callable[[str], None],
     on_waiting: Callable[[], None],
     on_ignored: Callable[[str], None],
+    on_waited: Callable[[float], None],
 ) -> Iterator[DecodedFrame]:
     with _open(config) as container:
         stream = _choose_track(container, config, on_ignored)
-        frames = _decoded(container, stream, on_corrupt, on_waiting, config)
-        yield from _paced(frames) if container.format.name == "hls" and not config.ends else frames
+        packets = _timed(container.demux(stream), on_waited)
+        frames = _decoded(container, stream, packets, on_corrupt, on_waiting, config)
+        yield from _paced(frames, on_waited) if container.format.name == "hls" and not config.ends else frames
 
 
 def _open(config: SourceConfig) -> InputContainer:
@@ -271,7 +276,17 @@ def _open(config: SourceConfig) -> InputContainer:
         raise SourceError(f"{error.strerror}: {hint}") from None
 
 
-def _paced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+def _timed(packets: Iterator[Packet], on_waited: Callable[[float], None]) -> Iterator[Packet]:
+    while True:
+        begin = time.monotonic()
+        packet = next(packets, None)
+        on_waited(time.monotonic() - begin)
+        if packet is None:
+            return
+        yield packet
+
+
+def _paced(frames: Iterator[DecodedFrame], on_waited: Callable[[float], None]) -> Iterator[DecodedFrame]:
     """Spreads frames that arrive in a burst per segment over the time in which they were recorded."""
     begin = -math.inf  # monotonic time of the first frame, as if all had come in time
     for frame in frames:
@@ -281,6 +296,7 @@ def _paced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
             begin, wait_s = time.monotonic() - frame.seconds, 0.0
         # one that is merely late does not move `begin`: each segment would add its loading time to the delay
         time.sleep(max(0.0, wait_s))
+        on_waited(max(0.0, wait_s))
         yield frame
 
 
@@ -307,6 +323,7 @@ def _choose_track(container: InputContainer, config: SourceConfig, on_ignored: C
 def _decoded(
     container: InputContainer,
     stream: VideoStream,
+    packets: Iterator[Packet],
     on_corrupt: Callable[[str], None],
     on_waiting: Callable[[], None],
     config: SourceConfig,
@@ -320,7 +337,7 @@ def _decoded(
     rotation: float | None = None
     orientation: Orientation = (0, False)
     count, end = 0, 0.0
-    for packet in container.demux(stream):
+    for packet in packets:
         count += bool(packet.size)
         if (timestamp := packet.dts if packet.pts is None else packet.pts) is not None:
             end = max(end, float((timestamp + (packet.duration or 0)) * packet.time_base))

@@ -31,7 +31,7 @@ class CameraFigures:
         age: Seconds since the last frame; None before the first.
         rate: Frames per second that are processed; None if unknown.
         required_rate: Frames per second that the rule and the setting need.
-        is_slow: Whether the rate has been below the required one for some time.
+        is_slow: Whether the rate has been below the required one for some time, or the reader falls behind.
         view_fault: What is wrong with its view; None if nothing is, or the view is not watched.
         score_drift: Population stability index of the scores of the last day against the validation images; None if unknown.
     """
@@ -95,7 +95,10 @@ class Collected(Collector):
             "age": gauge("ppe_edge_camera_frame_age_seconds", "Seconds since the last frame"),
             "rate": gauge("ppe_edge_camera_processed_rate", "Frames per second that are processed"),
             "required_rate": gauge("ppe_edge_camera_required_rate", "Frames per second that the rule and the setting need"),
-            "is_slow": gauge("ppe_edge_camera_slow", "1 while the processed rate is below the required one"),
+            "is_slow": gauge(
+                "ppe_edge_camera_slow",
+                "1 while the processed rate is below the required one, or the box decodes more slowly than the camera sends",
+            ),
             "score_drift": gauge(
                 "ppe_edge_camera_score_drift",
                 "Population stability index of the last day's scores against the validation images; above 0.25 they differ",

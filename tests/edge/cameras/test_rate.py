@@ -1,5 +1,5 @@
 import pytest
-from ppe_edge.cameras.rate import CONFIRM, RateMeter, RateWatch
+from ppe_edge.cameras.rate import CONFIRM, WINDOW, LagWatch, RateMeter, RateWatch
 
 
 @pytest.mark.parametrize("fps", [0.2, 1.0, 8.0, 30.0])
@@ -36,3 +36,16 @@ def test_watch_reports_lasting_changes_once_and_does_not_flap() -> None:
             changes.append((second, watch.is_low))
     assert changes == [(100 + CONFIRM, True), (300 + CONFIRM, False)]
     assert not watch.update(None, 500.0)
+
+
+def test_reader_that_hardly_waits_for_data_falls_behind() -> None:
+    """It waits for half of the time, for 30 s for 1 %, for 30 s for 7 %, which is not enough again, and then for 20 %."""
+    watch, waited, changes = LagWatch(), 0.0, []
+    for second in range(120):
+        waited += 0.5 if second < 30 else 0.01 if second < 60 else 0.07 if second < 90 else 0.2
+        if watch.update(waited, float(second)):
+            changes.append((second, watch.is_behind))
+    # ten seconds of 1 %; seven of 7 and three of 20 are more than 10 %
+    assert changes == [(39, True), (92, False)]
+    watch.reset()
+    assert not watch.update(waited, 120.0) and not watch.update(waited, 120.0 + WINDOW - 1) and not watch.is_behind

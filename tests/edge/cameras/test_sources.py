@@ -325,7 +325,7 @@ def test_delay_of_hls_does_not_grow_with_each_segment_that_is_late(monkeypatch: 
             for n in range(20):
                 yield DecodedFrame(2.0 * segment + n / 10 + (60.0 if segment >= 10 else 0.0), lambda: np.zeros(0, np.uint8))
 
-    at = [now[0] for _ in sources._paced(loaded())]
+    at = [now[0] for _ in sources._paced(loaded(), lambda waited_s: None)]
     assert at[0] == 1000.5  # the first segment is loaded
     assert at[100:110:4] == pytest.approx([1010.9, 1010.9, 1011.3])  # the sixth, due at 1010.5, loads until 1010.9
     assert at[199] == pytest.approx(1000.5 + 19.9)
