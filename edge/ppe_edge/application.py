@@ -71,7 +71,7 @@ class Application:
         web = None
         try:
             web = self._start_web()
-            self.runtime.wait()
+            self.runtime.watch()
         finally:
             self._stop(web)
         return 1 if self.runtime.failed else 0

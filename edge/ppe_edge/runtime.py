@@ -48,6 +48,8 @@ HEARTBEAT_TIMEOUT = 10.0  # seconds after which a processing loop or an alert wr
 NOTE_INTERVAL = 10.0  # seconds between updates on the disk of when open violations were last seen
 FORGET_INTERVAL = 3600.0  # seconds between checks for frames of alerts that are too old
 CHECK_INTERVAL = 1.0  # seconds between checks of the cameras
+WATCH_INTERVAL = 1.0  # seconds between checks whether the box works
+MAX_HANGING = 60  # consecutive checks with a processing thread that hangs after which the process ends, as after `MAX_FAULTS`
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
 WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", "needs_attention", *EVENT_OF.values()})
 
@@ -155,8 +157,11 @@ class Runtime:
     @property
     def alive(self) -> bool:
         """Whether frames are processed and alerts are stored: neither thread hangs."""
-        progress = time.monotonic() - self._beat < HEARTBEAT_TIMEOUT and not self._alerts.is_stuck(HEARTBEAT_TIMEOUT)
-        return progress and not self.stopping
+        return not (self._hangs or self._alerts.is_stuck(HEARTBEAT_TIMEOUT) or self.stopping)
+
+    @property
+    def _hangs(self) -> bool:
+        return time.monotonic() - self._beat >= HEARTBEAT_TIMEOUT
 
     def start(self) -> None:
         """Starts the threads; returns at once."""
@@ -181,6 +186,27 @@ class Runtime:
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the processing thread has ended or was asked to; returns False after `timeout` seconds."""
         return self._stopping.wait(timeout)
+
+    def watch(self) -> None:
+        """Waits as `wait` does, and says in the log whether the box works.
+
+        If the processing thread hangs for long, as a driver may, it fails, so that a supervisor restarts it; but not while an
+        alert waits for the disk.
+        """
+        hanging, was_alive = 0, True
+        while not self.wait(WATCH_INTERVAL):
+            is_stuck, alive = self._alerts.is_stuck(HEARTBEAT_TIMEOUT), self.alive
+            if was_alive and not alive:
+                what = "alerts are not stored: the disk" if is_stuck else "frames are not processed: the model or a driver"
+                _log.critical("%s does not respond", what)
+            elif alive and not was_alive:
+                _log.warning("frames are processed and alerts stored again")
+            was_alive = alive
+            hanging = hanging + 1 if self._hangs and not is_stuck else 0
+            if hanging >= MAX_HANGING:
+                _log.critical("the box ends, to be restarted: the processing thread hangs")
+                self.failed = True
+                return
 
     def stop(self) -> bool:
         """Stops within `GRACE` seconds: finishes the current batch, stores its alerts, delivers what can be delivered.

@@ -269,10 +269,11 @@ def test_processing_ends_if_model_always_fails(tmp_path: Path, tiny_model: Path,
     assert runtime.failed and not RuntimeStatus(runtime).alive()
 
 
-def test_hanging_model_makes_runtime_not_alive(
-    tmp_path: Path, tiny_model: Path, endless: Path, monkeypatch: pytest.MonkeyPatch
+def test_hanging_model_makes_runtime_not_alive_and_fail(
+    tmp_path: Path, tiny_model: Path, endless: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(runtime_module, "HEARTBEAT_TIMEOUT", 0.5)
+    monkeypatch.setattr(runtime_module, "WATCH_INTERVAL", 0.001)
     monkeypatch.setattr(runtime_module, "GRACE", 2.0)
     runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": endless})))
     release, status = threading.Event(), RuntimeStatus(runtime)
@@ -283,7 +284,12 @@ def test_hanging_model_makes_runtime_not_alive(
 
     runtime.detector.detect = hangs  # type: ignore[method-assign]
     runtime.start()
-    wait_until(lambda: not status.alive())
+    runtime.watch()
+    assert runtime.failed and not status.alive()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"] == [
+        "frames are not processed: the model or a driver does not respond",
+        "the box ends, to be restarted: the processing thread hangs",
+    ]
     assert not runtime.stop()  # gives up waiting for the processing thread
     release.set()
     wait_until(lambda: "processing" not in {thread.name for thread in threading.enumerate()})

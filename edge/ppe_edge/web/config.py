@@ -1,11 +1,17 @@
 """Settings of the web page. Apart from `ppe_edge.web.server`, which imports a library that is slow to load."""
 
+import errno
 import ipaddress
+import logging
 import socket
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from ppe_edge.errors import EdgeError
+
+_FREEBIND = 15  # IP_FREEBIND of Linux, which Python does not name
+
+_log = logging.getLogger(__name__)
 
 
 class WebConfig(BaseModel):
@@ -38,12 +44,25 @@ class WebConfig(BaseModel):
 def listen(config: WebConfig) -> socket.socket:
     """Binds the address, so that no other process can; clients that connect now wait until the page is served.
 
+    After a start without network, the address may come later: the box must not wait for it.
+
     Raises:
         EdgeError: The address cannot be bound.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        return socket.create_server((config.host, config.port), family=family)
+        try:
+            return socket.create_server((config.host, config.port), family=family)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
+        listener.bind((config.host, config.port))
+        listener.listen()
+        _log.warning("no network interface has the address %s of web.host: the page can be reached when one has", config.host)
+        return listener
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while attempting")[0]  # which repeats the address
         raise EdgeError(

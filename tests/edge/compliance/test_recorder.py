@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from helpers import child_environment, wait_until
 from ppe_edge.compliance.config import ComplianceConfig
 from ppe_edge.compliance.recorder import ComplianceRecorder

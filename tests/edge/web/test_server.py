@@ -19,7 +19,7 @@ from ppe_edge.compliance.store import Count
 from ppe_edge.errors import EdgeError
 from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.web import server as web
-from ppe_edge.web.config import WebConfig
+from ppe_edge.web.config import WebConfig, listen
 from ppe_edge.web.server import WebServer
 from pydantic import ValidationError
 
@@ -337,6 +337,15 @@ def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPat
             wait_until(lambda: server.connections == 1)
             wait_until(lambda: server.connections == 0)
         assert ask(server, "/healthz")[0] == 200
+
+
+def test_page_is_bound_to_an_address_that_the_network_has_not_given_yet(caplog: pytest.LogCaptureFixture) -> None:
+    config = WebConfig.model_validate({"host": "192.0.2.77", "port": 0, "token": TOKEN})
+    with listen(config) as listener:
+        assert listener.getsockname()[0] == "192.0.2.77"
+    assert caplog.messages == [
+        "no network interface has the address 192.0.2.77 of web.host: the page can be reached when one has"
+    ]
 
 
 def test_port_in_use_is_user_error(local: WebServer) -> None:
