@@ -49,7 +49,7 @@ NOTE_INTERVAL = 10.0  # seconds between updates on the disk of when open violati
 FORGET_INTERVAL = 3600.0  # seconds between checks for frames of alerts that are too old
 CHECK_INTERVAL = 1.0  # seconds between checks of the cameras
 WATCH_INTERVAL = 1.0  # seconds between checks whether the box works
-MAX_HANGING = 60  # consecutive checks with a processing thread that hangs after which the process ends, as after `MAX_FAULTS`
+MAX_HANGING = 600  # consecutive checks with a processing thread that hangs after which the process ends, as after `MAX_FAULTS`
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
 WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", "needs_attention", *EVENT_OF.values()})
 

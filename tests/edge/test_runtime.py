@@ -273,7 +273,8 @@ def test_hanging_model_makes_runtime_not_alive_and_fail(
     tmp_path: Path, tiny_model: Path, endless: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(runtime_module, "HEARTBEAT_TIMEOUT", 0.5)
-    monkeypatch.setattr(runtime_module, "WATCH_INTERVAL", 0.001)
+    monkeypatch.setattr(runtime_module, "WATCH_INTERVAL", 0.01)
+    monkeypatch.setattr(runtime_module, "MAX_HANGING", 10)
     monkeypatch.setattr(runtime_module, "GRACE", 2.0)
     runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": endless})))
     release, status = threading.Event(), RuntimeStatus(runtime)
