@@ -345,22 +345,19 @@ def _save_page(page: PageRules, before: Deployment, after: Deployment) -> None:
 
 
 def read_desired(state_dir: Path) -> dict[str, Any]:
-    """Reads the twin's latest desired values; returns an empty dict if there are none.
-
-    Raises:
-        EdgeError: The file is damaged.
-    """
+    """Reads the twin's latest desired values; returns an empty dict if there are none, or if the file is damaged."""
     path = state_dir / DESIRED_FILE
-    expected, hint = "the latest desired values of the twin as JSON", "delete the file; the twin sends them again"
     try:
         desired = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise EdgeError(file=path, expected=expected, got="a file that cannot be read", hint=hint) from error
-    if not isinstance(desired, dict):
-        raise EdgeError(file=path, expected=expected, got=type(desired).__name__, hint=hint)
-    return desired
+    except (OSError, ValueError):
+        desired = None
+    if isinstance(desired, dict):
+        return desired
+    # a box that does not start would be blind, and could not get them again
+    _log.error("%s is damaged and is ignored: the settings of edge.yaml apply until the twin is reachable", path)
+    return {}
 
 
 def write_desired(state_dir: Path, desired: Mapping[str, Any]) -> None:

@@ -410,6 +410,15 @@ def test_apply_is_rolled_back_if_it_cannot_be_saved(tmp_path: Path, tiny_model: 
         assert runtime.settings.batch == 2 and read_desired(tmp_path / "state") == {"batch": 2}
 
 
+@pytest.mark.parametrize("content", [b"", b'{"batch": 2', b"[2]", b"\xff"])
+def test_damaged_desired_values_do_not_keep_the_box_from_starting(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "desired.json").write_bytes(content)
+    assert read_desired(tmp_path) == {}
+    assert "desired.json is damaged and is ignored: the settings of edge.yaml apply until the twin is reachable" in caplog.text
+
+
 @pytest.fixture
 def shelf(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder that a web server serves, and its address."""
