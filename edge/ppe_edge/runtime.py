@@ -35,6 +35,7 @@ from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures,
 from ppe_edge.pictures.clip import ClipRecorder
 from ppe_edge.pictures.recorder import Recorder
 from ppe_edge.pictures.sampler import Sampler
+from ppe_edge.pictures.snapshot import Image
 from ppe_edge.pipeline import Pipeline
 from ppe_edge.rules.config import DEFAULT_RULE
 from ppe_edge.rules.votes import why_too_short
@@ -323,9 +324,17 @@ class Runtime:
                 self._alerts.submit_spare(partial(self.sampler.keep, frame, detections), "a sample")
             self.telemetry.latency.observe(time.monotonic() - frame.monotonic)
             if self._record is not None and pipeline.view is not None:
-                recorder = self._recorders.setdefault(frame.camera, Recorder(self._record, frame.camera))
                 with self.telemetry.timed("record"):
-                    recorder.add(pipeline.annotated(pipeline.view), frame.time)
+                    self._record_frame(self._record, pipeline.annotated(pipeline.view), frame)
+
+    def _record_frame(self, folder: Path, annotated: Image, frame: Frame) -> None:
+        try:
+            recorder = self._recorders.setdefault(frame.camera, Recorder(folder, frame.camera))
+            recorder.add(annotated, frame.time)
+        except EdgeError as error:  # a video that fills the disk must not end the alerts
+            _log.error("nothing more is recorded: %s", error)
+            self.failed, self._record = True, None
+            self._recorders.clear()
 
     def _make_pipeline(self, deployment: Deployment, name: str) -> Pipeline:
         settings = deployment.settings
@@ -452,8 +461,6 @@ class Runtime:
         try:
             self.process_batch(frames)
             self._faults = 0
-        except EdgeError:
-            raise
         except Exception:
             self._faults += 1
             self.telemetry.faults.labels("processing").inc()

@@ -269,6 +269,20 @@ def test_processing_ends_if_model_always_fails(tmp_path: Path, tiny_model: Path,
     assert runtime.failed and not RuntimeStatus(runtime).alive()
 
 
+def test_recording_that_fills_the_disk_does_not_end_the_alerts(
+    tmp_path: Path, tiny_model: Path, make_clip: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "gate.mp4").symlink_to("/dev/full")
+    clip = make_clip(tmp_path / "clip.mp4", [(GREEN, 10), (RED, 30)])
+    runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": clip})), record=tmp_path / "videos")
+    run_to_the_end(runtime)
+    assert len(delivered(tmp_path, "alert")) == 1 and runtime.failed
+    assert [m for m in caplog.messages if "record" in m] == [
+        f"nothing more is recorded: {tmp_path / 'videos' / 'gate.mp4'}: cannot be written (No space left on device)"
+    ]
+
+
 def test_hanging_model_makes_runtime_not_alive_and_fail(
     tmp_path: Path, tiny_model: Path, endless: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
