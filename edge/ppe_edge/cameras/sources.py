@@ -211,7 +211,7 @@ def stated_length(config: SourceConfig) -> float | None:
     """
     try:
         if config.kind is Kind.folder:
-            return len(_names_and_images(config)[1]) / (config.fps or FOLDER_FPS)
+            return len(_names_and_images(config)[1]) / (config.fps or FOLDER_FPS) or None
         with _open(config) as container:
             stream = _choose_track(container, config, lambda ignored: None)
             if container.format.name not in _STATES_LENGTH:
