@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,9 @@ def run(options: argparse.Namespace) -> int:
     for changes in combinations(grid) if grid else ():  # before the videos are read, which may take an hour
         for name in videos:
             changed(settings.tracker, rules[name], changes)
+    for output in (options.json, options.draw):
+        if output is not None and str(output) != "-":
+            _require_writable(output)
     for name in videos:
         _require_within(name, _stated_length(name, settings.cameras[name]), truth, options.truth)
     recordings = []
@@ -179,6 +183,16 @@ def _progress(name: str) -> Callable[[float], None]:
             print(f"{name}: {seconds:.0f} s of the video, {seconds / (now - begin):.1f} x real time", file=sys.stderr)
 
     return show
+
+
+def _require_writable(output: Path) -> None:
+    if output.is_dir():
+        raise EdgeError(file=output, expected="a file", got="a folder")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise EdgeError(f"cannot be written ({error.strerror or error})", file=output) from error
 
 
 def _stated_length(name: str, camera: SourceConfig) -> float:

@@ -132,11 +132,19 @@ def test_score_draws_time_line_and_sweep(video: Path, truth: Path, tiny_model: P
         (["{video}", "--model", "{model}", "--min-found", "90"], "error: --min-found: expected a share from 0 to 1, got 90"),
         (["{video}", "--model", "{model}", "--max-delay", "nan"], "error: --max-delay: expected 0 or more, got nan"),
         (["{video}", "--model", "{model}", "--json", "/dev/null/a"], "error: /dev/null/a: cannot be written ("),
+        (["{video}", "--model", "{model}", "--draw", "/"], "error: /: expected a file, got a folder"),
     ],
 )  # fmt: skip
-def test_score_of_user_error_prints_one_line(
-    video: Path, truth: Path, tiny_model: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+def test_score_of_user_error_prints_one_line_before_it_plays_anything(
+    video: Path,
+    truth: Path,
+    tiny_model: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("ppe_edge.scoring.command.record", pytest.fail)
     filled = [text.format(video=video, model=tiny_model) for text in arguments]
     assert main(["score", *filled, "--truth", str(truth)]) == 2
     error = capsys.readouterr().err
