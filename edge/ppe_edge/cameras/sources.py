@@ -204,7 +204,7 @@ def open_source(
 
 
 def stated_length(config: SourceConfig) -> float | None:
-    """Returns how many seconds a video file or a folder lasts, without reading it; None if the file does not state it.
+    """Returns how many seconds a video file or a folder lasts at most, without reading it; None if the file does not state it.
 
     Raises:
         SourceError: It cannot be opened, or has no video.
@@ -220,7 +220,8 @@ def stated_length(config: SourceConfig) -> float | None:
             # a file in fragments counts the frames of the first one, and may state its length alone
             if stream.duration and stream.frames / float(stream.average_rate or 1) < MIN_READ * length:
                 return None
-            return max(length, (container.duration or 0) / av.time_base - _start(stream)) or None
+            # FLV states it without the time of its first frame, Matroska with it: rather too long than too short
+            return max(length, (container.duration or 0) / av.time_base) or None
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise SourceError(_reason(error, config)) from None
 
