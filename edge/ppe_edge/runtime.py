@@ -1,5 +1,6 @@
 """The running box: camera readers -> one processing thread -> alert writer -> outbox -> one delivery thread per sink."""
 
+import errno
 import logging
 import queue
 import threading
@@ -27,7 +28,7 @@ from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
 from ppe_edge.delivery.sinks.notify import Site
 from ppe_edge.deployment import Deployment, camera_rules
-from ppe_edge.errors import EdgeError
+from ppe_edge.errors import DiskError, EdgeError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
@@ -53,6 +54,7 @@ WATCH_INTERVAL = 1.0  # seconds between checks whether the box works
 MAX_HANGING = 600  # consecutive checks with a processing thread that hangs after which the process ends, as after `MAX_FAULTS`
 MAX_FAULTS = 20  # consecutive failed batches after which the process ends, so that its supervisor restarts it
 WARNED: frozenset[EventKind] = frozenset({"lost", "frozen", "slow", "needs_attention", *EVENT_OF.values()})
+_DISK_ERRORS = {errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EROFS}
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -512,7 +514,7 @@ def make_folder(path: Path) -> Path:
     """Creates a folder if it does not exist.
 
     Raises:
-        EdgeError: It cannot be created, or is not writable.
+        EdgeError: It cannot be created, or is not writable; `DiskError` if the disk is the cause.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -520,5 +522,6 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise EdgeError(file=path, expected="a writable folder", got=error.strerror or str(error)) from error
+        kind = DiskError if error.errno in _DISK_ERRORS else EdgeError
+        raise kind(file=path, expected="a writable folder", got=error.strerror or str(error)) from error
     return path

@@ -1,9 +1,11 @@
 """The command line in a process of its own: exit codes, output, signals, a full disk."""
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -343,6 +345,19 @@ def test_user_error_is_one_line_and_exit_code_2(
     code, _, errors = run_here("--config", configure(tmp_path, tiny_model, clip, changes), *options)
     [line] = errors.splitlines()
     assert code == 2 and line.startswith("error: ") and re.search(words, line)
+
+
+def test_disk_that_is_read_only_at_start_is_no_user_error(
+    tmp_path: Path, tiny_model: Path, run_here: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor starts the box again after exit code 1, and not after 2."""
+
+    def touch(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    code, _, errors = run_here("--config", configure(tmp_path, tiny_model, "rtsp://127.0.0.1:9/a"))
+    assert (code, errors) == (1, f"error: {tmp_path / 'state'}: expected a writable folder, got Read-only file system\n")
 
 
 def test_missing_configuration_is_user_error(tmp_path: Path) -> None:
