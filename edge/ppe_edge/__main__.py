@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ppe_edge.errors import DiskError
+from ppe_edge.errors import NotReadyError
 from ppe_edge.scoring.options import add_arguments
 from ppe_edge.startup import handle_signals, prepare
 from ppe_yolo.core.errors import UserError
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options.config, options.dry_run, options.record)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return FAILURE if isinstance(error, DiskError) else USER_ERROR
+        return FAILURE if isinstance(error, NotReadyError) else USER_ERROR
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -28,7 +28,7 @@ from ppe_edge.delivery.sample_upload import SampleUploader
 from ppe_edge.delivery.sinks import build_sinks
 from ppe_edge.delivery.sinks.notify import Site
 from ppe_edge.deployment import Deployment, camera_rules
-from ppe_edge.errors import DiskError, EdgeError
+from ppe_edge.errors import EdgeError, NotReadyError
 from ppe_edge.iot.hub import HubConnection
 from ppe_edge.model.detector import EdgeDetector
 from ppe_edge.model.store import ModelStore
@@ -514,7 +514,7 @@ def make_folder(path: Path) -> Path:
     """Creates a folder if it does not exist.
 
     Raises:
-        EdgeError: It cannot be created, or is not writable; `DiskError` if the disk is the cause.
+        EdgeError: It cannot be created, or is not writable; `NotReadyError` if the disk is the cause.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -522,6 +522,6 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        kind = DiskError if error.errno in _DISK_ERRORS else EdgeError
+        kind = NotReadyError if error.errno in _DISK_ERRORS else EdgeError
         raise kind(file=path, expected="a writable folder", got=error.strerror or str(error)) from error
     return path

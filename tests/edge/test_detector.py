@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from conftest import GREEN, GREY, HEAD_XYXY, RED  # isort: skip
-from ppe_edge.errors import EdgeError
+from ppe_edge.errors import EdgeError, NotReadyError
 from ppe_edge.model.detector import EdgeDetector, choose_providers
 from ppe_edge.model.store import bundled_frame, smoke_test
 
@@ -96,6 +96,13 @@ def test_edge_detector_of_unusable_file_raises_error(tiny_model: Path, tmp_path:
         EdgeDetector(cut)
     with pytest.raises(EdgeError, match=r"model\.providers"):
         EdgeDetector(tiny_model, providers=["CUDAExecutionProvider"])
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_provider_whose_driver_is_not_loaded_yet_may_be_tried_again(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppe_edge.model.detector.choose_providers", lambda requested, available: requested)
+    with pytest.raises(NotReadyError, match=r"model\.providers: CUDAExecutionProvider is installed but cannot be used here: "):
+        EdgeDetector(tiny_model, ["CUDAExecutionProvider", "CPUExecutionProvider"])
 
 
 def test_detector_without_threads_uses_available_cores(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

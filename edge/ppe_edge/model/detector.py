@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppe_edge.errors import EdgeError
+from ppe_edge.errors import EdgeError, NotReadyError
 from ppe_yolo.core.cores import available_cores
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.onnx_session import OnnxModel, open_session, read_model
@@ -33,7 +33,8 @@ class EdgeDetector(OnnxModel):
         sha256: Hash of its content.
 
     Raises:
-        EdgeError: The file does not exist, onnxruntime cannot run it, or a provider is not available.
+        EdgeError: The file does not exist, onnxruntime cannot run it, or a provider is not available; `NotReadyError` if it is
+            installed but cannot be used.
         ContractError: The model has no contract, or one that contradicts the graph.
     """
 
@@ -57,7 +58,7 @@ class EdgeDetector(OnnxModel):
         super().__init__(session, str(model))
         if self.provider != chosen[0]:  # onnxruntime falls back to the next one, and only logs it
             if providers is not None:
-                raise EdgeError(
+                raise NotReadyError(
                     f"{chosen[0]} is installed but cannot be used here",
                     setting="model.providers",
                     hint="remove it from the list, or fix its driver",
