@@ -164,7 +164,11 @@ class CameraReader:
         connection = _Connection(opened=time.monotonic())
         connection.last_change = connection.opened
         connection.thread = threading.Thread(target=self._read, args=(connection,), name=f"reader {self.name}", daemon=True)
-        connection.thread.start()
+        try:
+            connection.thread.start()
+        except RuntimeError as error:  # the machine has no room for another thread
+            connection.failure = str(error)
+            connection.done.set()
         return connection
 
     def _watch(self, connection: _Connection) -> None:

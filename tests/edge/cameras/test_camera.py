@@ -86,6 +86,21 @@ def clips(tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Pat
 
 
 @needs_rtsp
+def test_reader_that_cannot_start_a_thread_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of threads of the container may be reached for a moment."""
+    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def fail_once(thread: threading.Thread) -> None:
+        if thread.name == "reader gate" and failures:
+            raise failures.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
+    with MjpegServer(noise) as server, Watched(server.url) as watched:
+        watched.until_kinds("lost", "connected")
+        assert watched.events[0].detail == "can't start new thread"
+
+
 def test_reader_with_frozen_or_killed_server_reconnects_and_another_continues(
     clips: tuple[Path, Path],
 ) -> None:
