@@ -227,7 +227,7 @@ class DeliveryThread:
         delay = min(_MAX_RETRY_AFTER_S, first_s * 2.0 ** min(doubt.deferrals, 16))
         doubt.deferrals += 1
         if doubt.deferrals > _MAX_DEFERRALS:
-            self._set_aside(delivery, doubt, reason, False, delay)
+            self._set_aside(delivery, doubt, reason, outcome_unknown=False, delay_s=delay)
         else:
             self._outbox.nack(delivery, outcome_unknown=False, delay_s=delay)
 
