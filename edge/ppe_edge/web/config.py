@@ -7,7 +7,7 @@ import socket
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from ppe_edge.errors import EdgeError
+from ppe_edge.errors import EdgeError, NotReadyError
 
 _FREEBIND = 15  # IP_FREEBIND of Linux, which Python does not name
 
@@ -47,7 +47,7 @@ def listen(config: WebConfig) -> socket.socket:
     After a start without network, the address may come later: the box must not wait for it.
 
     Raises:
-        EdgeError: The address cannot be bound.
+        EdgeError: The address cannot be bound; `NotReadyError` if a name cannot be resolved.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
@@ -65,6 +65,9 @@ def listen(config: WebConfig) -> socket.socket:
         return listener
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while attempting")[0]  # which repeats the address
+        if (error.errno or 0) < 0:  # EAI_NONAME and the like
+            hint = "write an IP address, or let the network resolve the name"
+            raise NotReadyError(setting="web.host", problem=f"{config.host}: {reason}", hint=hint) from error
         raise EdgeError(
             setting="web",
             problem=f"cannot listen on {config.host}:{config.port} ({reason})",

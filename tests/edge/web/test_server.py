@@ -16,7 +16,7 @@ import pytest
 from helpers import wait_until
 from ppe_edge.compliance.periods import Row, Unit
 from ppe_edge.compliance.store import Count
-from ppe_edge.errors import EdgeError
+from ppe_edge.errors import EdgeError, NotReadyError
 from ppe_edge.monitoring.telemetry import CameraFigures, Collected, SinkFigures, Telemetry
 from ppe_edge.web import server as web
 from ppe_edge.web.config import WebConfig, listen
@@ -346,6 +346,12 @@ def test_page_is_bound_to_an_address_that_the_network_has_not_given_yet(caplog: 
     assert caplog.messages == [
         "no network interface has the address 192.0.2.77 of web.host: the page can be reached when one has"
     ]
+
+
+def test_name_that_cannot_be_resolved_yet_may_be_tried_again() -> None:
+    config = WebConfig.model_validate({"host": "box..invalid", "port": 0, "token": TOKEN})
+    with pytest.raises(NotReadyError, match=r"^web\.host: box\.\.invalid: .+: write an IP address, or let the network resolve"):
+        listen(config)
 
 
 def test_port_in_use_is_user_error(local: WebServer) -> None:
