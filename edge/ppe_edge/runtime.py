@@ -196,16 +196,15 @@ class Runtime:
         If the processing thread hangs for long, as a driver may, it fails, so that a supervisor restarts it; but not while an
         alert waits for the disk.
         """
-        hanging, was_working = 0, True
+        failing = hanging = 0  # consecutive checks
         while not self.wait(WATCH_INTERVAL):
             is_stuck, hangs = self._alerts.is_stuck(HEARTBEAT_TIMEOUT), self._hangs
-            if was_working and is_stuck:
-                _log.critical("alerts are not stored: the disk does not respond")
-            elif was_working and hangs:
-                _log.critical("frames are not processed: the model or a driver does not respond")
-            elif not (was_working or is_stuck or hangs):
+            failed, failing = failing, failing + 1 if is_stuck or hangs else 0
+            if failing == 2:  # after one, the whole process may just have been frozen
+                what = "alerts are not stored: the disk" if is_stuck else "frames are not processed: the model or a driver"
+                _log.critical("%s does not respond", what)
+            elif failed >= 2 and not failing:
                 _log.warning("frames are processed and alerts stored again")
-            was_working = not (is_stuck or hangs)
             hanging = hanging + 1 if hangs and not is_stuck else 0
             if hanging >= MAX_HANGING:
                 _log.critical("the box ends, to be restarted: the processing thread hangs")
