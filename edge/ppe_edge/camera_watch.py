@@ -14,7 +14,7 @@ from ppe_edge.model.drift import DriftMeter
 from ppe_edge.monitoring.telemetry import CameraFigures
 from ppe_edge.rules.votes import frames_to_decide, required_rate
 from ppe_yolo.core.detections import Detections
-from ppe_yolo.core.words import plural
+from ppe_yolo.core.words import duration, plural
 
 EVENT_OF: Mapping[ViewFault, EventKind] = {
     "covered": "view_covered",
@@ -50,6 +50,8 @@ class CameraWatch:
         if rate.required != self._rate.required:
             self._rate = rate
         if not self._has_view:
+            if self._view is not None:  # nobody knows whether a faulty view has recovered
+                self._attention = AttentionWatch()
             self._view = None
         elif self._view is None or not new.shows_alike(old, self._name):
             self._view = ViewWatch()
@@ -97,19 +99,19 @@ class CameraWatch:
         """Returns an event if somebody must look after the camera, or if it works again. Files need none."""
         now, after_s = time.monotonic(), self._deployment.settings.cameras[self._name].attention_after_s
         if reader.config.ends or after_s is None:
+            self._attention = AttentionWatch()
             return None
         fault = None if self._view is None else self._view.fault
         attention = self._attention.update(reader.state == "live" and fault is None, now, after_s)
         if attention is None:
             return None
-        seconds = attention.failed_s
-        duration = f"for {plural(f'{seconds / 60:.0f}', 'minute') if seconds >= 60 else plural(f'{seconds:.0f}', 'second')}"
+        failed = f"not worked reliably for {duration(attention.failed_s)}"
         if attention.kind == "works_again":
-            detail = f"it failed {duration}"
+            detail = f"it had {failed}"
         elif reader.state == "live" and fault is not None:
-            detail = f"the view is {LABELS[fault]} {duration}"
+            detail = f"it has {failed}; now the view is {LABELS[fault]}"
         else:
-            detail = f"{reader.state} {duration}" + (f": {reader.outage}" if reader.outage else "")
+            detail = f"it has {failed}; now {': '.join(filter(None, (reader.state, reader.outage)))}"
         return CameraEvent(camera=self._name, time=time.time(), kind=attention.kind, detail=detail)
 
     def figures(self, reader: CameraReader) -> CameraFigures:

@@ -220,7 +220,7 @@ class Runtime:
         end = time.monotonic() + GRACE
         self.request_stop()
         self._mailbox.close()
-        for reader in self.readers.values():
+        for reader in list(self.readers.values()):  # the processing thread may still change it
             reader.stop(0.0)
         self._thread.join(GRACE / 2)
         self._alerts.close(0.5)  # again, in case the processing thread hangs

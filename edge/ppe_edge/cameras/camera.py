@@ -97,7 +97,7 @@ class CameraReader:
         reconnects: Number of connection attempts after the first.
         errors: Number of parts that could not be decoded.
         last_error: Why the latest of these could not be decoded; empty if there are none.
-        outage: Why the camera is, or was, lost or frozen; empty before the first time.
+        outage: Why the latest connection ended; empty before that.
         failure: Why a file could not be read to its end; empty otherwise, and for cameras, which reconnect.
         last_frame_at: Monotonic time of the last frame; None before the first.
         seconds: Time from the first to the last frame.
@@ -220,8 +220,9 @@ class CameraReader:
 
     def _change_state(self, state: Literal["frozen", "lost", "ended"], detail: str) -> None:
         """Changes the state, and reports the change once."""
+        self.outage = detail
         if self.state != state:
-            self.state, self.outage = state, detail
+            self.state = state
             self._report(state, detail)
 
     def _report(self, kind: EventKind, detail: str) -> None:

@@ -106,8 +106,8 @@ class SourceConfig(BaseModel):
         600.0,
         gt=0,
         le=86400,
-        description="A camera that is lost or frozen, or whose view is faulty, for this many seconds needs attention, of which "
-        "sinks.notify tells people; null: never.",
+        description="A camera that has been lost or frozen, or had a faulty view, for this many seconds is reported as "
+        "needs_attention, also to people (sinks.notify). null: never.",
     )
 
     @field_validator("source")

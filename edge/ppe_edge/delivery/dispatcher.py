@@ -81,7 +81,7 @@ class DeliveryThread:
         self._stop = threading.Event()
         # message id -> doubt; after a restart, a message that was set aside gets one attempt at a time
         self._doubts = {message: Doubt(refusals=1) for message in outbox.set_aside_messages(name)}
-        self._deadline = float("inf")  # set before `_stop`, and read by the thread after it
+        self._deadline = float("inf")  # set before `_stop` is, so that a thread that sees `_stop` has it
         self._thread = threading.Thread(target=self._run, name=f"delivery-{name}", daemon=True)
         self.delivered = self.failures = 0
         self.last_error: str | None = None

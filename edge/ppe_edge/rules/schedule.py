@@ -114,6 +114,11 @@ class Schedule:
             self._look_up(time)
         return self._on
 
+    def changes_at(self, time: float) -> float:
+        """Returns when the answer for a time may change next, at midnight at the latest, UTC epoch seconds."""
+        self.is_on(time)
+        return self._until
+
     def _look_up(self, time: float) -> None:
         today = datetime.fromtimestamp(time, self._zone).date()
         spans = [span for offset in (-1, 0, 1) for span in self._spans(today + timedelta(offset))]

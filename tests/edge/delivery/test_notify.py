@@ -128,6 +128,12 @@ def sink(url: str, **settings: Any) -> NotifySink:
     return NotifySink(config_of(url, **settings), lambda: BERLIN, address)
 
 
+def of_cameras(url: str, now: list[float]) -> NotifySink:
+    """A sink at a time, with quiet hours from `NOON` for two hours."""
+    [address] = open_addresses(SecretStr(url), "notify").values()
+    return NotifySink(config_of(url, quiet_hours=["daily 09:00-11:00"]), lambda: BERLIN, address, lambda: now[0])
+
+
 @contextlib.contextmanager
 def delivering(folder: Path, urls: str, **settings: Any) -> Iterator[tuple[Outbox, dict[str, DeliveryThread]]]:
     """An outbox, and the threads that deliver its messages to each address."""
@@ -239,25 +245,59 @@ def test_notifier_in_quiet_hours_sends_nothing(webhook: tuple[str, list[dict[str
 def test_people_are_told_of_a_camera_that_needs_attention_after_quiet_hours(
     webhook: tuple[str, list[dict[str, Any]]],
 ) -> None:
-    """In Berlin, quiet hours end at 11:00, two hours after `NOON`."""
-    now = [NOON + 7199]
-    [address] = open_addresses(SecretStr(webhook[0]), "notify").values()
-    config = config_of(webhook[0], quiet_hours=["daily 09:00-11:00"])
-    notify = NotifySink(config, lambda: BERLIN, address, lambda: now[0])
-    fault = a_camera_event(600, event="needs_attention", detail="lost for 10 minutes: no answer")
-    with pytest.raises(SinkLater, match="due in 60 s"):
+    now = [NOON + 7000]
+    notify = of_cameras(webhook[0], now)
+    fault = a_camera_event(600, event="needs_attention", detail="it has failed")
+    with pytest.raises(SinkLater, match="due in 200 s"):
         notify.send(fault, None)
     notify.send(a_camera_event(600, event="lost"), None)
     assert webhook[1] == []
-    now[0] += 1
+    now[0] += 200
     notify.send(fault, None)
-    notify.send(
-        fault.model_copy(update={"event": "works_again", "detail": "it failed for 12 minutes", "redelivered": True}), None
-    )
+    notify.send(a_camera_event(1200, event="works_again", detail="it had failed", redelivered=True, time_uncertain=True), None)
     assert [(post["title"], post["message"], post["type"]) for post in webhook[1]] == [
-        ("Camera gate needs attention", "2027-01-15 09:10:00, camera gate: lost for 10 minutes: no answer", "warning"),
-        ("Possibly repeated: Camera gate works again", "2027-01-15 09:10:00, camera gate: it failed for 12 minutes", "info"),
+        ("Camera gate needs attention", "2027-01-15 09:10:00, camera gate: it has failed", "warning"),
+        (
+            "Possibly repeated: Camera gate works again",
+            "2027-01-15 09:20:00 (the clock of the box was not set), camera gate: it had failed",
+            "info",
+        ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "told"),
+    [
+        ("", "FW", []),
+        ("", "FWF", ["needs attention"]),
+        ("F", "W", ["needs attention", "works again"]),
+        ("F", "WF", ["needs attention"]),
+        ("F", "WFW", ["needs attention", "works again"]),
+        ("FW", "F", ["needs attention", "works again", "needs attention"]),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_after_quiet_hours_people_are_told_the_latest_state_of_a_camera_if_it_is_news(
+    webhook: tuple[str, list[dict[str, Any]]], before: str, meanwhile: str, told: list[str], order: int
+) -> None:
+    """F: it needs attention, W: it works again. What waits becomes due in any order; another camera's events do not matter."""
+    now = [NOON - 1]
+    notify = of_cameras(webhook[0], now)
+    kinds = {"F": "needs_attention", "W": "works_again"}
+    for kind in before:
+        notify.send(a_camera_event(event=kinds[kind]), None)
+    now[0] = NOON
+    waiting = [a_camera_event(number, event=kinds[kind]) for number, kind in enumerate(meanwhile)]
+    waiting.append(a_camera_event(camera="yard", event="needs_attention"))
+    for event in waiting:
+        with pytest.raises(SinkLater):
+            notify.send(event, None)
+    now[0] = NOON + 7200
+    for event in waiting[::order]:
+        notify.send(event, None)
+    titles = [post["title"] for post in webhook[1]]
+    assert [title for title in titles if "gate" in title] == [f"Camera gate {text}" for text in told]
+    assert [title for title in titles if "yard" in title] == ["Camera yard needs attention"]
 
 
 def test_quiet_hours_end_by_the_clock_when_summer_time_starts_or_ends(

@@ -19,7 +19,7 @@ __all__ = ["Sink", "SinkFailed", "SinkRefused", "SinksConfig", "build_sinks"]
 
 
 class SinksConfig(BaseModel):
-    """Every configured sink gets every message. `notify` tells people of alerts, clips and cameras that need attention only."""
+    """Every configured sink gets every message, except `notify` and `escalate`, which send people what concerns them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from ppe_edge.common.clock import is_set
 from ppe_edge.delivery.messages import Alert, AlertClip, CameraEventMessage, Message
 from ppe_edge.delivery.sinks.base import SinkFailed, SinkLater, SinkRefused
 from ppe_edge.errors import EdgeError
@@ -47,8 +48,8 @@ _PAUSES_S = {421: 60.0, 535: 300.0}  # mail servers lock out clients that try wr
 # Unless the address sets rto or, for a mail, cto. A slow line or a spam filter may need more than Apprise's own 4 and 15 s: the
 # receiver would get the notification, and the box would send it again each time.
 _TIMEOUT_S = 60.0
-_OF_CAMERAS = {"needs_attention": "needs attention", "works_again": "works again"}  # event -> how people are told of it
-_QUIET_CHECK_S = 60.0  # what waits for the end of quiet hours is tried again this often
+_OF_CAMERAS = {"needs_attention": "needs attention", "works_again": "works again"}  # event -> its words in the title
+_MAX_WAIT_S = 900.0  # for the end of quiet hours, whose clock may be set meanwhile
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
 _EXAMPLE: Mapping[str, object] = {
     "object": "bare head",
@@ -89,9 +90,7 @@ class NotifySinkConfig(BaseModel):
         description="Alerts of the same camera and rule that follow a notification within this many seconds are left out.",
     )
     quiet_hours: tuple[str, ...] = Field(
-        (),
-        description="When no notifications are sent, such as daily 20:00-06:00; needs site.time_zone. Alerts are left out; "
-        "faults of cameras wait.",
+        (), description="When no notifications are sent, such as daily 20:00-06:00; needs site.time_zone. Alerts are left out."
     )
 
     @field_validator("title", "body")
@@ -283,6 +282,9 @@ class NotifySink:
         self._config, self._site, self._address, self._clock = config, site, address, clock
         self._last: dict[tuple[str, str], float] = {}  # (camera, rule) -> time of the latest alert that was sent
         self._left_out: Counter[tuple[str, str]] = Counter()
+        self._failed: dict[str, bool] = {}  # camera -> whether people believe that it has failed, as far as this process knows
+        self._waiting: dict[str, str] = {}  # camera -> id of its latest event that is not sent yet
+        self._outdated: set[str] = set()  # ids of earlier events that are not sent, and need not be any more
         self._without_clip: deque[str] = deque(maxlen=1000)  # ids of the latest alerts that were left out
 
     def send(self, message: Message, snapshot: Path | None) -> None:
@@ -320,19 +322,38 @@ class NotifySink:
         if 0 <= at - self._last.get(place, float("-inf")) < self._config.min_interval_s:
             return True
         # without a correct clock, quiet hours cannot be judged: send the alert
-        return not alert.time_uncertain and self._is_quiet(at)
+        return not alert.time_uncertain and self._quiet_until(at) is not None
 
-    def _is_quiet(self, at: float) -> bool:
-        hours = self._config.quiet_hours
-        return bool(hours) and Schedule(hours, {}, self._site().zone).is_on(at)
+    def _quiet_until(self, at: float) -> float | None:
+        """Returns when the quiet hours end, or later today go on; None if a time is in none."""
+        if not self._config.quiet_hours:
+            return None
+        schedule = Schedule(self._config.quiet_hours, {}, self._site().zone)
+        return schedule.changes_at(at) if schedule.is_on(at) else None
 
     def _notify_of_camera(self, event: CameraEventMessage) -> None:
-        if not event.time_uncertain and self._is_quiet(self._clock()):
-            raise SinkLater(_QUIET_CHECK_S)
-        at = event.time.astimezone(self._site().zone)
-        title = f"Camera {event.camera} {_OF_CAMERAS[event.event]}"
-        severity = "warning" if event.event == "needs_attention" else "info"
-        self._notify(event, title, f"{at:%Y-%m-%d %H:%M:%S}, camera {event.camera}: {event.detail}", severity, None)
+        """Sends the latest state of a camera, after quiet hours, unless people know it."""
+        if event.id in self._outdated:
+            self._outdated.discard(event.id)
+            return
+        earlier = self._waiting.get(event.camera, event.id)
+        if earlier != event.id:
+            self._outdated.add(earlier)
+        self._waiting[event.camera] = event.id
+        failed, now = event.event == "needs_attention", self._clock()
+        quiet_until = self._quiet_until(now) if is_set(now) else None
+        if quiet_until is not None:
+            if failed:
+                self._failed.setdefault(event.camera, False)
+            raise SinkLater(min(quiet_until - now, _MAX_WAIT_S))
+        if self._failed.get(event.camera) != failed:
+            at = f"{event.time.astimezone(self._site().zone):%Y-%m-%d %H:%M:%S}"
+            mark = " (the clock of the box was not set)" if event.time_uncertain else ""
+            title = f"Camera {event.camera} {_OF_CAMERAS[event.event]}"
+            body = f"{at}{mark}, camera {event.camera}: {event.detail}"
+            self._notify(event, title, body, "warning" if failed else "info", None)
+        self._failed[event.camera] = failed
+        del self._waiting[event.camera]
 
     def _fields(self, alert: Alert | AlertClip, place: tuple[str, str]) -> dict[str, object]:
         site = self._site()
