@@ -1,4 +1,4 @@
-"""How the process of the box starts: logging and memory, then the application; and what signals do to it."""
+"""How the process of the box starts: logging and memory, then the application; and how it handles signals."""
 
 import logging
 import os

@@ -58,7 +58,7 @@ class _StrictLoader(yaml.SafeLoader):
                 continue
             name = "<<" if key.tag == "tag:yaml.org,2002:merge" else self.construct_object(key, deep=True)
             if name is None or isinstance(name, bool | int | float):
-                raise _error(_why_no_text(name, key, value), key)
+                raise _error(_explain_key(name, key, value), key)
             if name in first:
                 hint = ": merge a list instead, such as <<: [*a, *b]" if name == "<<" else ""
                 raise _error(f"the key {name} occurs twice, first in line {first[name]}{hint}", key)
@@ -95,7 +95,7 @@ class _StrictLoader(yaml.SafeLoader):
             raise _error(problem, node) from None
 
 
-def _why_no_text(name: bool | float | None, key: yaml.ScalarNode, value: yaml.Node) -> str:
+def _explain_key(name: bool | float | None, key: yaml.ScalarNode, value: yaml.Node) -> str:
     """Returns what is wrong with a key that YAML does not read as text, and what to do.
 
     Args:

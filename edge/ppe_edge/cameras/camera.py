@@ -252,7 +252,7 @@ class CameraReader:
             connection.done.set()
 
     def _read_frames(self, connection: _Connection) -> bool:
-        """Delivers the frames that are due; returns False if nobody wants them any more, True at the end."""
+        """Delivers the frames that are due; returns whether the source has reached its end."""
         opened_at, due = steady_time(time.monotonic()), 0.0
         correction = current_correction()  # of a file: its time starts when it is opened
         decoded = open_source(

@@ -74,7 +74,7 @@ class ComplianceArchive:
         )
 
     def _latest_ended(self, unit: Unit, time: datetime) -> tuple[datetime, str] | None:
-        """Returns start and shift name of the latest period that has ended and settled; None if there is none for a day."""
+        """Returns start and shift name of the latest period that has ended and settled; None if none has within a day."""
         for buckets in range(1, 24 * 4 + 1):
             period = period_of(time - SETTLE - buckets * timedelta(seconds=BUCKET), unit, self._shifts)
             if period is not None and end_of(period[0], unit, period[1], self._shifts) + SETTLE <= time:

@@ -161,19 +161,19 @@ class DeliveryThread:
             self._defer(delivery, later.deferred, later.delay_s)
             return self._pause(self._backoff.next())
         except SinkRefused as refusal:
-            self._refused(delivery, refusal)
+            self._handle_refusal(delivery, refusal)
             return True
         except SinkFailed as failure:
-            return self._pause(self._not_confirmed(delivery, failure))
+            return self._pause(self._handle_failure(delivery, failure))
         except Exception as error:  # a bug in a sink must not end the delivery, nor lose the message
             _log.exception("%s: message %s", self.name, delivery.id)
             bug = SinkFailed(f"internal error: {type(error).__name__}", outcome_unknown=True, reached=True)
-            return self._pause(self._not_confirmed(delivery, bug))
+            return self._pause(self._handle_failure(delivery, bug))
         self._outbox.ack(delivery)
         self._delivered(delivery)
         return True
 
-    def _refused(self, delivery: Delivery, refusal: SinkRefused) -> None:
+    def _handle_refusal(self, delivery: Delivery, refusal: SinkRefused) -> None:
         doubt = self._doubts.setdefault(delivery.id, Doubt())
         self._failed(f"message {delivery.id} was refused: {refusal}")
         if refusal.maybe_too_large and not doubt.without_snapshot:
@@ -182,7 +182,7 @@ class DeliveryThread:
         else:
             self._set_aside(delivery, doubt, str(refusal), outcome_unknown=False)
 
-    def _not_confirmed(self, delivery: Delivery, failure: SinkFailed) -> float:
+    def _handle_failure(self, delivery: Delivery, failure: SinkFailed) -> float:
         """Returns the seconds until the next attempt."""
         is_news = self._failed(str(failure))
         if failure.reached:

@@ -111,7 +111,7 @@ class CameraRules:
                 rule.monitor.take_over(former.monitor, same_tracks)
 
     def _take_over_trackers(self, before: "CameraRules") -> dict[frozenset[str], frozenset[str]]:
-        """Each group continues the tracks of the group before that shares most classes with it; returns which one that is."""
+        """Continues in each group the tracks of the earlier one with most classes in common; returns group -> earlier one."""
         self._ids = before._ids
         left = dict(before._trackers) if before._tracker == self._tracker else {}
         former_groups: dict[frozenset[str], frozenset[str]] = {}

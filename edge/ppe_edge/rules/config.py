@@ -54,7 +54,7 @@ def _names_to_zones(zones: Any) -> Any:
 
 
 def one_or_more(texts: Any) -> Any:
-    """A text stands for a list of one."""
+    """Accepts a single text in place of a list."""
     return (texts,) if isinstance(texts, str) else texts
 
 

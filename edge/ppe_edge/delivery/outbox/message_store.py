@@ -73,7 +73,7 @@ class MessageStore:
         self._snapshots = SnapshotFolder(state_dir / "snapshots")
         self._held = HeldMessages()
         self.report = StorageReport()
-        self._retention = Retention(config, self._snapshots, self.report, self._note_error)
+        self._retention = Retention(config, self._snapshots, self.report, self._handle_error)
         self._confirmed: set[tuple[str, str]] = set()  # (sink, id) of rows that could not be deleted on a full disk
         self._unreadable: set[str] = set()  # ids of messages that stay in the database, and count as waiting
         self._last_error = ""
@@ -134,7 +134,7 @@ class MessageStore:
                 self._db.mark_tried(sink, row.sequence)
             except sqlite3.Error as error:
                 uncertain = True  # a later process would not know of this attempt, so the message is marked now
-                self._note_error(error)
+                self._handle_error(error)
             return self._delivery(sink, message, DeliveryState(row.attempts, uncertain))
         entry = self._held.first_waiting(sink, is_possible)
         if entry is None:
@@ -159,7 +159,7 @@ class MessageStore:
         try:
             return self._db.first_waiting(sink, is_possible)
         except sqlite3.Error as error:
-            self._note_error(error)
+            self._handle_error(error)
             raise
 
     def confirm(self, sink: str, message_id: str) -> None:
@@ -176,21 +176,21 @@ class MessageStore:
         try:
             self._db.set_uncertain(sink, message_id, uncertain)
         except sqlite3.Error as error:  # then it stays marked, which is safe
-            self._note_error(error)
+            self._handle_error(error)
 
     def note_set_aside(self, sink: str, message_id: str) -> None:
         """Notes that a sink does not take a message."""
         try:
             self._db.note_set_aside(sink, message_id)
         except sqlite3.Error as error:  # then it is tried once more after a restart
-            self._note_error(error)
+            self._handle_error(error)
 
     def is_waiting(self, sink: str, message_id: str) -> bool:
         """Whether a message waits for a sink; true if the disk does not tell."""
         try:
             return self._held.find(message_id) is not None or self._db.is_waiting(sink, message_id)
         except sqlite3.Error as error:
-            self._note_error(error)
+            self._handle_error(error)
             return True
 
     def note_seen(self, violations: Mapping[str, float]) -> None:
@@ -198,7 +198,7 @@ class MessageStore:
         try:
             self._db.note_seen(violations)
         except sqlite3.Error as error:
-            self._note_error(error)
+            self._handle_error(error)
 
     def maintain(self, now: float) -> None:
         """Enforces the limits, moves held messages to the disk and reports storage problems.
@@ -221,7 +221,7 @@ class MessageStore:
             if self._ages.now() >= self._next_note:
                 self._note_time()
         except sqlite3.Error as error:
-            self._note_error(error)
+            self._handle_error(error)
 
     def recent(self, count: int) -> list[Message]:
         """Returns the latest messages, newest first, including delivered ones."""
@@ -260,7 +260,7 @@ class MessageStore:
         try:
             self._note_time()
         except sqlite3.Error as error:
-            self._note_error(error)
+            self._handle_error(error)
         self._db.close()
         self._guard.close()
 
@@ -325,7 +325,7 @@ class MessageStore:
             else:
                 self._snapshots.delete(unknown)
         except (sqlite3.Error, OSError) as error:  # then the limits do not hold for them until the next start
-            self._note_error(error)
+            self._handle_error(error)
 
     def _opened(self) -> OutboxDatabase:
         try:
@@ -407,7 +407,7 @@ class MessageStore:
                     self._insert(entry)
                     return
                 except sqlite3.Error as error:
-                    self._note_error(error)
+                    self._handle_error(error)
                     is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
                     if last_try or not is_full or not self._retention.drop_snapshots(self._db, self._db.bytes // 10):
                         break
@@ -436,7 +436,7 @@ class MessageStore:
         try:
             return self._snapshots.write(file, content)
         except OSError as error:
-            self._note_error(error)
+            self._handle_error(error)
             self.report.count("snapshot_not_stored")
             return None
 
@@ -448,9 +448,9 @@ class MessageStore:
             self._db.confirm(self._confirmed)
             self._confirmed.clear()
         except sqlite3.Error as error:
-            self._note_error(error)
+            self._handle_error(error)
 
-    def _note_error(self, error: Exception) -> None:
+    def _handle_error(self, error: Exception) -> None:
         """Logs an error of the disk, and closes a database that is damaged, which `maintain` then replaces."""
         if isinstance(error, sqlite3.Error) and is_damaged(error) and self.is_open:
             self._db.close()

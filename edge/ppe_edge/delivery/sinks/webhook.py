@@ -168,7 +168,7 @@ def _why_not_connected(error: "aiohttp.ConnectionTimeoutError | aiohttp.ClientCo
         text = getattr(error.certificate_error, "verify_message", type(error.certificate_error).__name__)
         return f"{text}: check its certificate, and the clock of the box"
     reason = error.os_error.strerror or type(error.os_error).__name__
-    # asyncio writes so, without the cause
+    # asyncio's own text, which lacks the cause
     return os.strerror(error.os_error.errno or 0) if reason.startswith("Connect call failed") else reason
 
 
