@@ -13,6 +13,11 @@ from ppe_yolo.weights import find_model
 
 out_console = Console(highlight=False, emoji=False)  # emoji: ":100:" in a message is no picture
 
+_PROCESS_NUMBERS = (
+    *("WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"),
+    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
+)
+
 Split = Literal["train", "val", "trainval", "test"]
 ClassMapOption = Annotated[
     str,
@@ -89,6 +94,15 @@ def describe(error: UserError) -> str:
     if setting is not None and not setting.startswith("-"):
         setting = f"--{setting if '.' in setting else setting.replace('_', '-')}"
     return " ".join(error.describe(setting).split())
+
+
+def require_process_numbers() -> None:
+    """Refuses variables of torchrun and SLURM that are no numbers; Lightning reads some of them when it is imported."""
+    for name in _PROCESS_NUMBERS:
+        value = os.environ.get(name, "0")
+        if not value.isdecimal():
+            hint = f"correct the environment variable, or remove it (unset {name})"
+            raise UserError(item=name, expected="a whole number", got=repr(value), hint=hint)
 
 
 def require_torch() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ppe_yolo.options import DATA_HELP, ClassMapOption, out_console, require_torch
+from ppe_yolo.options import DATA_HELP, ClassMapOption, out_console, require_process_numbers, require_torch
 
 app = typer.Typer()
 
@@ -21,6 +21,7 @@ def quickstart(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing and the training.")] = 0,
 ) -> None:
     """Draws or audits a data set, trains on it and evaluates the detector, in minutes on a laptop."""
+    require_process_numbers()
     require_torch()
     from ppe_yolo.quickstart.quickstart import quickstart as run
 

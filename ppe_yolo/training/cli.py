@@ -7,7 +7,7 @@ import typer
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.model.names import Architecture
-from ppe_yolo.options import ClassMapOption, DataArgument, out_console, require_torch
+from ppe_yolo.options import ClassMapOption, DataArgument, out_console, require_process_numbers, require_torch
 
 app = typer.Typer()
 benchmark_app = typer.Typer()
@@ -19,6 +19,7 @@ benchmark_app = typer.Typer()
 )
 def fit(context: typer.Context) -> None:
     """Trains: --config NAME|FILE --data.root DIR ...; all options: ppe-yolo fit --help."""
+    require_process_numbers()
     require_torch()
     from ppe_yolo.training.fit import fit as run
 
@@ -69,6 +70,7 @@ def benchmark_train(
     class_map: ClassMapOption = "default",
 ) -> None:
     """Times the training step against plain PyTorch, interleaved, and the loader against the training step."""
+    require_process_numbers()
     require_torch()
     from ppe_yolo.training.benchmark import benchmark_train as run
     from ppe_yolo.training.benchmark import print_benchmark

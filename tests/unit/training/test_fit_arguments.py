@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ppe_yolo.cli import main
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.training import fit, run_dir
 from ppe_yolo.training.arguments import expand_recipes, recipe_names, underscored
@@ -118,6 +119,18 @@ def test_choose_run_dir_of_second_node_is_that_of_first(monkeypatch, variable):
     assert choose_run_dir("mine", None, "a") == (Path("mine"), None)
     forget_if_empty()
     assert Path("mine/checkpoints").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value"),
+    [("fit --data.root d", "NODE_RANK", "two"), ("quickstart", "RANK", ""), ("benchmark train", "SLURM_NTASKS", "2(x4)")],
+)
+def test_process_number_that_is_no_number_is_refused(monkeypatch, capsys, command, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(command.split())
+    hint = f"correct the environment variable, or remove it (unset {variable})"
+    assert capsys.readouterr().err == f"ppe-yolo: error: {variable}: expected a whole number, got {value!r}: {hint}\n"
 
 
 def test_choose_run_dir_of_later_process_is_that_of_first(monkeypatch):
