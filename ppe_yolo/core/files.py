@@ -1,4 +1,4 @@
-"""Atomic writes, which leave a file whole or not there at all, and hashes of files."""
+"""Names of files to write, atomic writes, which leave a file whole or not there at all, and hashes of files."""
 
 import hashlib
 import json
@@ -26,6 +26,16 @@ def refuse_lfs_pointer(file: str | Path, content: bytes, error: type[UserError] 
 def is_system_file(name: str) -> bool:
     """Whether a system or tool wrote a file or folder of this name for itself, such as `._a.jpg` or `.DS_Store`."""
     return name.startswith("._") or name.lower() in _SYSTEM_FILES
+
+
+def require_output(out: Path, suffix: str, source: Path | None = None) -> None:
+    """Raises UserError if the file to write has another suffix, or is the file that it would be made of."""
+    if out.suffix != suffix:
+        got = repr(out.suffix) if out.suffix else "no suffix"
+        hint = f"add {suffix} to the name"
+        raise UserError(setting="out", file=out, expected=f"a name that ends in {suffix}", got=got, hint=hint)
+    if source is not None and out.resolve() == source.resolve():
+        raise UserError(setting="out", file=out, problem="is the file to read, which would be lost", hint="choose another name")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path, write_text
+from ppe_yolo.core.files import atomic_path, require_output, write_text
 from ppe_yolo.inference.checkpoint import (
     AT_RANDOM_KEY,
     CHECKPOINT_KEY,
@@ -96,9 +96,7 @@ def import_darknet(
     Raises:
         UserError: The file or an argument is wrong; see `read_weights`.
     """
-    if out.suffix != ".ckpt" or out.resolve() == path.resolve():
-        article = "a" if out.suffix != ".ckpt" else "another"
-        raise UserError(setting="out", expected=f"{article} name that ends in .ckpt", got=str(out))
+    require_output(out, ".ckpt", path)
     architecture: Architecture = "yolov3" if kind == "darknet53" else kind
     companions = [] if kind == "darknet53" else [f for f in map(path.with_suffix, (".cfg", ".names")) if f.is_file()]
     named = class_names or next((str(file) for file in companions if file.suffix == ".names"), COCO)
@@ -147,8 +145,7 @@ def export_darknet(checkpoint: Path, out: Path) -> list[Path]:
         UserError: Not a trained checkpoint, or one of the files exists already.
     """
     files = [out, out.with_suffix(".cfg"), out.with_suffix(".names")]
-    if out.suffix != ".weights":
-        raise UserError(setting="out", expected="a name that ends in .weights", got=str(out))
+    require_output(out, ".weights")
     for file in files:
         if file.exists():
             raise UserError(file=file, problem="already exists", hint="choose another --out, or move it away")

@@ -10,7 +10,7 @@ import torch
 
 from ppe_yolo.core.contract import STRIDE, ModelContract
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path, blake2b_file
+from ppe_yolo.core.files import atomic_path, blake2b_file, require_output
 from ppe_yolo.evaluation.files.operating_point import with_operating_point
 from ppe_yolo.export.graph import DECODED_BOXES, DECODED_SCORES, OPSET, add_suppression, stamp
 from ppe_yolo.export.parity import ParityReport, check_parity
@@ -64,8 +64,7 @@ def export_onnx(
         UserError: Not a checkpoint, not a name for an ONNX file, thresholds of another model or input size, or the two models
             differ; then nothing is written.
     """
-    if out.suffix != ".onnx":
-        raise UserError(setting="out", expected="a name that ends in .onnx", got=str(out))
+    require_output(out, ".onnx")
     network, contract = build_network(read_checkpoint(checkpoint), checkpoint)
     require_trained(contract, checkpoint)
     checkpoint_hash = blake2b_file(checkpoint)

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.files import atomic_path, require_output
 from ppe_yolo.core.timing import time_interleaved
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.images import read_image
@@ -101,8 +101,7 @@ def quantize(
     Raises:
         UserError: Not a model that can be quantised, or too much is lost; then nothing is written.
     """
-    if out.suffix != ".onnx" or out.resolve() == model.resolve():
-        raise UserError(setting="out", expected="another name that ends in .onnx", got=str(out))
+    require_output(out, ".onnx", model)
     content = read_onnx(model)
     before = OnnxDetector(content, str(model), "cpu")
     proto = onnx.load_model_from_string(content)

@@ -375,7 +375,7 @@ def test_darknet_commands_report_user_errors_in_one_line(
     plain = ["import-darknet", weights, "--architecture", "yolov3-tiny", "--out"]
     for arguments, expected in (
         ([*plain, out], "expected the 80 classes of COCO, got 4: name them with --class-names"),
-        ([*plain, weights, "--class-names", names], "--out: expected a name that ends in .ckpt"),
+        ([*plain, weights, "--class-names", names], "expected a name that ends in .ckpt, got '.weights': add .ckpt"),
         (_import((names, cut, names), out), f"expected {weights.stat().st_size:,} bytes"),
         (_import(few_classes, out, "--anchors", "[[1,2]]"), "6 pairs"),
         (_import(few_classes, out, "--anchors", "[1,2]"), "expected [[width,height],...]"),

@@ -165,8 +165,12 @@ def test_quantize_writes_8_bit_model_or_nothing(
     assert "does not record its validation images" in capsys.readouterr().err
     assert run_cli("quantize", out, "--calibration", data, "--out", refused) == 2
     assert "quantised already" in capsys.readouterr().err
-    assert run_cli("quantize", model, "--calibration", data, "--out", model) == 2
-    assert "expected another name" in capsys.readouterr().err
+    for name, problem in (
+        (model, "is the file to read, which would be lost: choose another name"),
+        (tmp_path / "m.int8", "expected a name that ends in .onnx, got '.int8': add .onnx to the name"),
+    ):
+        assert run_cli("quantize", model, "--calibration", data, "--out", name) == 2
+        assert capsys.readouterr().err == f"ppe-yolo: error: --out: {name}: {problem}\n"
 
 
 def test_quantize_takes_several_data_sets(
