@@ -71,6 +71,8 @@ def promote(
     if exit_zero and out is None:
         raise UserError(setting="exit_zero", problem="the decision would be lost", hint="add --out DIR")
     models = Registry(registry_uri(registry), name)
+    if models.missing_file is not None:
+        out_console.print(f"{models.missing_file}: no registry yet, a new one is created", markup=False, soft_wrap=True)
     promotion = run(model, evaluation, models, demands, out=out, on_wait=_show_wait)
     print_promotion(promotion, models, out_console)
     if not promotion.decision.promoted and not exit_zero:
@@ -84,6 +86,9 @@ def rollback(registry: RegistryOption = None, name: RegisteredNameOption = "helm
     from ppe_yolo.gate.registry import Registry, registry_uri
 
     models = Registry(registry_uri(registry), name)
+    if models.missing_file is not None:
+        got = "no such file"
+        raise UserError(setting="registry", file=models.missing_file, expected="a registry of `ppe-yolo promote`", got=got)
     with models.locked(_show_wait):
         old, new = models.roll_back()
     out_console.print(f"{name}: version {new.number} is the champion again, version {old.number} is rejected")

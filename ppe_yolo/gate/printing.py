@@ -6,6 +6,7 @@ from rich.table import Table
 from ppe_yolo.evaluation.percent import percent
 from ppe_yolo.gate.promotion import Promotion
 from ppe_yolo.gate.registry import Registry
+from ppe_yolo.tracking import without_secrets
 
 
 def print_promotion(promotion: Promotion, registry: Registry, console: Console) -> None:
@@ -20,7 +21,8 @@ def print_promotion(promotion: Promotion, registry: Registry, console: Console) 
         if numbers is not None:  # for information: precision is no condition
             console.print(f"{name}: alarms of the critical class have a precision of {percent(numbers['precision'])}")
     if promotion.champion is None:
-        console.print("there was no champion: only the absolute conditions were checked")
+        where = f"{registry.name} had no champion in {without_secrets(registry.uri)}"
+        console.print(f"{where}: only the absolute conditions were checked", markup=False, soft_wrap=True)
     label = f"{registry.name} version {version.number}"
     if decision.promoted:
         console.print(f"promoted: {label} is the champion", soft_wrap=True)

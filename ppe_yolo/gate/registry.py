@@ -67,6 +67,12 @@ class Registry:
         """The file of an sqlite registry; None for a server."""
         return sqlite_file(self.uri)
 
+    @property
+    def missing_file(self) -> Path | None:
+        """The file of an sqlite registry that the first promotion will create; None for all others."""
+        file = self.sqlite_file
+        return None if file is None or file.exists() else file
+
     @contextmanager
     def locked(self, on_wait: Callable[[str], None] = lambda lock: None) -> Iterator[None]:
         """Lets one promotion in at a time; the others wait.

@@ -131,7 +131,7 @@ def test_promote_and_rollback_from_first_champion_on(
     tmp_path: Path, run_cli: RunCli, registry: Registry, make: Make, capsys: pytest.CaptureFixture
 ) -> None:
     assert run_cli(*make("a", 8, 12)) == 0
-    assert "only the absolute conditions were checked" in capsys.readouterr().out
+    assert f"helmet had no champion in {registry.uri}: only the absolute conditions were checked\n" in capsys.readouterr().out
     assert run_cli(*make("worse_recall", 20, 11)) == 1
     out = capsys.readouterr().out
     assert "rejected: helmet version 2: recall of none, not worse\n" in out and "FAILS" in out
@@ -213,6 +213,20 @@ def test_promote_user_errors_register_no_version(
         error = capsys.readouterr().err
         assert expected in error and error.count("\n") == 1
     assert stages(registry) == ["champion"]
+
+
+def test_sqlite_registry_that_does_not_exist_is_named(
+    tmp_path: Path, run_cli: RunCli, make: Make, capsys: pytest.CaptureFixture
+) -> None:
+    """A mistyped path has no champion, so promote would accept any model; rollback creates nothing."""
+    mistyped = tmp_path / "typo" / "registri.db"
+    option = ("--registry", f"sqlite:///{mistyped}")
+    assert run_cli(*make("val", 18, 12, info={"split": "val"}), *option) == 2  # before it is created
+    assert capsys.readouterr().out == f"{mistyped}: no registry yet, a new one is created\n"
+    assert run_cli("rollback", *option) == 2
+    expected = f"--registry: {mistyped}: expected a registry of `ppe-yolo promote`, got no such file"
+    assert capsys.readouterr().err == f"ppe-yolo: error: {expected}\n"
+    assert not mistyped.parent.exists()
 
 
 def test_promote_takes_files_of_evaluate(
