@@ -1,6 +1,7 @@
 """`ppe-yolo predict`: writes annotated images and predictions.json."""
 
 import glob
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -16,8 +17,11 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, is_url, read_image, shown
-from ppe_yolo.data.sources.files import images_in
+from ppe_yolo.data.sources.files import has_files_with, images_in, require_outside
+from ppe_yolo.data.sources.open_source import data_set_around
 from ppe_yolo.inference.detector import Detector
+
+PREDICTIONS_FILE = "predictions.json"
 
 
 class DetectionRow(TypedDict):
@@ -84,9 +88,11 @@ def predict(
         The content of predictions.json, and one line for each image that cannot be read. These do not stop the others.
 
     Raises:
-        UserError: `out` is a folder that images come from, or the threshold is below the model's score floor or above 1.
+        UserError: `out` is a folder that images come from, or lies in the images of a data set; or the threshold is below the
+            model's score floor or above 1.
     """
     thresholds = thresholds_of(detector.contract, score_threshold)
+    _require_no_data_set(out.resolve())
     for image in images:
         if not is_url(image) and Path(image).resolve().parent == out.resolve():
             raise UserError(
@@ -119,8 +125,18 @@ def predict(
                     detections=detection_rows(confident, detector.contract),
                 )
             )
-    write_json(out / "predictions.json", rows)
+    write_json(out / PREDICTIONS_FILE, rows)
     return rows, failures
+
+
+def _require_no_data_set(out: Path) -> None:
+    """Drawn images in a folder of images, or below it, would become images of the data set, or replace some of its own."""
+    for folder in (out, *out.parents):
+        is_readable = os.access(folder, os.R_OK)
+        if is_readable and has_files_with(folder, IMAGE_SUFFIXES) and not (folder / PREDICTIONS_FILE).exists():
+            root = data_set_around(folder)
+            if root is not None:
+                require_outside(out, root)
 
 
 def thresholds_of(contract: ModelContract, score_threshold: float | None) -> dict[str, float]:

@@ -54,7 +54,7 @@ def open_source(root: str | Path) -> Source:
     hint = f"unpack {archives[0]}" if archives else "export the annotations from your tool as Pascal VOC, YOLO or COCO"
     if not archives and has_files_with(folder, IMAGE_SUFFIXES):
         hint += "; if no image has an object, move them into images, next to data.yaml with names and `train: images`"
-        if (above := next((path for path in (root.parent, root.parent.parent) if _is_data_set(path)), None)) is not None:
+        if (above := data_set_around(root)) is not None:
             hint = f"give the whole data set, {above}"
     part = next((path.name for path in subfolders(folder) if _is_data_set(path)), None)
     if part is not None:
@@ -65,6 +65,11 @@ def open_source(root: str | Path) -> Source:
         got="a folder with none of these" if root.is_dir() else "no such folder",
         hint=hint if root.is_dir() else None,
     )
+
+
+def data_set_around(folder: Path) -> Path | None:
+    """The data set that a folder of images is, or that lies up to two folders above it; None if there is none."""
+    return next((path for path in (folder, folder.parent, folder.parent.parent) if _is_data_set(path)), None)
 
 
 def _is_data_set(folder: Path) -> bool:
