@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,15 @@ class Placement:
         return scale, shift
 
 
+def require_image(image: NDArray[np.uint8]) -> None:
+    """Raises UserError for all but uint8 [H, W, 3]; an image of floats from 0 to 1 would be black, without any detection."""
+    is_array = isinstance(image, np.ndarray)
+    if not is_array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        got = f"{image.dtype} {list(image.shape)}" if is_array else "None" if image is None else type(image).__name__
+        hint = "cv2.imread(file, cv2.IMREAD_COLOR_RGB) reads one, or returns None if it cannot; detect takes a list of them"
+        raise UserError(expected="an RGB image, uint8 [height, width, 3]", got=got, hint=hint)
+
+
 def letterbox(
     image: NDArray[np.uint8],
     input_size: tuple[int, int],
@@ -73,7 +83,11 @@ def letterbox(
 
     Returns:
         The canvas, uint8 [height, width, 3], and the position of the image in it.
+
+    Raises:
+        UserError: Not such an image.
     """
+    require_image(image)
     height, width = input_size
     image_height, image_width = image.shape[:2]
     scale = min(height / image_height, width / image_width)

@@ -48,7 +48,7 @@ class OnnxModel:
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Detects objects in RGB images of any size, each uint8 [H, W, 3]; returns one `Detections` per image."""
-        if not images:
+        if len(images) == 0:  # an array of images is a sequence, too
             return []
         if len(images) > len(self._canvases):  # otherwise reuse those of earlier calls
             self._canvases = np.empty((len(images), *self._canvases.shape[1:]), dtype=np.uint8)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ppe_yolo.core.boxes import pairwise_iou
 from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.letterbox import require_image
 from ppe_yolo.inference.detector import Detector
 
 OVERLAP = 0.2  # of a tile's side; every tile may cut a larger object, which the whole image shows
@@ -33,6 +34,7 @@ class TiledDetector:
         return [self._detect(image) for image in images]
 
     def _detect(self, image: NDArray[np.uint8]) -> Detections:
+        require_image(image)
         windows = tile_windows(image.shape[0], image.shape[1], self.tiles)
         views = [image, *(image[y1:y2, x1:x2] for x1, y1, x2, y2 in windows)]
         batches = (views[start : start + AT_ONCE] for start in range(0, len(views), AT_ONCE))

@@ -54,6 +54,8 @@ class TorchDetector:
     @torch.inference_mode()
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Detects objects in RGB images; see `Detector.detect`."""
+        if len(images) == 0:
+            return []
         letterboxed = [letterbox(i, self.contract.input_size, self.contract.pad_value) for i in images]
         nhwc = torch.from_numpy(np.stack([canvas for canvas, _ in letterboxed])).to(self.device)
         batch = nhwc.permute(0, 3, 1, 2).float() / 255  # already channels_last in memory

@@ -1,10 +1,14 @@
 """The letterbox, and the way back to image coordinates."""
 
+import re
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.letterbox import letterbox
 
 
@@ -37,6 +41,24 @@ def test_letterbox_of_image_with_input_size_copies_it():
     canvas, placement = letterbox(image, (64, 96))
     assert (canvas == image).all() and (placement.scale_x, placement.left, placement.top) == (1.0, 0, 0)
     assert not np.shares_memory(canvas, image)
+
+
+@pytest.mark.parametrize(
+    ("image", "got"),
+    [
+        (None, "None"),  # of cv2.imread, without the file
+        ("site.jpg", "str"),
+        (np.zeros((4, 6, 3), np.float32), "float32 [4, 6, 3]"),  # would be black
+        (np.zeros((4, 6), np.uint8), "uint8 [4, 6]"),  # a row of an image that is not in a list, or grey
+        (np.zeros((3, 4, 6), np.uint8), "uint8 [3, 4, 6]"),
+        (np.zeros((0, 6, 3), np.uint8), "uint8 [0, 6, 3]"),
+    ],
+)
+def test_letterbox_of_other_than_rgb_image_is_refused(image, got):
+    with pytest.raises(
+        UserError, match=rf"^expected an RGB image, uint8 \[height, width, 3\], got {re.escape(got)}: cv2.imread"
+    ):
+        letterbox(image, (64, 64))
 
 
 def test_restore_clips_boxes_to_the_image():

@@ -179,7 +179,7 @@ def test_torch_detector_batch_of_several_sizes_equals_single_images(network):
     contract = ModelContract(("helmet", "none"), (64, 96), score_floor=0.0, max_detections=5)
     detector = TorchDetector(network, contract, torch.device("cpu"))
     together = detector.detect(images)
-    assert len(together) == 3
+    assert len(together) == 3 and detector.detect([]) == []
     for image, detections in zip(images, together, strict=True):
         (alone,) = detector.detect([image])
         np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-4)

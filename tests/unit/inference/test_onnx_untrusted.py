@@ -70,6 +70,7 @@ def test_onnx_detector_returns_boxes_in_image_pixels(save) -> None:
     assert len(second.boxes_xyxy) == len(second.scores) == len(second.labels) == 0
     assert detector.detect([np.zeros((32, 64, 3), np.uint8)])[0].scores.tolist() == []  # black: below the floor
     assert detector.detect([]) == []
+    assert len(detector.detect(np.zeros((2, 32, 64, 3), np.uint8))) == 2  # an array is a sequence of images
 
 
 def test_onnx_detector_reuses_canvases_without_changing_results(save) -> None:

@@ -11,6 +11,7 @@ from torchvision.ops import batched_nms
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
+from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.letterbox import letterbox
 from ppe_yolo.inference.tiled import TiledDetector, drop_cut, suppress, tile_windows
 
@@ -83,6 +84,8 @@ def test_tiled_detector_finds_small_heads_once():
     )
     assert tiled.contract is plain.contract
     assert tiled.detect([np.zeros((1, 1, 3), dtype=np.uint8)])[0].scores.size == 0
+    with pytest.raises(UserError, match=r"^expected an RGB image, .* got uint8 \[256, 3\]"):
+        tiled.detect(image)  # not in a list
 
 
 def test_tiled_detector_keeps_max_detections():
