@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.files import require_utf8
 from ppe_yolo.weights import find_model
 
 out_console = Console(highlight=False, emoji=False)  # emoji: ":100:" in a message is no picture
@@ -43,6 +44,7 @@ def find_onnx(model: str) -> Path:
 
 def writable_folder(out: Path) -> Path:
     """Refuses a folder that cannot be written, before the work whose results would be lost."""
+    require_utf8(out)
     existing = next(path for path in (out, *out.absolute().parents) if os.access(path, os.F_OK))
     if not existing.is_dir():
         raise UserError(setting="out", file=out, expected="a folder", got=f"the file {existing}")

@@ -121,5 +121,5 @@ def save_image(path: str | Path, image: Image) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"{path} cannot be written")
+    # imwrite ends the process if the name is not valid UTF-8
+    Path(path).write_bytes(cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())

@@ -28,6 +28,15 @@ def is_system_file(name: str) -> bool:
     return name.startswith("._") or name.lower() in _SYSTEM_FILES
 
 
+def require_utf8(path: str | Path) -> None:
+    """Raises UserError if a name is not valid UTF-8, so that no report could name the file."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        name = os.fsencode(path).decode(errors="backslashreplace")
+        raise UserError("its name is not valid UTF-8", file=name, hint="rename the file, and what refers to it") from error
+
+
 def require_output(out: Path, suffix: str, source: Path | None = None) -> None:
     """Raises UserError if the file to write has another suffix, or is the file that it would be made of."""
     if out.suffix != suffix:

@@ -14,7 +14,7 @@ from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import draw_detections, save_image
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path, write_json
+from ppe_yolo.core.files import atomic_path, require_utf8, write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, is_url, read_image, shown
 from ppe_yolo.data.sources.files import has_files_with, images_in, require_outside
@@ -46,7 +46,7 @@ def find_images(inputs: Iterable[str]) -> list[str]:
     """Lists files, URLs, the images of folders (without subfolders), and the matches of glob patterns, each once.
 
     Raises:
-        UserError: An input matches no image.
+        UserError: An input matches no image, or one whose name is not valid UTF-8.
     """
     images: list[str] = []
     for item in inputs:
@@ -61,6 +61,8 @@ def find_images(inputs: Iterable[str]) -> list[str]:
             expected = f"an image, a folder with images ({kinds}), a pattern or a URL"
             hint = f"for the images of its subfolders, give '{item}/**/*.jpg'" if Path(item).is_dir() else None
             raise UserError(file=item, expected=expected, got="no match", hint=hint)
+        for match in matches:
+            require_utf8(match)
         images += matches
     return list(dict.fromkeys(images))
 

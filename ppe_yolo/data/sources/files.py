@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from PIL import Image
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import is_system_file
+from ppe_yolo.core.files import is_system_file, require_utf8
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Problem
 
@@ -84,11 +84,7 @@ def files_with(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """
     paths = [folder / name for name in sorted(_names_with(folder, suffixes))]
     for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as error:
-            name = os.fsencode(path).decode(errors="backslashreplace")
-            raise UserError("its name is not valid UTF-8", file=name, hint="rename the file, and what refers to it") from error
+        require_utf8(path)
     return paths
 
 

@@ -1,5 +1,6 @@
 """`predict`: where it writes."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.inference.predict import predict
+from ppe_yolo.inference.predict import find_images, predict
 
 DETECTOR = SimpleNamespace(contract=ModelContract(("helmet", "none"), (64, 96)))
 
@@ -24,6 +25,15 @@ def yolo(tmp_path):
     for folder in ("labels", "train/labels"):
         (root / folder / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     return root
+
+
+def test_predict_name_that_is_not_utf8_is_refused(tmp_path, capsys, run_cli):
+    image = os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfcn.jpg")
+    Path(image).touch()
+    with pytest.raises(UserError, match=r"gr\\xfcn\.jpg: its name is not valid UTF-8: rename the file"):
+        find_images([f"{tmp_path}/*.jpg"])
+    assert run_cli("predict", "helmet-small", "a.jpg", "--out", image) == 2
+    assert "gr\\xfcn.jpg: its name is not valid UTF-8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["images", "images/new/drawn", "train/images/drawn"])
