@@ -15,7 +15,7 @@ from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Problem
 
 IMAGE_FOLDERS = ("jpegimages", "jpegimage", "images", "image", "imgs", "img", "data")
-UNSUPPORTED = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".nef", ".cr2")
+UNSUPPORTED = (".heic", ".heif", ".avif", ".jfif", ".jxl", ".gif", ".dng", ".nef", ".cr2")
 _SPLITS = {
     "train": "train",
     "training": "train",

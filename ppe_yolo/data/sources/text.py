@@ -10,11 +10,14 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: The file cannot be read.
-        UnicodeError: It is no such text.
+        UserError: It is no such text.
     """
     with path.open("rb") as file:
         start = file.read(2)
-    return path.read_text("utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    try:
+        return path.read_text("utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeError as error:
+        raise UserError(file=path, expected="a UTF-8 text file", got=str(error), hint="save it as UTF-8") from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -25,5 +28,5 @@ def read_lines(path: Path) -> list[str]:
     """
     try:
         return read_text(path).split("\n")
-    except (OSError, UnicodeError) as error:
-        raise UserError(file=path, expected="a UTF-8 text file", got=str(error), hint="save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(file=path, expected="a UTF-8 text file", got=str(error)) from error

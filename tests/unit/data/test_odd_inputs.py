@@ -141,6 +141,11 @@ def test_coco_yaml_and_class_map_are_read_in_utf_16(tmp_path: Path, picture: Cal
     (tmp_path / "yolo/data.yaml").write_text("train: images\nnames: [für]\n", encoding="utf-16")
     cv2.imwrite(str(tmp_path / "yolo/images/a.png"), picture("a"))
     assert open_source(tmp_path / "yolo").class_names == ["für"]
+    for file, read in (("train.json", open_source), ("mine.yaml", load_class_map), ("yolo/data.yaml", open_source)):
+        path = tmp_path / file
+        path.write_text(path.read_text("utf-16"), encoding="latin-1")  # Windows writes no UTF-8 unless it is told to
+        with pytest.raises(UserError, match=f"^{path}: expected a UTF-8 text file, got .*: save it as UTF-8$"):
+            read(path)
 
 
 def test_voc_reads_utf_16_and_names_that_look_quoted(make_voc: MakeVoc, tmp_path: Path) -> None:
