@@ -69,7 +69,7 @@ app.add_typer(ppe_yolo.data.cli.data_app, name="data")
 def _shortage(error: Exception) -> str | None:
     """What to do about a full disk or too little memory; None for all other errors."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = error.filename or "the disk"
+        where = error.filename2 or error.filename or "the disk"  # the second one of a copy is the one that is written
         return f"{where}: no space is left: free some, and repeat the command (fit: with --ckpt-path last)"
     if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
         return (

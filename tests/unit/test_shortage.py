@@ -12,6 +12,7 @@ from ppe_yolo import cli
     ("error", "expected"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "last.ckpt"), "last.ckpt: no space is left: free some, and "),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/x", None, "last.ckpt"), "last.ckpt: no space is left"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "there is too little memory: use a smaller "),
         (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"), "there is too little memory"),
         (MemoryError(), "there is too little memory"),
