@@ -67,8 +67,8 @@ class Evaluation:
 def evaluate(
     detector: Detector | RecordedDetections,
     model: str,
-    data: str | Sequence[DataSpec],
-    out: Path,
+    data: str | Path | Sequence[DataSpec],
+    out: str | Path,
     *,
     split: str = "test",
     class_map: str | None = None,
@@ -108,10 +108,16 @@ def evaluate(
         raise UserError(
             setting="robustness", expected="a model, which can detect in corrupted images", got=f"detections: {model}"
         )
+    out = Path(out)
     contract = detector.contract
     names = contract.class_names
     data_sets = open_data_sets(
-        data, class_map, split=split, on_error=on_error, model_classes=(names, model), progress=console is not None
+        str(data) if isinstance(data, Path) else data,
+        class_map,
+        split=split,
+        on_error=on_error,
+        model_classes=(names, model),
+        progress=console is not None,
     )
     for one in data_sets:
         require_outside(out, one.root)

@@ -85,7 +85,7 @@ def outcome(data, tmp_path_factory):
     (out / "pictures" / "001_9-mistakes_old.jpg").touch()
     (out / "pictures" / "mine.jpg").touch()
     detector = Planted()
-    evaluation = evaluate(detector, "planted", str(data), out, batch_size=3, images=3)
+    evaluation = evaluate(detector, "planted", data, str(out), batch_size=3, images=3)
     assert detector.batches == [3, 1] and detector.left == []
     return out, evaluation
 
