@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import write_json
+from ppe_yolo.core.files import is_system_file, write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, read_image
 from ppe_yolo.inference.detector import Detector
@@ -48,13 +48,17 @@ def write_items(root: Path, out: Path, images_per_item: int) -> Listing:
         images_per_item: Maximum number of images of an item.
 
     Raises:
-        UserError: There are no images and no zip files.
+        UserError: There are no images and no zip files, or an item would hold none.
     """
+    if images_per_item < 1:
+        raise UserError(setting="images_per_item", expected="at least 1", got=str(images_per_item))
     entries: list[_Entry] = []
     skipped = 0
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         name, suffix = str(path.relative_to(root)), path.suffix.lower()
-        if suffix == ".zip":
+        if _is_of_system(name):
+            skipped += 1
+        elif suffix == ".zip":
             entries += [(name, entry) for entry in _list_archive(path)] or [(name, None)]
         elif suffix in IMAGE_SUFFIXES:
             entries.append((name, None))
@@ -62,7 +66,6 @@ def write_items(root: Path, out: Path, images_per_item: int) -> Listing:
             skipped += 1
     if not entries:
         raise UserError(file=root, expected="images or zip files", got=f"{skipped} other files" if skipped else "no files")
-    out.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(entries), images_per_item)
     for number, start in enumerate(starts):
         write_json(out / f"{number:08}.json", {"entries": entries[start : start + images_per_item]})
@@ -96,11 +99,16 @@ def score_items(detector: Detector, items: Sequence[str | Path], root: Path) -> 
     return lines
 
 
+def _is_of_system(name: str) -> bool:
+    """Whether an operating system wrote a file for itself, such as `__MACOSX/._a.jpg` in a zip file of macOS."""
+    return any(map(is_system_file, PurePosixPath(name).parts))
+
+
 def _list_archive(path: Path) -> list[str]:
     """Names of the images in a zip file; none if it cannot be read, which is reported when it is scored."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return [name for name in archive.namelist() if name.lower().endswith(IMAGE_SUFFIXES)]
+            return [name for name in archive.namelist() if name.lower().endswith(IMAGE_SUFFIXES) and not _is_of_system(name)]
     except (OSError, zipfile.BadZipFile):
         return []
 
@@ -129,7 +137,7 @@ def _images(entries: Sequence[_Entry], root: Path) -> Iterator[tuple[str, Image 
 def _decode(archive: zipfile.ZipFile, entry: str, name: str) -> Image | ImageError:
     try:
         data = archive.read(entry)
-    except (OSError, zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError) as error:  # damaged, or encrypted
+    except Exception as error:  # damaged, or encrypted: each way to compress has errors of its own, such as zlib.error
         return ImageError(f"{name}: cannot be read ({error})")
     pixels = decode_image(data)
     if pixels is None:

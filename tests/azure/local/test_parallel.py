@@ -141,20 +141,27 @@ def test_score_items_reads_archives_and_reports_unreadable_files(tiny_site: Path
         archive.writestr("gate/two.jpg", b"no photo")
         archive.writestr("notes.txt", b"not looked at")
         archive.write(photo, "gate/three.jpg")
+        archive.writestr("__MACOSX/gate/._one.jpg", b"of macOS")
+        archive.writestr("gate/four.jpg", bytes(99), zipfile.ZIP_DEFLATED)
+    content = (data / "shift.zip").read_bytes()
+    start = content.index(b"gate/four.jpg") + len("gate/four.jpg")
+    (data / "shift.zip").write_bytes(content[:start] + b"\xff" + content[start + 1 :])  # zlib has errors of its own
+    (data / "._a.jpg").write_bytes(b"of macOS")
     (data / "broken.zip").write_bytes(b"no archive")
     (data / "notes.txt").touch()
     with zipfile.ZipFile(data / "empty.zip", "w") as archive:
         archive.writestr("notes.txt", b"not looked at")
     done = write_items(data, tmp_path / "items", images_per_item=2)
-    assert (done.items, done.images, done.skipped) == (3, 6, 1)
+    assert (done.items, done.images, done.skipped) == (4, 7, 2)
     items = sorted((tmp_path / "items").iterdir())
     rows = [json.loads(line) for line in score_items(Stub(), items, data)]  # type: ignore[arg-type]
-    names = ["a.jpg", "broken.zip", "empty.zip", *(f"shift.zip/gate/{n}.jpg" for n in ("one", "two", "three"))]
+    names = ["a.jpg", "broken.zip", "empty.zip", *(f"shift.zip/gate/{n}.jpg" for n in ("one", "two", "three", "four"))]
     assert [r["image"] for r in rows] == names
     assert [r["image"] for r in rows if "detections" in r] == ["a.jpg", "shift.zip/gate/one.jpg", "shift.zip/gate/three.jpg"]
     expected = [{"class_name": "helmet", "score": 0.9, "box_xyxy": [0.0, 0.0, 64.0, 48.0]}]
     assert rows[0]["detections"] == rows[3]["detections"] == rows[5]["detections"] == expected
     assert "cannot be read" in rows[1]["error"] and "cannot be decoded" in rows[4]["error"]
+    assert "four.jpg: cannot be read" in rows[6]["error"]
     assert rows[2]["skipped"] == "no images in the zip file"
 
 
@@ -177,3 +184,5 @@ def test_write_items_without_images_raises(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="expected images or zip files, got 1 other files"):
         write_items(tmp_path, tmp_path / "items", images_per_item=500)
+    with pytest.raises(UserError, match="images_per_item: expected at least 1, got 0"):
+        write_items(tmp_path, tmp_path / "items", images_per_item=0)
