@@ -174,7 +174,7 @@ def is_inside(path: Path, root: Path) -> bool:
     return absolute.is_relative_to(folder)
 
 
-def require_outside(out: Path, root: str | Path, *, setting: str = "out") -> None:
+def require_outside(out: Path, root: str | Path, *, setting: str | None = "out") -> None:
     """Raises UserError if results would be written into the folder of a data set, which could then be read as part of it."""
     if Path(root).is_dir() and out.resolve().is_relative_to(Path(root).resolve()):
         raise UserError(setting=setting, file=out, expected="a folder outside of the data set", got=f"one inside {root}")

@@ -27,6 +27,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path
 from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.annotation_list import AnnotationLists
+from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.data.sources.open_source import open_source
 from ppe_yolo.data.store.manifest import (
     AT_ONCE,
@@ -121,7 +122,8 @@ class Store:
             console: Shows progress; none when None.
 
         Raises:
-            UserError: Not a folder with images and annotations, a file changes during the push, or the store cannot be written.
+            UserError: Not a folder with images and annotations, a file changes during the push, or the store lies in the folder
+                or cannot be written.
         """
         if isinstance(open_source(folder), AnnotationLists):
             raise UserError(
@@ -129,6 +131,8 @@ class Store:
                 expected="a folder that holds its images",
                 got="annotation lists, whose images are stored elsewhere",
             )
+        if isinstance(self._fs, LocalFileSystem):
+            require_outside(Path(self._root), folder, setting=None)  # each version would contain the earlier ones
         files = list_files(folder)
         version = version_of(files)
         if not self._call(self._fs.exists, self._root):

@@ -203,6 +203,13 @@ def test_push_file_changed_meanwhile_raises(folder: Path, tmp_path: Path, monkey
     assert store.versions() == []
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_push_into_store_in_the_data_set_raises(folder: Path, scheme: str) -> None:
+    with pytest.raises(UserError, match=r"^/.*/pushed/store: expected a folder outside of the data set, got one inside /"):
+        Store(f"{scheme}{folder / 'store'}").push(folder)
+    assert not (folder / "store").exists()
+
+
 def test_push_and_pull_without_data_set_raise(tmp_path: Path) -> None:
     (tmp_path / "voc_train.txt").write_text("a.jpg 1,2,3,4,0\n")
     for path, message in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "got annotation lists")):
