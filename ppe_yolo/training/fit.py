@@ -152,6 +152,7 @@ def fit(arguments: Sequence[str]) -> FitResult:
 
     Raises:
         UserError: Something that the user can fix; its setting is the option to change.
+        KeyboardInterrupt: The user stopped the training.
     """
     for message in _IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
@@ -174,6 +175,10 @@ def fit(arguments: Sequence[str]) -> FitResult:
         raise cause from None
     except UserError as error:
         _show_option(error)
+        raise
+    except SystemExit as stopped:
+        if stopped.code == 1:  # by Lightning after Ctrl-C; our exit code 1 says that the answer is no
+            raise KeyboardInterrupt from stopped
         raise
     finally:  # a process that is started later, such as one of torchrun, would train into this folder
         os.environ.pop(VARIABLE, None)

@@ -2,10 +2,13 @@
 
 import os
 import re
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
+from pytorch_lightning.trainer.call import _call_and_handle_interrupt
 
 from ppe_yolo.cli import main
 from ppe_yolo.core.errors import UserError
@@ -228,6 +231,18 @@ def test_fit_leaves_its_run_folder_to_no_later_process():
     with pytest.raises(UserError, match="missing"):
         fit.fit(["--config", "yolov3-tiny", "--data.root", "missing", "--run_dir", "run"])
     assert VARIABLE not in os.environ
+
+
+def test_fit_that_the_user_stops_exits_with_130(monkeypatch):
+    cli = SimpleNamespace(model=None, datamodule=None, checkpoint=None)
+    trainer = pl.Trainer(logger=False, barebones=True, accelerator="cpu")
+    trainer.fit = lambda *_, **__: _call_and_handle_interrupt(trainer, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    cli.trainer = trainer
+    monkeypatch.setattr(fit, "_build_cli", lambda *_: cli)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit, match=r"^130$"):
+        main(["fit"])
+    signal.signal(signal.SIGINT, before)  # Lightning ignores it from then on
 
 
 @pytest.mark.parametrize(
