@@ -55,6 +55,7 @@ def writable_folder(out: Path) -> Path:
 
 def writable_file(out: Path) -> Path:
     """Refuses a file that cannot be written, before the work whose results would be lost."""
+    require_utf8(out)
     if out.is_dir():
         raise UserError(setting="out", file=out, expected="a file to write", got="a folder")
     writable_folder(out.parent)
