@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -60,7 +61,13 @@ class FitCli(LightningCLI):
         parser.add_lightning_class_args(EmaWeights, "ema")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(
-            {"early_stopping.monitor": "val/map_50", "early_stopping.mode": "max", "early_stopping.patience": 1000}
+            {
+                "early_stopping.monitor": "val/map_50",
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 1000,
+                # after each validation: a short training (max_steps) may end before the first one
+                "early_stopping.check_on_train_epoch_end": False,
+            }
         )
         # from the class map that the data module has loaded
         parser.link_arguments("data.class_map", "model.class_names", compute_fn=_class_names, apply_on="instantiate")
@@ -176,6 +183,8 @@ def fit(arguments: Sequence[str]) -> FitResult:
     except UserError as error:
         _show_option(error)
         raise
+    except MisconfigurationException as error:  # no GPU, options of the trainer that exclude each other
+        raise UserError(" ".join(str(error).split()).rstrip(".!"), hint="see ppe-yolo fit --help") from error
     except SystemExit as stopped:
         if stopped.code == 1:  # by Lightning after Ctrl-C; our exit code 1 says that the answer is no
             raise KeyboardInterrupt from stopped

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.call import _call_and_handle_interrupt
 
 from ppe_yolo.cli import main
@@ -231,6 +232,12 @@ def test_fit_leaves_its_run_folder_to_no_later_process():
     with pytest.raises(UserError, match="missing"):
         fit.fit(["--config", "yolov3-tiny", "--data.root", "missing", "--run_dir", "run"])
     assert VARIABLE not in os.environ
+
+
+def test_fit_options_that_lightning_refuses_are_one_line(monkeypatch):
+    monkeypatch.setattr(fit, "_build_cli", lambda *_: pl.Trainer(enable_checkpointing=False, callbacks=[ModelCheckpoint()]))
+    with pytest.raises(UserError, match=r"^Trainer was configured with `enable_checkpointing=False` but .*: see ppe-yolo fit"):
+        fit.fit([])
 
 
 def test_fit_that_the_user_stops_exits_with_130(monkeypatch):
