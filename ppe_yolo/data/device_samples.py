@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path, write_json
+from ppe_yolo.core.files import write_bytes, write_json, write_text
 
 SUMMARY = "samples.json"
 _DEVICE = re.compile(r"[^A-Za-z0-9._-]")
@@ -75,12 +75,9 @@ def collect(messages: Path, out: Path) -> Samples:
         seen.add(key)
         devices.add(device)
         frames, unsure = frames + counts[0], unsure + counts[1]
-        for name, data in ((f"JPEGImages/{stem}.jpg", image), (f"Annotations/{stem}.xml", annotation.encode())):
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(out / name) as temporary:
-                temporary.write_bytes(data)
+        write_bytes(out / "JPEGImages" / f"{stem}.jpg", image)
+        write_text(out / "Annotations" / f"{stem}.xml", annotation)
     found = Samples(devices=len(devices), samples=len(seen), frames=frames, unsure_frames=unsure, unreadable=unreadable)
-    out.mkdir(parents=True, exist_ok=True)
     summary = {"devices": found.devices, "samples": found.samples, "frames": found.frames}
     write_json(out / SUMMARY, {**summary, "unsure_frames": found.unsure_frames, "unsure_share": found.unsure_share})
     return found

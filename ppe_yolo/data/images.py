@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path, refuse_lfs_pointer
+from ppe_yolo.core.files import refuse_lfs_pointer, write_bytes
 
 MAX_PIXELS = 100_000_000  # more than any site camera has; larger files are decompression bombs
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -63,8 +63,7 @@ def local_path(image: str) -> Path:
         raise ImageError(
             f"cannot be downloaded ({type(error).__name__})", file=shown(image), hint="check the address and your access"
         ) from None
-    with atomic_path(cached) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(cached, data)
     return cached
 
 

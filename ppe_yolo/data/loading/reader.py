@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppe_yolo.core.decoding import decode_image
-from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.files import write_bytes
 from ppe_yolo.data.audit.image_check import ImageCheck
 from ppe_yolo.data.images import read_image
 
@@ -67,10 +67,9 @@ class ImageReader:
         scale = (self.max_side or 0) / max(pixels.shape[:2])
         height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
         small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(data.tobytes())
-        copy = decode_image(data.tobytes())  # not `small`: the first epoch sees the same pixels as the others
+        data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+        write_bytes(path, data)
+        copy = decode_image(data)  # not `small`: the first epoch sees the same pixels as the others
         if copy is None:
             raise RuntimeError(f"{path}: the copy cannot be decoded")
         return copy

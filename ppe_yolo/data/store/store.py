@@ -24,7 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.files import atomic_path
+from ppe_yolo.core.files import write_bytes
 from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.annotation_list import AnnotationLists
 from ppe_yolo.data.sources.files import require_outside
@@ -261,8 +261,7 @@ def _with_retries(function: Callable[..., Any], *arguments: Any, **options: Any)
 def _place(data: bytes, path: Path, staging: Path) -> None:
     """Writes a file atomically. An interruption leaves its part in the staging folder, where nothing takes it for an image."""
     part = staging / uuid.uuid4().hex
-    with atomic_path(part) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(part, data)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.replace(path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ppe_yolo.core.files import atomic_path, write_json, write_text
+from ppe_yolo.core.files import write_bytes, write_json, write_text
 from ppe_yolo.data.held_out import VAL
 from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.evaluation.data_sets import DataSpec
@@ -130,8 +130,7 @@ def write_report(
     )
 
     for chart in charts:
-        with atomic_path(out / f"{chart.name}.png") as temporary:
-            temporary.write_bytes(chart.png)
+        write_bytes(out / f"{chart.name}.png", chart.png)
     write_text(out / "results.txt", results_text(material, figures))
     write_text(out / "suspects.csv", suspects_csv(material, figures.suspects))
     write_json(out / "report.json", plain)
