@@ -46,6 +46,11 @@ def without_secrets(text: str) -> str:
     return re.sub(r"\?[^\s'\")]+", "?***", re.sub(r"(://)[^/\s]*@", r"\1***@", text))
 
 
+def reason_of(error: Exception) -> str:
+    """Returns the message of an error of MLflow as one short line without secrets."""
+    return without_secrets(" ".join(str(error).split()))[:200]
+
+
 @contextmanager
 def explained(option: str, uri: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turns MLflow's errors into one line.
@@ -56,8 +61,7 @@ def explained(option: str, uri: str, errors: tuple[type[Exception], ...]) -> Ite
     try:
         yield
     except errors as error:
-        reason = without_secrets(" ".join(str(error).split()))[:200]
-        raise UserError(f"{option}: {without_secrets(uri)}: MLflow refuses ({reason})") from error
+        raise UserError(f"{option}: {without_secrets(uri)}: MLflow refuses ({reason_of(error)})") from error
 
 
 def sqlite_file(uri: str) -> Path | None:

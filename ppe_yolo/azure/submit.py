@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ppe_yolo.azure.lint.official import is_installed
 from ppe_yolo.azure.yaml.pipeline import ASSET, Pipeline
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.words import one_line
 
 # key in config.json (which the studio offers for download) -> environment variable
 WORKSPACE_VARIABLES = {
@@ -217,7 +218,7 @@ def follow(
             try:
                 client.jobs.stream(job)
             except JobException as error:
-                failure = " ".join(str(error).split())[:400]
+                failure = one_line(error, 400)
         else:
             limit = time.monotonic() + 60 * minutes
             while str(client.jobs.get(job).status) not in ENDED and time.monotonic() < limit:
@@ -238,7 +239,7 @@ def _azure_errors() -> Iterator[None]:
     try:
         yield
     except (AzureError, MlException) as error:
-        raise UserError(f"Azure rejects the request ({' '.join(str(error).split())[:400]})", item="submit") from error
+        raise UserError(f"Azure rejects the request ({one_line(error, 400)})", item="submit") from error
 
 
 def _data_versions(pipeline: Pipeline, client: Client, *, latest: bool) -> dict[str, str]:

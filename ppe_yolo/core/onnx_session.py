@@ -12,6 +12,7 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import refuse_lfs_pointer
 from ppe_yolo.core.letterbox import letterbox
+from ppe_yolo.core.words import one_line
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -190,11 +191,6 @@ def session_contract(session: "ort.InferenceSession", source: str) -> ModelContr
     if unexpected:
         raise ContractError(f"the graph has {', '.join(unexpected)}, which the contract does not mention", file=source)
     return contract
-
-
-def one_line(error: Exception, max_length: int = 200) -> str:
-    """Returns the message of an exception from another library as one short line."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:max_length]
 
 
 def _show(value: tuple[str, list[Any]] | None) -> str:

@@ -1,4 +1,4 @@
-"""Numbers and durations in sentences."""
+"""Numbers, durations and the messages of other libraries in sentences."""
 
 
 def plural(number: int | str, noun: str) -> str:
@@ -12,3 +12,8 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return plural(f"{seconds / length:.0f}", unit)
     return plural(f"{seconds:.0f}", "second")
+
+
+def one_line(error: Exception, max_length: int = 200) -> str:
+    """Returns the message of an exception from another library as one short line, or its type if it has no message."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:max_length]

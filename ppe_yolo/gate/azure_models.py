@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.words import one_line
 from ppe_yolo.gate.lock import LEASE
 from ppe_yolo.gate.models import Version
 
@@ -167,6 +168,4 @@ def azure_errors() -> Iterator[None]:
     try:
         yield
     except (AzureError, MlException) as error:
-        raise UserError(
-            setting="registry", problem=f"Azure rejects the request ({' '.join(str(error).split())[:400]})"
-        ) from error
+        raise UserError(f"Azure rejects the request ({one_line(error, 400)})", setting="registry") from error

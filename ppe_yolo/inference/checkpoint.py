@@ -8,6 +8,7 @@ import torch
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import blake2b_file, refuse_lfs_pointer
+from ppe_yolo.core.words import one_line
 from ppe_yolo.model.yolov3 import YoloV3
 
 CHECKPOINT_KEY = "ppe_yolo"  # where a checkpoint keeps its contract and the arguments to build its network
@@ -70,8 +71,8 @@ def build_network(checkpoint: dict[str, Any], path: str | Path) -> tuple[YoloV3,
     except UserError as error:
         raise type(error)(str(error), file=path) from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the checkpoint contradicts itself ({reason})", file=path, hint="train or copy it again") from error
+        problem = f"the checkpoint contradicts itself ({one_line(error)})"
+        raise UserError(problem, file=path, hint="train or copy it again") from error
     return network, contract
 
 

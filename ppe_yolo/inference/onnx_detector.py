@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import onnx
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.core.onnx_session import OnnxModel, Provider, one_line, read_model
+from ppe_yolo.core.onnx_session import OnnxModel, Provider, read_model
 from ppe_yolo.core.onnx_session import open_session as open_session_with_providers
+from ppe_yolo.core.words import one_line
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from ppe_yolo.core.files import write_text
-from ppe_yolo.tracking import experiment_id, explained, import_mlflow, without_secrets
+from ppe_yolo.tracking import experiment_id, explained, import_mlflow, reason_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -126,7 +126,7 @@ class RunLogger(MLFlowLogger):
             try:
                 self.experiment.set_terminated(self.run_id, "FAILED" if status == "failed" else "FINISHED")
             except self._errors as error:
-                rank_zero_warn(f"the MLflow run could not be closed ({self._reason(error)})")
+                rank_zero_warn(f"the MLflow run could not be closed ({reason_of(error)})")
 
     def _send(self) -> None:
         try:
@@ -135,12 +135,8 @@ class RunLogger(MLFlowLogger):
                 del self._queue[:BATCH]
             self._next_call = time.monotonic() + SEND_EVERY
         except self._errors as error:
-            rank_zero_warn(f"MLflow accepts no metrics ({self._reason(error)}): {len(self._queue)} are queued")
+            rank_zero_warn(f"MLflow accepts no metrics ({reason_of(error)}): {len(self._queue)} are queued")
             self._next_call = time.monotonic() + RETRY_AFTER
-
-    @staticmethod
-    def _reason(error: Exception) -> str:
-        return without_secrets(" ".join(str(error).split()))[:200]
 
 
 _NOT_ALLOWED = re.compile(r"[^/\w.\- ]")  # in names of metrics and parameters

@@ -21,7 +21,8 @@ from ppe_edge.model.detector import EdgeDetector
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import replacing, sha256_file
 from ppe_yolo.core.letterbox import letterbox
-from ppe_yolo.core.onnx_session import MAX_BYTES, one_line
+from ppe_yolo.core.onnx_session import MAX_BYTES
+from ppe_yolo.core.words import one_line
 
 TIMEOUT = 30.0  # seconds without a byte
 BUNDLED = "helmet-small.int8.onnx"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ppe_yolo.azure.yaml.document import Mistake
+from ppe_yolo.core.words import one_line
 
 
 def is_installed() -> bool:
@@ -49,7 +50,7 @@ def validate(files: Sequence[tuple[Path, str]]) -> list[Mistake] | None:
             entity = loaders[kind](path)
         # The loaders raise a dozen exception types, some from libraries below azure-ai-ml. Each one is a mistake in the file.
         except Exception as error:
-            mistakes.append(Mistake(path=path, line=1, kind="azure-ai-ml", message=" ".join(str(error).split())[:300]))
+            mistakes.append(Mistake(path=path, line=1, kind="azure-ai-ml", message=one_line(error, 300)))
             continue
         check = getattr(entity, "_validate", None)
         result = check() if check else None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ppe_yolo.core.files import refuse_lfs_pointer
+from ppe_yolo.core.words import one_line
 from ppe_yolo.data.images import MAX_PIXELS, ImageError, decode, local_path, shown
 
 VERSION = f"2 {cv2.__version__} {PIL.__version__}"  # results of other versions are not reused: change it with the checks
@@ -143,8 +144,7 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
             expected = "an image as JPEG, PNG, BMP, WebP or TIFF"
             raise ImageError(file=shown(image), expected=expected, got="HEIC or AVIF", hint="convert it to JPEG") from error
         # Pillow's own message has the address of a buffer, which differs in each run
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "unknown format" if unknown else " ".join(str(error).split())[:100]
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else one_line(error, 100)
         raise ImageError(
             f"cannot be decoded ({reason})", file=shown(image), hint="replace the image, or remove its annotation"
         ) from error

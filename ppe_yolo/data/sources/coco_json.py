@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppe_yolo.core.errors import UserError
+from ppe_yolo.core.words import one_line
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, BoxForm, Entry, NoImageError, Problem
@@ -275,7 +276,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise UserError(file=path, expected=f"at most {MAX_BYTES} bytes of JSON", got=str(size))
         values = json.loads(read_text(path), object_hook=_keep_used)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot be read as JSON ({' '.join(str(error).split())[:100]})", file=path) from error
+        raise UserError(f"cannot be read as JSON ({one_line(error, 100)})", file=path) from error
     if not isinstance(values, dict) or not values.keys() >= _KEYS:
         got = ", ".join(map(str, values))[:80] if isinstance(values, dict) else type(values).__name__
         expected = "COCO detection JSON (images, annotations, categories)"

@@ -13,6 +13,7 @@ import yaml
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import is_system_file
+from ppe_yolo.core.words import one_line
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.sources.base import ALL, AnnotationError, BoxForm, ClassNumberError, Entry, Problem
 from ppe_yolo.data.sources.files import (
@@ -486,8 +487,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             raise UserError(file=path, expected="YAML without aliases", got="an alias")
         values = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"cannot be read as YAML ({reason})", file=path) from error
+        raise UserError(f"cannot be read as YAML ({one_line(error)})", file=path) from error
     if not isinstance(values, dict):
         raise UserError(file=path, expected="keys such as names, train and val", got=type(values).__name__)
     return values
