@@ -200,7 +200,7 @@ def _metrics(
         "data": ", ".join(d.root for d in domains),
         "split": truth.info.split,
         "tiles": truth.info.tiles,
-        **summarise(judged, table, truth.targets, contract.class_names),
+        **_summarise(judged, table, truth.targets, contract.class_names),
         "images": len(truth),
         "skipped_images": sum(d.skipped for d in domains),
         "domains": [
@@ -230,7 +230,7 @@ def _write_curves(path: Path, judged: Sequence[Judged], contract: ModelContract)
         draw_curves({n: c for n, c in curves.items() if c is not None}).savefig(temporary, dpi=110)
 
 
-class Summary(TypedDict):
+class _Summary(TypedDict):
     """COCO's figures; None without objects."""
 
     map: float | None
@@ -241,17 +241,17 @@ class Summary(TypedDict):
 
 def average_precision_of(
     annotated: Sequence[AnnotatedImage], detections: Sequence[Detections], contract: ModelContract
-) -> Summary:
-    """COCO's figures of detections in annotated images."""
+) -> dict[str, float]:
+    """mAP@0.5 and mAP@0.5:0.95 (COCO) of detections in annotated images, 0 to 1; 0 without objects."""
     targets = target_table(annotated, contract.class_names)
     table = from_coco_results(to_coco_results(detections))
-    judged = judge(table, targets, len(contract.class_names), max_detections=contract.max_detections)
-    return summarise(judged, table, targets, contract.class_names)
+    coco = coco_figures(judge(table, targets, len(contract.class_names), max_detections=contract.max_detections))
+    return {"mAP@0.5": coco.mean(0) or 0.0, "mAP@0.5:0.95": coco.mean() or 0.0}
 
 
-def summarise(
+def _summarise(
     judged: Sequence[Judged], detections: DetectionTable, targets: TargetTable, class_names: Sequence[str]
-) -> Summary:
+) -> _Summary:
     """COCO's figures in plain types, with counts."""
     coco = coco_figures(judged)
     per_class: dict[str, ClassMetrics] = {}

@@ -92,24 +92,9 @@ class GroundTruth:
             boxes[image].append(box)
         keys = [(i.name, i.width, i.height, sorted(b)) for i, b in zip(self.images, boxes, strict=True)]
         order = np.array(sorted(range(len(self)), key=keys.__getitem__), dtype=np.int64)
-        place = np.argsort(order)
-        targets = self.targets
-        by_image = np.argsort(place[targets.images], kind="stable")
-        moved = replace(
-            self,
-            images=tuple(self.images[i] for i in order),
-            targets=TargetTable(
-                images=place[targets.images][by_image],
-                boxes_xyxy=targets.boxes_xyxy[by_image],
-                labels=targets.labels[by_image],
-                difficult=targets.difficult[by_image],
-            ),
-        )
-        images = place[detections.images]
-        ranked = np.lexsort((images, -detections.scores))
-        return moved, DetectionTable(
-            images=images[ranked],
-            boxes_xyxy=detections.boxes_xyxy[ranked],
-            labels=detections.labels[ranked],
-            scores=detections.scores[ranked],
-        )
+        new_index = np.argsort(order)
+        targets = replace(self.targets, images=new_index[self.targets.images])
+        targets = targets.select(np.argsort(targets.images, kind="stable"))
+        detections = replace(detections, images=new_index[detections.images])
+        detections = detections.select(np.lexsort((detections.images, -detections.scores)))
+        return replace(self, images=tuple(self.images[i] for i in order), targets=targets), detections

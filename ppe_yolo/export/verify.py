@@ -102,10 +102,7 @@ def verify(
         images = [read_image(a.image) for a in annotated[start : start + BATCH]]
         for name, detector in detectors.items():
             detections[name] += detector.detect(images)
-    maps: dict[str, dict[str, float]] = {}
-    for name, detected in detections.items():
-        summary = average_precision_of(annotated, detected, contract)
-        maps[name] = {"mAP@0.5": summary["map_50"] or 0.0, "mAP@0.5:0.95": summary["map"] or 0.0}
+    maps = {name: average_precision_of(annotated, detected, contract) for name, detected in detections.items()}
     return Verification(
         model=model,
         images=len(annotated),

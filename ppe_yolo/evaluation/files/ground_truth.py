@@ -11,7 +11,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import write_json
 from ppe_yolo.evaluation.files.folder import GROUND_TRUTH_FILE, read_json
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth, ImageRecord
-from ppe_yolo.evaluation.metrics.matching import TargetTable
+from ppe_yolo.evaluation.metrics.matching import TargetTable, xywh_to_xyxy
 
 
 def write_ground_truth(folder: Path, truth: GroundTruth) -> None:
@@ -104,10 +104,9 @@ def read_ground_truth(path: Path) -> GroundTruth:
     if not ids or ids != list(range(1, len(ids) + 1)):
         raise UserError(file=path, expected="image ids from 1 in order", got=str(ids[:5]), hint=hint)
     rows = [(image, *item) for image, own in enumerate(objects) for item in own]
-    boxes = np.array([r[3] for r in rows], dtype=np.float64).reshape(-1, 4)
     targets = TargetTable(
         images=np.array([r[0] for r in rows], dtype=np.int64),
-        boxes_xyxy=np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1),
+        boxes_xyxy=xywh_to_xyxy([r[3] for r in rows]),
         labels=np.array([r[1] for r in rows], dtype=np.int64) - 1,
         difficult=np.array([r[2] for r in rows], dtype=bool),
     )

@@ -117,6 +117,21 @@ def judge(
     target = match_greedily(pairs, competing, iou_thresholds, ignored=ignored, shared=targets.difficult)
     hit = (target >= 0) & ~np.append(ignored, False)[target]
     false = (target < 0) & ((own >= low) & (own <= high))
+    return judged_by_class(detections, hit, false, targets.select(~ignored), num_classes)
+
+
+def judged_by_class(
+    detections: DetectionTable, hit: Flags, false: Flags, wanted: TargetTable, num_classes: int
+) -> list[Judged]:
+    """Divides judged detections by class.
+
+    Args:
+        detections: The detections.
+        hit: Takes an object that counts [T, D].
+        false: Takes nothing [T, D].
+        wanted: The objects that count.
+        num_classes: Number of classes.
+    """
     result = []
     for label in range(num_classes):
         of_class = detections.labels == label
@@ -126,7 +141,7 @@ def judge(
                 scores=detections.scores[of_class],
                 hit=hit[:, of_class],
                 false=false[:, of_class],
-                wanted=targets.images[(targets.labels == label) & ~ignored],
+                wanted=wanted.images[wanted.labels == label],
             )
         )
     return result

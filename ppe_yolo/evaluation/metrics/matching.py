@@ -38,8 +38,8 @@ class TargetTable:
     def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, chosen: Flags) -> "TargetTable":
-        """The chosen objects, in the same order."""
+    def select(self, chosen: Flags | Ints) -> "TargetTable":
+        """The objects at these indices, or where this mask is true."""
         return TargetTable(
             images=self.images[chosen],
             boxes_xyxy=self.boxes_xyxy[chosen],
@@ -67,8 +67,8 @@ class DetectionTable:
     def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, chosen: Flags) -> "DetectionTable":
-        """The chosen detections, in the same order."""
+    def select(self, chosen: Flags | Ints) -> "DetectionTable":
+        """The detections at these indices, or where this mask is true; indices must keep the order of the table."""
         return DetectionTable(
             images=self.images[chosen],
             boxes_xyxy=self.boxes_xyxy[chosen],
@@ -110,13 +110,18 @@ def detection_table(images: Any, boxes_xyxy: Any, labels: Any, scores: Any) -> D
 def from_coco_results(rows: Iterable[Mapping[str, Any]]) -> DetectionTable:
     """COCO results as `evaluate` writes them: image_id counts from 1, and category k + 1 is label k."""
     rows = list(rows)
-    boxes = np.array([r["bbox"] for r in rows], dtype=np.float64).reshape(-1, 4)
     return detection_table(
         [r["image_id"] - 1 for r in rows],
-        np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1),
+        xywh_to_xyxy([r["bbox"] for r in rows]),
         [r["category_id"] - 1 for r in rows],
         [r["score"] for r in rows],
     )
+
+
+def xywh_to_xyxy(boxes_xywh: Sequence[Sequence[float]]) -> Floats:
+    """Converts COCO's upper left corner and size, N times four numbers, to corners [N, 4]."""
+    boxes = np.array(boxes_xywh, dtype=np.float64).reshape(-1, 4)
+    return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)
 
 
 def areas(boxes_xyxy: Floats) -> Floats:

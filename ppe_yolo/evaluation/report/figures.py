@@ -1,6 +1,6 @@
 """All numbers of a report, from flat tables; numpy alone."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ppe_yolo.evaluation.data_sets import figures_by_domain
@@ -14,6 +14,7 @@ from ppe_yolo.evaluation.metrics.coco_ap import (
     Judged,
     coco_average_precision,
     judge,
+    judged_by_class,
 )
 from ppe_yolo.evaluation.metrics.domain_figures import DomainFigures
 from ppe_yolo.evaluation.metrics.matching import Ints, Outcome
@@ -97,25 +98,13 @@ def measure(material: Material, outcome: Outcome, point: OperatingPoint) -> Spli
 
 
 def _at_half(one: Judged) -> Judged:
-    return Judged(images=one.images, scores=one.scores, hit=one.hit[:1], false=one.false[:1], wanted=one.wanted)
+    return replace(one, hit=one.hit[:1], false=one.false[:1])
 
 
 def _voc_judged(material: Material) -> list[Judged]:
     targets = material.truth.targets
     detections, hit, false = voc_judge(material.detections, targets)
-    result = []
-    for label in range(len(material.class_names)):
-        own = detections.labels == label
-        result.append(
-            Judged(
-                images=detections.images[own],
-                scores=detections.scores[own],
-                hit=hit[None, own],
-                false=false[None, own],
-                wanted=targets.images[(targets.labels == label) & ~targets.difficult],
-            )
-        )
-    return result
+    return judged_by_class(detections, hit[None], false[None], targets.select(~targets.difficult), len(material.class_names))
 
 
 def to_plain(material: Material, figures: SplitFigures) -> dict[str, Any]:
