@@ -43,6 +43,15 @@ class CheckedImage:
     content_hash: str = ""
     has_faulty_boxes: bool = False
 
+    @property
+    def boxes_xyxy(self) -> list[Box]:
+        """The boxes as annotated, pixels; empty if the annotation or the image cannot be read."""
+        return [] if self.raw is None else [o.box_xyxy for o in self.raw.objects]
+
+    def has(self, *codes: str) -> bool:
+        """Whether it has a problem of one of these kinds."""
+        return any(problem.code in codes for problem in self.problems)
+
 
 def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_map: ClassMap) -> CheckedImage:
     """Checks one annotation against its image.

@@ -43,6 +43,8 @@ _ONCE = {
     "of the image, y and height by its height; `ppe-yolo audit --fix` does so where they have one meaning only",
 }
 
+_Pair = tuple[Box, tuple[int, int]]  # a box, and the (height, width) of its image
+
 _SOME_SHAPES = {  # faults of all boxes of some images
     "fractions": "all boxes between 0 and 1: they are fractions of the image, but pixels are expected; multiply x by the width "
     "and y by the height of the image",
@@ -67,7 +69,7 @@ def check_habits(
         form: What the four numbers of a box are.
     """
     for image in checked:
-        if any(p.code in ("size-differs", "exif-rotated") for p in image.problems):  # its boxes belong to another image
+        if image.has("size-differs", "exif-rotated"):  # its boxes belong to another image
             image.problems = [p for p in image.problems if p.code not in BOX_CODES]
     found = (
         _check_shapes(root, checked)
@@ -75,6 +77,7 @@ def check_habits(
         or _check_some_shapes(root, checked)
         or check_positions(root, checked)
         or _check_zero_based(root, checked)
+        or _check_one_based(root, checked)
     )
     found += _check_class_numbers(root, checked, class_names) + _check_sizes(root, checked)
     faulty = [c for c in checked if c.problems]
@@ -111,19 +114,19 @@ def _merge(
     for same_cause, affected in images.items():
         if len(affected) < least:
             continue
-        places: list[Problem] = []
+        firsts: list[Problem] = []  # of each image
         for image in affected:
-            places += [p for p in image.problems if p.code == code and cause(p) == same_cause][:1]
+            firsts += [p for p in image.problems if p.code == code and cause(p) == same_cause][:1]
             image.problems = [p for p in image.problems if p.code != code or cause(p) != same_cause]
         count = f"{len(affected):,}"
-        text = f"{count} images: {places[0].message}" if message is None else message.format(count=count)
-        files = dict.fromkeys(p.file for p in places)
-        if len(files) < len(places):  # one file for many images
-            files = dict.fromkeys(p.image or p.file for p in places)
-            items = [p.item for p in places if p.item]
-            if len(files) < len(places) and items:
+        text = f"{count} images: {firsts[0].message}" if message is None else message.format(count=count)
+        files = dict.fromkeys(p.file for p in firsts)
+        if len(files) < len(firsts):  # one file for many images
+            files = dict.fromkeys(p.image or p.file for p in firsts)
+            items = [p.item for p in firsts if p.item]
+            if len(files) < len(firsts) and items:
                 text += f" (such as {', '.join(items[:EXAMPLES])})"
-        found.append(replace(places[0], file=root, item="", message=text, files=tuple(files)))
+        found.append(replace(firsts[0], file=root, item="", message=text, files=tuple(files)))
     return found
 
 
@@ -144,8 +147,8 @@ def _check_sizes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
         )
 
         def is_factor(problem: Problem, factor: str = factor) -> str:
-            place = problem.file, problem.item
-            return factor if factors.get(place) == factor else f"other {place}"
+            annotation = problem.file, problem.item
+            return factor if factors.get(annotation) == factor else f"other {annotation}"
 
         found += _merge(root, checked, "size-differs", is_factor, message)
     return found
@@ -185,124 +188,143 @@ def _check_class_numbers(root: str, checked: Sequence[CheckedImage], class_names
 
 
 def _check_zero_based(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
-    affected = [c for c in checked if any(p.code == "zero-based" for p in c.problems)]
-    if len(affected) >= LEAST_IMAGES:
-        message = (
-            "xmin or ymin is 0 in {count} images, but Pascal VOC counts pixels from 1: the annotation tool probably counts "
-            "from 0; boxes are used as they are, so no action is needed"
-        )
-        return _merge(root, checked, "zero-based", lambda problem: "", message)
+    message = (
+        "xmin or ymin is 0 in {count} images, but Pascal VOC counts pixels from 1: the annotation tool probably counts "
+        "from 0; boxes are used as they are, so no action is needed"
+    )
+    return _merge(root, checked, "zero-based", lambda problem: "", message)
+
+
+def _check_one_based(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
+    """Boxes that count from 1 in a format that counts from 0."""
     starts = [
-        (min(min(o.box_xyxy[:2]) for o in c.raw.objects), c.raw)
+        (min(min(box[:2]) for box in c.boxes_xyxy), c)
         for c in checked
-        if c.raw is not None and c.raw.objects and not c.is_one_based and not any(p.code == "pixel-values" for p in c.problems)
+        if c.boxes_xyxy and not c.is_one_based and not c.has("pixel-values")
     ]
-    at_one = [image for start, image in starts if abs(start - 1) < 0.01]  # YOLO's values are rounded
+    at_one = [c for start, c in starts if abs(start - 1) < 0.01]  # YOLO's values are rounded
     if len(at_one) < LEAST_IMAGES or min(start for start, _ in starts) < 0.99:
         return []
     message = (
         f"{len(at_one):,} images have boxes that start at exactly 1 pixel, and no box starts at 0: they probably come from "
         "Pascal VOC, which counts from 1; boxes are used as they are and are off by one pixel at most, so no action is needed"
     )
-    boxes, files = tuple(o.box_xyxy for o in at_one[0].objects), tuple(dict.fromkeys(str(image.source) for image in at_one))
-    example = at_one[0].image
+    raws = [c.raw for c in at_one if c.raw is not None]
     return [
-        Problem(severity="warning", code="one-based", file=root, message=message, files=files, image=example, boxes_xyxy=boxes)
+        Problem(
+            severity="warning",
+            code="one-based",
+            file=root,
+            message=message,
+            files=tuple(dict.fromkeys(str(raw.source) for raw in raws)),
+            image=raws[0].image,
+            boxes_xyxy=tuple(at_one[0].boxes_xyxy),
+        )
     ]
 
 
 def _check_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     """Faults of all boxes: no height, no size, a size instead of a corner, fractions instead of pixels."""
-    with_objects = [c for c in checked if c.raw is not None and c.raw.objects]
-    sizes_boxes = [(c.size, o.box_xyxy) for c in with_objects if c.raw is not None for o in c.raw.objects]
-    boxes = [box for _, box in sizes_boxes]
-    if len(boxes) < LEAST_OBJECTS:
-        return []
-    inverted = sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
-    is_large_if_swapped = sum(abs(x1 - x2) + abs(y1 - y2) - x2 - y2 for x1, y1, x2, y2 in boxes) > 0
-    is_mostly_inverted = inverted >= FITTING * len(boxes) and is_large_if_swapped
-    if all(x1 == x2 or y1 == y2 for x1, y1, x2, y2 in boxes):
-        code, message = "empty-boxes", f"all {len(boxes)} boxes are empty: their size is lost; export the annotations again"
-    elif all(y2 == x1 for x1, _, _, y2 in boxes):
-        code = "ymax-is-xmin"
-        message = (
-            f"ymax equals xmin in all {len(boxes)} objects, as a fault of VoTT writes them, so the height of the boxes is "
-            "lost: export the annotations again, from VoTT as JSON or CSV"
-        )
-    elif all(0 <= value <= 1 for box in boxes for value in box):
-        code = "fractions"
-        message = (
-            f"all {len(boxes)} boxes lie between 0 and 1: they are fractions of the image, but pixels are expected; multiply x "
-            "by the width and y by the height of the image"
-        )
-    elif (
-        INVERTED * len(boxes) <= inverted
-        # in all of them: the corners are swapped, unless the boxes would then be larger than their distance from the edges
-        and (inverted < len(boxes) or is_large_if_swapped)
-        and len(set(boxes)) >= LEAST_DISTINCT
-        and any(meanings := [_fit_with_size(sizes_boxes, 0), is_mostly_inverted and _fit_with_size(sizes_boxes, 0.5)])
-    ):
-        code = "corner-and-size"
-        if all(meanings):
-            advice = ", where x and y are the upper left corner or the centre: look at some of them, and write corners"
-        elif meanings[0]:
-            advice = ": write xmin + width into xmax, and ymin + height into ymax"
-        else:
-            advice = ", where x and y are the centre: write x - width / 2 into xmin, x + width / 2 into xmax, and y likewise"
-        message = (
-            f"xmax is below xmin, or ymax below ymin, in {inverted:,} of {len(boxes):,} boxes, and all of them "
-            f"fit the images as x, y, width and height{advice}"
-        )
-    else:
+    with_objects = [c for c in checked if c.boxes_xyxy]
+    pairs = [(box, c.size) for c in with_objects for box in c.boxes_xyxy]
+    fault = _find_shape(pairs) if len(pairs) >= LEAST_OBJECTS else None
+    if fault is None:
         return []
     drop_box_problems(with_objects)
+    code, message = fault
     return [Problem(severity="error", code=code, file=root, message=message)]
 
 
-def _fit_with_size(sizes_boxes: Sequence[tuple[tuple[int, int], Box]], before: float) -> bool:
+def _find_shape(pairs: Sequence[_Pair]) -> tuple[str, str] | None:
+    """The code and the message of the fault that all boxes have; None if there is none."""
+    boxes = [box for box, _ in pairs]
+    if all(x1 == x2 or y1 == y2 for x1, y1, x2, y2 in boxes):
+        return "empty-boxes", f"all {len(boxes)} boxes are empty: their size is lost; export the annotations again"
+    if all(y2 == x1 for x1, _, _, y2 in boxes):
+        return "ymax-is-xmin", (
+            f"ymax equals xmin in all {len(boxes)} objects, as a fault of VoTT writes them, so the height of the boxes is "
+            "lost: export the annotations again, from VoTT as JSON or CSV"
+        )
+    if all(0 <= value <= 1 for box in boxes for value in box):
+        return "fractions", (
+            f"all {len(boxes)} boxes lie between 0 and 1: they are fractions of the image, but pixels are expected; multiply x "
+            "by the width and y by the height of the image"
+        )
+    inverted = sum(map(_is_inverted, boxes))
+    if inverted < INVERTED * len(boxes) or len(set(boxes)) < LEAST_DISTINCT:
+        return None
+    are_large_if_swapped = sum(abs(x1 - x2) + abs(y1 - y2) - x2 - y2 for x1, y1, x2, y2 in boxes) > 0
+    # in all of them: the corners are swapped, unless the boxes would then be larger than their distance from the edges
+    if inverted == len(boxes) and not are_large_if_swapped:
+        return None
+    fit_from_corner = _fit_with_size(pairs, 0)
+    fit_from_centre = inverted >= FITTING * len(boxes) and are_large_if_swapped and _fit_with_size(pairs, 0.5)
+    if fit_from_corner and fit_from_centre:
+        advice = ", where x and y are the upper left corner or the centre: look at some of them, and write corners"
+    elif fit_from_corner:
+        advice = ": write xmin + width into xmax, and ymin + height into ymax"
+    elif fit_from_centre:
+        advice = ", where x and y are the centre: write x - width / 2 into xmin, x + width / 2 into xmax, and y likewise"
+    else:
+        return None
+    return "corner-and-size", (
+        f"xmax is below xmin, or ymax below ymin, in {inverted:,} of {len(boxes):,} boxes, and all of them "
+        f"fit the images as x, y, width and height{advice}"
+    )
+
+
+def _is_inverted(box: Box) -> bool:
+    x1, y1, x2, y2 = box
+    return x2 < x1 or y2 < y1
+
+
+def _fit_with_size(pairs: Sequence[_Pair], before: float) -> bool:
     """Whether all numbers fit as x, y, width and height, with this fraction of the box before x and y."""
     return all(
         min(w, h) > 0
         and min(x - before * w, y - before * h) >= -1
         and x + (1 - before) * w <= size[1] + 1
         and y + (1 - before) * h <= size[0] + 1
-        for size, (x, y, w, h) in sizes_boxes
+        for (x, y, w, h), size in pairs
     )
 
 
 def _check_some_shapes(root: str, checked: Sequence[CheckedImage]) -> list[Problem]:
     """The same faults in some of the images only, as after a merge of data sets."""
-    shapes = [(c, [o.box_xyxy for o in c.raw.objects]) for c in checked if c.raw is not None and c.raw.objects]
-    fractions = [
-        c
-        for c, boxes in shapes
-        # (0, 0, 1, 1) alone is the first pixel
-        if all(0 <= v <= 1 for box in boxes for v in box) and any(0 < v < 1 for box in boxes for v in box)
-    ]
-    flat = [(c, boxes) for c, boxes in shapes if all(y2 == x1 for x1, _, _, y2 in boxes)]
-    flat_boxes = [box for _, boxes in flat for box in boxes]
-    # ymax is xmin in some boxes by chance, but these are in order
-    if len(flat) < LEAST_IMAGES or sum(y2 < y1 for _, y1, _, y2 in flat_boxes) < INVERTED * len(flat_boxes):
-        flat = []
-    known = {id(c) for c in (*fractions, *(c for c, _ in flat))}
-    any_inverted = [
-        (c, boxes) for c, boxes in shapes if id(c) not in known and any(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
-    ]
-    inverted = [(c, boxes) for c, boxes in any_inverted if _fit_with_size([(c.size, box) for box in boxes], 0)]
-    # boxes with swapped corners fit as sizes too, if they lie in the upper left
-    is_proven = len({box for _, boxes in inverted for box in boxes}) >= LEAST_DISTINCT
-    if not is_proven or len(inverted) < FITTING * len(any_inverted):
-        inverted = []
-    faults = {
-        "fractions": fractions,
-        "ymax-is-xmin": [c for c, _ in flat],
-        "corner-and-size": [c for c, _ in inverted],
-    }
+    with_objects = [c for c in checked if c.boxes_xyxy]
+    fractions = [c for c in with_objects if _are_fractions(c.boxes_xyxy)]
+    flat = _find_flat(with_objects)
+    known = {id(c) for c in (*fractions, *flat)}
+    inverted = _find_corner_and_size([c for c in with_objects if id(c) not in known])
     found = []
-    for code, images in faults.items():
+    for code, images in (("fractions", fractions), ("ymax-is-xmin", flat), ("corner-and-size", inverted)):
         if images:
             drop_box_problems(images)
             files = tuple(shown(c.raw.image) for c in images if c.raw is not None)
             message = f"{_have(len(images)).format(count=f'{len(images):,}')} {_SOME_SHAPES[code]}"
             found.append(Problem(severity="error", code=code, file=root, message=message, files=files))
     return found
+
+
+def _are_fractions(boxes: Sequence[Box]) -> bool:
+    values = [value for box in boxes for value in box]
+    # (0, 0, 1, 1) alone is the first pixel
+    return all(0 <= value <= 1 for value in values) and any(0 < value < 1 for value in values)
+
+
+def _find_flat(images: Sequence[CheckedImage]) -> list[CheckedImage]:
+    """The images in which ymax equals xmin in all boxes, as a fault of VoTT writes them."""
+    flat = [c for c in images if all(y2 == x1 for x1, _, _, y2 in c.boxes_xyxy)]
+    boxes = [box for c in flat for box in c.boxes_xyxy]
+    # ymax is xmin in some boxes by chance, but these are in order
+    by_chance = len(flat) < LEAST_IMAGES or sum(y2 < y1 for _, y1, _, y2 in boxes) < INVERTED * len(boxes)
+    return [] if by_chance else flat
+
+
+def _find_corner_and_size(images: Sequence[CheckedImage]) -> list[CheckedImage]:
+    """The images with an inverted box whose boxes all fit as corner and size."""
+    inverted = [c for c in images if any(map(_is_inverted, c.boxes_xyxy))]
+    fitting = [c for c in inverted if _fit_with_size([(box, c.size) for box in c.boxes_xyxy], 0)]
+    # boxes with swapped corners fit as sizes too, if they lie in the upper left
+    is_proven = len({box for c in fitting for box in c.boxes_xyxy}) >= LEAST_DISTINCT
+    return fitting if is_proven and len(fitting) >= FITTING * len(inverted) else []

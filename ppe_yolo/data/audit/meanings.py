@@ -43,10 +43,10 @@ def find_meaning(checked: Sequence[CheckedImage], form: BoxForm) -> Meaning | No
         checked: The images.
         form: What the four numbers of a box are in the format.
     """
-    if any(p.code == "pixel-values" for c in checked for p in c.problems):
+    if any(c.has("pixel-values") for c in checked):
         return None
     images = [c for c in checked if _are_boxes_of(c)]
-    pairs = [(o.box_xyxy, c.size) for c in images if c.raw is not None for o in c.raw.objects]
+    pairs = [(box, c.size) for c in images for box in c.boxes_xyxy]
     count = len(pairs)
     if len({box for box, _ in pairs}) < LEAST_DISTINCT:
         return None
@@ -125,7 +125,7 @@ def check_meanings(root: str, checked: Sequence[CheckedImage], form: BoxForm) ->
 
 def reread(checked: CheckedImage, correct: Callable[[Box, _Size], Box]) -> CheckedImage:
     """The image with corrected boxes."""
-    if not _are_boxes_of(checked) or checked.raw is None:
+    if checked.raw is None or not _are_boxes_of(checked):
         return checked
     objects = tuple(replace(o, box_xyxy=correct(o.box_xyxy, checked.size)) for o in checked.raw.objects)
     return replace(checked, raw=replace(checked.raw, objects=objects))
@@ -142,8 +142,7 @@ def numbers(box: Box, form: BoxForm) -> Box:
 
 def _are_boxes_of(checked: CheckedImage) -> bool:
     """Whether the image has boxes, and these were drawn on it as it is."""
-    others = {"size-differs", "exif-rotated", "size-swapped"}
-    return checked.raw is not None and bool(checked.raw.objects) and not any(p.code in others for p in checked.problems)
+    return bool(checked.boxes_xyxy) and not checked.has("size-differs", "exif-rotated", "size-swapped")
 
 
 def _find_shift(pairs: Sequence[_Pair], form: BoxForm) -> Meaning | None:

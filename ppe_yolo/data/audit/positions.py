@@ -34,23 +34,13 @@ def check_positions(root: str, checked: Sequence[CheckedImage]) -> list[Problem]
         checked: Its images. If boxes lie outside, all are left out, since nothing tells which ones are right.
     """
     with_objects = [
-        c
-        for c in checked
-        if c.raw is not None
-        and c.raw.objects
-        and not any(p.code in ("size-differs", "exif-rotated", "size-swapped", "pixel-values") for p in c.problems)
+        c for c in checked if c.boxes_xyxy and not c.has("size-differs", "exif-rotated", "size-swapped", "pixel-values")
     ]
-    outside, reach, count = [], 0.0, 0
-    for image in with_objects:
-        height, width = image.size
-        is_outside = False
-        for x1, y1, x2, y2 in [o.box_xyxy for o in image.raw.objects] if image.raw is not None else []:
-            reach, count = max(reach, x2 / width, y2 / height), count + 1
-            is_outside |= (x1 + x2) / 2 > width or (y1 + y2) / 2 > height
-        if is_outside:
-            outside.append(image)
+    count = sum(len(image.boxes_xyxy) for image in with_objects)
+    reach = max((_reach(image) for image in with_objects), default=0.0)
+    outside = [image for image in with_objects if _has_centre_outside(image)]
     if len(outside) >= max(OUTSIDE_IMAGES, OUTSIDE_FRACTION * len(with_objects)):
-        files = tuple(str(c.raw.source) for c in outside if c.raw is not None)
+        files = [str(image.raw.source) for image in outside if image.raw is not None]
         drop_box_problems(with_objects)
         message = (
             f"{len(outside):,} of {len(with_objects):,} images have boxes outside of them, up to {reach:.2g} times their "
@@ -65,7 +55,7 @@ def check_positions(root: str, checked: Sequence[CheckedImage]) -> list[Problem]
                 message=message,
                 files=tuple(dict.fromkeys(files)),
                 image=example.image if example is not None else "",
-                boxes_xyxy=tuple(o.box_xyxy for o in example.objects) if example is not None else (),
+                boxes_xyxy=tuple(outside[0].boxes_xyxy),
             )
         ]
     if len(with_objects) >= CORNER_IMAGES and count >= CORNER_BOXES and reach < CORNER:
@@ -75,3 +65,15 @@ def check_positions(root: str, checked: Sequence[CheckedImage]) -> list[Problem]
         )
         return [Problem(severity="warning", code="other-size", file=root, message=message)]
     return []
+
+
+def _reach(image: CheckedImage) -> float:
+    """How far its boxes extend to the right and down, as a fraction of the side."""
+    height, width = image.size
+    return max(max(x2 / width, y2 / height) for _, _, x2, y2 in image.boxes_xyxy)
+
+
+def _has_centre_outside(image: CheckedImage) -> bool:
+    """Whether the centre of a box lies beyond the right or lower edge."""
+    height, width = image.size
+    return any((x1 + x2) / 2 > width or (y1 + y2) / 2 > height for x1, y1, x2, y2 in image.boxes_xyxy)

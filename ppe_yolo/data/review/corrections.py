@@ -63,14 +63,14 @@ class Evidence:
         factors, swapped, rotated = set(), 0, 0
         pixels: list[tuple[Box, tuple[int, int]]] = []
         for image in checked:
-            codes, boxes = {p.code for p in image.problems}, _boxes(image)
-            swapped += "size-swapped" in codes
+            boxes = image.boxes_xyxy
+            swapped += image.has("size-swapped")
             if image.annotated_size is not None and not fits(boxes, image.size) and fits(boxes, image.annotated_size):
-                rotated += "exif-rotated" in codes
+                rotated += image.has("exif-rotated")
                 factor = _factor(image)
-                if "size-differs" in codes and factor is not None:
+                if image.has("size-differs") and factor is not None:
                     factors.add(factor)
-            if "pixel-values" in codes:
+            if image.has("pixel-values"):
                 pixels += [(box, image.size) for box in boxes]
         forms: tuple[PixelForm, ...] = ("centre", "corners", "corner and size")
         possible = [f for f in forms if pixels and all(is_possible(_from_pixels(box, f), size) for box, size in pixels)]
@@ -106,7 +106,7 @@ def correct(checked: CheckedImage, evidence: Evidence, class_map: ClassMap) -> t
         boxes, message = moved
         objects = [replace(o, box_xyxy=box) for o, box in zip(objects, boxes, strict=True)]
         changes.append(Change(code=code, file=file, message=message))
-    if any(p.code == "size-swapped" for p in checked.problems):
+    if checked.has("size-swapped"):
         changes.append(Change(code="size-swapped", file=file, message="the annotated width and height are exchanged"))
     kept: list[AnnotatedObject] = []
     for number, item in enumerate(objects, start=1):
@@ -147,7 +147,7 @@ def _to_box(box: Box, size: tuple[int, int]) -> tuple[Box | None, list[tuple[str
 
 def _to_frame(code: str, checked: CheckedImage, evidence: Evidence) -> tuple[list[Box], str] | None:
     """The boxes in pixels of the upright image, and what was done; None if it is not certain."""
-    boxes, (height, width) = _boxes(checked), checked.size
+    boxes, (height, width) = checked.boxes_xyxy, checked.size
     if code == "pixel-values":
         if evidence.pixel_form is None:
             return None
@@ -160,9 +160,8 @@ def _to_frame(code: str, checked: CheckedImage, evidence: Evidence) -> tuple[lis
     if code == "exif-rotated":
         proves = not fits(boxes, checked.size)
         if checked.raw is not None and fits(boxes, checked.stored_size) and (proves or evidence.is_rotation_missing):
-            return list(
-                _rotate(checked.raw.image, checked.stored_size, boxes)
-            ), f"the boxes are rotated with the image, from {annotated} to {width}x{height}"
+            rotated = list(_rotate(checked.raw.image, checked.stored_size, boxes))
+            return rotated, f"the boxes are rotated with the image, from {annotated} to {width}x{height}"
         return None
     if _factor(checked) in evidence.factors and fits(boxes, checked.annotated_size):
         sy, sx = height / checked.annotated_size[0], width / checked.annotated_size[1]
@@ -196,10 +195,6 @@ def _from_pixels(box: Box, form: PixelForm) -> Box:
     if form == "corners":
         return a, b, c, d
     return box if form == "centre" else (a, b, a + c, b + d)
-
-
-def _boxes(checked: CheckedImage) -> list[Box]:
-    return [o.box_xyxy for o in checked.raw.objects] if checked.raw is not None else []
 
 
 def _rounded(box: Box) -> Box:

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
@@ -103,7 +103,7 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
 
 def _blocked_by_habits(root: str, checked: list[CheckedImage], source: Source) -> dict[str, Change]:
     """Images that a fault of the whole data set spoils: key -> why."""
-    copies = [CheckedImage(**{**vars(c), "problems": list(c.problems)}) for c in checked]
+    copies = [replace(c) for c in checked]  # the check changes images
     found = check_habits(root, copies, source.class_names, source.box_form)
     errors = [p for p in found if p.severity == "error" and p.code in (*ALL_BOXES, "other-size", "class-number")]
     if not errors:
