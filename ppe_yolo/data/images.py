@@ -14,6 +14,8 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import refuse_lfs_pointer, write_bytes
 
 MAX_PIXELS = 100_000_000  # more than any site camera has; larger files are decompression bombs
+EXIF_ORIENTATION = 0x0112  # tag
+SIDEWAYS = (5, 6, 7, 8)  # values of the tag that swap height and width
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 

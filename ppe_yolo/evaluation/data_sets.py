@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 from ppe_yolo.data.class_map import load_class_map
-from ppe_yolo.data.dataset import AnnotatedDataset
+from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.held_out import VAL
 from ppe_yolo.data.images import shown
 from ppe_yolo.evaluation.ground_truth import EvaluationInfo, GroundTruth, ImageRecord
@@ -100,7 +99,7 @@ def open_data_sets(
     class_map: str | None,
     *,
     split: str,
-    on_error: Literal["stop", "skip"],
+    on_error: OnError,
     model_classes: tuple[tuple[str, ...], str] | None = None,
     progress: bool = False,
 ) -> list[DataSet]:

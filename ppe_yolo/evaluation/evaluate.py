@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from rich.console import Console
 from rich.progress import track
@@ -13,6 +13,7 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.dataset import OnError
 from ppe_yolo.data.held_out import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.data.images import read_image
 from ppe_yolo.data.sources.files import require_outside
@@ -72,7 +73,7 @@ def evaluate(
     *,
     split: str = "test",
     class_map: str | None = None,
-    on_error: Literal["stop", "skip"] = "stop",
+    on_error: OnError = "stop",
     batch_size: int = 8,
     images: int = 24,
     val_fraction: float | None = None,

@@ -82,9 +82,9 @@ class DetectorTask(pl.LightningModule):
         loss: LossConfig = LossConfig(),  # noqa: B008 - frozen
         optimizer: OptimizerConfig = OptimizerConfig(),
         weights: str | None = None,
-        score_floor: float = 0.01,
-        nms_iou_threshold: float = 0.5,
-        max_detections: int = 300,
+        score_floor: float = ModelContract.score_floor,
+        nms_iou_threshold: float = ModelContract.nms_iou_threshold,
+        max_detections: int = ModelContract.max_detections,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from ppe_yolo.azure.lint.settings import IDENTITY, check_settings, check_shell
 from ppe_yolo.azure.yaml.assets import Asset
 from ppe_yolo.azure.yaml.bindings import expressions, optional_parts, without_optional_parts
 from ppe_yolo.azure.yaml.document import Keys, Mistake
-from ppe_yolo.azure.yaml.pipeline import Component
+from ppe_yolo.azure.yaml.pipeline import Component, ignored_names
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,254}")
 _SCRIPT = re.compile(r"[\w./-]+\.py")
@@ -108,8 +108,7 @@ def _check_code(component: Component, code_keys: Keys, scripts: list[str], keys:
         return [document.mistake("missing-script", f"{s}: the component has no code folder", *keys) for s in scripts]
     if not code.is_dir():
         return [document.mistake("missing-code", f"code: no such folder {code}", *code_keys)]
-    ignore = code / ".amlignore"
-    ignored = {line.strip("/ ") for line in ignore.read_text(encoding="utf-8").splitlines()} if ignore.is_file() else set()
+    ignored = ignored_names(code)
     for script in scripts:
         if Path(script).parts[0] in ignored:
             what = f"{script}: .amlignore excludes {Path(script).parts[0]}, so Azure ML does not upload it"

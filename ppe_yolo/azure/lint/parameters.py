@@ -1,6 +1,5 @@
 """Checks of the values that the commands of ppe-yolo would reject, some of them only after hours of training."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ from ppe_yolo.azure.lint.settings import ASSET_NAME
 from ppe_yolo.azure.yaml.bindings import ParentInput
 from ppe_yolo.azure.yaml.document import Mistake
 from ppe_yolo.azure.yaml.pipeline import Job, Pipeline, binding_of
+from ppe_yolo.core.contract import STRIDE
 from ppe_yolo.core.errors import UserError
-
-STRIDE = 32  # sides of the network's input are multiples of it
+from ppe_yolo.training.arguments import recipe_names
 
 
 class _Values:
@@ -57,11 +56,9 @@ def _check_recipe(values: _Values) -> list[Mistake]:
     recipe = values.get("ppe_yolo_train", "recipe")
     if not isinstance(recipe, str):
         return []
-    folder = resources.files("ppe_yolo") / "configs"
-    names = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-    if recipe in names or (values.folder("ppe_yolo_train") / recipe).is_file():
+    if recipe in recipe_names() or (values.folder("ppe_yolo_train") / recipe).is_file():
         return []
-    what = f"expected {', '.join(names)} or a YAML file in the code folder, got {recipe}"
+    what = f"expected {', '.join(recipe_names())} or a YAML file in the code folder, got {recipe}"
     return [values.mistake("ppe_yolo_train", "recipe", what)]
 
 

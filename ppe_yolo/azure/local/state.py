@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ppe_yolo.azure.yaml.pipeline import ignored_names
 from ppe_yolo.core.errors import UserError
-
-IGNORE_FILE = ".amlignore"  # Azure ML leaves out the same files when it uploads the code
 
 
 @contextmanager
@@ -71,9 +70,7 @@ def digest_of_data(path: Path) -> str:
 
 def digest_of_code(folder: Path) -> str:
     """Digest of all code, recipes and templates of a checkout, without the folders that .amlignore excludes."""
-    ignore = folder / IGNORE_FILE
-    ignored = {line.strip("/ ") for line in ignore.read_text().splitlines()} if ignore.is_file() else set()
-    content = []
+    content, ignored = [], ignored_names(folder)
     for path in sorted(folder.iterdir()):
         if path.name in ignored or path.name.startswith(".") or not path.is_dir():
             continue

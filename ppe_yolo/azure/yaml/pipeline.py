@@ -41,6 +41,12 @@ class Component:
         return None if code is None else (self.path.parent / str(code)).resolve()
 
 
+def ignored_names(code: Path) -> set[str]:
+    """Names in a code folder that its .amlignore excludes, so that Azure ML does not upload them."""
+    ignore = code / ".amlignore"
+    return {line.strip("/ ") for line in ignore.read_text(encoding="utf-8").splitlines()} if ignore.is_file() else set()
+
+
 @dataclass(frozen=True)
 class Job:
     """A step of a pipeline.

@@ -167,13 +167,16 @@ class _Objects:
                 self._report("error", "unknown-name", name, self.class_map.explain_unknown(item.class_name), item)
             if not self._check_position(item, name):
                 continue
-            names = seen.setdefault(next((box for box in seen if is_same_box(box, item.box_xyxy)), item.box_xyxy), [])
+            box = next((box for box in seen if is_same_box(box, item.box_xyxy)), item.box_xyxy)
+            names = seen.setdefault(box, [])
             if item.class_name in names:
-                self._report("warning", "duplicate-box", name, f"{_box(item)} is annotated twice: counted once", item)
+                message = f"{box_text(item.box_xyxy)} is annotated twice: counted once"
+                self._report("warning", "duplicate-box", name, message, item)
                 continue
-            others = {self.class_map.mapping.get(other) for other in names} - {None} if names else None
+            others = {self.class_map.mapping.get(other) for other in names} - {None}
             if others and self.class_map.mapping.get(item.class_name) not in (None, *others):
-                message = f"{_box(item)} is annotated as {' and as '.join((*names, item.class_name))}: remove the wrong one"
+                both = " and as ".join((*names, item.class_name))
+                message = f"{box_text(item.box_xyxy)} is annotated as {both}: remove the wrong one"
                 self._report("warning", "two-classes", name, message, item)
             names.append(item.class_name)
             kept.append(self._clip(item, name))
@@ -205,24 +208,25 @@ class _Objects:
         # an object that the class map ignores does no harm
         severity: Severity = "warning" if item.class_name in self.class_map.ignored else "error"
         if x2 == x1 or y2 == y1:
-            message = f"expected x1 < x2 and y1 < y2, got {_box(item)}: fix or remove the box"
+            message = f"expected x1 < x2 and y1 < y2, got {box_text(item.box_xyxy)}: fix or remove the box"
             self._report(severity, "empty-box", name, message, item)
             return False
         if x2 < x1 or y2 < y1:
-            message = f"expected x1 < x2 and y1 < y2, got {_box(item)}: swapped corners; `ppe-yolo audit --fix` corrects them"
+            got = f"{box_text(item.box_xyxy)}: swapped corners; `ppe-yolo audit --fix` corrects them"
+            message = f"expected x1 < x2 and y1 < y2, got {got}"
             self._report(severity, "swapped-corners", name, message, item)
             return False
         if x1 >= self.width or y1 >= self.height or x2 <= 0 or y2 <= 0:
-            message = f"{_box(item)} lies outside {self.image}: fix or remove the box"
+            message = f"{box_text(item.box_xyxy)} lies outside {self.image}: fix or remove the box"
             self._report(severity, "box-outside", name, message, item)
             return False
         if x1 < 0 or y1 < 0 or x2 > self.width or y2 > self.height:
-            self._report("warning", "box-beyond", name, f"{_box(item)} extends beyond {self.image}: clipped", item)
+            self._report("warning", "box-beyond", name, f"{box_text(item.box_xyxy)} extends beyond {self.image}: clipped", item)
         elif self.entry.is_one_based and (x1 == 0 or y1 == 0):
             message = "xmin or ymin is 0, but Pascal VOC counts pixels from 1: the annotation tool probably counts from 0"
             self._report("warning", "zero-based", name, message, item)
         if min(x2 - x1, y2 - y1) < TINY_SIDE:
-            message = f"{_box(item)} is less than {TINY_SIDE:g} pixels wide or high"
+            message = f"{box_text(item.box_xyxy)} is less than {TINY_SIDE:g} pixels wide or high"
             self._report("warning", "tiny-box", name, message, item)
         return True
 
@@ -230,9 +234,10 @@ class _Objects:
         x1, y1, x2, y2 = item.box_xyxy
         clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height)))
         if (clipped[2] - clipped[0]) * (clipped[3] - clipped[1]) > WHOLE_IMAGE * self.width * self.height:
-            self._report("warning", "whole-image", name, f"{_box(item)} covers all of {self.image}", item)
+            self._report("warning", "whole-image", name, f"{box_text(item.box_xyxy)} covers all of {self.image}", item)
         return item if clipped == item.box_xyxy else replace(item, box_xyxy=clipped)
 
 
-def _box(item: AnnotatedObject) -> str:
-    return "({:g}, {:g}, {:g}, {:g})".format(*item.box_xyxy)
+def box_text(box: Box) -> str:
+    """A box as messages show it: (x1, y1, x2, y2)."""
+    return "({:g}, {:g}, {:g}, {:g})".format(*box)

@@ -14,12 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ppe_yolo.core.files import refuse_lfs_pointer
 from ppe_yolo.core.words import one_line
-from ppe_yolo.data.images import MAX_PIXELS, ImageError, decode, local_path, shown
+from ppe_yolo.data.images import EXIF_ORIENTATION, MAX_PIXELS, SIDEWAYS, ImageError, decode, local_path, shown
 
 VERSION = f"2 {cv2.__version__} {PIL.__version__}"  # results of other versions are not reused: change it with the checks
 MAX_BYTES = 1 << 30  # of a file; more than MAX_PIXELS need in any format
-_ORIENTATION = 0x0112  # EXIF tag
-_SIDEWAYS = (5, 6, 7, 8)  # orientations with height and width swapped
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # brands of iPhones and others
 _DEEP = ("I", "F")  # Pillow's modes of integers and floating-point numbers with 32 bits
 _DRAFT = 8  # a JPEG is decoded at an eighth of its size by the strict decoder: it reads the same data, in half the time
@@ -120,7 +118,7 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
                     got=f"{opened.width}x{opened.height}",
                     hint="make the image smaller",
                 )
-            orientation = opened.getexif().get(_ORIENTATION, 1)
+            orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
             if opened.mode in _DEEP:
                 raise ImageError(
                     file=shown(image),
@@ -136,7 +134,7 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
             opened.load()
             size = stored if is_draft else (opened.height, opened.width)
             # Pillow rotates a TIFF upright itself and removes the tag
-            size = size[::-1] if opened.getexif().get(_ORIENTATION, 1) in _SIDEWAYS else size
+            size = size[::-1] if opened.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS else size
     except ImageError:
         raise
     except Exception as error:  # decoders raise all kinds of errors for broken files
@@ -161,7 +159,7 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
         )
     return ImageCheck(
         size=size,
-        stored_size=size[::-1] if orientation in _SIDEWAYS else size,
+        stored_size=size[::-1] if orientation in SIDEWAYS else size,
         unusual=tuple(unusual),
         perceptual_hash=_perceptual_hash(pixels),
         content_hash=hash_content(data),

@@ -7,16 +7,15 @@ from typing import Literal
 from PIL import Image
 
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
-from ppe_yolo.data.audit.annotation_check import CheckedImage, fits, is_possible, is_same_box
+from ppe_yolo.data.audit.annotation_check import CheckedImage, box_text, fits, is_possible, is_same_box
 from ppe_yolo.data.audit.meanings import numbers
 from ppe_yolo.data.class_map import ClassMap
-from ppe_yolo.data.images import local_path, shown
+from ppe_yolo.data.images import EXIF_ORIENTATION, local_path, shown
 from ppe_yolo.data.sources.base import Box
 
 # problems that `correct` decides about itself
 _BOXES = frozenset({"swapped-corners", "empty-box", "box-outside"})
 _FRAMES = frozenset({"size-differs", "exif-rotated", "pixel-values"})
-_ORIENTATION = 0x0112  # EXIF tag
 LEAST_PROOFS = 3  # images that must prove the same before it is assumed of images that prove nothing
 
 PixelForm = Literal["centre", "corners", "corner and size"]
@@ -120,7 +119,7 @@ def correct(checked: CheckedImage, evidence: Evidence, class_map: ClassMap) -> t
         corrected = replace(item, box_xyxy=box)
         if any(o.class_name == corrected.class_name and is_same_box(o.box_xyxy, box) for o in kept):
             changes.append(
-                Change(code="duplicate-box", file=file, item=name, message=f"{_text(box)} is there already: removed")
+                Change(code="duplicate-box", file=file, item=name, message=f"{box_text(box)} is there already: removed")
             )
         else:
             kept.append(corrected)
@@ -133,15 +132,15 @@ def _to_box(box: Box, size: tuple[int, int]) -> tuple[Box | None, list[tuple[str
     x1, x2 = sorted(box[::2])
     y1, y2 = sorted(box[1::2])
     if (x1, y1, x2, y2) != box:
-        found.append(("swapped-corners", f"{_text(box)} is now {_text((x1, y1, x2, y2))}: the corners were swapped"))
+        found.append(("swapped-corners", f"{box_text(box)} is now {box_text((x1, y1, x2, y2))}: the corners were swapped"))
     height, width = size
     if x1 == x2 or y1 == y2:
-        return None, [("empty-box", f"{_text(box)} has no area")]
+        return None, [("empty-box", f"{box_text(box)} has no area")]
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-        return None, [("box-outside", f"{_text(box)} lies outside the {width}x{height} image")]
+        return None, [("box-outside", f"{box_text(box)} lies outside the {width}x{height} image")]
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if clipped != (x1, y1, x2, y2):
-        found.append(("box-beyond", f"{_text((x1, y1, x2, y2))} is now {_text(clipped)}: clipped to the image"))
+        found.append(("box-beyond", f"{box_text((x1, y1, x2, y2))} is now {box_text(clipped)}: clipped to the image"))
     return clipped, found
 
 
@@ -172,7 +171,7 @@ def _to_frame(code: str, checked: CheckedImage, evidence: Evidence) -> tuple[lis
 
 def _rotate(image: str, stored_size: tuple[int, int], boxes: Sequence[Box]) -> Iterator[Box]:
     with Image.open(local_path(image)) as opened:
-        orientation = opened.getexif().get(_ORIENTATION, 1)
+        orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
     height, width = stored_size
     for x1, y1, x2, y2 in boxes:
         # the row of the upright image is the column of the stored one, perhaps from the other end
@@ -200,7 +199,3 @@ def _from_pixels(box: Box, form: PixelForm) -> Box:
 def _rounded(box: Box) -> Box:
     x1, y1, x2, y2 = (round(v, 6) for v in box)
     return x1, y1, x2, y2
-
-
-def _text(box: Box) -> str:
-    return "({:g}, {:g}, {:g}, {:g})".format(*box)

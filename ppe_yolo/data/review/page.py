@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_yolo.core.boxes import iou_of_sizes
 from ppe_yolo.core.files import write_bytes
-from ppe_yolo.data.anchors import DEFAULT_ANCHORS_WH, letterboxed_sizes
+from ppe_yolo.data.anchors import DEFAULT_ANCHORS_WH, letterboxed_sizes, mean_best_iou
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.dataset import AnnotatedDataset
 from ppe_yolo.data.images import shown
@@ -142,7 +141,7 @@ def _chart(dataset: AnnotatedDataset) -> Chart | None:
         bars=bars,
         ticks=ticks,
         anchors={name: _x(_sides(pairs)).tolist() for name, pairs in anchors.items()},
-        fit={name: float(iou_of_sizes(sizes_wh, pairs).max(1).mean()) for name, pairs in anchors.items()},
+        fit={name: mean_best_iou(sizes_wh, pairs) for name, pairs in anchors.items()},
     )
 
 

@@ -12,7 +12,7 @@ from ppe_yolo.core.files import write_text
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage, AnnotatedObject
 from ppe_yolo.data.images import is_url, shown
 from ppe_yolo.data.sources.base import AnnotationError, BoxForm, Entry, NoImageError, Problem
-from ppe_yolo.data.sources.files import FileFinder, canonical_split, files_with
+from ppe_yolo.data.sources.files import SPLITS, FileFinder, canonical_split, files_with
 from ppe_yolo.data.sources.text import read_lines
 
 LINE = "`PATH x1,y1,x2,y2,class ...`"
@@ -71,7 +71,7 @@ def find_lists(root: Path) -> dict[str, Path]:
     for path in files_with(root, (".txt",)):
         last = path.stem.rpartition("_")[2]
         split = canonical_split(last)
-        if split not in ("train", "val", "trainval", "test") and not _is_list(path):
+        if split not in SPLITS and not _is_list(path):
             continue
         if split in lists:
             raise UserError(

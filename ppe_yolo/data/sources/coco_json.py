@@ -15,6 +15,7 @@ from ppe_yolo.data.images import shown
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Box, BoxForm, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
+    SPLITS,
     FileFinder,
     canonical_split,
     files_with,
@@ -78,7 +79,7 @@ def split_of(path: Path) -> str:
     """instances_val2017.json is val, train.json is train, result.json is all."""
     for word in reversed(path.stem.lower().replace("-", "_").replace(".", "_").split("_")):
         split = canonical_split(word.rstrip("0123456789"))
-        if split in ("train", "val", "test", "trainval"):
+        if split in SPLITS:
             return split
     return ALL
 

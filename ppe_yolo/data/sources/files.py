@@ -12,6 +12,7 @@ from PIL import Image
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import is_system_file, require_utf8
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
+from ppe_yolo.data.images import EXIF_ORIENTATION, SIDEWAYS
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Problem
 
 IMAGE_FOLDERS = ("jpegimages", "jpegimage", "images", "image", "imgs", "img", "data")
@@ -26,6 +27,7 @@ _SPLITS = {
     "testing": "test",
     "trainval": "trainval",
 }
+SPLITS = frozenset(_SPLITS.values())  # train, val, trainval, test
 
 
 def nfc(name: str) -> str:
@@ -185,7 +187,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as opened:
             width, height = opened.size
-            return (width, height) if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
+            return (width, height) if opened.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS else (height, width)
     except Exception as error:  # decoders raise all kinds of errors for broken files
         reason = " ".join(str(error).split())[:100]
         raise AnnotationError(f"its size cannot be read ({reason})", file=path, hint="replace the image") from error

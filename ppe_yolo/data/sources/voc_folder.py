@@ -11,6 +11,7 @@ from ppe_yolo.data.annotation import IMAGE_SUFFIXES, AnnotatedImage
 from ppe_yolo.data.sources.base import ALL, AnnotationError, BoxForm, Entry, NoImageError, Problem
 from ppe_yolo.data.sources.files import (
     IMAGE_FOLDERS,
+    SPLITS,
     UNSUPPORTED,
     by_stem,
     canonical_split,
@@ -111,7 +112,7 @@ class VocFolder:
             self._part_of[key] = part
             images = self._images[part.images].get(stem, [])
             folders = {canonical_split(path.parent.name) for path in images if path.parent != part.images}
-            if split := part.split or next((name for name in folders if name in ("train", "val", "trainval", "test")), None):
+            if split := part.split or next((name for name in folders if name in SPLITS), None):
                 by_folder.setdefault(split, []).append(key)
         lists = self._read_lists() or {split: sorted(keys) for split, keys in by_folder.items()}
         self.splits = {name: keys for name, keys in lists.items() if keys} or {ALL: sorted(self._xmls)}
@@ -133,7 +134,7 @@ class VocFolder:
             # a list per class (cat_train.txt) names all images of its split; VoTT writes no others
             for path in files_with(folder, (".txt",)):
                 split = canonical_split(path.stem.rpartition("_")[2])
-                if split in ("train", "val", "trainval", "test"):
+                if split in SPLITS:
                     names = _read_image_set(path, set(self._xmls))
                     lists[split] = list(dict.fromkeys([*lists.get(split, ()), *names]))
         if files_with(folder, (".txt",)) and not any(lists.values()):

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
+from ppe_yolo.data.dataset import OnError
 from ppe_yolo.data.held_out import VAL, training_split
 from ppe_yolo.evaluation.data_sets import DataSet, DataSpec, Domain, all_images, ground_truth_of, open_data_sets
 from ppe_yolo.evaluation.files.detections import read_detections
@@ -59,7 +59,7 @@ def read_material(
     *,
     split: str,
     class_map: str | None = None,
-    on_error: Literal["stop", "skip"] = "stop",
+    on_error: OnError = "stop",
 ) -> Material:
     """Reads the files of `ppe-yolo evaluate` and the data that they belong to.
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ppe_yolo.core.files import write_bytes, write_json, write_text
+from ppe_yolo.data.dataset import OnError
 from ppe_yolo.data.held_out import VAL
 from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.evaluation.data_sets import DataSpec
@@ -43,7 +44,7 @@ def report(
     *,
     split: str = "test",
     class_map: str | None = None,
-    on_error: Literal["stop", "skip"] = "stop",
+    on_error: OnError = "stop",
     rules: Sequence[str] = (),
     operating_point: Path | None = None,
     run_dir: Path | None = None,
