@@ -9,6 +9,7 @@ from ppe_yolo.core.boxes import iou_of_sizes
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
 
+ROUNDS = 300
 # the default anchors of each architecture, in pixels at 416, for charts; the networks have their own copy
 DEFAULT_ANCHORS_WH: Mapping[str, tuple[tuple[int, int], ...]] = {
     "yolov3": ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326)),
@@ -38,14 +39,13 @@ def letterboxed_sizes(
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
-def fit_anchors(boxes_wh: NDArray[np.float64], k: int, *, seed: int = 0, rounds: int = 300) -> NDArray[np.float64]:
-    """Fits k anchors to boxes.
+def fit_anchors(boxes_wh: NDArray[np.float64], k: int, *, seed: int = 0) -> NDArray[np.float64]:
+    """Fits k anchors to boxes, until no box changes its anchor or after `ROUNDS` iterations.
 
     Args:
         boxes_wh: [N, 2] width and height, pixels.
         k: Number of anchors.
         seed: Seed of the initial anchors (k-means++).
-        rounds: Largest number of iterations; the fit stops when no box changes its anchor.
 
     Returns:
         [k, 2] width and height, in ascending order of area.
@@ -67,7 +67,7 @@ def fit_anchors(boxes_wh: NDArray[np.float64], k: int, *, seed: int = 0, rounds:
         distance = (1 - iou_of_sizes(boxes_wh, centres).max(1)).clip(min=0) ** 2
         centres = np.concatenate((centres, boxes_wh[rng.choice(len(boxes_wh), p=distance / distance.sum())][None]))
     owner = np.full(len(boxes_wh), -1)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         nearest = iou_of_sizes(boxes_wh, centres).argmax(1)
         if (nearest == owner).all():
             break

@@ -13,12 +13,15 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
+from ppe_yolo.core.contract import DEFAULT_SCORE_THRESHOLD
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.drawing import draw_detections, draw_ground_truth, tile_images
 from ppe_yolo.data.loading.samples import Batch
 from ppe_yolo.evaluation.metrics.coco_ap import RECALLS, PrecisionRecallCurve
 from ppe_yolo.evaluation.metrics.mean_ap import precision_recall_curves
 from ppe_yolo.evaluation.metrics.plots import draw_curves
+
+GRID_IMAGES, GRID_COLUMNS = 9, 3
 
 
 class EmaWeights(WeightAveraging):
@@ -129,18 +132,9 @@ def threshold_counts(curve: PrecisionRecallCurve) -> dict[str, NDArray[np.float6
 
 
 class PredictionGrid(Callback):
-    """Shows the first validation images with annotations (white) and detections (coloured).
+    """Shows the first `GRID_IMAGES` validation images with annotations (white) and detections (coloured)."""
 
-    Args:
-        images: Number of images.
-        score_threshold: Detections below it are not drawn.
-        columns: Images per row.
-    """
-
-    def __init__(self, images: int = 9, score_threshold: float = 0.3, columns: int = 3) -> None:
-        self.images = images
-        self.score_threshold = score_threshold
-        self.columns = columns
+    def __init__(self) -> None:
         self._drawn: list[Any] = []
 
     def on_validation_batch_end(
@@ -153,13 +147,13 @@ class PredictionGrid(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draws images until there are enough."""
-        wanted = self.images - len(self._drawn)
+        wanted = GRID_IMAGES - len(self._drawn)
         if not trainer.is_global_zero or trainer.sanity_checking or wanted <= 0:
             return
         images = batch.images[:wanted]
         for image, detected, target in zip(images, pl_module.detect_batch(images), batch.targets[:wanted], strict=True):  # type: ignore[operator]
             pixels = image.permute(1, 2, 0).cpu().numpy()
-            strong = detected["scores"] >= self.score_threshold
+            strong = detected["scores"] >= DEFAULT_SCORE_THRESHOLD
             boxes_xyxy, scores, labels = (detected[k][strong].cpu() for k in ("boxes_xyxy", "scores", "labels"))
             detections = Detections(boxes_xyxy.float().numpy(), scores.float().numpy(), labels.numpy())
             pixels = draw_ground_truth(pixels, target["boxes_xyxy"].cpu().numpy())
@@ -170,6 +164,6 @@ class PredictionGrid(Callback):
         """Writes the grid to TensorBoard."""
         if self._drawn and isinstance(trainer.logger, TensorBoardLogger):
             cell = self._drawn[0].shape[:2]
-            grid = tile_images(self._drawn, self.columns, cell)
+            grid = tile_images(self._drawn, GRID_COLUMNS, cell)
             trainer.logger.experiment.add_image("val/predictions", grid, trainer.global_step, dataformats="HWC")
         self._drawn = []

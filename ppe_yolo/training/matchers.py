@@ -181,11 +181,9 @@ class SimOTAMatcher(Matcher):
 
     Args:
         anchors: Finds the candidates.
-        top: See `keep_dynamic`.
     """
 
     anchors: AnchorMatcher
-    top: int = 10
 
     def match(self, predictions: Predictions, objects: Objects, grid: Grid) -> Assignment:
         """See `Matcher.match`."""
@@ -197,7 +195,7 @@ class SimOTAMatcher(Matcher):
         expected = F.one_hot(objects.labels[candidates.target], scores.shape[-1]).to(scores.dtype)
         class_cost = F.binary_cross_entropy(scores, expected, reduction="none").sum(-1)
         candidates = replace(candidates, cost=class_cost - BOX_COST * torch.log(iou + 1e-8))
-        return resolve_conflicts(keep_dynamic(candidates, iou, self.top))
+        return resolve_conflicts(keep_dynamic(candidates, iou))
 
 
 def keep_dynamic(candidates: Candidates, iou: Tensor, top: int = 10) -> Candidates:

@@ -37,11 +37,9 @@ class VocCurve:
     objects: int
 
 
-def voc_judge(
-    detections: DetectionTable, targets: TargetTable, *, lowest_score: float = LOWEST_SCORE
-) -> tuple[DetectionTable, Flags, Flags]:
-    """The detections from `lowest_score` on, with a flag for each hit and each false alarm."""
-    detections = detections.select(detections.scores >= lowest_score)
+def voc_judge(detections: DetectionTable, targets: TargetTable) -> tuple[DetectionTable, Flags, Flags]:
+    """The detections from `LOWEST_SCORE` on, with a flag for each hit and each false alarm [D]."""
+    detections = detections.select(detections.scores >= LOWEST_SCORE)
     pairs = overlapping_pairs(detections, targets, IOU_THRESHOLD, border=1.0)
     # by detection, then by falling IoU; of equal IoUs the first object
     order = np.lexsort((pairs.targets, -pairs.iou, pairs.detections))
@@ -55,11 +53,9 @@ def voc_judge(
     return detections, hit, ~hit & ~difficult
 
 
-def voc_average_precision(
-    detections: DetectionTable, targets: TargetTable, num_classes: int, *, lowest_score: float = LOWEST_SCORE
-) -> list[VocCurve]:
+def voc_average_precision(detections: DetectionTable, targets: TargetTable, num_classes: int) -> list[VocCurve]:
     """One curve per class."""
-    detections, hit, false = voc_judge(detections, targets, lowest_score=lowest_score)
+    detections, hit, false = voc_judge(detections, targets)
     curves = []
     for label in range(num_classes):
         counts = (detections.labels == label) & (hit | false)

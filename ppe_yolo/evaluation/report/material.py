@@ -58,7 +58,6 @@ def read_material(
     data: str | Sequence[DataSpec],
     *,
     split: str,
-    class_map: str | None = None,
     on_error: OnError = "stop",
 ) -> Material:
     """Reads the files of `ppe-yolo evaluate` and the data that they belong to.
@@ -69,7 +68,7 @@ def read_material(
     Raises:
         UserError: A file cannot be read, or belongs to other images, classes or another split.
     """
-    data_sets = open_data_sets(data, class_map, split=split, on_error=on_error)
+    data_sets = open_data_sets(data, None, split=split, on_error=on_error)
     class_names = data_sets[0].dataset.class_map.class_names
     path = detections.with_name(GROUND_TRUTH_FILE)
     if path.exists():

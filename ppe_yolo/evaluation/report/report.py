@@ -43,7 +43,6 @@ def report(
     out: Path,
     *,
     split: str = "test",
-    class_map: str | None = None,
     on_error: OnError = "stop",
     rules: Sequence[str] = (),
     operating_point: Path | None = None,
@@ -56,7 +55,6 @@ def report(
         data: The data set that was evaluated, see `open_source`, or all of them with their class maps.
         out: Folder for the files.
         split: The images that were evaluated.
-        class_map: Name or file, for one data set.
         on_error: As in the evaluation.
         rules: How to choose thresholds, see `parse_rules`; on validation images only.
         operating_point: Thresholds that were chosen before; by default, on other splits than `val`, those in the model file,
@@ -66,7 +64,7 @@ def report(
     Raises:
         UserError: The files do not belong together, or thresholds would be chosen on images that are not for that.
     """
-    material = read_material(detections, data, split=split, class_map=class_map, on_error=on_error)
+    material = read_material(detections, data, split=split, on_error=on_error)
     for domain in material.domains:
         require_outside(out, domain.root)
     info = material.truth.info
