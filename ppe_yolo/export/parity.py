@@ -215,12 +215,5 @@ def _detect(detector: OnnxDetector, batch: NDArray[np.uint8]) -> list[Detections
 
 
 def _suppress(boxes_xyxy: NDArray[np.float32], scores: NDArray[np.float32], contract: ModelContract) -> list[Detections]:
-    detections = postprocess_batch(
-        torch.from_numpy(boxes_xyxy),
-        torch.from_numpy(scores),
-        input_size=contract.input_size,
-        score_floor=contract.score_floor,
-        nms_iou_threshold=contract.nms_iou_threshold,
-        max_detections=contract.max_detections,
-    )
+    detections = postprocess_batch(torch.from_numpy(boxes_xyxy), torch.from_numpy(scores), contract)
     return [Detections(d["boxes_xyxy"].numpy(), d["scores"].numpy(), d["labels"].numpy()) for d in detections]

@@ -20,21 +20,13 @@ def detect_batch(network: YoloV3, images: Tensor, contract: ModelContract) -> li
 
     Args:
         network: The network.
-        images: [B, 3, H, W], RGB in 0..1.
-        contract: Provides score floor, NMS threshold and maximum number of detections.
+        images: [B, 3, H, W], RGB in 0..1, of the contract's input size.
+        contract: See `postprocess`.
 
     Returns:
         Per image: boxes_xyxy [K, 4] in pixels of the input, scores [K] in descending order, labels [K].
     """
-    boxes_xyxy, scores = network.predict(images)
-    return postprocess_batch(
-        boxes_xyxy,
-        scores,
-        input_size=(images.shape[2], images.shape[3]),
-        score_floor=contract.score_floor,
-        nms_iou_threshold=contract.nms_iou_threshold,
-        max_detections=contract.max_detections,
-    )
+    return postprocess_batch(*network.predict(images), contract)
 
 
 class TorchDetector:

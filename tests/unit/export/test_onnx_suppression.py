@@ -33,14 +33,7 @@ def in_graph(session, boxes, scores) -> list[tuple[np.ndarray, np.ndarray, np.nd
 
 def assert_same_as_postprocess(locations, classes, floor, iou, most, boxes, scores) -> int:
     session, contract = open_suppression(locations, classes, floor, iou, most)
-    expected = postprocess_batch(
-        torch.from_numpy(boxes),
-        torch.from_numpy(scores),
-        input_size=contract.input_size,
-        score_floor=floor,
-        nms_iou_threshold=iou,
-        max_detections=most,
-    )
+    expected = postprocess_batch(torch.from_numpy(boxes), torch.from_numpy(scores), contract)
     for want, (found_boxes, found_scores, found_labels) in zip(expected, in_graph(session, boxes, scores), strict=True):
         count = len(want["scores"])
         assert found_boxes.shape == (most, 4) and found_scores.shape == found_labels.shape == (most,)

@@ -1,18 +1,23 @@
 """Suppression against a brute-force reference, and its limits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.inference.postprocess import MAX_CANDIDATES, postprocess, postprocess_batch
 
-LIMITS = {"input_size": (64, 96), "score_floor": 0.1, "nms_iou_threshold": 0.5, "max_detections": 100}
+LIMITS = ModelContract(("helmet", "none"), (64, 96), score_floor=0.1, nms_iou_threshold=0.5, max_detections=100)
 
 
 def found(boxes_xyxy, scores, **changed):
-    result = postprocess(torch.tensor(boxes_xyxy).float().reshape(-1, 4), torch.tensor(scores).float(), **{**LIMITS, **changed})
+    result = postprocess(
+        torch.tensor(boxes_xyxy).float().reshape(-1, 4), torch.tensor(scores).float(), replace(LIMITS, **changed)
+    )
     boxes, scores, labels = (result[k].tolist() for k in ("boxes_xyxy", "scores", "labels"))
     return [(label, round(score, 4), box) for box, score, label in zip(boxes, scores, labels, strict=True)]
 
@@ -48,7 +53,7 @@ def test_postprocess_keeps_scores_from_the_floor_on():
 
 
 def test_postprocess_without_detections_returns_empty_tensors():
-    result = postprocess(torch.rand(5, 4), torch.zeros(5, 2), **LIMITS)
+    result = postprocess(torch.rand(5, 4), torch.zeros(5, 2), LIMITS)
     assert result["boxes_xyxy"].shape == (0, 4) and result["scores"].shape == result["labels"].shape == (0,)
     assert result["labels"].dtype == torch.long
 
@@ -70,7 +75,7 @@ def test_postprocess_with_too_many_candidates_keeps_the_best():
     boxes[:, 2:] += boxes[:, :2]
     scores = torch.full((count, 1), 0.2)
     scores[-1] = 0.9
-    result = postprocess(boxes, scores, **LIMITS)
+    result = postprocess(boxes, scores, LIMITS)
     assert result["scores"][0] == scores[-1] and torch.equal(result["boxes_xyxy"][0], boxes[-1])
 
 
@@ -78,9 +83,9 @@ def test_postprocess_batch_treats_images_independently():
     boxes = torch.rand(3, 20, 4, generator=torch.Generator().manual_seed(1)) * 40
     boxes[..., 2:] += boxes[..., :2]
     scores = torch.rand(3, 20, 2, generator=torch.Generator().manual_seed(2))
-    together = postprocess_batch(boxes.half(), scores.half(), **LIMITS)
+    together = postprocess_batch(boxes.half(), scores.half(), LIMITS)
     for i, alone in enumerate(together):
-        single = postprocess(boxes[i].half().float(), scores[i].half().float(), **LIMITS)
+        single = postprocess(boxes[i].half().float(), scores[i].half().float(), LIMITS)
         assert all(torch.equal(alone[k], single[k]) for k in single)
 
 
