@@ -110,29 +110,7 @@ class YoloFolder:
         self._is_pose = False
         self._label_folders: dict[Path, Path] = {}  # of each folder of images
         self._labels: dict[Path, dict[str, list[Path]]] = {}  # folder of labels -> stem in NFC -> label files
-        if config is not None:
-            values = _read_yaml(config)
-            self.class_names = _class_names(values.get("names"), config)
-            self._is_pose = bool(values.get("kpt_shape"))
-            count = values.get("nc")
-            if count is not None and count != len(self.class_names):
-                raise UserError(
-                    file=config, item="nc", expected=f"{len(self.class_names)}, the number of names", got=repr(count)
-                )
-            files = self._files_of_splits(values, config)
-            self._compare_with_classes(config)
-        else:
-            self.class_names = _read_classes(root)
-            images = _image_folder(root)
-            files = self._files_of_lists(images)
-            if not files and (folders := dict(split_folders(images))):
-                files = {split: _images_below(folder) for split, folder in folders.items()}
-                unused = [path for path in subfolders(images) if path not in folders.values() and _has_images(path)]
-                message = "has images, but is not used: rename it to train, val or test, or give it as a data set of its own"
-                self.problems += [
-                    Problem(severity="warning", code="unused-folder", file=str(path), message=message) for path in unused
-                ]
-            files = files or {ALL: _images_below(images)}
+        files = self._read_folders() if config is None else self._read_config(config)
         self._images: dict[str, Path] = {}
         self.splits: dict[str, list[str]] = {}
         for split, paths in files.items():
@@ -141,18 +119,44 @@ class YoloFolder:
             if keys:
                 self.splits[split] = keys
             else:
-                message = "no image: the split is ignored"
-                self.problems.append(
-                    Problem(severity="warning", code="empty-split", file=str(root), item=split, message=message)
-                )
+                self._warn("empty-split", root, "no image: the split is ignored", split)
         self._check_labels(config)
         self._names = short_names(self._images)
-        self.problems += [
-            p for folder in sorted({path.parent for path in self._images.values()}) for p in self._find_unused(folder)
-        ]
+        for folder in sorted({path.parent for path in self._images.values()}):
+            self._find_unused(folder)
         if not self.splits:
             hint = "check the paths in data.yaml" if config else "add the images next to the labels or in a folder images"
             raise UserError(file=root, expected="images of at least one split", got="none", hint=hint)
+
+    def _warn(self, code: str, file: Path, message: str, item: str = "", files: tuple[str, ...] = ()) -> None:
+        self.problems.append(Problem(severity="warning", code=code, file=str(file), item=item, message=message, files=files))
+
+    def _read_config(self, config: Path) -> dict[str, list[Path]]:
+        """The images of each split of a YAML file; sets the names of the classes."""
+        values = _read_yaml(config)
+        self.class_names = _class_names(values.get("names"), config)
+        self._is_pose = bool(values.get("kpt_shape"))
+        count = values.get("nc")
+        if count is not None and count != len(self.class_names):
+            raise UserError(file=config, item="nc", expected=f"{len(self.class_names)}, the number of names", got=repr(count))
+        files = self._files_of_splits(values, config)
+        self._compare_with_classes(config)
+        return files
+
+    def _read_folders(self) -> dict[str, list[Path]]:
+        """The images of each split without a YAML file; sets the names of the classes."""
+        self.class_names = _read_classes(self.root)
+        images = _image_folder(self.root)
+        if files := self._files_of_lists(images):
+            return files
+        folders = dict(split_folders(images))
+        if not folders:
+            return {ALL: _images_below(images)}
+        message = "has images, but is not used: rename it to train, val or test, or give it as a data set of its own"
+        for path in subfolders(images):
+            if path not in folders.values() and _has_images(path):
+                self._warn("unused-folder", path, message)
+        return {split: _images_below(folder) for split, folder in folders.items()}
 
     def _check_labels(self, config: Path | None) -> None:
         """Raises if no image of a split has a label file, but others have: all would become background images.
@@ -168,9 +172,7 @@ class YoloFolder:
         if unlabelled == ["test"] and len(self.splits) > 1:
             count = f"none of its {len(self.splits.pop('test')):,} images has a label file"
             message = f"{count}: the split test is ignored; add the labels, empty ones for images without objects"
-            self.problems.append(
-                Problem(severity="warning", code="missing-split", file=str(config or self.root), item="test", message=message)
-            )
+            self._warn("missing-split", config or self.root, message, "test")
             return
         split = next(split for split in unlabelled if split != "test" or len(unlabelled) == 1)
         image = self._images[self.splits[split][0]]
@@ -198,23 +200,18 @@ class YoloFolder:
     def _has_label(self, image: Path) -> bool:
         return nfc(image.stem) in self._labels_in(self._label_folder(image.parent))
 
-    def _find_unused(self, folder: Path) -> list[Problem]:
-        """Images in a folder that no decoder reads, and labels without an image."""
-        problems = unsupported_images(folder)
+    def _find_unused(self, folder: Path) -> None:
+        """Reports images in a folder that no decoder reads, and labels without an image."""
+        self.problems += unsupported_images(folder)
         labels = self._label_folder(folder)
         stems = {nfc(path.stem) for path in images_in(folder)}
-        unused = {stem: paths for stem, paths in self._labels_in(labels).items() if stem not in stems}
-        gone = [path for paths in unused.values() for path in paths]
-        gone = [path for path in gone if _LABEL.match(_first_line(path))]  # classes.txt and the like are no labels
-        if gone:
+        texts = [path for stem, paths in self._labels_in(labels).items() if stem not in stems for path in paths]
+        unused = [path for path in texts if _LABEL.match(_first_line(path))]  # classes.txt and the like are no labels
+        if unused:
             message = (
-                f"{len(gone):,} label files have no image, such as {gone[0].name}: not used; add the images, or remove them"
+                f"{len(unused):,} label files have no image, such as {unused[0].name}: not used; add the images, or remove them"
             )
-            files = tuple(map(str, gone))
-            problems.append(
-                Problem(severity="warning", code="label-without-image", file=str(labels), message=message, files=files)
-            )
-        return problems
+            self._warn("label-without-image", labels, message, files=tuple(map(str, unused)))
 
     def _compare_with_classes(self, config: Path) -> None:
         """Labels hold numbers only, so a second list of names in another order is a sign of swapped classes."""
@@ -226,7 +223,7 @@ class YoloFolder:
                     f"names {', '.join(names)[:90]}, but {config.name}, which counts, has {', '.join(self.class_names)[:90]}: "
                     "check which order the labels have"
                 )
-                self.problems.append(Problem(severity="warning", code="class-order", file=str(path), message=message))
+                self._warn("class-order", path, message)
 
     def _files_of_splits(self, values: dict[str, Any], config: Path) -> dict[str, list[Path]]:
         files: dict[str, list[Path]] = {}
@@ -249,9 +246,7 @@ class YoloFolder:
             if not files:
                 raise missing
             message = f"{missing.got}: the split test is ignored; correct the path, or remove the key"
-            self.problems.append(
-                Problem(severity="warning", code="missing-split", file=str(config), item="test", message=message)
-            )
+            self._warn("missing-split", config, message, "test")
         if not files:
             raise UserError(file=config, expected="a split train, val or test", got=", ".join(map(str, values)))
         return files
@@ -270,11 +265,9 @@ class YoloFolder:
         files = {split: self._expand(None, path.name, path, split) for split, path in lists.items()}
         listed = {nfc(os.path.normpath(path)) for paths in files.values() for path in paths}
         names = ", ".join(path.name for path in lists.values())
-        self.problems += [
-            Problem(severity="warning", code="in-no-split", file=str(path), message=f"not in {names}: not used")
-            for path in (_images_below(images) if files else ())
-            if nfc(os.path.normpath(path)) not in listed
-        ]
+        for path in _images_below(images) if files else ():
+            if nfc(os.path.normpath(path)) not in listed:
+                self._warn("in-no-split", path, f"not in {names}: not used")
         return files
 
     def _expand(self, base: object, entry: object, config: Path, item: str) -> list[Path]:
@@ -314,43 +307,18 @@ class YoloFolder:
             found = find_folder(candidate) or self._finder.find(candidate)
             if found is not None:
                 return found
-        outside = any(find_folder(path) or self._finder.find(path) for path in candidates)
-        raise (UserError if outside else _MissingPathError)(
-            file=file,
-            item=item,
-            expected=f"a path inside {self.root}",
-            got=f"{entry} (outside)" if outside else f"{entry} (no such file or folder)",
-            hint="move it into the folder of the data set, or give the folder that holds it"
-            if outside
-            else "correct the path, or remove it",
-        )
+        expected = f"a path inside {self.root}"
+        if any(find_folder(path) or self._finder.find(path) for path in candidates):
+            hint = "move it into the folder of the data set, or give the folder that holds it"
+            raise UserError(file=file, item=item, expected=expected, got=f"{entry} (outside)", hint=hint)
+        got, hint = f"{entry} (no such file or folder)", "correct the path, or remove it"
+        raise _MissingPathError(file=file, item=item, expected=expected, got=got, hint=hint)
 
     def read(self, key: str) -> Entry:
         """See `Source.read`."""
         path = self._images[key]
         label = self._label_file(path)
-        objects: tuple[AnnotatedObject, ...] = ()
-        problems: tuple[Problem, ...] = ()
-        if label is not None:
-            lines = [(n, line) for n, line in enumerate(_read_label_lines(label), start=1) if line.strip()]
-            if lines:
-                height, width = upright_size(path)
-                rows = [(number, *self._parse_line(line, label, number)) for number, line in lines]
-                are_pixels = {max(map(abs, row[2])) > 2 for row in rows}
-                if are_pixels == {True}:  # the boxes are kept, in pixels, for the audit
-                    objects = tuple(self._to_object(index, values, 1, 1) for _, index, values in rows)
-                    boxes = tuple(o.box_xyxy for o in objects)
-                    problems = (replace(PIXEL_VALUES, file=str(label), image=str(path), boxes_xyxy=boxes),)
-                elif True in are_pixels:
-                    number, _, values = next(row for row in rows if max(map(abs, row[2])) > 2)
-                    raise AnnotationError(
-                        file=f"{label}:{number}",
-                        expected="coordinates from 0 to 1",
-                        got=" ".join(f"{v:g}" for v in values[:4]),
-                        hint="these look like pixels, but other lines of the file do not; correct the line",
-                    )
-                else:
-                    objects = tuple(self._to_object(index, values, width, height) for _, index, values in rows)
+        objects, problems = ((), ()) if label is None else self._read_objects(label, path)
         source = label or path
         return Entry(
             image=AnnotatedImage(image=str(path), objects=objects, source=source, image_id=self._names[key]),
@@ -358,6 +326,28 @@ class YoloFolder:
             is_one_based=False,
             problems=problems,
         )
+
+    def _read_objects(self, label: Path, image: Path) -> tuple[tuple[AnnotatedObject, ...], tuple[Problem, ...]]:
+        """The objects of a label file, and a problem if all of their boxes are in pixels."""
+        lines = [(number, line) for number, line in enumerate(_read_label_lines(label), start=1) if line.strip()]
+        if not lines:
+            return (), ()
+        height, width = upright_size(image)
+        rows = [(number, *self._parse_line(line, label, number)) for number, line in lines]
+        in_pixels = [row for row in rows if max(map(abs, row[2])) > 2]
+        if not in_pixels:
+            return tuple(self._to_object(index, values, width, height) for _, index, values in rows), ()
+        if len(in_pixels) < len(rows):
+            number, _, values = in_pixels[0]
+            raise AnnotationError(
+                file=f"{label}:{number}",
+                expected="coordinates from 0 to 1",
+                got=" ".join(f"{v:g}" for v in values[:4]),
+                hint="these look like pixels, but other lines of the file do not; correct the line",
+            )
+        objects = tuple(self._to_object(index, values, 1, 1) for _, index, values in rows)  # in pixels, for the audit
+        boxes = tuple(o.box_xyxy for o in objects)
+        return objects, (replace(PIXEL_VALUES, file=str(label), image=str(image), boxes_xyxy=boxes),)
 
     def _label_file(self, image: Path) -> Path | None:
         found = self._labels_in(self._label_folder(image.parent)).get(nfc(image.stem), [])
