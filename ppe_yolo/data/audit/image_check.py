@@ -108,33 +108,9 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
         ImageError: Not an image, truncated, or too large.
     """
     data = read_file(image) if data is None else data
-    unusual = []
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise ImageError(
-                    file=shown(image),
-                    expected=f"at most {MAX_PIXELS} pixels",
-                    got=f"{opened.width}x{opened.height}",
-                    hint="make the image smaller",
-                )
-            orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
-            if opened.mode in _DEEP:
-                raise ImageError(
-                    file=shown(image),
-                    expected="8 or 16 bits per channel",
-                    got=f"32 bits (mode {opened.mode})",
-                    hint="convert it, since its range is unknown",
-                )
-            if opened.mode != "RGB":
-                unusual.append(f"{opened.mode} instead of RGB: converted")
-            stored = (opened.height, opened.width)
-            opened.draft(None, (max(1, opened.width // _DRAFT), max(1, opened.height // _DRAFT)))
-            is_draft = (opened.height, opened.width) != stored
-            opened.load()
-            size = stored if is_draft else (opened.height, opened.width)
-            # Pillow rotates a TIFF upright itself and removes the tag
-            size = size[::-1] if opened.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS else size
+            size, mode, orientation = _decode_strictly(opened, image)
     except ImageError:
         raise
     except Exception as error:  # decoders raise all kinds of errors for broken files
@@ -146,6 +122,7 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
         raise ImageError(
             f"cannot be decoded ({reason})", file=shown(image), hint="replace the image, or remove its annotation"
         ) from error
+    unusual = [f"{mode} instead of RGB: converted"] if mode != "RGB" else []
     if orientation in range(2, 9):
         unusual.append(
             f"EXIF orientation {orientation}: rotated upright; check that the boxes were annotated on the upright image"
@@ -164,6 +141,33 @@ def check_image(image: str, data: bytes | None = None) -> ImageCheck:
         perceptual_hash=_perceptual_hash(pixels),
         content_hash=hash_content(data),
     )
+
+
+def _decode_strictly(opened: Image.Image, image: str) -> tuple[tuple[int, int], str, int]:
+    """Decodes an opened image with Pillow; returns (height, width) of the upright image, Pillow's mode and EXIF orientation."""
+    if opened.width * opened.height > MAX_PIXELS:
+        raise ImageError(
+            file=shown(image),
+            expected=f"at most {MAX_PIXELS} pixels",
+            got=f"{opened.width}x{opened.height}",
+            hint="make the image smaller",
+        )
+    orientation, mode = opened.getexif().get(EXIF_ORIENTATION, 1), opened.mode  # reading the EXIF of a PNG decodes it
+    if mode in _DEEP:
+        raise ImageError(
+            file=shown(image),
+            expected="8 or 16 bits per channel",
+            got=f"32 bits (mode {mode})",
+            hint="convert it, since its range is unknown",
+        )
+    stored = (opened.height, opened.width)
+    opened.draft(None, (max(1, opened.width // _DRAFT), max(1, opened.height // _DRAFT)))
+    is_draft = (opened.height, opened.width) != stored
+    opened.load()
+    size = stored if is_draft else (opened.height, opened.width)
+    # Pillow rotates a TIFF upright itself and removes the tag
+    is_sideways = opened.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS
+    return size[::-1] if is_sideways else size, mode, orientation
 
 
 def _perceptual_hash(pixels: NDArray[np.uint8]) -> int:

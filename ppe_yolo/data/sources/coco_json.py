@@ -125,46 +125,57 @@ class CocoFiles:
         values = _read_json(path)
         self._names[path] = _category_names(values["categories"], path)
         self.class_names += [name for name in self._names[path].values() if name not in self.class_names]
+        keys = self._read_images(values["images"], split, path)
+        if not keys:
+            self._warn("empty-split", path, "no image: the split is ignored")
+            return
+        self._read_annotations(values["annotations"], split, path)
+        boxes = [annotation["bbox"] for annotation in values["annotations"] if annotation.get("bbox")]
+        if boxes and all(_are_numbers(box) and max(box) <= FRACTION for box in boxes):
+            self._normalised.add(path)
+        self.splits[split] = keys
+
+    def _warn(self, code: str, path: Path, message: str) -> None:
+        self.problems.append(Problem(severity="warning", code=code, file=str(path), message=message))
+
+    def _read_images(self, images: list[Any], split: str, path: Path) -> list[str]:
+        """Stores the images of a file, and returns their keys."""
         keys: list[str] = []
-        for number, image in enumerate(values["images"], start=1):
+        for number, image in enumerate(images, start=1):
             is_named = isinstance(image, dict) and isinstance(image.get("file_name"), str)
             if not is_named or (image_id := _as_id(image.get("id"))) is None:
                 raise UserError(file=path, item=f"image {number}", expected="an id and a file_name", got=str(image)[:80])
             _, local, name = image["file_name"].partition(_LOCAL_FILES)
             image["file_name"] = local + name if local else shown(image["file_name"])  # other queries may be secret
             key = f"{split}:{image_id}"
-            if key in self._images and self._images[key][1]["file_name"] == image["file_name"]:
-                message = f"image {image_id} is listed twice: counted once"
-                self.problems.append(Problem(severity="warning", code="listed-twice", file=str(path), message=message))
-                continue
-            if key in self._images:
+            if key not in self._images:
+                self._images[key] = (path, image)
+                keys.append(key)
+            elif self._images[key][1]["file_name"] == image["file_name"]:
+                self._warn("listed-twice", path, f"image {image_id} is listed twice: counted once")
+            else:
                 raise UserError(file=path, item=f"image {number}", expected="each id once", got=f"{image_id} twice")
-            self._images[key] = (path, image)
-            keys.append(key)
-        if not keys:
-            message = "no image: the split is ignored"
-            self.problems.append(Problem(severity="warning", code="empty-split", file=str(path), message=message))
-            return
+        return keys
+
+    def _read_annotations(self, annotations: list[Any], split: str, path: Path) -> None:
+        """Stores the annotations of a file by image, and reports those that belong to none."""
         without_image = []
-        for number, annotation in enumerate(values["annotations"], start=1):
-            image_id = _as_id(annotation.get("image_id")) if isinstance(annotation, dict) else None
+        for number, annotation in enumerate(annotations, start=1):
+            given = annotation.get("image_id") if isinstance(annotation, dict) else annotation
+            image_id = _as_id(given) if isinstance(annotation, dict) else None
             if image_id is None:
-                got = str(annotation.get("image_id") if isinstance(annotation, dict) else annotation)[:80]
+                got = str(given)[:80]
                 raise UserError(file=path, item=f"annotation {number}", expected="the image_id of an image", got=got)
-            if f"{split}:{image_id}" not in self._images:
+            if f"{split}:{image_id}" in self._images:
+                self._annotations.setdefault(f"{split}:{image_id}", []).append((number, annotation))
+            else:
                 without_image.append(image_id)
-                continue
-            self._annotations.setdefault(f"{split}:{image_id}", []).append((number, annotation))
         if without_image:
             message = (
                 f"{len(without_image):,} annotations belong to no image of the file, such as image {without_image[0]}: not "
                 "used; export the file again, or remove them"
             )
-            self.problems.append(Problem(severity="warning", code="annotation-without-image", file=str(path), message=message))
-        boxes = [annotation["bbox"] for annotation in values["annotations"] if annotation.get("bbox")]
-        if boxes and all(_are_numbers(box) and max(box) <= FRACTION for box in boxes):
-            self._normalised.add(path)
-        self.splits[split] = keys
+            self._warn("annotation-without-image", path, message)
 
     def read(self, key: str) -> Entry:
         """See `Source.read`."""
@@ -218,7 +229,7 @@ def _scaled(box: Box, width: int, height: int) -> Box:
     return x1, y1, x2, y2
 
 
-def _box_around(segmentation: object, path: Path, item: str) -> tuple[float, float, float, float]:
+def _box_around(segmentation: object, path: Path, item: str) -> Box:
     if isinstance(segmentation, list) and segmentation:
         polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
         if all(_are_numbers(p) and len(p) >= 6 and len(p) % 2 == 0 for p in polygons):
@@ -229,7 +240,7 @@ def _box_around(segmentation: object, path: Path, item: str) -> tuple[float, flo
     raise AnnotationError(file=path, item=item, expected="a bbox or a segmentation", got=repr(segmentation)[:80])
 
 
-def _box_of_run_lengths(mask: dict[str, Any], path: Path, item: str) -> tuple[float, float, float, float]:
+def _box_of_run_lengths(mask: dict[str, Any], path: Path, item: str) -> Box:
     """The box around a mask: runs of background and object in turn, column by column."""
     size, counts = mask.get("size"), mask.get("counts")
     runs = _decode_counts(counts) if isinstance(counts, str) else counts
