@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +90,7 @@ class _DuplicateSearch:
     """Collects problems and leaks, see `check_duplicates`."""
 
     def __init__(self, images: Sequence[tuple[str, AnnotatedImage, str]], splits: Mapping[str, Sequence[str]]) -> None:
-        self.images, self.splits = images, splits
+        self.images = images
         self.keys = {name: set(keys) for name, keys in splits.items()}
         self.problems: list[Problem] = []
         self.leaks: Leaks = set()
@@ -97,13 +98,12 @@ class _DuplicateSearch:
     def check_identical(self, members: list[int]) -> None:
         """Reports images with the same content."""
         part_of = {split: self._of(members, split) for split in self.keys}
-        sets = {split: set(part) for split, part in part_of.items()}
         inside = []
         for i in members:
             key = self.images[i][0]
             for kept, dropped in DISJOINT:
-                count = len(part_of.get(kept, ())) - (i in sets.get(kept, ())) if i in sets.get(dropped, ()) else 0
-                if count:
+                count = len(part_of.get(kept, ())) - (key in self.keys.get(kept, ()))  # without the image itself
+                if count and key in self.keys.get(dropped, ()):
                     other = next(j for j in part_of[kept] if j != i)
                     message = f"identical to {self._name([other], count)}: this one is in {dropped}, the other in {kept}"
                     self._report("error", "same-image-across-splits", i, message)
@@ -119,8 +119,9 @@ class _DuplicateSearch:
         """Reports a group that looks alike; `distinct` has one image of each content."""
         for kept, dropped in DISJOINT:
             ours, theirs = self._of(members, dropped), self._of(members, kept)
-            pair = next(((i, j) for i in ours[:1] for j in theirs if self.images[i][2] != self.images[j][2]), None)
-            pair = pair or next(((i, j) for i in ours for j in theirs[:1] if self.images[i][2] != self.images[j][2]), None)
+            # if the first of each side equals all of the other side, all are equal
+            pairs = [*product(ours[:1], theirs), *product(ours, theirs[:1])]
+            pair = next(((i, j) for i, j in pairs if self.images[i][2] != self.images[j][2]), None)
             if pair is None:
                 continue
             other = self._name([pair[1]], 1)

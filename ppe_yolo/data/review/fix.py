@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
             corrected[item.key] = image
         left_out += image is None
         changes += found
-    changes += {change.message: change for change in blocked.values()}.values()
+    changes += {change.message: change for change in blocked.values()}.values()  # each reason once
     hashes = {c.key: c.content_hash for c in checked}
     splits, moved = _without_duplicates(str(root), source.splits, corrected, hashes)
     used = {key: corrected[key] for part in splits.values() for key in part}
@@ -128,29 +129,28 @@ def _without_duplicates(
     splits: Splits = {}
     for split, keys in listed.items():
         splits[split] = [key for key in dict.fromkeys(keys) if key in corrected]
-        for key in sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else ():
+        for key in sorted(key for key, count in Counter(keys).items() if count > 1):
             changes.append(Change(code="listed-twice", file=root, item=key, message=f"listed once in {split}"))
     for kept, dropped in DISJOINT:
-        if {hashes[key] for key in splits.get(dropped, ())} <= {hashes[key] for key in splits.get(kept, ())}:
+        keys_of = {split: {hashes[key]: key for key in splits.get(split, ())} for split in (kept, dropped)}
+        if keys_of[dropped].keys() <= keys_of[kept].keys():  # or nothing would be left of it
             kept, dropped = dropped, kept
-        first = {hashes[key]: key for key in splits.get(kept, ())}
-        doubled = [key for key in splits.get(dropped, ()) if hashes[key] in first]
-        splits[dropped] = [key for key in splits.get(dropped, ()) if hashes[key] not in first]
-        for key in doubled:
-            other = shown(corrected[first[hashes[key]]].image)
-            message = f"removed from {dropped}: identical to {other} in {kept}"
-            changes.append(Change(code="same-image-across-splits", file=shown(corrected[key].image), item=key, message=message))
+        for key in splits.get(dropped, ()):
+            if (other := keys_of[kept].get(hashes[key])) is not None:
+                message = f"removed from {dropped}: identical to {shown(corrected[other].image)} in {kept}"
+                file = shown(corrected[key].image)
+                changes.append(Change(code="same-image-across-splits", file=file, item=key, message=message))
+        splits[dropped] = [key for key in splits.get(dropped, ()) if hashes[key] not in keys_of[kept]]
     annotated: dict[str, AnnotatedImage] = {}
     for split, keys in splits.items():
         present: set[str] = set()
         for key in list(keys):
             image = corrected[key]
-            other_image = annotated.setdefault(image.image, image)
-            if other_image.objects != image.objects or image.image in present:
+            is_contradicted = annotated.setdefault(image.image, image).objects != image.objects
+            if is_contradicted or image.image in present:
                 keys.remove(key)
                 message = f"removed from {split}: the same image is there already"
-                if other_image.objects != image.objects:
-                    message += ", with other boxes; see which ones are right"
+                message += ", with other boxes; see which ones are right" if is_contradicted else ""
                 changes.append(Change(code="same-image", file=shown(image.image), item=key, message=message))
             present.add(image.image)
     return {split: keys for split, keys in splits.items() if keys}, changes
