@@ -1,6 +1,7 @@
 """`ppe-yolo azureml ...`: runs, checks and submits Azure ML pipelines."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,7 +111,6 @@ def submit(
     from ppe_yolo.azure.publish import published_components
     from ppe_yolo.azure.submit import connect, find_workspace
     from ppe_yolo.azure.submit import submit as run_submit
-    from ppe_yolo.azure.trigger import Trigger
 
     if out is not None and not wait:
         raise UserError(setting="out", problem="outputs can only be downloaded when the job has ended", hint="omit --no-wait")
@@ -118,17 +118,14 @@ def submit(
     read, changed = load_checked_pipeline(pipeline, settings or ())
     if unknown := set(output or ()) - set(read.outputs):
         raise UserError(setting="output", expected=f"one of {', '.join(read.outputs)}", got=", ".join(sorted(unknown)))
-    triggers = [Trigger.parse(text) for text in only_if or ()]
-    for trigger in triggers:
-        _console.print(f"{trigger.name}: {trigger.value():g}")
-    met = [trigger.name for trigger in triggers if trigger.holds()]
-    if triggers and not met:
+    trigger = _first_met(only_if or ())
+    if only_if and trigger is None:
         _console.print("not submitted: no figure is beyond its limit")
         return
     if components is not None:
         changed |= published_components(read, components)
     client = connect(find_workspace(workspace, os.environ))
-    submission = run_submit(read, changed, client, only_new_data=only_new_data, trigger=met[0] if met else None)
+    submission = run_submit(read, changed, client, only_new_data=only_new_data, trigger=trigger)
     if not submission.is_new and submission.failed_attempts:
         raise UserError(
             f"not submitted: {submission.failed_attempts} jobs with {dict(submission.data_versions)} failed",
@@ -176,6 +173,16 @@ def follow(
 
     _check_outputs(out, output)
     _follow(job, connect(find_workspace(workspace, os.environ)), out, output, minutes)
+
+
+def _first_met(limits: Sequence[str]) -> str | None:
+    """Prints the figures of `--only-if`; returns the first limit that is exceeded, None if none is."""
+    from ppe_yolo.azure.trigger import Trigger
+
+    triggers = [Trigger.parse(limit) for limit in limits]
+    for trigger in triggers:
+        _console.print(f"{trigger.name}: {trigger.value():g}")
+    return next((trigger.name for trigger in triggers if trigger.holds()), None)
 
 
 def _check_outputs(out: Path | None, output: list[str] | None) -> None:

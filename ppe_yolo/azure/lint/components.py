@@ -85,13 +85,11 @@ def _check_expressions(component: Component, texts: Mapping[Keys, str]) -> list[
                 what = f"{written}: no such {own.side[:-1]} is declared; declared: {known}"
                 mistakes.append(document.mistake("undeclared-in-command", what, *keys, needle=written))
             used.add(own)
-        for written, own in expressions(without_optional_parts(text)):
-            if own and own.side == "inputs" and own.name in component.inputs and component.inputs[own.name].optional:
-                what = f"{written} is optional: put the part of the command that needs it into $[[ ]]"
-                mistakes.append(document.mistake("optional-not-bracketed", what, *keys, needle=written))
+        for written in _optional_inputs(component, without_optional_parts(text)):
+            what = f"{written} is optional: put the part of the command that needs it into $[[ ]]"
+            mistakes.append(document.mistake("optional-not-bracketed", what, *keys, needle=written))
         for part in optional_parts(text):
-            owns = [own for _, own in expressions(part) if own and own.side == "inputs" and own.name in component.inputs]
-            if not any(component.inputs[own.name].optional for own in owns):
+            if not _optional_inputs(component, part):
                 what = f"$[[{part}]]: expected an optional input in it, got none"
                 mistakes.append(document.mistake("optional-not-bracketed", what, *keys, needle=f"$[[{part}"))
     for side, ports in (("inputs", component.inputs), ("outputs", component.outputs)):
@@ -100,6 +98,12 @@ def _check_expressions(component: Component, texts: Mapping[Keys, str]) -> list[
             what = f"{side[:-1]} {name} is declared, but the command does not use it"
             mistakes.append(document.mistake("unused-port", what, side, name))
     return mistakes
+
+
+def _optional_inputs(component: Component, text: str) -> list[str]:
+    """The expressions in a text, as written, that stand for optional inputs."""
+    optional = {name for name, port in component.inputs.items() if port.optional}
+    return [written for written, own in expressions(text) if own and own.side == "inputs" and own.name in optional]
 
 
 def _check_code(component: Component, code_keys: Keys, scripts: list[str], keys: Keys) -> list[Mistake]:

@@ -11,7 +11,7 @@ from ppe_yolo.azure.yaml.assets import Asset, kind_of
 from ppe_yolo.azure.yaml.bindings import JobOutput, ParentInput, ParentOutput, is_expression, parse_binding
 from ppe_yolo.azure.yaml.document import Mistake
 from ppe_yolo.azure.yaml.interface import Port
-from ppe_yolo.azure.yaml.pipeline import ASSET, Job, Pipeline, binding_of, in_order
+from ppe_yolo.azure.yaml.pipeline import ASSET, Component, Job, Pipeline, binding_of, in_order
 
 # keys of the limit of each kind of job: a command, or a mini-batch
 _TIMEOUTS = {"command": ("limits", "timeout"), "parallel": ("retry_settings", "timeout")}
@@ -25,10 +25,10 @@ def check_pipeline(pipeline: Pipeline, assets: Sequence[Asset]) -> list[Mistake]
     is_open = kind_of(pipeline.value) == "pipeline component"  # the job that uses the component gives the path
     for name, given in (pipeline.value.get("inputs") or {}).items():
         path = given.get("path") if isinstance(given, Mapping) else None
-        if name in pipeline.inputs and pipeline.inputs[name].is_path and path is None and not is_open:
+        port = pipeline.inputs.get(name)
+        if port is not None and port.is_path and path is None and not is_open:
             mistakes.append(document.mistake("missing-input", f"input {name}: expected a path", "inputs", name))
-        is_model = name in pipeline.inputs and pipeline.inputs[name].type.endswith("_model")
-        kind = "model" if is_model else "data"
+        kind = "model" if port is not None and port.type.endswith("_model") else "data"
         mistakes += check_reference(document, path if _is_asset(path) else None, kind, assets, "inputs", name, "path")
         mistakes += check_address(document, path, assets, "inputs", name, "path")
     keys = ("compute",) if pipeline.default_compute == pipeline.value.get("compute") else ("settings", "default_compute")
@@ -66,9 +66,12 @@ def _check_job(pipeline: Pipeline, job: Job, assets: Sequence[Asset]) -> list[Mi
         mistakes += _check_source(pipeline, job, name, given)
         path = given.get("path") if isinstance(given, Mapping) else None
         mistakes += check_address(document, path, assets, *keys, "inputs", name)
-    component = job.component
-    if component is None:
-        return mistakes
+    return mistakes if job.component is None else mistakes + _check_use(pipeline, job, job.component)
+
+
+def _check_use(pipeline: Pipeline, job: Job, component: Component) -> list[Mistake]:
+    """Checks that a job fits its component: kind, limit, identity, inputs and outputs."""
+    document, mistakes, keys = pipeline.document, [], ("jobs", job.name)
     kind = component.value.get("type")
     if job.value.get("type", kind) != kind:
         what = f"job {job.name}: expected type {kind}, as in its component, got {job.value['type']!r}"

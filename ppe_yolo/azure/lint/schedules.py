@@ -102,7 +102,8 @@ def _refuse_pattern(pattern: Mapping[str, Any]) -> list[tuple[str, str]]:
         if not _all_within(given, least, most) and (given is not None or key != "month_days"):
             refused.append((f"schedule.{key}", f"expected numbers from {least} to {most}, got {given!r}"))
     days = pattern.get("week_days")
-    if any(str(day).lower() not in _WEEK_DAYS for day in ([] if days is None else days if isinstance(days, list) else [days])):
+    listed = days if isinstance(days, list) else [days]
+    if days is not None and any(str(day).lower() not in _WEEK_DAYS for day in listed):
         refused.append(("schedule.week_days", f"expected {', '.join(_WEEK_DAYS)}, got {days!r}"))
     return refused
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ppe_yolo.azure.yaml.document import Document, Mistake
+from ppe_yolo.azure.yaml.document import Document, Keys, Mistake
 
 PATH_TYPES = ("uri_file", "uri_folder", "mltable", "mlflow_model", "triton_model", "custom_model")
 LITERAL_TYPES = ("string", "integer", "number", "boolean")
@@ -99,36 +99,40 @@ def read_ports(document: Document, side: str, mistakes: list[Mistake], *keys: st
         return {}
     ports = {}
     for name, given in declared.items():
-        path = (*keys, side, str(name))
-        if not isinstance(given, Mapping):
-            if side == "inputs" and isinstance(given, str | int | float | bool):
-                ports[str(name)] = Port(name=str(name), type=literal_type(given), default=given)
-            elif side == "outputs" and given is None:
-                ports[str(name)] = Port(name=str(name), type="uri_folder")
-            else:
-                mistakes.append(document.mistake("wrong-shape", f"{side[:-1]} {name}: expected a type, got {given!r}", *path))
-            continue
-        # Azure's default: an input with a path and no type is a folder
-        kind = given.get("type", "uri_folder" if "path" in given or side == "outputs" else None)
-        known = PATH_TYPES + LITERAL_TYPES if side == "inputs" else PATH_TYPES
-        if kind not in known:
-            what = f"{side[:-1]} {name}: type: expected one of {', '.join(known)}, got {kind!r}"
-            mistakes.append(document.mistake("unknown-type", what, *path, "type"))
-            continue
-        port = Port(
-            name=str(name),
-            type=kind,
-            optional=bool(given.get("optional", False)),
-            default=given.get("default"),
-            minimum=given.get("min"),
-            maximum=given.get("max"),
-            enum=tuple(given.get("enum") or ()),
-            mode=given.get("mode"),
-        )
-        if port.default is not None and (reason := port.refusal(port.default)):
-            mistakes.append(document.mistake("wrong-default", f"default of {name}: {reason}", *path, "default"))
-        ports[port.name] = port
+        if (port := _read_port(document, side, str(name), given, mistakes, keys)) is not None:
+            ports[port.name] = port
     return ports
+
+
+def _read_port(document: Document, side: str, name: str, given: Any, mistakes: list[Mistake], keys: Keys) -> Port | None:
+    path = (*keys, side, name)
+    if not isinstance(given, Mapping):
+        if side == "inputs" and isinstance(given, str | int | float | bool):
+            return Port(name=name, type=literal_type(given), default=given)
+        if side == "outputs" and given is None:
+            return Port(name=name, type="uri_folder")
+        mistakes.append(document.mistake("wrong-shape", f"{side[:-1]} {name}: expected a type, got {given!r}", *path))
+        return None
+    # Azure's default: an input with a path and no type is a folder
+    kind = given.get("type", "uri_folder" if "path" in given or side == "outputs" else None)
+    known = PATH_TYPES + LITERAL_TYPES if side == "inputs" else PATH_TYPES
+    if kind not in known:
+        what = f"{side[:-1]} {name}: type: expected one of {', '.join(known)}, got {kind!r}"
+        mistakes.append(document.mistake("unknown-type", what, *path, "type"))
+        return None
+    port = Port(
+        name=name,
+        type=kind,
+        optional=bool(given.get("optional", False)),
+        default=given.get("default"),
+        minimum=given.get("min"),
+        maximum=given.get("max"),
+        enum=tuple(given.get("enum") or ()),
+        mode=given.get("mode"),
+    )
+    if port.default is not None and (reason := port.refusal(port.default)):
+        mistakes.append(document.mistake("wrong-default", f"default of {name}: {reason}", *path, "default"))
+    return port
 
 
 def _name_of_type(value: Any) -> str:

@@ -205,20 +205,13 @@ def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Documen
     value = deepcopy(document.value)
     changed: dict[str, Any] = {}
     for setting in settings:
-        dotted, equals, text = setting.partition("=")
-        keys = dotted.split(".")
-        if not equals or not all(keys):
-            raise UserError(setting="set", expected="KEY=VALUE such as inputs.max_epochs=3", got=repr(setting))
-        try:
-            given = yaml.safe_load(text) if text else ""
-        except yaml.YAMLError as error:
-            raise UserError(item=f"--set {dotted}", expected="a YAML value", got=repr(text)) from error
+        keys, given = _parse_setting(setting)
         holder = value
         for key in keys[:-1]:
             holder = holder.get(key) if isinstance(holder, dict) else None
-        if not isinstance(holder, dict) or (keys[0] == "inputs" and keys[1:2] and keys[-1] not in (*holder, "path", "mode")):
+        if not isinstance(holder, dict) or (keys[0] == "inputs" and keys[1:] and keys[-1] not in (*holder, "path", "mode")):
             known = ", ".join(value.get(keys[0]) or {}) if keys[0] in ("inputs", "jobs") else ", ".join(value)
-            raise UserError(f"--set {dotted}: no such key in {document.path}", expected=f"one of {known}")
+            raise UserError(f"--set {'.'.join(keys)}: no such key in {document.path}", expected=f"one of {known}")
         if keys[0] == "inputs" and len(keys) == 2 and isinstance(holder.get(keys[1]), dict):
             keys, holder = [*keys, "path"], holder[keys[1]]  # a typed input: set its path
         elif isinstance(given, str) and parse_binding(given) is None and (path_type := _path_type(document, value, keys)):
@@ -231,6 +224,18 @@ def apply_settings(document: Document, settings: Sequence[str]) -> tuple[Documen
         holder[keys[-1]] = given
         changed[".".join(keys)] = given
     return replace(document, value=value), changed
+
+
+def _parse_setting(setting: str) -> tuple[list[str], Any]:
+    """The keys and the value of `KEY=VALUE`."""
+    dotted, equals, text = setting.partition("=")
+    keys = dotted.split(".")
+    if not equals or not all(keys):
+        raise UserError(setting="set", expected="KEY=VALUE such as inputs.max_epochs=3", got=repr(setting))
+    try:
+        return keys, yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise UserError(item=f"--set {dotted}", expected="a YAML value", got=repr(text)) from error
 
 
 def _path_type(document: Document, value: Mapping[str, Any], keys: Sequence[str]) -> str | None:
