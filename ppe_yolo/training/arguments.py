@@ -39,22 +39,21 @@ def expand_recipes(arguments: Sequence[str]) -> tuple[list[str], str]:
         UserError: Neither a recipe nor a file.
     """
     expanded, recipe = list(arguments), "run"
-    for i, argument in enumerate(expanded):
-        is_pair = argument in ("--config", "-c") and i + 1 < len(expanded)
-        value = expanded[i + 1] if is_pair else argument.partition("=")[2]
-        if not is_pair and not argument.startswith("--config="):
-            continue
-        if value in recipe_names():
-            path = str(_RECIPES / f"{value}.yaml")
-        elif Path(value).is_file():
-            path = value
-        else:
-            raise UserError(
-                setting="config", expected=f"a recipe ({', '.join(recipe_names())}) or a YAML file", got=repr(value)
-            )
-        recipe = Path(value).stem
-        if is_pair:
-            expanded[i + 1] = path
-        else:
-            expanded[i] = f"--config={path}"
+    for i, argument in enumerate(arguments):
+        if argument in ("--config", "-c") and i + 1 < len(arguments):
+            expanded[i + 1] = _recipe_path(arguments[i + 1])
+            recipe = Path(arguments[i + 1]).stem
+        elif argument.startswith("--config="):
+            value = argument.removeprefix("--config=")
+            expanded[i] = f"--config={_recipe_path(value)}"
+            recipe = Path(value).stem
     return expanded, recipe
+
+
+def _recipe_path(name_or_file: str) -> str:
+    if name_or_file in recipe_names():
+        return str(_RECIPES / f"{name_or_file}.yaml")
+    if not Path(name_or_file).is_file():
+        expected = f"a recipe ({', '.join(recipe_names())}) or a YAML file"
+        raise UserError(setting="config", expected=expected, got=repr(name_or_file))
+    return name_or_file

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppe_yolo.model.boxes import iou_of_sizes, xyxy_to_cxcywh
-from ppe_yolo.model.coding import Grid
+from ppe_yolo.model.coding import Grid, Level
 from ppe_yolo.training.pairs import corners, paired_iou
 
 BOX_COST = 3.0  # weight of the box cost relative to the class cost in SimOTA
@@ -127,19 +127,7 @@ class AnchorMatcher(Matcher):
         for level in grid.levels:
             count = len(level.anchors_wh)
             target, anchor = fits[:, first_anchor : first_anchor + count].nonzero(as_tuple=True)
-            limit = torch.tensor([level.width, level.height], device=device)
-            position = boxes_cxcywh[target, :2] / level.stride
-            own = torch.minimum(position.long().clamp(min=0), limit - 1)
-            cells, indices = [own], [torch.arange(len(target), device=device)]
-            if self.neighbours:
-                step = torch.where(position - own < 0.5, -1, 1)
-                for axis in (0, 1):
-                    neighbour = own.clone()
-                    neighbour[:, axis] += step[:, axis]
-                    inside = ((neighbour >= 0) & (neighbour < limit)).all(1).nonzero().squeeze(1)
-                    cells.append(neighbour[inside])
-                    indices.append(inside)
-            cell, index = torch.cat(cells), torch.cat(indices)
+            cell, index = self._cells(boxes_cxcywh[target, :2] / level.stride, level)
             locations.append(first_location + (anchor[index] * level.height + cell[:, 1]) * level.width + cell[:, 0])
             targets.append(target[index])
             ious.append(iou[target[index], first_anchor + anchor[index]])
@@ -147,6 +135,21 @@ class AnchorMatcher(Matcher):
             first_anchor += count
         target = torch.cat(targets)
         return Candidates(image=objects.image[target], location=torch.cat(locations), target=target, cost=1 - torch.cat(ious))
+
+    def _cells(self, centres: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """Column and row [P, 2] of the cells that may predict objects with these centres [K, 2], in cells; and their objects [P]."""
+        limit = torch.tensor([level.width, level.height], device=centres.device)
+        own = torch.minimum(centres.long().clamp(min=0), limit - 1)
+        cells, indices = [own], [torch.arange(len(centres), device=centres.device)]
+        if self.neighbours:
+            step = torch.where(centres - own < 0.5, -1, 1)
+            for axis in (0, 1):
+                neighbour = own.clone()
+                neighbour[:, axis] += step[:, axis]
+                inside = ((neighbour >= 0) & (neighbour < limit)).all(1).nonzero().squeeze(1)
+                cells.append(neighbour[inside])
+                indices.append(inside)
+        return torch.cat(cells), torch.cat(indices)
 
 
 @dataclass(frozen=True)

@@ -54,27 +54,34 @@ def choose_run_dir(run_dir: str | None, ckpt_path: str | None, recipe: str) -> R
         folder, is_new = free_run_dir(RUNS, recipe), True
     while is_new and not _claim(folder):
         if run_dir is not None:
-            if (folder / "checkpoints" / "last.ckpt").exists():
-                hint = "add --ckpt-path last to resume it, or choose another --run-dir"
-                raise UserError(file=folder, problem="already holds a run", hint=hint)
-            hint = "delete the folder if that run is over, or choose another --run-dir"
-            raise UserError(file=folder, problem="belongs to a run without a checkpoint yet", hint=hint)
+            raise _taken(folder)
         folder = free_run_dir(RUNS, recipe)
     os.environ[VARIABLE] = str(folder)
     if ckpt_path != "last":
         return RunDir(folder, ckpt_path)
-    last = folder / "checkpoints" / "last.ckpt"
-    if not last.is_file():
+    if not _last(folder).is_file():
         rank_zero_info(f"{folder}: no checkpoint yet, starting from scratch")
         return RunDir(folder, None)
-    return RunDir(folder, str(last))
+    return RunDir(folder, str(_last(folder)))
+
+
+def _last(folder: Path) -> Path:
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def _taken(folder: Path) -> UserError:
+    if _last(folder).exists():
+        hint = "add --ckpt-path last to resume it, or choose another --run-dir"
+        return UserError(file=folder, problem="already holds a run", hint=hint)
+    hint = "delete the folder if that run is over, or choose another --run-dir"
+    return UserError(file=folder, problem="belongs to a run without a checkpoint yet", hint=hint)
 
 
 def _claim(folder: Path) -> bool:
     """Whether this run gets a folder; false if another has it."""
     checkpoints = folder / "checkpoints"
     if not _is_first_process():  # the first one claims it for all
-        return not (checkpoints / "last.ckpt").exists()
+        return not _last(folder).exists()
     missing = [path for path in (checkpoints, folder) if not path.exists()]
     try:
         checkpoints.mkdir(parents=True)
@@ -103,10 +110,8 @@ def forget_if_empty() -> None:
 def _latest_run(recipe: str) -> Path:
     # the number is matched too: yolov3 must not resume what yolov3-tiny started
     earlier = [
-        folder
-        for folder in (p.parent.parent for p in RUNS.glob("*/checkpoints/last.ckpt"))
-        if re.fullmatch(rf"{re.escape(recipe)}-\d+", folder.name)
+        folder for folder in RUNS.glob("*") if re.fullmatch(rf"{re.escape(recipe)}-\d+", folder.name) and _last(folder).exists()
     ]
     if not earlier:
         raise UserError(f"--ckpt-path last: no run {RUNS / recipe}-* has a checkpoint: give --run-dir")
-    return max(earlier, key=lambda p: (p / "checkpoints" / "last.ckpt").stat().st_mtime)
+    return max(earlier, key=lambda folder: _last(folder).stat().st_mtime)
