@@ -137,7 +137,7 @@ class AnchorMatcher(Matcher):
         return Candidates(image=objects.image[target], location=torch.cat(locations), target=target, cost=1 - torch.cat(ious))
 
     def _cells(self, centres: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-        """Column and row [P, 2] of the cells that may predict objects with these centres [K, 2], in cells; and their objects [P]."""
+        """Column and row [P, 2] of the cells that may predict objects with centres [K, 2] (in cells), and their objects [P]."""
         limit = torch.tensor([level.width, level.height], device=centres.device)
         own = torch.minimum(centres.long().clamp(min=0), limit - 1)
         cells, indices = [own], [torch.arange(len(centres), device=centres.device)]

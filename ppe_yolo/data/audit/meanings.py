@@ -59,7 +59,7 @@ def find_meaning(checked: Sequence[CheckedImage], form: BoxForm) -> Meaning | No
             "from the lower edge, write height - ymin into ymin, and height - ymax into ymax; if not, exchange ymin and ymax"
         )
         return Meaning(code="y-reversed", message=message)
-    return _find_order(pairs, form) or _find_shift(pairs, form)
+    return _find_corners(pairs, form) or _find_order(pairs, form) or _find_shift(pairs, form)
 
 
 def _are_percentages(pairs: Sequence[_Pair]) -> bool:
@@ -75,35 +75,41 @@ def _are_percentages(pairs: Sequence[_Pair]) -> bool:
     )
 
 
-def _find_order(pairs: Sequence[_Pair], form: BoxForm) -> Meaning | None:
-    """Corners where a size is expected, or numbers in another order: many boxes lie far outside."""
-    count = len(pairs)
+def _all_fit(pairs: Sequence[_Pair], correct: Callable[[Box], Box]) -> bool:
+    return sum(is_possible(correct(box), size) for box, size in pairs) >= FITTING * len(pairs)
 
-    def all_fit(correct: Callable[[Box, _Size], Box]) -> bool:
-        return sum(is_possible(correct(*pair), pair[1]) for pair in pairs) >= FITTING * count
 
-    strays = sum(_is_stray(*pair) for pair in pairs)
-    if form != "corners" and all_fit(lambda box, _: numbers(box, form)):
-        far, near = (sum(_is_stray(*pair) or _reach(*pair) > limit for pair in pairs) for limit in (FAR, NEAR))
-        if far >= MISFITS * count:
-            message = (
-                f"{far:,} of {count:,} boxes do not fit their images, but they do as x1 y1 x2 y2: the labels hold corners "
-                "where a width and a height are expected"
-            )
-            return Meaning(code="corners-as-size", message=message, correct=lambda box, _: numbers(box, form))
-        if near >= MISFITS * count:
-            message = (
-                f"{near:,} of {count:,} boxes extend far beyond their images, and all fit as x1 y1 x2 y2: the labels may hold "
-                "corners where a width and a height are expected; look at some boxes (`ppe-yolo audit --html FILE`)"
-            )
-            return Meaning(code="corners-as-size", severity="warning", message=message)
-    if strays < MISFITS * count:
+def _find_corners(pairs: Sequence[_Pair], form: BoxForm) -> Meaning | None:
+    """Corners where a size is expected: many boxes extend far beyond their images."""
+    if form == "corners" or not _all_fit(pairs, lambda box: numbers(box, form)):
         return None
-    start = f"{strays:,} of {count:,} boxes do not fit their images, but "
-    if form == "corners" and all_fit(lambda box, _: (box[0], box[2], box[1], box[3])):
+    count = len(pairs)
+    far, near = (sum(_is_stray(*pair) or _reach(*pair) > limit for pair in pairs) for limit in (FAR, NEAR))
+    if far >= MISFITS * count:
+        message = (
+            f"{far:,} of {count:,} boxes do not fit their images, but they do as x1 y1 x2 y2: the labels hold corners "
+            "where a width and a height are expected"
+        )
+        return Meaning(code="corners-as-size", message=message, correct=lambda box, _: numbers(box, form))
+    if near >= MISFITS * count:
+        message = (
+            f"{near:,} of {count:,} boxes extend far beyond their images, and all fit as x1 y1 x2 y2: the labels may hold "
+            "corners where a width and a height are expected; look at some boxes (`ppe-yolo audit --html FILE`)"
+        )
+        return Meaning(code="corners-as-size", severity="warning", message=message)
+    return None
+
+
+def _find_order(pairs: Sequence[_Pair], form: BoxForm) -> Meaning | None:
+    """Numbers in another order: many boxes lie outside of their images."""
+    strays = sum(_is_stray(*pair) for pair in pairs)
+    if strays < MISFITS * len(pairs):
+        return None
+    start = f"{strays:,} of {len(pairs):,} boxes do not fit their images, but "
+    if form == "corners" and _all_fit(pairs, lambda box: (box[0], box[2], box[1], box[3])):
         message = start + "they do as x1 x2 y1 y2: exchange the second and third number (ymin and xmax)"
         return Meaning(code="columns", message=message)
-    if all_fit(lambda box, _: (box[1], box[0], box[3], box[2])):
+    if _all_fit(pairs, lambda box: (box[1], box[0], box[3], box[2])):
         message = start + (
             "they do if x and y are exchanged: they were written as y x, or the images were turned by a quarter afterwards; "
             "exchange them, or turn the images back"
@@ -147,27 +153,36 @@ def _are_boxes_of(checked: CheckedImage) -> bool:
 
 def _find_shift(pairs: Sequence[_Pair], form: BoxForm) -> Meaning | None:
     """A corner where the centre is expected, or the other way round: the boxes leave their images on two sides only."""
+    if form == "corners" or len(pairs) < SHIFTED_OF:
+        return None
     left_upper = [(box[0] < -1, box[1] < -1) for box, _ in pairs]
     right_lower = [(box[2] > size[1] + 1, box[3] > size[0] + 1) for box, size in pairs]
-    beyond, others, step = (left_upper, right_lower, 0.5) if form == "centre and size" else (right_lower, left_upper, -0.5)
+    if form == "centre and size":
+        beyond, others, shift = left_upper, right_lower, 0.5
+        edges, meant, expected = "left or upper", "the upper left corner", "the centre"
+    else:
+        beyond, others, shift = right_lower, left_upper, -0.5
+        edges, meant, expected = "right or lower", "the centre", "the upper left corner"
     count = sum(map(any, beyond))
-    if form == "corners" or len(pairs) < SHIFTED_OF or any(map(any, others)) or count < SHIFTED * len(pairs):
+    if any(map(any, others)) or count < SHIFTED * len(pairs):
         return None
     if any(sum(edge) < SHIFTED_BOXES for edge in zip(*beyond, strict=True)):  # one edge may just cut the objects
         return None
-    for (x1, y1, x2, y2), size in pairs:
-        dx, dy = step * (x2 - x1), step * (y2 - y1)
-        if not is_possible((x1 + dx, y1 + dy, x2 + dx, y2 + dy), size):
-            return None
-    edges, meant, expected = "left or upper", "the upper left corner", "the centre"
-    if form != "centre and size":
-        edges, meant, expected = "right or lower", expected, meant
+    if not all(is_possible(_shifted(box, shift), size) for box, size in pairs):
+        return None
     message = (
         f"{count:,} of {len(pairs):,} boxes extend beyond the {edges} edge of their images, none beyond the others, and all "
         f"would fit if x and y were {meant} of the box, but the format expects {expected}: look at some boxes (`ppe-yolo audit "
         "--html FILE`)"
     )
     return Meaning(code="corner-or-centre", severity="warning", message=message)
+
+
+def _shifted(box: Box, shift: float) -> Box:
+    """The box, shifted right and down by this fraction of its width and height."""
+    x1, y1, x2, y2 = box
+    dx, dy = shift * (x2 - x1), shift * (y2 - y1)
+    return x1 + dx, y1 + dy, x2 + dx, y2 + dy
 
 
 def _is_stray(box: Box, size: _Size) -> bool:
