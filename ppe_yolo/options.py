@@ -20,6 +20,7 @@ _PROCESS_NUMBERS = (
 )
 
 Split = Literal["train", "val", "trainval", "test"]
+OnError = Literal["stop", "skip"]
 ClassMapOption = Annotated[
     str,
     typer.Option(

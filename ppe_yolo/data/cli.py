@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.options import ClassMapOption, DataArgument, OutOption, out_console
+from ppe_yolo.options import ClassMapOption, DataArgument, OnError, OutOption, out_console
 
 app = typer.Typer()
 benchmark_app = typer.Typer()
@@ -18,7 +18,7 @@ UrlArgument = Annotated[
     str, typer.Argument(metavar="URL", help="az://CONTAINER/PATH, a folder, or any other URL that fsspec supports.")
 ]
 OnErrorOption = Annotated[
-    Literal["stop", "skip"],
+    OnError,
     typer.Option("--on-error", help="If the audit finds errors: stop and list them, or skip the affected images."),
 ]
 
@@ -103,19 +103,15 @@ def audit(
     person must correct them.
     """
     from ppe_yolo.data.dataset import AnnotatedDataset
-    from ppe_yolo.data.review.printing import print_changes, print_report
+    from ppe_yolo.data.review.printing import print_report
 
     if fix != (out is not None):
         raise UserError(setting="out", expected="--fix and --out together", got="--fix alone" if fix else "--out alone")
     if out is not None:
         if json is not None or html is not None:
             raise UserError(setting="fix", expected="no --json and no --html with it", got="one of them")
-        from ppe_yolo.data.review.fix import CHANGES_FILE
-        from ppe_yolo.data.review.fix import fix as run
-
-        result = run(data, out, class_map)
-        print_changes(result, out / CHANGES_FILE, out_console)
-        raise typer.Exit(1 if result.left_out else 0)
+        _fix(data, out, class_map)
+        return
     dataset = AnnotatedDataset.open(data, class_map, on_error="skip")
     out_console.print(dataset.describe(), markup=False, soft_wrap=True)
     print_report(dataset, out_console, json)
@@ -132,6 +128,16 @@ def audit(
         write_page(dataset, html)
         out_console.print(f"page: {html}", soft_wrap=True, markup=False)
     if dataset.errors:
+        raise typer.Exit(1)
+
+
+def _fix(data: Path, out: Path, class_map: str) -> None:
+    from ppe_yolo.data.review.fix import CHANGES_FILE, fix
+    from ppe_yolo.data.review.printing import print_changes
+
+    result = fix(data, out, class_map)
+    print_changes(result, out / CHANGES_FILE, out_console)
+    if result.left_out:
         raise typer.Exit(1)
 
 

@@ -210,9 +210,7 @@ class AnnotatedDataset:
             UserError: There is no such split, or none of its images can be used.
         """
         if name not in self.splits:
-            raise UserError(
-                file=self.root, expected=f"a split {name}", got=", ".join(self.splits), hint="add it to the data set"
-            )
+            raise _no_split(self.root, name, self.splits)
         if not self.splits[name]:
             raise UserError(
                 f"no image of the split {name} can be used", file=self.root, hint=f"see `ppe-yolo audit {self.root}`"
@@ -255,13 +253,12 @@ def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> d
     wanted = list(splits)
     missing = [split for split in wanted if split not in source.splits]
     if missing:
-        raise UserError(
-            file=root,
-            expected=f"a split {missing[0]}",
-            got=", ".join(source.splits),
-            hint="add it to the data set",
-        )
+        raise _no_split(root, missing[0], source.splits)
     return {split: source.splits[split] for split in wanted}
+
+
+def _no_split(root: str | Path, name: str, splits: Iterable[str]) -> UserError:
+    return UserError(file=root, expected=f"a split {name}", got=", ".join(splits), hint="add it to the data set")
 
 
 def check_entries(

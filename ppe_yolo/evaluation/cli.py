@@ -1,7 +1,7 @@
 """`ppe-yolo evaluate`, `ppe-yolo report` and `ppe-yolo benchmark metrics`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from ppe_yolo.options import (
     ClassMapOption,
     DeviceOption,
     ModelArgument,
+    OnError,
     OutOption,
     Split,
     TilesOption,
@@ -21,7 +22,6 @@ from ppe_yolo.options import (
 app = typer.Typer()
 benchmark_app = typer.Typer()
 
-OnError = Literal["stop", "skip"]
 DataOption = Annotated[
     list[str],
     typer.Option(

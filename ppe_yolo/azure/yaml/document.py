@@ -83,7 +83,7 @@ def read_document(path: Path) -> Document:
     try:
         status = path.stat()
         return _read(path, status.st_ino, status.st_size, status.st_mtime_ns)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UnreadableError(Mistake(path=path, line=1, kind="unreadable", message=f"cannot be read ({error})")) from error
 
 
@@ -94,8 +94,6 @@ def _read(path: Path, *status: int) -> Document:
         loader = _Loader(text)
         node = loader.get_single_node()
         value = None if node is None else loader.construct_document(node)
-    except UnicodeDecodeError as error:
-        raise UnreadableError(Mistake(path=path, line=1, kind="unreadable", message=f"cannot be read ({error})")) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or " ".join(str(error).split())

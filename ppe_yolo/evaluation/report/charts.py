@@ -75,27 +75,6 @@ def _bars(
     return figure
 
 
-def draw_objects(class_names: Sequence[str], objects: Sequence[int], difficult: Sequence[int]) -> Figure:
-    """Annotated objects of each class."""
-    groups = {"annotated": objects, "marked difficult": difficult} if any(difficult) else {"annotated": objects}
-    return _bars(class_names, groups, (BLUE, ORANGE), ",.0f", xlabel="objects")
-
-
-def draw_average_precision(class_names: Sequence[str], figures: Mapping[str, Sequence[float]]) -> Figure:
-    """Average precision of each class, one bar per protocol, 0 to 1."""
-    return _bars(class_names, figures, (BLUE, ORANGE, SKY), ".3f", xlabel="average precision", xlim=(0, 1.15))
-
-
-def draw_sizes(sizes: Sequence[str], figures: Mapping[str, Sequence[float]], colours: Sequence[Any]) -> Figure:
-    """Average precision by size, one bar per class."""
-    return _bars(sizes, figures, colours, ".3f", xlabel="average precision, IoU 0.50 to 0.95", xlim=(0, 1.15))
-
-
-def draw_detections(class_names: Sequence[str], true: Sequence[int], false: Sequence[int]) -> Figure:
-    """Detections of each class, true and false."""
-    return _bars(class_names, {"true": true, "false": false}, (BLUE, ORANGE), ",.0f", xlabel="detections")
-
-
 def draw_precision_recall(name: str, coco_precision: Floats | None, voc: VocCurve) -> Figure:
     """One class by both protocols."""
     figure, axes = _axes(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02), title=name)
@@ -192,8 +171,10 @@ def _objects(material: Material, figures: SplitFigures) -> Chart:
     names, targets = material.display_names, material.truth.targets
     objects = [c.objects for c in figures.voc]
     difficult = [int(((targets.labels == k) & targets.difficult).sum()) for k in range(len(names))]
+    groups = {"annotated": objects, "marked difficult": difficult} if any(difficult) else {"annotated": objects}
+    figure = _bars(names, groups, (BLUE, ORANGE), ",.0f", xlabel="objects")
     alt = f"Annotated objects: {_listed(names, objects)}; difficult: {_listed(names, difficult)}."
-    return _chart("objects", draw_objects(names, objects, difficult), alt)
+    return _chart("objects", figure, alt)
 
 
 def _average_precision(material: Material, figures: SplitFigures) -> Chart:
@@ -204,16 +185,18 @@ def _average_precision(material: Material, figures: SplitFigures) -> Chart:
         "VOC, IoU 0.5": [np.nan if v is None else v for v in voc],
         "COCO, IoU 0.5 to 0.95": per_class.mean(axis=0),
     }
+    figure = _bars(names, protocols, (BLUE, ORANGE, SKY), ".3f", xlabel="average precision", xlim=(0, 1.15))
     coco_50 = [number_or_none(v) for v in per_class[0]]
     alt = f"Average precision: COCO at IoU 0.5 {_listed(names, coco_50, '{:.3f}')}; VOC {_listed(names, voc, '{:.3f}')}."
-    return _chart("average_precision", draw_average_precision(names, protocols), alt)
+    return _chart("average_precision", figure, alt)
 
 
 def _detections(material: Material, figures: SplitFigures) -> Chart:
     names = material.display_names
     true, false = zip(*((at.hits, at.false_alarms) for at in figures.operating_point.figures), strict=True)
+    figure = _bars(names, {"true": true, "false": false}, (BLUE, ORANGE), ",.0f", xlabel="detections")
     alt = f"Detections at the threshold: true {_listed(names, true)}; false {_listed(names, false)}."
-    return _chart("predicted", draw_detections(names, true, false), alt)
+    return _chart("predicted", figure, alt)
 
 
 def _confusion(material: Material, figures: SplitFigures) -> Chart:
@@ -231,7 +214,8 @@ def _sizes(material: Material, figures: SplitFigures) -> Chart:
         for label, name in enumerate(material.display_names)
     }
     alt = ", ".join(f"{size} {percent(coco.mean())}" for size, coco in by_size.items())
-    figure = draw_sizes(list(by_size), per_class, class_colours(material.class_names))
+    label = "average precision, IoU 0.50 to 0.95"
+    figure = _bars(list(by_size), per_class, class_colours(material.class_names), ".3f", xlabel=label, xlim=(0, 1.15))
     return _chart("sizes", figure, f"Average precision by size of object: {alt}")
 
 
