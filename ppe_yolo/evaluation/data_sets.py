@@ -31,26 +31,11 @@ class DataSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSet:
-    """A data set and its name.
-
-    Attributes:
-        domain: Its name among the others: the folder's name, with a number if another has the same.
-        root: Where it is.
-        dataset: The opened data set.
-    """
-
-    domain: str
-    root: str
-    dataset: AnnotatedDataset
-
-
-@dataclass(frozen=True, kw_only=True)
 class Domain:
     """The evaluated images of one data set.
 
     Attributes:
-        name: See `DataSet.domain`.
+        name: See `open_data_sets`.
         root: Where the data set is.
         class_map: Name of its class map.
         images: Its images.
@@ -66,12 +51,11 @@ class Domain:
     skipped: int = 0
 
     @classmethod
-    def of(cls, data_set: DataSet, images: list[AnnotatedImage]) -> "Domain":
+    def of(cls, name: str, dataset: AnnotatedDataset, images: list[AnnotatedImage]) -> "Domain":
         """Returns the domain of some images of a data set."""
-        dataset = data_set.dataset
         return cls(
-            name=data_set.domain,
-            root=data_set.root,
+            name=name,
+            root=dataset.root,
             class_map=dataset.class_map.name,
             images=images,
             sizes=[dataset.sizes[image.image] for image in images],
@@ -102,7 +86,7 @@ def open_data_sets(
     on_error: OnError,
     model_classes: tuple[tuple[str, ...], str] | None = None,
     progress: bool = False,
-) -> list[DataSet]:
+) -> dict[str, AnnotatedDataset]:
     """Opens and audits data sets.
 
     Args:
@@ -113,6 +97,9 @@ def open_data_sets(
         on_error: What happens if the audit finds errors in the split.
         model_classes: Class names that every class map must have, and the model that has them.
         progress: Whether to show a progress bar.
+
+    Returns:
+        Name of the domain -> data set. The name is that of the folder, with a number if another has the same.
 
     Raises:
         UserError: The data has errors, or the class maps have different classes.
@@ -131,14 +118,13 @@ def open_data_sets(
                 got=f"{mapping.name}, with {', '.join(mapping.class_names)}",
                 hint="give it its own with --data DIR=CLASSMAP",
             )
-    result: list[DataSet] = []
+    result: dict[str, AnnotatedDataset] = {}
     for spec, mapping in zip(specs, maps, strict=True):
         splits = None if split == VAL else [split]
         dataset = AnnotatedDataset.open(spec.root, mapping, splits=splits, on_error=on_error, progress=progress)
         base = Path(spec.root).resolve().name or spec.root
-        same = sum(one.domain.rpartition("-")[0] == base or one.domain == base for one in result)
-        name = f"{base}-{same + 1}" if same else base
-        result.append(DataSet(domain=name, root=spec.root, dataset=dataset))
+        names = (base, *(f"{base}-{number}" for number in range(2, len(specs) + 2)))
+        result[next(name for name in names if name not in result)] = dataset
     return result
 
 

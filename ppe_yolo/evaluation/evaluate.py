@@ -13,12 +13,11 @@ from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, blake2b_file
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.dataset import OnError
+from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.held_out import VAL, VALIDATION_KEY, validation_images
 from ppe_yolo.data.images import read_image
 from ppe_yolo.data.sources.files import require_outside
 from ppe_yolo.evaluation.data_sets import (
-    DataSet,
     DataSpec,
     Domain,
     all_images,
@@ -120,13 +119,16 @@ def evaluate(
         model_classes=(names, model),
         progress=console is not None,
     )
-    for one in data_sets:
-        require_outside(out, one.root)
-    domains = [_domain(one, model, contract, split, val_fraction, seed) for one in data_sets]
+    for dataset in data_sets.values():
+        require_outside(out, dataset.root)
+    domains = [
+        Domain.of(name, dataset, _images(dataset, model, contract, split, val_fraction, seed))
+        for name, dataset in data_sets.items()
+    ]
     annotated = all_images(domains)
     detections = _detect(detector, annotated, batch_size, console)
 
-    display_names = {**data_sets[0].dataset.class_map.display_names, **contract.display_names}
+    display_names = {**next(iter(data_sets.values())).class_map.display_names, **contract.display_names}
     truth = ground_truth_of(domains, names, _info(detector, model, split, display_names))
     table = from_coco_results(to_coco_results(detections))  # with the file's rounding, so that `report` gets the same figures
     judged = judge(table, truth.targets, len(names), max_detections=contract.max_detections)
@@ -211,15 +213,12 @@ def _metrics(
     }
 
 
-def _domain(
-    data_set: DataSet, model: str, contract: ModelContract, split: str, val_fraction: float | None, seed: int | None
-) -> Domain:
-    dataset = data_set.dataset
+def _images(
+    dataset: AnnotatedDataset, model: str, contract: ModelContract, split: str, val_fraction: float | None, seed: int | None
+) -> list[AnnotatedImage]:
     if split == VAL:
-        images = validation_images(dataset, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
-    else:
-        images = dataset.split(split)
-    return Domain.of(data_set, images)
+        return validation_images(dataset, model, contract.provenance.get(VALIDATION_KEY), val_fraction, seed)
+    return dataset.split(split)
 
 
 def _write_curves(path: Path, judged: Sequence[Judged], contract: ModelContract) -> None:

@@ -1,14 +1,14 @@
 """What a report is made from: detections.json, the ground_truth.json next to it, and the annotated images. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.data.annotation import AnnotatedImage
-from ppe_yolo.data.dataset import OnError
+from ppe_yolo.data.dataset import AnnotatedDataset, OnError
 from ppe_yolo.data.held_out import VAL, training_split
-from ppe_yolo.evaluation.data_sets import DataSet, DataSpec, Domain, all_images, ground_truth_of, open_data_sets
+from ppe_yolo.evaluation.data_sets import DataSpec, Domain, all_images, ground_truth_of, open_data_sets
 from ppe_yolo.evaluation.files.detections import read_detections
 from ppe_yolo.evaluation.files.folder import GROUND_TRUTH_FILE
 from ppe_yolo.evaluation.files.ground_truth import read_ground_truth
@@ -69,16 +69,16 @@ def read_material(
         UserError: A file cannot be read, or belongs to other images, classes or another split.
     """
     data_sets = open_data_sets(data, None, split=split, on_error=on_error)
-    class_names = data_sets[0].dataset.class_map.class_names
+    class_map = next(iter(data_sets.values())).class_map
+    class_names = class_map.class_names
     path = detections.with_name(GROUND_TRUTH_FILE)
     if path.exists():
         recorded = read_ground_truth(path)
         _check(recorded, path, split, class_names)
         info, domains = recorded.info, _recorded_domains(recorded, path, data_sets, split)
     else:
-        display_names = data_sets[0].dataset.class_map.display_names
-        info = EvaluationInfo(split=split, display_names=display_names)
-        domains = [_whole_domain(one, split, path, detections.name) for one in data_sets]
+        info = EvaluationInfo(split=split, display_names=class_map.display_names)
+        domains = [_whole_domain(name, one, split, path, detections.name) for name, one in data_sets.items()]
     truth = ground_truth_of(domains, class_names, info)
     return Material(
         truth=truth,
@@ -104,34 +104,34 @@ def _check(recorded: GroundTruth, path: Path, split: str, class_names: tuple[str
         )
 
 
-def _whole_domain(data_set: DataSet, split: str, path: Path, detections: str) -> Domain:
+def _whole_domain(name: str, dataset: AnnotatedDataset, split: str, path: Path, detections: str) -> Domain:
     """Without a record: the split as the data has it."""
-    if split == VAL and VAL not in data_set.dataset.splits:
+    if split == VAL and VAL not in dataset.splits:
         raise UserError(
-            f"missing next to {detections}, but it records which images were held out for validation ({data_set.root} has no "
+            f"missing next to {detections}, but it records which images were held out for validation ({dataset.root} has no "
             f"split {VAL})",
             file=path,
             hint="evaluate again",
         )
-    return Domain.of(data_set, data_set.dataset.split(split))
+    return Domain.of(name, dataset, dataset.split(split))
 
 
-def _recorded_domains(recorded: GroundTruth, path: Path, data_sets: Sequence[DataSet], split: str) -> list[Domain]:
+def _recorded_domains(recorded: GroundTruth, path: Path, data_sets: Mapping[str, AnnotatedDataset], split: str) -> list[Domain]:
     """The images of the record, in its order; their annotation comes from the data."""
-    given = {one.domain: one for one in data_sets} if len(data_sets) > 1 else {"": data_sets[0]}
+    several = len(data_sets) > 1
+    given = {name if several else "": name for name in data_sets}  # name in the record -> name
     if set(recorded.domains) != set(given):
         evaluated = ", ".join(recorded.domains)
         raise UserError(
             file=path,
             expected=f"--data for each evaluated data set ({evaluated})" if evaluated else "one --data, as evaluated",
-            got=", ".join(one.root for one in data_sets),
+            got=", ".join(dataset.root for dataset in data_sets.values()),
         )
     domains = []
-    for name in recorded.domains:
-        data_set = given[name]
-        dataset = data_set.dataset
-        prefix = f"{name}/" if name else ""
-        names = [i.name.removeprefix(prefix) for i in recorded.images if i.domain == name]
+    for domain in recorded.domains:
+        dataset = data_sets[given[domain]]
+        prefix = f"{domain}/" if domain else ""
+        names = [i.name.removeprefix(prefix) for i in recorded.images if i.domain == domain]
         held_out = split == VAL and VAL not in dataset.splits
         images = {a.image_id: a for a in dataset.split(training_split(dataset) if held_out else split)}
         missing = [n for n in names if n not in images]
@@ -143,5 +143,5 @@ def _recorded_domains(recorded: GroundTruth, path: Path, data_sets: Sequence[Dat
                 file=path,
                 hint="evaluate again, or give the data that was evaluated",
             )
-        domains.append(Domain.of(data_set, [images[n] for n in names]))
+        domains.append(Domain.of(given[domain], dataset, [images[n] for n in names]))
     return domains

@@ -8,7 +8,8 @@ import pytest
 from ppe_yolo.core.contract import ModelContract
 from ppe_yolo.core.detections import Detections
 from ppe_yolo.core.errors import UserError
-from ppe_yolo.evaluation.data_sets import DataSpec, parse_data
+from ppe_yolo.data.synthetic import draw_site_dataset
+from ppe_yolo.evaluation.data_sets import DataSpec, open_data_sets, parse_data
 from ppe_yolo.evaluation.evaluate import evaluate
 from ppe_yolo.evaluation.files.detections import read_detections
 from ppe_yolo.evaluation.files.ground_truth import read_ground_truth
@@ -132,6 +133,14 @@ def out(tmp_path_factory, sites):
 
 def specs(sites):
     return parse_data([sites[0], f"{sites[1]}=shwd", sites[2]], "default")
+
+
+def test_open_data_sets_gives_each_domain_its_own_name(tmp_path):
+    roots = [tmp_path / name for name in ("a/site-2", "b/site", "c/site")]
+    for root in roots:
+        draw_site_dataset(root, trainval=1, test=1, size=(32, 32))
+    opened = open_data_sets([DataSpec(str(root)) for root in roots], None, split="test", on_error="skip")
+    assert list(opened) == ["site-2", "site", "site-3"]
 
 
 def test_evaluate_of_several_data_sets_lists_each_domain(out):
