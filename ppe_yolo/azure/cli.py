@@ -45,7 +45,7 @@ def run(
     ] = None,
     settings: SetOption = None,
 ) -> None:
-    """Run a pipeline without Azure. Repeat the command to resume an interrupted run."""
+    """Runs a pipeline without Azure. Repeat the command to resume an interrupted run."""
     from ppe_yolo.azure.lint.linter import load_checked_pipeline
     from ppe_yolo.azure.local.runner import run_local
 
@@ -66,7 +66,7 @@ def lint(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder to check completely.")] = Path("azureml"),
 ) -> None:
-    """Check Azure ML YAML offline, also with azure-ai-ml if it is installed. Exit code 1 if there are mistakes."""
+    """Checks Azure ML YAML offline, also with azure-ai-ml if it is installed; exit code 1 if there are mistakes."""
     from ppe_yolo.azure.lint.linter import lint as run_lint
 
     report = run_lint(path, context.find_root().command)
@@ -106,7 +106,7 @@ def submit(
     ] = None,
     settings: SetOption = None,
 ) -> None:
-    """Submit a pipeline to Azure ML, follow it and download its outputs. Exit code 1 if it fails."""
+    """Submits a pipeline to Azure ML, follows it and downloads its outputs; exit code 1 if it fails."""
     from ppe_yolo.azure.lint.linter import load_checked_pipeline
     from ppe_yolo.azure.publish import published_components
     from ppe_yolo.azure.submit import connect, find_workspace
@@ -146,7 +146,7 @@ def component(
     version: Annotated[str, typer.Option("--version", metavar="VERSION", help="Version of the component and of its steps.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write, for `az ml component create`.")],
 ) -> None:
-    """Write a pipeline as one versioned component, whose steps are published components of the same version."""
+    """Writes a pipeline as one versioned component, whose steps are published components of the same version."""
     import yaml
 
     from ppe_yolo.azure.lint.linter import load_checked_pipeline
@@ -168,7 +168,7 @@ def follow(
         float | None, typer.Option("--minutes", min=0, help="Stop waiting after this time, and leave the job running.")
     ] = None,
 ) -> None:
-    """Wait for a submitted job and download its outputs. Exit code 1 if it fails, or if its outputs are not there in time."""
+    """Waits for a submitted job and downloads its outputs; exit code 1 if it fails, or if its outputs are not there in time."""
     from ppe_yolo.azure.submit import connect, find_workspace
 
     _check_outputs(out, output)

@@ -55,7 +55,7 @@ def evaluate(
         ),
     ] = False,
     val_fraction: ValFractionOption = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="As in fit, for the same purpose.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="As in fit, for the same purpose as --val-fraction.")] = None,
 ) -> None:
     """Measures a model on a split: metrics.json, detections.json, a plot and drawn images, by domain and size of head.
 
@@ -132,7 +132,7 @@ def report(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,
 ) -> None:
-    """How good is the detector, and which alarm threshold: report.html, results.txt, on --split val operating_point.json."""
+    """Reports how good a detector is, and chooses alarm thresholds on --split val: report.html, operating_point.json, ..."""
     from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.evaluation.report.report import report as run
     from ppe_yolo.evaluation.report.texts import summary_lines

@@ -102,7 +102,8 @@ def quantize(
     images: Annotated[int, typer.Option(min=1, help="Number of training images to find the ranges on.")] = 200,
     val_fraction: ValFractionOption = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="As in fit, for the same purpose; also the seed of the choice of images.")
+        int | None,
+        typer.Option(min=0, help="As in fit, for the same purpose as --val-fraction; also chooses the images."),
     ] = None,
     max_drop: Annotated[
         float, typer.Option("--max-drop", min=0, help="Points that may be lost, of mAP@0.5 and of mAP@0.5:0.95.")

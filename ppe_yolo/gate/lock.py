@@ -58,21 +58,7 @@ def hold(
     Raises:
         UserError: Another promotion holds the lease for longer than WAIT.
     """
-    with explain():
-        is_held = lease.acquire()
-    if not is_held:
-        on_wait(lease.where)
-        deadline = time.monotonic() + WAIT
-        while not is_held:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"another promotion has held the lock {lease.where} for {WAIT:g} s",
-                    setting="registry",
-                    hint="try again when it is done",
-                )
-            time.sleep(POLL)
-            with explain():
-                is_held = lease.acquire()
+    _acquire(lease, on_wait, explain)
     done = threading.Event()
 
     def renew() -> None:
@@ -97,6 +83,21 @@ def hold(
         thread.join()
         with explain():
             lease.release()
+
+
+def _acquire(lease: Lease, on_wait: Callable[[str], None], explain: Callable[[], AbstractContextManager[None]]) -> None:
+    deadline = None
+    while True:
+        with explain():
+            if lease.acquire():
+                return
+        if deadline is None:
+            on_wait(lease.where)
+            deadline = time.monotonic() + WAIT
+        elif time.monotonic() > deadline:
+            problem = f"another promotion has held the lock {lease.where} for {WAIT:g} s"
+            raise UserError(problem, setting="registry", hint="try again when it is done")
+        time.sleep(POLL)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ SEND_EVERY = 5.0  # seconds; metrics are sent in batches, since each call may be
 RETRY_AFTER = 60.0  # seconds after a failed call
 BATCH = 1000  # metrics that MLflow accepts per call
 LONGEST = 500  # characters of a parameter's value
+_NOT_ALLOWED = re.compile(r"[^/\w.\- ]")  # in names of metrics and parameters
 
 
 class RunLogger(MLFlowLogger):
@@ -137,9 +138,6 @@ class RunLogger(MLFlowLogger):
         except self._errors as error:
             rank_zero_warn(f"MLflow accepts no metrics ({reason_of(error)}): {len(self._queue)} are queued")
             self._next_call = time.monotonic() + RETRY_AFTER
-
-
-_NOT_ALLOWED = re.compile(r"[^/\w.\- ]")  # in names of metrics and parameters
 
 
 class RecordConfig(SaveConfigCallback):

@@ -18,6 +18,7 @@ CERTAINTY = 0.95  # share of the samples in which a challenger must have the hig
 MAX_SLOWDOWN = 1.2  # times the champion's latency, without a budget
 MAX_FALSE_ALARM_RATIO = 1.2  # times the champion's false alarms, without a budget; one alarm more may be chance, and is allowed
 _ROUNDING = 1e-9  # a gain of exactly the margin is enough
+_ALARMS = "images with an alarm"
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,6 @@ def _domain_conditions(truth: GroundTruth, challenger: Contender, champion: Cont
                 )
             )
     return conditions
-
-
-_ALARMS = "images with an alarm"
 
 
 def _domain_figures(

@@ -81,11 +81,8 @@ def figures_at(counts: ClassCounts, threshold: float, images: int, samples: Ints
     objects = len(counts.wanted)
     intervals: dict[str, tuple[float, float] | None] = {}
     if samples is not None:
-        per_image = [
-            np.bincount(i, minlength=images)
-            for i in (counts.images[alarms & counts.hit], counts.images[alarms & ~counts.hit], counts.wanted)
-        ]
-        h, f, n = per_image
+        hit_images, false_images = counts.images[alarms & counts.hit], counts.images[alarms & ~counts.hit]
+        h, f, n = (np.bincount(i, minlength=images) for i in (hit_images, false_images, counts.wanted))
         false_per_image = interval(samples @ f / images) if false else share_interval(f, np.ones_like(f), samples)
         intervals = {
             "precision_interval": share_interval(h, h + f, samples),
