@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
@@ -161,8 +162,7 @@ class AnnotatedDataset:
         problems += listed_twice + duplicates + check_classes(root, class_map, [image for _, image in usable])
         problems.sort(key=lambda p: (p.severity, p.code, p.file))
         if set(keys) == {ALL}:
-            larger, held_out = hold_out(_ids(source, usable), groups, TEST_FRACTION, SPLIT_SEED)
-            keys = {split: [usable[i][0].key for i in part] for split, part in (("trainval", larger), ("test", held_out))}
+            keys = _divide(source, usable, groups)
         image_of = {c.key: image for c, image in usable}
         raw_of = {c.key: c.raw for c in checked}
         splits = {
@@ -240,11 +240,15 @@ class AnnotatedDataset:
         write_json(path, {"statistics": asdict(self.statistics), "problems": [p.to_dict() for p in self.problems]})
 
 
-def _ids(source: Source, usable: Sequence[tuple[CheckedImage, AnnotatedImage]]) -> list[str]:
-    """Names that decide which images are held out: the same in every format, except that a list goes by its lines."""
-    if source.format == AnnotationLists.format:
-        return [c.key for c, _ in usable]
-    return [image.image_id for _, image in usable]
+def _divide(
+    source: Source, usable: Sequence[tuple[CheckedImage, AnnotatedImage]], groups: NDArray[np.int64]
+) -> dict[str, list[str]]:
+    """The splits of a source that names none: split -> keys."""
+    # the same images are held out in every format, except that a list goes by its lines
+    is_list = source.format == AnnotationLists.format
+    ids = [c.key if is_list else image.image_id for c, image in usable]
+    larger, held_out = hold_out(ids, groups, TEST_FRACTION, SPLIT_SEED)
+    return {split: [usable[i][0].key for i in part] for split, part in (("trainval", larger), ("test", held_out))}
 
 
 def _choose(source: Source, root: str | Path, splits: Iterable[str] | None) -> dict[str, list[str]]:

@@ -3,7 +3,8 @@
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -86,20 +87,28 @@ def fix(root: Path, out: Path, class_map: str | Path | None = None, *, progress:
             file=root,
             hint=f"see `ppe-yolo audit {root}`, for the class names as well (--class-map)",
         )
+    changes += moved
+    with _new_folder(out) as temporary:
+        sizes = {c.key: c.size for c in checked}
+        _write(temporary, root, _FORMATS.get(source.format, "voc"), splits, used, sizes, source.class_names)
+        rows = [asdict(change) for change in changes]
+        write_json(temporary / CHANGES_FILE, {"source": str(root), "changes": rows})
+    return FixResult(changes=changes, images={split: len(keys) for split, keys in splits.items()}, left_out=left_out)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Yields a temporary folder, which becomes `out` when the block ends, and is deleted if it fails."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        sizes = {c.key: c.size for c in checked}
-        _write(temporary, root, _FORMATS.get(source.format, "voc"), splits, used, sizes, source.class_names)
-        rows = [asdict(change) for change in (*changes, *moved)]
-        write_json(temporary / CHANGES_FILE, {"source": str(root), "changes": rows})
+        yield temporary
         temporary.chmod(0o755)
         temporary.rename(out)
     except OSError as error:
         raise UserError(f"cannot be written ({error.strerror or error})", file=out) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return FixResult(changes=[*changes, *moved], images={split: len(keys) for split, keys in splits.items()}, left_out=left_out)
 
 
 def _blocked_by_habits(root: str, checked: list[CheckedImage], source: Source) -> dict[str, Change]:

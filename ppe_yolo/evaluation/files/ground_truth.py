@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def read_ground_truth(path: Path) -> GroundTruth:
     truth = read_json(path)
     hint = "evaluate again"
     try:
-        info, extra = truth["info"], truth.get("ppe_yolo", {})
+        info = _read_info(truth["info"], truth.get("ppe_yolo", {}))
         class_names = tuple(c["name"] for c in truth["categories"])
         images = tuple(
             ImageRecord(
@@ -82,20 +83,10 @@ def read_ground_truth(path: Path) -> GroundTruth:
             for i in truth["images"]
         )
         ids = [i["id"] for i in truth["images"]]
-        place = {image_id: k for k, image_id in enumerate(ids)}
+        index_of = {image_id: k for k, image_id in enumerate(ids)}
         objects: list[list[tuple[int, int, list[float]]]] = [[] for _ in ids]
         for a in truth["annotations"]:
-            objects[place[a["image_id"]]].append((a["category_id"], a["iscrowd"], [float(v) for v in a["bbox"]]))
-        about = EvaluationInfo(
-            model=str(info.get("model", "")),
-            split=info["split"],
-            tiles=info.get("tiles", 1),
-            checkpoint_blake2b=info.get("checkpoint_blake2b"),
-            model_blake2b=info.get("model_blake2b"),
-            input_size=tuple(extra["input_size"]) if "input_size" in extra else None,
-            display_names=dict(extra.get("display_names", {})),
-            alarm_thresholds={name: float(value) for name, value in extra.get("alarm_thresholds", {}).items()},
-        )
+            objects[index_of[a["image_id"]]].append((a["category_id"], a["iscrowd"], [float(v) for v in a["bbox"]]))
         listed = sorted((i.name, i.width, i.height, sorted(o)) for i, o in zip(images, objects, strict=True))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
@@ -112,4 +103,17 @@ def read_ground_truth(path: Path) -> GroundTruth:
     )
     content = json.dumps([class_names, listed], ensure_ascii=False)
     digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-    return GroundTruth(images=images, targets=targets, class_names=class_names, info=about, data_blake2b=digest)
+    return GroundTruth(images=images, targets=targets, class_names=class_names, info=info, data_blake2b=digest)
+
+
+def _read_info(info: Mapping[str, Any], extra: Mapping[str, Any]) -> EvaluationInfo:
+    return EvaluationInfo(
+        model=str(info.get("model", "")),
+        split=info["split"],
+        tiles=info.get("tiles", 1),
+        checkpoint_blake2b=info.get("checkpoint_blake2b"),
+        model_blake2b=info.get("model_blake2b"),
+        input_size=tuple(extra["input_size"]) if "input_size" in extra else None,
+        display_names=dict(extra.get("display_names", {})),
+        alarm_thresholds={name: float(value) for name, value in extra.get("alarm_thresholds", {}).items()},
+    )
