@@ -1,13 +1,16 @@
 """Commands for annotated data sets."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.options import ClassMapOption, DataArgument, OnError, OutOption, out_console
+
+if TYPE_CHECKING:
+    from ppe_yolo.data.store.store import Transfer
 
 app = typer.Typer()
 benchmark_app = typer.Typer()
@@ -31,8 +34,7 @@ def push(
     """Uploads a folder as a new version. After a failure, the same command uploads what is missing."""
     from ppe_yolo.data.store.store import Store
 
-    done = Store(url).push(folder, out_console)
-    _print_transfer(done.manifest.version, len(done.manifest.files), done.moved, done.moved_bytes, "uploaded")
+    _print_transfer(Store(url).push(folder, out_console), "uploaded")
 
 
 @data_app.command()
@@ -44,8 +46,7 @@ def pull(
     """Downloads a version and verifies every file. After a failure, the same command downloads what is missing."""
     from ppe_yolo.data.store.store import Store
 
-    done = Store(url).pull(folder, version, out_console)
-    _print_transfer(done.manifest.version, len(done.manifest.files), done.moved, done.moved_bytes, "downloaded")
+    _print_transfer(Store(url).pull(folder, version, out_console), "downloaded")
 
 
 @data_app.command(name="list")
@@ -75,9 +76,11 @@ def samples(
     )
 
 
-def _print_transfer(version: str, files: int, moved: int, moved_bytes: int, verb: str) -> None:
+def _print_transfer(done: "Transfer", verb: str) -> None:
+    files = len(done.manifest.files)
     out_console.print(
-        f"version {version}: {files:,} files; {moved:,} {verb} ({moved_bytes / 1e6:.1f} MB), {files - moved:,} already present",
+        f"version {done.manifest.version}: {files:,} files; {done.moved:,} {verb} ({done.moved_bytes / 1e6:.1f} MB), "
+        f"{files - done.moved:,} already present",
         soft_wrap=True,
     )
 

@@ -66,9 +66,9 @@ def quickstart(
     arguments = ["--config", "quickstart" if drawn else "yolov3-tiny", "--data.root", data]
     arguments += ["--data.class_map", class_map, "--run-dir", str(run_dir), "--seed_everything", str(seed)]
     arguments += ["--trainer.devices", "1"]  # with more, Lightning would start this command again for each device
-    if not drawn:
+    if epochs is None and not drawn:
         training_images = sum(len(dataset.splits.get(s, ())) for s in ("trainval", "train"))
-        epochs = epochs or max(2, round(IMAGES_SEEN / max(training_images, 1)))
+        epochs = max(2, round(IMAGES_SEEN / max(training_images, 1)))
     if epochs is not None:
         arguments += ["--trainer.max_epochs", str(epochs)]
     fit(arguments)

@@ -62,24 +62,10 @@ def lint(path: Path, commands: Any = None) -> LintReport:
     mistakes: set[Mistake] = set()
     checked: list[tuple[Path, str]] = []
     for file in files:
-        try:
-            document = read_document(file)
-        except UnreadableError as error:
-            mistakes.add(error.mistake)
-            continue
-        kind = kind_of(document.value)
-        if kind == "" or (kind is None and path.is_file()):
-            what = f"$schema: expected an Azure ML schema for one of {', '.join(SHAPES)}, got {_schema(document)}"
-            mistakes.add(document.mistake("unknown-schema", what, "$schema"))
-        elif kind is not None:
+        kind, found = _check_file(file, assets, commands, must_be_azure=path.is_file())
+        mistakes.update(found)
+        if kind is not None:
             checked.append((file, kind))
-            mistakes |= set(check_document(document, kind, assets))
-            if commands is None or not isinstance(document.value, Mapping):
-                continue
-            if kind == "component":
-                mistakes |= set(check_own_commands(read_component(file, []), commands))
-            elif kind == "pipeline":
-                mistakes |= set(_check_submissions(read_pipeline(document, []), commands))
     azure_mistakes = validate(checked)
     folders = {f.parent for f in files} - {f.parent for f, _ in checked} if path.is_dir() else set()
     return LintReport(
@@ -88,6 +74,27 @@ def lint(path: Path, commands: Any = None) -> LintReport:
         skipped_folders=tuple(sorted(str(f.relative_to(path)) for f in folders)),
         azure_validated=azure_mistakes is not None,
     )
+
+
+def _check_file(file: Path, assets: Sequence[Asset], commands: Any, *, must_be_azure: bool) -> tuple[str | None, list[Mistake]]:
+    """The kind of a file, None if it is not one of Azure ML, and its mistakes."""
+    try:
+        document = read_document(file)
+    except UnreadableError as error:
+        return None, [error.mistake]
+    kind = kind_of(document.value)
+    if kind == "" or (kind is None and must_be_azure):
+        what = f"$schema: expected an Azure ML schema for one of {', '.join(SHAPES)}, got {_schema(document)}"
+        return None, [document.mistake("unknown-schema", what, "$schema")]
+    if kind is None:
+        return None, []
+    mistakes = check_document(document, kind, assets)
+    if commands is not None and isinstance(document.value, Mapping):
+        if kind == "component":
+            mistakes += check_own_commands(read_component(file, []), commands)
+        elif kind == "pipeline":
+            mistakes += _check_submissions(read_pipeline(document, []), commands)
+    return kind, mistakes
 
 
 def check_document(document: Document, kind: str, assets: Sequence[Asset]) -> list[Mistake]:

@@ -149,9 +149,10 @@ class Store:
 
         _in_parallel(send, missing, "uploading", console)
         if known:  # files that were lost since then are back now
-            return Transfer(self.manifest(version), len(missing), sum(f.size for f in missing))
-        manifest = Manifest(version, datetime.now(UTC).isoformat(), tuple(files))
-        self._write(f"{MANIFESTS}/{version}.json", json.dumps({"schema": SCHEMA, **asdict(manifest)}, indent=1).encode())
+            manifest = self.manifest(version)
+        else:
+            manifest = Manifest(version, datetime.now(UTC).isoformat(), tuple(files))
+            self._write(f"{MANIFESTS}/{version}.json", json.dumps({"schema": SCHEMA, **asdict(manifest)}, indent=1).encode())
         return Transfer(manifest, len(missing), sum(f.size for f in missing))
 
     def pull(self, folder: Path, version: str | None = None, console: Console | None = None) -> Transfer:
@@ -165,18 +166,7 @@ class Store:
         Raises:
             UserError: There is no such version, a file in the store is damaged, or the folder has other content.
         """
-        if version is not None:
-            manifest = self.manifest(version)
-        else:
-            versions = self.versions()
-            if not versions:
-                raise UserError(
-                    file=self.shown,
-                    expected="a version of a data set",
-                    got="none",
-                    hint="create one with `ppe-yolo data push`",
-                )
-            manifest = versions[-1]
+        manifest = self._newest() if version is None else self.manifest(version)
         present = {f.path: f for f in list_files(folder)} if folder.exists() else {}
         wanted = {f.path: f for f in manifest.files}
         foreign = sorted(path for path, file in present.items() if wanted.get(path) != file)
@@ -206,6 +196,13 @@ class Store:
         _in_parallel(fetch, missing, "downloading", console)
         shutil.rmtree(folder / STAGING, ignore_errors=True)
         return Transfer(manifest, len(missing), sum(f.size for f in missing))
+
+    def _newest(self) -> Manifest:
+        versions = self.versions()
+        if not versions:
+            hint = "create one with `ppe-yolo data push`"
+            raise UserError(file=self.shown, expected="a version of a data set", got="none", hint=hint)
+        return versions[-1]
 
     def _listing(self, folder: str) -> dict[str, int]:
         """Path relative to a folder of the store -> size in bytes. Empty if there is no such folder."""
