@@ -46,9 +46,9 @@ def prepare(
     """Audits a data set, applies the class map and writes the result to a new folder. The data set itself is not changed.
 
     The folder holds a data set with the classes of the model and explicit splits, `class_map.yaml` for later steps, and
-    `audit.json`. Images are copied, so the folder can be moved and mounted anywhere; `image_checks.json` saves whoever opens it
-    decoding them again for the audit. Pascal VOC comes with annotation lists (`voc_<split>.txt`, with paths relative to the
-    folder).
+    `audit.json`. Images are copied, so the folder can be moved and mounted anywhere. `image_checks.json` holds the results of
+    the image checks, so that later audits need not decode the images. Pascal VOC comes with annotation lists
+    (`voc_<split>.txt`, with paths relative to the folder).
 
     Args:
         root: See `open_source`.

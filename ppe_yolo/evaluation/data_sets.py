@@ -167,12 +167,12 @@ def figures_by_domain(
     for domain in domains:
         end = start + len(domain.images)
         own = detections.select((detections.images >= start) & (detections.images < end))
-        asked = targets.select((targets.images >= start) & (targets.images < end))
+        wanted = targets.select((targets.images >= start) & (targets.images < end))
         result.append(
             domain_figures(
                 domain.name,
                 replace(own, images=own.images - start),
-                replace(asked, images=asked.images - start),
+                replace(wanted, images=wanted.images - start),
                 np.array(domain.sizes),
                 input_size=input_size,
                 class_names=class_names,

@@ -62,7 +62,7 @@ def run_local(pipeline: Pipeline, out: Path, progress: Progress) -> LocalRun:
     Args:
         pipeline: The pipeline.
         out: Folder for outputs and logs: `named-outputs/` of the pipeline, and `<job>/named-outputs/`, `<job>/artifacts/`.
-        progress: Receives one line of text for each thing that happens.
+        progress: Receives one line of text per event.
 
     Raises:
         UserError: Input data is not on this machine, or another run is active in the folder.

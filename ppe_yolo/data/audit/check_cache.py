@@ -47,7 +47,7 @@ class KeptCheck(NamedTuple):
 
 
 def file_state(path: str | Path) -> str:
-    """What changes whenever a file changes, in one line; empty if the file may still change without a trace, or is missing.
+    """Identifies the state of a file, in one line; empty if the file is missing, or may still change without a new time stamp.
 
     Call it before the file is read, so that a change in between is noticed the next time.
     """
@@ -178,7 +178,7 @@ def _today() -> int:
 
 
 def write_kept(path: Path, checks: Iterable[ImageCheck]) -> None:
-    """Writes results for whoever reads the same images elsewhere, see `read_kept`."""
+    """Writes results for others who read the same images, see `read_kept`."""
     rows = [check.to_dict() for check in sorted(checks, key=lambda c: c.content_hash)]
     write_json(path, {"version": VERSION, "checks": rows})
 

@@ -112,7 +112,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def _blocked_by_habits(root: str, checked: list[CheckedImage], source: Source) -> dict[str, Change]:
-    """Images that a fault of the whole data set spoils: key -> why."""
+    """Images that a fault of the whole data set makes unusable: key -> why."""
     copies = [replace(c) for c in checked]  # the check changes images
     found = check_habits(root, copies, source.class_names, source.box_form)
     errors = [p for p in found if p.severity == "error" and p.code in (*ALL_BOXES, "other-size", "class-number")]

@@ -86,9 +86,9 @@ def find_lists(root: Path) -> dict[str, Path]:
 
 
 def _is_list(path: Path) -> bool:
-    """Whether a text file of any name is an annotation list: most of its lines are ones, and one has a box.
+    """Whether a text file of any name is an annotation list: most of its lines look like lines of one, and one has a box.
 
-    Otherwise a list of addresses next to the images would be one, and they would be downloaded.
+    Without a box, it may be a list of addresses next to the images, which would be downloaded.
     """
     if path.name.lower().startswith("readme"):
         return False

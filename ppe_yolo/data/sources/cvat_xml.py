@@ -41,8 +41,7 @@ def is_cvat_file(path: Path) -> bool:
 class CvatFile:
     """A file of CVAT for images 1.1. Keys are `split:number of the image`.
 
-    Polygons, masks, ellipses and rotated boxes become the boxes around them. `occluded` is no reason to call an object
-    difficult.
+    Polygons, masks, ellipses and rotated boxes become the boxes around them. `occluded` does not make an object difficult.
 
     Args:
         path: The XML file. The images lie next to it or in images, there perhaps in the folder of their subset.

@@ -186,7 +186,7 @@ class YoloFolder:
         )
 
     def _find_labels(self) -> Iterator[Path]:
-        """Texts with labels, where labels lie or named after an image. Detections are no labels."""
+        """Yields files of labels that lie in a folder of labels or are named after an image. Detections are no labels."""
         places = {path.parent for path in self._images.values()}
         stems = {nfc(path.stem) for path in self._images.values()}
         for text in _files_below(self.root, (".txt",)):

@@ -47,8 +47,8 @@ def decide(
 ) -> OperatingPoint:
     """The thresholds of a split.
 
-    The given thresholds; else, on validation images, those that `rules` (or the default rule) choose; else the threshold of the
-    original system, also for a class whose rule no score meets.
+    Given thresholds are used as they are. Otherwise `rules`, or the default rule, choose them on validation images. On other
+    images, and for a class whose rule no score meets, the threshold of the original system applies.
 
     Args:
         truth: The split.

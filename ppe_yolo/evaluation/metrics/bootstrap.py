@@ -33,12 +33,13 @@ def interval(values: Floats) -> tuple[float, float] | None:
 def share_interval(parts: Ints, wholes: Ints, samples: Ints) -> tuple[float, float] | None:
     """The central 95 % of a share, such as recall, from counts per image.
 
-    Where all count or none does, every sample says so, as if it were certain. The interval is then the exact one (Clopper and
-    Pearson 1934) of as many trials as there are images with any, since the heads of an image are detected or missed together.
+    If the share is 0 or 1, it is the same in every sample, as if it were certain. The interval is then the exact one (Clopper
+    and Pearson 1934) of as many trials as there are images with any, since the heads of an image are detected or missed
+    together.
 
     Args:
-        parts: What counts, in each image [images].
-        wholes: What could [images].
+        parts: Number of successes in each image [images].
+        wholes: Number of trials in each image [images].
         samples: See `resample`.
     """
     with np.errstate(invalid="ignore"):

@@ -177,16 +177,15 @@ def _class_at_size(
     images: int,
     with_interval: bool,
 ) -> ClassAtSize:
-    asked = (targets.labels == label) & ~targets.difficult & fits
-    objects, detected = int(asked.sum()), asked & (own.taker >= 0)
+    wanted = (targets.labels == label) & ~targets.difficult & fits
+    objects, detected = int(wanted.sum()), wanted & (own.taker >= 0)
     best = np.append(alarms.labels, label)[anyone.taker]  # of an object without an alarm: its own class
-    confused = int((asked & (best != label)).sum())
+    confused = int((wanted & (best != label)).sum())
     false = int((own.false & (alarms.labels == label) & alarm_fits).sum())
     band = None
     if with_interval and objects:
-        samples = resample(images)
-        hits, wanted = (np.bincount(targets.images[m], minlength=images) for m in (detected, asked))
-        band = share_interval(hits, wanted, samples)
+        hits, trials = (np.bincount(targets.images[mask], minlength=images) for mask in (detected, wanted))
+        band = share_interval(hits, trials, resample(images))
     return ClassAtSize(
         objects=objects,
         detected=int(detected.sum()),

@@ -120,10 +120,10 @@ def draw_misses(material: Material, missed: Ints, taker: Ints) -> list[Crop]:
         width, height = targets.boxes_xyxy[t, 2:] - targets.boxes_xyxy[t, :2]
         weak = "below the threshold, with a score of"
         seen = f"{weak} {material.detections.scores[detection]:.2f}" if detection >= 0 else "not detected at any score"
-        picture = read_image(material.annotated[image].image)
+        pixels = read_image(material.annotated[image].image)
         result.append(
             Crop(
-                jpeg=crop(picture, targets.boxes_xyxy[t], _annotated_boxes(material, image)),
+                jpeg=crop(pixels, targets.boxes_xyxy[t], _annotated_boxes(material, image)),
                 title=f"{name}, {width:.0f} x {height:.0f} pixels: {seen}",
                 where=material.annotated[image].image_id,
                 anchor=f"miss-{t}",
