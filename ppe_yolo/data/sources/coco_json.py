@@ -20,7 +20,6 @@ from ppe_yolo.data.sources.files import (
     canonical_split,
     files_with,
     image_paths,
-    is_inside,
     short_names,
     split_folders,
     subfolder,
@@ -197,9 +196,9 @@ class CocoFiles:
         )
 
     def _find_image(self, path: Path, name: str) -> Path:
-        for candidate in (folder / part for folder in (path.parent, *self._folders) for part in image_paths(name)):
-            if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
-                return found
+        found = self._finder.find_inside(self.root, (path.parent, *self._folders), image_paths(name))
+        if found is not None:
+            return found
         hint = f"add the image to {self.root}, or remove it from the JSON"
         raise NoImageError(f"no such image {name}", file=path, item=f"image {name}", hint=hint)
 

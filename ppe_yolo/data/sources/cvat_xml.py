@@ -13,7 +13,6 @@ from ppe_yolo.data.sources.files import (
     FileFinder,
     canonical_split,
     image_paths,
-    is_inside,
     short_names,
     subfolder,
 )
@@ -97,9 +96,9 @@ class CvatFile:
 
     def _find_image(self, name: str, subset: str) -> Path:
         parts = [path for part in image_paths(name) for path in (Path(subset.lstrip("/")) / part, part)]
-        for candidate in (folder / part for folder in self._folders for part in parts):
-            if is_inside(candidate, self.root) and (found := self._finder.find(candidate)):
-                return found
+        found = self._finder.find_inside(self.root, self._folders, parts)
+        if found is not None:
+            return found
         hint = f"add the image to {self.root} (export the task with its images), or remove it from the XML"
         raise NoImageError(f"no such image {name}", file=self.path, item=f"image {name}", hint=hint)
 

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -150,6 +150,11 @@ class FileFinder:
             return None
         name = self._listings[path.parent].get(nfc(path.name).casefold())
         return None if name is None else path.parent / name
+
+    def find_inside(self, root: Path, folders: Iterable[Path], paths: Collection[Path]) -> Path | None:
+        """The first of some relative paths in some folders at which `find` has a file inside `root`. None if there is none."""
+        candidates = (folder / path for folder in folders for path in paths)
+        return next((found for path in candidates if is_inside(path, root) and (found := self.find(path))), None)
 
 
 def image_paths(name: str) -> list[Path]:

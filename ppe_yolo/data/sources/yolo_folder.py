@@ -434,7 +434,8 @@ def _image_folder(root: Path) -> Path:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(True for part in (folder, *subfolders(folder)) for _ in _files_below(part, IMAGE_SUFFIXES))
+    # a subfolder may be a link, which `_files_below` does not follow
+    return any(any(_files_below(part, IMAGE_SUFFIXES)) for part in (folder, *subfolders(folder)))
 
 
 def _files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:

@@ -82,14 +82,13 @@ def figures_at(counts: ClassCounts, threshold: float, images: int, samples: Ints
     intervals: dict[str, tuple[float, float] | None] = {}
     if samples is not None:
         hit_images, false_images = counts.images[alarms & counts.hit], counts.images[alarms & ~counts.hit]
-        h, f, n = (np.bincount(i, minlength=images) for i in (hit_images, false_images, counts.wanted))
-        false_per_image = interval(samples @ f / images) if false else share_interval(f, np.ones_like(f), samples)
+        # number in each image [images]
+        hit, wrong, wanted = (np.bincount(i, minlength=images) for i in (hit_images, false_images, counts.wanted))
+        band = interval(samples @ wrong / images) if false else share_interval(wrong, np.ones_like(wrong), samples)
         intervals = {
-            "precision_interval": share_interval(h, h + f, samples),
-            "recall_interval": share_interval(h, n, samples),
-            "false_alarms_per_1000_interval": None
-            if false_per_image is None
-            else (PER * false_per_image[0], PER * false_per_image[1]),
+            "precision_interval": share_interval(hit, hit + wrong, samples),
+            "recall_interval": share_interval(hit, wanted, samples),
+            "false_alarms_per_1000_interval": None if band is None else (PER * band[0], PER * band[1]),
         }
     return Figures(
         precision=hits / (hits + false) if hits + false else None,
