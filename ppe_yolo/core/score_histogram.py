@@ -10,7 +10,7 @@ BINS = 9  # of 0.1 each, up to 1
 
 
 def score_histogram(scores: NDArray[np.floating]) -> tuple[int, ...]:
-    """Returns how many scores lie in each of the `BINS` intervals from `LOWEST` to 1; scores below are left out."""
+    """Returns how many scores [N] lie in each of the `BINS` intervals from `LOWEST` to 1; scores below are left out."""
     counts, _ = np.histogram(np.asarray(scores, dtype=np.float64), bins=np.linspace(LOWEST, 1.0, BINS + 1))
     return tuple(int(count) for count in counts)
 

@@ -137,7 +137,7 @@ class YoloV3(nn.Module):
         return decode(logits.float(), grid, self.box_coding)  # float16 resolves quarters of a pixel at best
 
     def grid(self, raw_maps: Sequence[Tensor]) -> Grid:
-        """Returns the grid locations of raw maps."""
+        """Returns the grid locations of raw maps, each [B, A, H/s, W/s, 5 + C]."""
         return make_grid(
             tuple(
                 Level(height=int(m.shape[2]), width=int(m.shape[3]), stride=stride, anchors_wh=anchors)

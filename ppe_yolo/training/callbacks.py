@@ -112,7 +112,7 @@ class PrecisionRecallCurves(Callback):
 
 
 def threshold_counts(curve: PrecisionRecallCurve) -> dict[str, NDArray[np.float64]]:
-    """The input of TensorBoard's PR CURVES tab: counts, precision and recall per threshold, from the lowest threshold up.
+    """The input of TensorBoard's PR CURVES tab: counts, precision and recall at each threshold [101], from the lowest up.
 
     The thresholds are the scores at which each of 101 recalls is reached; recalls that are never reached repeat the last
     point. The counts refer to 1,000 objects: the tab draws no point without counts.

@@ -64,7 +64,7 @@ class Candidates:
     cost: Tensor
 
     def take(self, chosen: Tensor) -> "Candidates":
-        """The candidates at these indices, or where this mask is true."""
+        """The candidates at these indices [K], or where this mask [P] is true."""
         return Candidates(
             image=self.image[chosen], location=self.location[chosen], target=self.target[chosen], cost=self.cost[chosen]
         )

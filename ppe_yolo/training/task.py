@@ -159,7 +159,7 @@ class DetectorTask(pl.LightningModule):
         rank_zero_info(f"network: {self.network.architecture}, {count / 1e6:.1f} M parameters")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """The loss of one batch, a scalar; logs its terms."""
         logits, grid = self.network.logits(to_network_input(batch.images))
         terms = compute_loss(logits, grid, batch.targets, self.network.box_coding, self.loss_config)
         size = len(batch.images)
@@ -196,7 +196,11 @@ class DetectorTask(pl.LightningModule):
                 self.log(key, float(value), prog_bar=key == "val/map_50", sync_dist=False, rank_zero_only=False)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """See `OptimizerConfig`."""
+        """See `OptimizerConfig`.
+
+        Raises:
+            UserError: The training has no end, so that the schedule has none.
+        """
         config = self.optimizer_config
         decayed: list[nn.Parameter] = []
         others: list[nn.Parameter] = []

@@ -222,7 +222,11 @@ class DetectionDataModule(pl.LightningDataModule):
         return reader
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Letterboxed batches of the validation images."""
+        """Letterboxed batches of the validation images.
+
+        Raises:
+            UserError: There are fewer images than processes.
+        """
         trainer = self._attached_trainer()
         dataset = EvaluationDataset(self.val_images, self.class_map.class_names, self.input_size)
         if len(dataset) < trainer.world_size:

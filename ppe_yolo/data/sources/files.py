@@ -188,7 +188,11 @@ def require_outside(out: Path, root: str | Path, *, setting: str | None = "out")
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels, without decoding the image."""
+    """(height, width) of the upright image in pixels, without decoding it.
+
+    Raises:
+        AnnotationError: The file is not an image, or is damaged.
+    """
     try:
         with Image.open(path) as opened:
             width, height = opened.size

@@ -75,7 +75,7 @@ def counts_of(detections: DetectionTable, targets: TargetTable, outcome: Outcome
 
 
 def figures_at(counts: ClassCounts, threshold: float, images: int, samples: Ints | None = None) -> Figures:
-    """Figures at a threshold on a split of `images`, with intervals if samples are given (see `resample`)."""
+    """Figures at a threshold on a split of this many images, with intervals if there are samples [S, images] of `resample`."""
     alarms = counts.scores >= threshold
     hits, false = int(counts.hit[alarms].sum()), int((~counts.hit[alarms]).sum())
     objects = len(counts.wanted)

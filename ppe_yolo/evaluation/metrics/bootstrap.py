@@ -22,7 +22,7 @@ def resample(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> Ints:
 
 
 def interval(values: Floats) -> tuple[float, float] | None:
-    """The central 95 % of the samples' values; None if a tenth of the samples or more have none (NaN)."""
+    """The central 95 % of the values [samples]; None if a tenth of them or more are undefined (NaN)."""
     defined = values[~np.isnan(values)]
     if len(defined) <= 0.9 * len(values):
         return None

@@ -39,7 +39,7 @@ class TargetTable:
         return len(self.images)
 
     def select(self, chosen: Flags | Ints) -> "TargetTable":
-        """The objects at these indices, or where this mask is true."""
+        """The objects at these indices [K], or where this mask [N] is true."""
         return TargetTable(
             images=self.images[chosen],
             boxes_xyxy=self.boxes_xyxy[chosen],
@@ -68,7 +68,7 @@ class DetectionTable:
         return len(self.images)
 
     def select(self, chosen: Flags | Ints) -> "DetectionTable":
-        """The detections at these indices, or where this mask is true; indices must keep the order of the table."""
+        """The detections at these indices [K], or where this mask [N] is true; indices must keep the order of the table."""
         return DetectionTable(
             images=self.images[chosen],
             boxes_xyxy=self.boxes_xyxy[chosen],

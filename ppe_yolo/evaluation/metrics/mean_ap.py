@@ -49,12 +49,12 @@ def build_metric(max_detections: int) -> MeanAveragePrecision:
 
 
 def to_metric_predictions(detections: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Detections with boxes_xyxy, scores and labels, under the metric's names."""
+    """Detections with boxes_xyxy [K, 4], scores [K] and labels [K], under the metric's names."""
     return [{"boxes": d["boxes_xyxy"], "scores": d["scores"], "labels": d["labels"]} for d in detections]
 
 
 def to_metric_targets(targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Targets with boxes_xyxy, labels and difficult, under the metric's names."""
+    """Targets with boxes_xyxy [N, 4], labels [N] and difficult [N], under the metric's names."""
     return [{"boxes": t["boxes_xyxy"], "labels": t["labels"], "iscrowd": t["difficult"].long()} for t in targets]
 
 

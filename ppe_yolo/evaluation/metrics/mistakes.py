@@ -37,7 +37,7 @@ class FalseAlarm:
 
 
 def above_threshold(detections: DetectionTable, class_names: Sequence[str], thresholds: Mapping[str, float]) -> Flags:
-    """Which detections reach the threshold of their class.
+    """Which detections [D] reach the threshold of their class.
 
     Scores are those of detections.json, rounded float64; `predict.above_thresholds` compares a detector's own float32 scores.
     """
@@ -54,7 +54,7 @@ def false_alarms(
         detections: All detections.
         targets: The objects.
         outcome: Their matching.
-        alarms: Which detections reach their threshold, see `above_threshold`.
+        alarms: Which detections reach their threshold [D], see `above_threshold`.
         class_names: Names of the labels, as people read them.
     """
     pairs = overlapping_pairs(detections, targets, NEAR_IOU, any_class=True)
@@ -92,7 +92,7 @@ def _explain(
 
 
 def misses(targets: TargetTable, outcome: Outcome, alarms: Flags) -> Ints:
-    """Objects that no alarm detects, largest first."""
+    """Indices of the objects that no alarm detects, largest first; `alarms` says which detections reach their threshold [D]."""
     detected = np.append(alarms, False)[outcome.taker]
     missed = np.nonzero(~detected & ~targets.difficult)[0]
     return missed[np.argsort(-areas(targets.boxes_xyxy)[missed], kind="stable")]
