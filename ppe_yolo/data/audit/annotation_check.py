@@ -108,7 +108,7 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
         )
 
     if entry.annotated_size == check.size[::-1] and fits(boxes, check.size) and not fits(boxes, entry.annotated_size):
-        # Label Studio and others swap the sides of rotated images; only the boxes tell which frame they belong to
+        # Label Studio and others swap the sides of rotated images; only the boxes tell which size is theirs
         message = (
             f"annotated as {annotated}, but the boxes fit only the {actual} image: the sides are swapped; the boxes are used"
         )

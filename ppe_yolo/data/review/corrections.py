@@ -15,7 +15,7 @@ from ppe_yolo.data.sources.base import Box
 
 # problems that `correct` decides about itself
 _BOXES = frozenset({"swapped-corners", "empty-box", "box-outside"})
-_FRAMES = frozenset({"size-differs", "exif-rotated", "pixel-values"})
+_COORDINATES = frozenset({"size-differs", "exif-rotated", "pixel-values"})
 LEAST_PROOFS = 3  # images that must prove the same before it is assumed of images that prove nothing
 
 PixelForm = Literal["centre", "corners", "corner and size"]
@@ -90,15 +90,15 @@ def correct(checked: CheckedImage, evidence: Evidence, class_map: ClassMap) -> t
     left_out = [
         Change(code=p.code, file=p.file, item=p.item, message=p.message, left_out=True)
         for p in checked.problems
-        if p.severity == "error" and p.code not in _BOXES | _FRAMES
+        if p.severity == "error" and p.code not in _BOXES | _COORDINATES
     ]
     if left_out or checked.raw is None:
         return None, left_out
     file = str(checked.raw.source) if checked.raw.source.suffix.lower() in (".xml", ".txt") else shown(checked.raw.image)
     changes: list[Change] = []
     objects = list(checked.raw.objects)
-    for code in sorted(_FRAMES & {p.code for p in checked.problems if p.severity == "error"}):
-        moved = _to_frame(code, checked, evidence)
+    for code in sorted(_COORDINATES & {p.code for p in checked.problems if p.severity == "error"}):
+        moved = _to_image_pixels(code, checked, evidence)
         if moved is None:
             message = next(p.message for p in checked.problems if p.code == code)
             return None, [Change(code=code, file=file, message=message, left_out=True)]
@@ -107,32 +107,39 @@ def correct(checked: CheckedImage, evidence: Evidence, class_map: ClassMap) -> t
         changes.append(Change(code=code, file=file, message=message))
     if checked.has("size-swapped"):
         changes.append(Change(code="size-swapped", file=file, message="the annotated width and height are exchanged"))
+    kept, more = _correct_objects(objects, checked.size, class_map, file)
+    return (None, more) if kept is None else (replace(checked.raw, objects=tuple(kept)), changes + more)
+
+
+def _correct_objects(
+    objects: Sequence[AnnotatedObject], size: tuple[int, int], class_map: ClassMap, file: str
+) -> tuple[list[AnnotatedObject] | None, list[Change]]:
+    """The objects with correct boxes, each once; None if one cannot be corrected. And the changes."""
     kept: list[AnnotatedObject] = []
+    changes: list[Change] = []
     for number, item in enumerate(objects, start=1):
         name = f"object {number} ({item.class_name})"
-        box, found = _to_box(item.box_xyxy, checked.size)
+        box, notes = _to_box(item.box_xyxy, size)
         if box is None and item.class_name not in class_map.ignored:
-            return None, [Change(code=code, file=file, item=name, message=text, left_out=True) for code, text in found]
-        changes += [Change(code=code, file=file, item=name, message=text) for code, text in found]
+            return None, [Change(code=code, file=file, item=name, message=text, left_out=True) for code, text in notes]
+        changes += [Change(code=code, file=file, item=name, message=text) for code, text in notes]
         if box is None:
             continue
-        corrected = replace(item, box_xyxy=box)
-        if any(o.class_name == corrected.class_name and is_same_box(o.box_xyxy, box) for o in kept):
-            changes.append(
-                Change(code="duplicate-box", file=file, item=name, message=f"{box_text(box)} is there already: removed")
-            )
+        if any(o.class_name == item.class_name and is_same_box(o.box_xyxy, box) for o in kept):
+            message = f"{box_text(box)} is there already: removed"
+            changes.append(Change(code="duplicate-box", file=file, item=name, message=message))
         else:
-            kept.append(corrected)
-    return replace(checked.raw, objects=tuple(kept)), changes
+            kept.append(replace(item, box_xyxy=box))
+    return kept, changes
 
 
 def _to_box(box: Box, size: tuple[int, int]) -> tuple[Box | None, list[tuple[str, str]]]:
     """The box with its corners in order and inside of the image; None if there is none. And the changes: (code, message)."""
-    found = []
+    notes = []
     x1, x2 = sorted(box[::2])
     y1, y2 = sorted(box[1::2])
     if (x1, y1, x2, y2) != box:
-        found.append(("swapped-corners", f"{box_text(box)} is now {box_text((x1, y1, x2, y2))}: the corners were swapped"))
+        notes.append(("swapped-corners", f"{box_text(box)} is now {box_text((x1, y1, x2, y2))}: the corners were swapped"))
     height, width = size
     if x1 == x2 or y1 == y2:
         return None, [("empty-box", f"{box_text(box)} has no area")]
@@ -140,11 +147,11 @@ def _to_box(box: Box, size: tuple[int, int]) -> tuple[Box | None, list[tuple[str
         return None, [("box-outside", f"{box_text(box)} lies outside the {width}x{height} image")]
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if clipped != (x1, y1, x2, y2):
-        found.append(("box-beyond", f"{box_text((x1, y1, x2, y2))} is now {box_text(clipped)}: clipped to the image"))
-    return clipped, found
+        notes.append(("box-beyond", f"{box_text((x1, y1, x2, y2))} is now {box_text(clipped)}: clipped to the image"))
+    return clipped, notes
 
 
-def _to_frame(code: str, checked: CheckedImage, evidence: Evidence) -> tuple[list[Box], str] | None:
+def _to_image_pixels(code: str, checked: CheckedImage, evidence: Evidence) -> tuple[list[Box], str] | None:
     """The boxes in pixels of the upright image, and what was done; None if it is not certain."""
     boxes, (height, width) = checked.boxes_xyxy, checked.size
     if code == "pixel-values":
