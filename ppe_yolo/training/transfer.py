@@ -77,9 +77,14 @@ def transfer_weights(
         network.anchors_wh.copy_(source.network.anchors_wh)
     at_random = sorted(key for key in ours if key not in matching and key != "anchors_wh")
     rest = f"; at random: {', '.join(at_random)}" if at_random else ""
-    lines = [f"weights: {len(matching)} tensors from {source.path}{rest}"]
-    if not _output_layers(network) <= matching.keys():
-        return lines
+    copied = f"weights: {len(matching)} tensors from {source.path}{rest}"
+    has_heads = _output_layers(network) <= matching.keys()
+    return [copied, *_learned_again(network, source, class_names)] if has_heads else [copied]
+
+
+def _learned_again(network: YoloV3, source: Pretrained, class_names: Sequence[str]) -> list[str]:
+    """Lines for the log: why heads that were copied start off wrong."""
+    lines = []
     if source.contract.class_names != tuple(class_names):
         lines.append(
             f"weights: their classes were {', '.join(source.contract.class_names)}; here they are {', '.join(class_names)}: "

@@ -76,22 +76,8 @@ class StepBinder:
             )
         inputs: dict[str, str | None] = {}
         given: dict[str, Any] = {}
-        for name, port in component.inputs.items():
-            value = job.inputs.get(name)
-            binding = binding_of(value)
-            if isinstance(binding, ParentInput):
-                source = self._sources[binding.name]
-                inputs[name] = None if source is None else str(source)
-                given[name] = digest_of_data(source) if isinstance(source, Path) else source
-            elif isinstance(binding, JobOutput):
-                inputs[name] = str(self._outputs(self._pipeline.jobs[binding.job])[binding.name])
-                given[name] = f"{binding.job} {run_ids[binding.job]}"
-            elif isinstance(value, Mapping):
-                path = self._local_path(f"jobs.{job.name}.inputs.{name}", str(value["path"]))
-                inputs[name], given[name] = str(path), digest_of_data(path)
-            else:
-                value = port.default if value is None else value
-                inputs[name] = given[name] = None if value is None else str(value)
+        for port in component.inputs.values():
+            inputs[port.name], given[port.name] = self._bind_input(job, port, run_ids)
         if component.code not in self._code_digests:
             self._code_digests[component.code] = digest_of_code(component.code)
         given["component"] = digest_of_inputs(dict(component.value))
@@ -105,6 +91,23 @@ class StepBinder:
             given=given,
             code=self._code_digests[component.code],
         )
+
+    def _bind_input(self, job: Job, port: Port, run_ids: Mapping[str, str]) -> tuple[str | None, str | None]:
+        """The value of an input in the command, and what identifies it."""
+        value = job.inputs.get(port.name)
+        binding = binding_of(value)
+        if isinstance(binding, JobOutput):
+            output = self._outputs(self._pipeline.jobs[binding.job])[binding.name]
+            return str(output), f"{binding.job} {run_ids[binding.job]}"
+        source: Any
+        if isinstance(binding, ParentInput):
+            source = self._sources[binding.name]
+        elif isinstance(value, Mapping):
+            source = self._local_path(f"jobs.{job.name}.inputs.{port.name}", str(value["path"]))
+        else:
+            source = port.default if value is None else value
+        text = None if source is None else str(source)
+        return text, digest_of_data(source) if isinstance(source, Path) else text
 
     def _source(self, port: Port) -> str | Path | None:
         """The value or path of an input of the pipeline."""

@@ -1,6 +1,6 @@
 """Checks of one image and its annotation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ppe_yolo.data.annotation import AnnotatedImage, AnnotatedObject
@@ -90,31 +90,19 @@ def check_entry(key: str, entry: Entry, check: ImageCheck | ImageError, class_ma
     )
 
 
-def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
+def _check_size(entry: Entry, check: ImageCheck) -> list[Problem]:
     if entry.annotated_size is None or entry.annotated_size == check.size:
-        return
+        return []
     annotated, actual = (f"{width}x{height}" for height, width in (entry.annotated_size, check.size))
     boxes = tuple(o.box_xyxy for o in entry.image.objects)
-
-    def problem(severity: Severity, code: str, message: str) -> Problem:
-        return Problem(
-            severity=severity,
-            code=code,
-            file=entry.location,
-            item=entry.item,
-            message=message,
-            image=shown(entry.image.image),
-            boxes_xyxy=boxes,
-        )
-
+    severity: Severity = "error"
     if entry.annotated_size == check.size[::-1] and fits(boxes, check.size) and not fits(boxes, entry.annotated_size):
         # Label Studio and others swap the sides of rotated images; only the boxes tell which size is theirs
+        severity, code = "warning", "size-swapped"
         message = (
             f"annotated as {annotated}, but the boxes fit only the {actual} image: the sides are swapped; the boxes are used"
         )
-        yield problem("warning", "size-swapped", message)
-        return
-    if entry.annotated_size == check.stored_size:
+    elif entry.annotated_size == check.stored_size:
         code = "exif-rotated"
         message = (
             f"annotated as {annotated}, without the EXIF rotation; the upright image is {actual}: rotate the image or the boxes"
@@ -125,7 +113,17 @@ def _check_size(entry: Entry, check: ImageCheck) -> Iterator[Problem]:
             f"annotated as {annotated}, but the image is {actual}: the boxes belong to another version of the image; "
             "annotate it again, or correct the annotated size"
         )
-    yield problem("error", code, message)
+    return [
+        Problem(
+            severity=severity,
+            code=code,
+            file=entry.location,
+            item=entry.item,
+            message=message,
+            image=shown(entry.image.image),
+            boxes_xyxy=boxes,
+        )
+    ]
 
 
 def fits(boxes: Sequence[Box], size: tuple[int, int]) -> bool:
