@@ -126,9 +126,6 @@ def decode(image: str, data: NDArray[np.uint8], reduce: int = 1) -> NDArray[np.u
                 file=shown(image), expected="an image", got="a video", hint="only ppe_edge, on the box, reads videos"
             )
         raise ImageError(
-            file=shown(image),
-            expected="an image",
-            got=f"{len(data)} bytes that cannot be decoded",
-            hint="replace the file",
+            file=shown(image), expected="an image", got=f"{len(data)} bytes that cannot be decoded", hint="replace the file"
         )
     return pixels

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppe_yolo.core.decoding import decode_image
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import is_system_file, write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
-from ppe_yolo.data.images import ImageError, read_image
+from ppe_yolo.data.images import ImageError, decode, read_image
 from ppe_yolo.inference.detector import Detector
 from ppe_yolo.inference.predict import above_thresholds, detection_rows
 
@@ -139,7 +138,7 @@ def _decode(archive: zipfile.ZipFile, entry: str, name: str) -> Image | ImageErr
         data = archive.read(entry)
     except Exception as error:  # damaged, or encrypted: each way to compress has errors of its own, such as zlib.error
         return ImageError(f"{name}: cannot be read ({error})")
-    pixels = decode_image(data)
-    if pixels is None:
-        return ImageError(f"{name}: expected an image, got {len(data)} bytes that cannot be decoded")
-    return pixels
+    try:
+        return decode(name, np.frombuffer(data, dtype=np.uint8))
+    except ImageError as error:
+        return error

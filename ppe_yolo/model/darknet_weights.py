@@ -147,10 +147,7 @@ def _read_header(path: Path, head: bytes) -> tuple[str, int, int]:
     """Returns the version as text, the minor version, and the number of images seen."""
     if len(head) < _VERSION.size + _SEEN[2].size:
         raise UserError(
-            file=path,
-            expected="a Darknet .weights file",
-            got=f"{len(head)} bytes",
-            hint="copy or download it again",
+            file=path, expected="a Darknet .weights file", got=f"{len(head)} bytes", hint="copy or download it again"
         )
     major, minor, revision = _VERSION.unpack_from(head)
     seen = _SEEN[minor].unpack_from(head, _VERSION.size)[0] if minor in _SEEN else -1

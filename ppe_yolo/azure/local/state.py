@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -65,7 +65,7 @@ def digest_of_data(path: Path) -> str:
     """Digest of names, sizes and modification times. File contents are not read, since there may be many images."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     content = [(str(f.relative_to(path)), (stat := f.stat()).st_size, stat.st_mtime_ns) for f in files]
-    return _digest(content)
+    return digest_of_values(content)
 
 
 def digest_of_code(folder: Path) -> str:
@@ -77,13 +77,9 @@ def digest_of_code(folder: Path) -> str:
         for file in sorted(path.rglob("*")):
             if file.suffix in (".py", ".yaml", ".yml", ".j2") and file.is_file():
                 content.append((str(file.relative_to(folder)), hashlib.blake2b(file.read_bytes()).hexdigest()))
-    return _digest(content)
+    return digest_of_values(content)
 
 
-def digest_of_inputs(values: Mapping[str, Any]) -> str:
+def digest_of_values(value: Any) -> str:
     """Digest of values in plain types."""
-    return _digest(values)
-
-
-def _digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppe_yolo.azure.local.state import digest_of_code, digest_of_data, digest_of_inputs
+from ppe_yolo.azure.local.state import digest_of_code, digest_of_data, digest_of_values
 from ppe_yolo.azure.yaml.assets import find_data
 from ppe_yolo.azure.yaml.bindings import JobOutput, Own, ParentInput, ParentOutput
 from ppe_yolo.azure.yaml.interface import Port
@@ -80,7 +80,7 @@ class StepBinder:
             inputs[port.name], given[port.name] = self._bind_input(job, port, run_ids)
         if component.code not in self._code_digests:
             self._code_digests[component.code] = digest_of_code(component.code)
-        given["component"] = digest_of_inputs(dict(component.value))
+        given["component"] = digest_of_values(dict(component.value))
         given["environment_variables"] = job.setting("environment_variables") or {}
         return Step(
             job=job,

@@ -82,9 +82,7 @@ class DetectionDataModule(pl.LightningDataModule):
         super().__init__()
         if multi_scale is not None and (multi_scale[0] > multi_scale[1] or any(s < STRIDE or s % STRIDE for s in multi_scale)):
             raise UserError(
-                setting="data.multi_scale",
-                expected=f"(smallest, largest) in multiples of {STRIDE}",
-                got=str(multi_scale),
+                setting="data.multi_scale", expected=f"(smallest, largest) in multiples of {STRIDE}", got=str(multi_scale)
             )
         if not 0.0 < val_fraction < 1.0:
             raise UserError(setting="data.val_fraction", expected="a fraction between 0 and 1", got=str(val_fraction))

@@ -121,29 +121,24 @@ class VocFolder:
     def _read_lists(self) -> dict[str, list[str]]:
         sets = subfolder(self.root, "imagesets")
         self._lists = folder = (sets and subfolder(sets, "main")) or sets or self.root / "ImageSets" / "Main"
-        files = [path for path in files_with(folder, (".txt",)) if "_" not in path.stem]
+        files, known = files_with(folder, (".txt",)), set(self._xmls)
         lists: dict[str, list[str]] = {}
-        for path in files:
+        for path in (path for path in files if "_" not in path.stem):
             split = canonical_split(path.stem)
             if split in lists:
                 raise UserError(
                     file=folder, expected=f"one list for the split {split}", got=f"{path.name} as well", hint="merge them"
                 )
-            lists[split] = _read_image_set(path, set(self._xmls))
-        if not files:
+            lists[split] = _read_image_set(path, known)
+        if not lists:
             # a list per class (cat_train.txt) names all images of its split; VoTT writes no others
-            for path in files_with(folder, (".txt",)):
+            for path in files:
                 split = canonical_split(path.stem.rpartition("_")[2])
                 if split in SPLITS:
-                    names = _read_image_set(path, set(self._xmls))
-                    lists[split] = list(dict.fromkeys([*lists.get(split, ()), *names]))
-        if files_with(folder, (".txt",)) and not any(lists.values()):
-            raise UserError(
-                file=folder,
-                expected="image names in trainval.txt, test.txt or the like",
-                got=", ".join(path.name for path in files_with(folder, (".txt",))),
-                hint="fix or remove the lists",
-            )
+                    lists[split] = list(dict.fromkeys([*lists.get(split, ()), *_read_image_set(path, known)]))
+        if files and not any(lists.values()):
+            expected, got = "image names in trainval.txt, test.txt or the like", ", ".join(path.name for path in files)
+            raise UserError(file=folder, expected=expected, got=got, hint="fix or remove the lists")
         return lists
 
     def _find_unused(self, lists: dict[str, list[str]]) -> list[Problem]:

@@ -94,10 +94,7 @@ def parse_manifest(data: bytes, version: str, where: str) -> Manifest:
         content = json.loads(data)
         if content["schema"] != SCHEMA:
             raise UserError(
-                file=where,
-                expected=f"schema {SCHEMA}",
-                got=repr(content["schema"]),
-                hint="it was written by a newer ppe-yolo",
+                file=where, expected=f"schema {SCHEMA}", got=repr(content["schema"]), hint="it was written by a newer ppe-yolo"
             )
         files = tuple(StoredFile(f["path"], f["size"], f["sha256"]) for f in content["files"])
         created = datetime.fromisoformat(content["created"]).isoformat()

@@ -242,7 +242,9 @@ def _domain_figures(
     """The figures of one domain that must not get worse, 0 to 1."""
     detections = contender.detections.select(np.isin(contender.detections.images, images))
     if not len(targets):
-        alarms = above_threshold(detections, truth.class_names, _all_thresholds(truth, contender))
+        # a class without a threshold raises no alarm
+        thresholds = {name: contender.thresholds.get(name, np.inf) for name in truth.class_names}
+        alarms = above_threshold(detections, truth.class_names, thresholds)
         return {_ALARMS: len(np.unique(detections.images[alarms])) / len(images)}
     figures = {}
     average = coco_average_precision(detections, targets, len(truth.class_names), iou_thresholds=AT_HALF).mean()
@@ -253,11 +255,6 @@ def _domain_figures(
     if recall is not None:
         figures[f"recall of {critical_class}"] = recall
     return figures
-
-
-def _all_thresholds(truth: GroundTruth, contender: Contender) -> dict[str, float]:
-    """A class without a threshold raises no alarm."""
-    return {name: contender.thresholds.get(name, np.inf) for name in truth.class_names}
 
 
 def _false_alarm_conditions(new: Figures, old: Figures | None, demands: Demands) -> list[Condition]:

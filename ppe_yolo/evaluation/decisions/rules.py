@@ -72,11 +72,7 @@ def parse_rules(texts: Sequence[str], class_names: Sequence[str]) -> dict[str, R
         limit = _number(match["limit"]) if match else np.nan
         confidence = _number(match["confidence"]) / 100 if match and match["confidence"] else None
         if match is None or not np.isfinite(limit):
-            raise UserError(
-                setting="rule",
-                expected=f"{EXAMPLES}, optionally for one class (none:...)",
-                got=repr(text),
-            )
+            raise UserError(setting="rule", expected=f"{EXAMPLES}, optionally for one class (none:...)", got=repr(text))
         kind = _KINDS["".join(match["kind"].split())]
         if limit < 0 or (kind != "false-alarms" and not 0 < limit <= 1):
             expected = "0 or more" if kind == "false-alarms" else "a recall above 0 and up to 1"

@@ -69,6 +69,7 @@ def measure(material: Material, outcome: Outcome, point: OperatingPoint) -> Spli
     names, targets = truth.class_names, truth.targets
     samples = resample(len(truth))
     judged = judge(detections, targets, len(names))
+    at_half = [replace(one, hit=one.hit[:1], false=one.false[:1]) for one in judged]
     by_size = {
         size: coco_average_precision(detections, targets, len(names), area_range=area) for size, area in AREA_RANGES.items()
     }
@@ -84,7 +85,7 @@ def measure(material: Material, outcome: Outcome, point: OperatingPoint) -> Spli
         coco=by_size["all"],
         by_size=by_size,
         voc=voc_average_precision(detections, targets, len(names)),
-        map_50_interval=interval(resampled_map([_at_half(one) for one in judged], samples, "coco")),
+        map_50_interval=interval(resampled_map(at_half, samples, "coco")),
         map_interval=interval(resampled_map(judged, samples, "coco")),
         voc_map_interval=interval(resampled_map(_voc_judged(material), samples, "voc")),
         operating_point=point,
@@ -95,10 +96,6 @@ def measure(material: Material, outcome: Outcome, point: OperatingPoint) -> Spli
         misses=misses(targets, outcome, alarms),
         by_domain=by_domain,
     )
-
-
-def _at_half(one: Judged) -> Judged:
-    return replace(one, hit=one.hit[:1], false=one.false[:1])
 
 
 def _voc_judged(material: Material) -> list[Judged]:
