@@ -113,11 +113,11 @@ def choose(rule: Rule, counts: ClassCounts, samples: Ints, domain_of: Ints) -> C
     if rule.kind != "worst-recall":
         domain_of = np.zeros_like(domain_of)
     images = len(domain_of)
-    index, nearest = _choose_places(rule, counts, np.ones((1, images), dtype=np.int64), domain_of)
+    index, nearest = _choose_cuts(rule, counts, np.ones((1, images), dtype=np.int64), domain_of)
     best = float(nearest[0]) if np.isfinite(nearest[0]) else None
     if rule.confidence is not None:
         return _choose_guaranteed(rule, rule.confidence, counts, domain_of, best)
-    drawn, _ = _choose_places(rule, counts, samples, domain_of)
+    drawn, _ = _choose_cuts(rule, counts, samples, domain_of)
     met = drawn[drawn >= 0]
     spread = np.array([_between(counts.scores, i) for i in met.tolist()])
     band = interval(spread) if len(met) > 0.9 * len(samples) else None
@@ -145,16 +145,16 @@ def _choose_guaranteed(rule: Rule, confidence: float, counts: ClassCounts, domai
     )
 
 
-def _choose_places(rule: Rule, counts: ClassCounts, samples: Ints, domain_of: Ints) -> tuple[Ints, Floats]:
+def _choose_cuts(rule: Rule, counts: ClassCounts, samples: Ints, domain_of: Ints) -> tuple[Ints, Floats]:
     """Index of the weakest detection to keep in each sample, or -1, and the best value of the rule's figure."""
     # detections of one score are kept together; a cut that gains no hit only adds false alarms
     ends = np.nonzero(np.append(counts.scores[1:] != counts.scores[:-1], True)[: len(counts.scores)])[0]
     gains = np.diff(np.cumsum(counts.hit)[ends], prepend=0) > 0
-    places = ends[gains]
-    if not len(places):
+    cuts = ends[gains]
+    if not len(cuts):
         return np.full(len(samples), -1), np.full(len(samples), np.inf if rule.kind == "false-alarms" else 0.0)
-    hits = running_sums(counts.images, counts.hit, places, samples)
-    false = running_sums(counts.images, ~counts.hit, places, samples)
+    hits = running_sums(counts.images, counts.hit, cuts, samples)
+    false = running_sums(counts.images, ~counts.hit, cuts, samples)
     recall = hits / np.maximum(total(counts.wanted, samples), 1.0)
     precision = hits / np.maximum(hits + false, 1.0)
     if rule.kind == "false-alarms":
@@ -162,23 +162,23 @@ def _choose_places(rule: Rule, counts: ClassCounts, samples: Ints, domain_of: In
         good, nearest = alarms <= rule.limit + 1e-9, alarms.min(axis=0)
         first, second = recall, -alarms  # of equal recall the one with fewer false alarms
     elif rule.kind == "recall" or rule.kind == "worst-recall":
-        limited = _worst_recall(counts, places, samples, domain_of) if rule.kind == "worst-recall" else recall
+        limited = _worst_recall(counts, cuts, samples, domain_of) if rule.kind == "worst-recall" else recall
         good, nearest = limited >= rule.limit - 1e-12, limited.max(axis=0)
         first, second = precision, recall  # of equal precision the one with more hits
     else:
         assert_never(rule.kind)
     first = np.where(good, first, -np.inf)
     second = np.where(first == first.max(axis=0), second, -np.inf)
-    return np.where(good.any(axis=0), places[second.argmax(axis=0)], -1), nearest
+    return np.where(good.any(axis=0), cuts[second.argmax(axis=0)], -1), nearest
 
 
-def _worst_recall(counts: ClassCounts, places: Ints, samples: Ints, domain_of: Ints) -> Floats:
-    """Recall at each place in the worst domain that has objects in the sample: [places, samples]."""
-    worst = np.full((len(places), len(samples)), np.inf)
+def _worst_recall(counts: ClassCounts, cuts: Ints, samples: Ints, domain_of: Ints) -> Floats:
+    """Recall at each cut in the worst domain that has objects in the sample: [cuts, samples]."""
+    worst = np.full((len(cuts), len(samples)), np.inf)
     for domain in np.unique(domain_of[counts.wanted]):
         own = samples * (domain_of == domain)
         objects = total(counts.wanted, own)
-        recall = running_sums(counts.images, counts.hit, places, own) / np.maximum(objects, 1.0)
+        recall = running_sums(counts.images, counts.hit, cuts, own) / np.maximum(objects, 1.0)
         worst = np.where(objects > 0, np.minimum(worst, recall), worst)
     return np.where(np.isfinite(worst), worst, 0.0)
 

@@ -52,20 +52,20 @@ def share_interval(parts: Ints, wholes: Ints, samples: Ints) -> tuple[float, flo
     return band if parts.any() else (0.0, 1 - edge)
 
 
-def running_sums(images: Ints, flags: Flags, places: Ints, samples: Ints) -> Floats:
-    """Number of flagged detections up to and including each place, in each sample: [places, samples].
+def running_sums(images: Ints, flags: Flags, cuts: Ints, samples: Ints) -> Floats:
+    """Number of flagged detections up to and including each cut, in each sample: [cuts, samples].
 
     Args:
         images: Image of each detection [D].
         flags: What to count [D].
-        places: Indices of detections, rising.
+        cuts: Indices of detections, rising.
         samples: See `resample`.
     """
     flagged = np.nonzero(flags)[0]
-    step = np.searchsorted(places, flagged, "left")
-    within = step < len(places)
+    step = np.searchsorted(cuts, flagged, "left")
+    within = step < len(cuts)
     ones = np.ones(int(within.sum()))
-    steps = coo_array((ones, (step[within], images[flagged[within]])), shape=(len(places), samples.shape[1])).tocsr()
+    steps = coo_array((ones, (step[within], images[flagged[within]])), shape=(len(cuts), samples.shape[1])).tocsr()
     return np.asarray(np.cumsum(steps @ samples.T.astype(np.float64), axis=0))
 
 
@@ -102,12 +102,12 @@ def _of_block(one: Judged, samples: Ints, protocol: Literal["coco", "voc"]) -> F
     objects = total(one.wanted, samples)
     area = np.zeros(len(samples))
     for hit, false in zip(one.hit, one.false, strict=True):
-        places = np.nonzero(hit)[0]  # between two hits precision only falls, so only hits matter
-        if not len(places):
+        cuts = np.nonzero(hit)[0]  # between two hits precision only falls, so only hits matter
+        if not len(cuts):
             continue
-        gained = samples[:, one.images[places]].T.astype(np.float64)
+        gained = samples[:, one.images[cuts]].T.astype(np.float64)
         hits = np.cumsum(gained, axis=0)
-        precision = hits / np.maximum(hits + running_sums(one.images, false, places, samples), 1.0)
+        precision = hits / np.maximum(hits + running_sums(one.images, false, cuts, samples), 1.0)
         envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         if protocol == "coco":  # how many of the 101 recalls each hit is the first to reach
             last = len(RECALLS) - 1

@@ -184,9 +184,9 @@ def coco_figures(judged: Sequence[Judged]) -> CocoFigures:
 
 def precision_at_recalls(hit: Flags | Ints, false: Flags | Ints, objects: float) -> Floats:
     """Interpolated precision at 101 recalls, from hits and false alarms [D] in falling order of score."""
-    places = np.nonzero(hit)[0]  # between two hits precision only falls, so only hits matter
-    hits = np.cumsum(hit[places], dtype=np.float64)
-    precision = hits / (hits + np.cumsum(false, dtype=np.float64)[places])
+    cuts = np.nonzero(hit)[0]  # between two hits precision only falls, so only hits matter
+    hits = np.cumsum(hit[cuts], dtype=np.float64)
+    precision = hits / (hits + np.cumsum(false, dtype=np.float64)[cuts])
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     return np.asarray(envelope[np.searchsorted(hits / objects, RECALLS, "left")])
 

@@ -133,11 +133,11 @@ class Calibration:
 
 def calibration(scores: Floats, hit: Flags) -> Calibration:
     """Calibration from the scores [D] and from whether each detection is right [D]."""
-    place = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
-    counts = np.bincount(place, minlength=BINS)
+    tenth = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(tenth, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        mean_score = np.bincount(place, scores, BINS) / counts
-        precision = np.bincount(place, hit.astype(np.float64), BINS) / counts
+        mean_score = np.bincount(tenth, scores, BINS) / counts
+        precision = np.bincount(tenth, hit.astype(np.float64), BINS) / counts
     gap = np.nansum(np.abs(mean_score - precision) * counts)
     error = float(gap / counts.sum()) if len(scores) else None
     return Calibration(mean_score=mean_score, precision=precision, counts=counts, error=error)

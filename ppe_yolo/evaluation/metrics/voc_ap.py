@@ -78,10 +78,10 @@ def voc_average_precision(detections: DetectionTable, targets: TargetTable, num_
 
 def area_under(hit: Flags | Ints, false: Flags | Ints, objects: float) -> float:
     """All-point average precision, from hits and false alarms [D] in falling order of score."""
-    places = np.nonzero(hit)[0]
-    gained = hit[places].astype(np.float64)
+    cuts = np.nonzero(hit)[0]
+    gained = hit[cuts].astype(np.float64)
     hits = np.cumsum(gained)
-    precision = hits / (hits + np.cumsum(false, dtype=np.float64)[places])
+    precision = hits / (hits + np.cumsum(false, dtype=np.float64)[cuts])
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float((gained * envelope).sum() / objects)
 
