@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import require_utf8
+from ppe_yolo.core.words import one_line
 from ppe_yolo.weights import find_model
 
 out_console = Console(highlight=False, emoji=False)  # emoji: ":100:" in a message is no picture
@@ -114,8 +115,7 @@ def require_torch() -> None:
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise UserError(
-            f"torch {version('torch')} and torchvision {version('torchvision')} do not work together ({reason})",
+            f"torch {version('torch')} and torchvision {version('torchvision')} do not work together ({one_line(error, 120)})",
             hint="install both from the same index, for example: pip install --force-reinstall torch torchvision",
         ) from error

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import is_system_file, require_utf8
+from ppe_yolo.core.words import one_line
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import EXIF_ORIENTATION, SIDEWAYS
 from ppe_yolo.data.sources.base import ALL, AnnotationError, Problem
@@ -198,5 +199,5 @@ def upright_size(path: Path) -> tuple[int, int]:
             width, height = opened.size
             return (width, height) if opened.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS else (height, width)
     except Exception as error:  # decoders raise all kinds of errors for broken files
-        reason = " ".join(str(error).split())[:100]
-        raise AnnotationError(f"its size cannot be read ({reason})", file=path, hint="replace the image") from error
+        problem = f"its size cannot be read ({one_line(error, 100)})"
+        raise AnnotationError(problem, file=path, hint="replace the image") from error
