@@ -105,7 +105,7 @@ def require_process_numbers() -> None:
     """Refuses variables of torchrun and SLURM that are no numbers; Lightning reads some of them when it is imported."""
     for name in _PROCESS_NUMBERS:
         value = os.environ.get(name, "0")
-        if not value.isdecimal():
+        if not value.strip().isdecimal():
             hint = f"correct the environment variable, or remove it (unset {name})"
             raise UserError(item=name, expected="a whole number", got=repr(value), hint=hint)
 

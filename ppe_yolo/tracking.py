@@ -66,7 +66,7 @@ def explained(option: str, uri: str, errors: tuple[type[Exception], ...]) -> Ite
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of an sqlite address; None for a server."""
-    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:

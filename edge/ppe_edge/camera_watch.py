@@ -79,16 +79,24 @@ class CameraWatch:
             self._meter.reset()
             self._lag.reset()
         rate = self._meter.rate(now)
-        has_changed, lag_has_changed = self._rate.update(rate, now), self._lag.update(reader.waited_s, now)
+        has_changed = self._rate.update(rate, now)
+        lag_has_changed = rate is not None and self._lag.update(reader.waited_s, now)
         if rate is None or not (has_changed or lag_has_changed):
             return None
         detail = f"{plural(f'{rate:.2g}', 'frame')} per second processed, at least {self._rate.required:.2g} needed"
         if lag_has_changed and self._lag.is_behind:
-            detail = "the camera sends more than the box can decode, so frames and alerts become later and later"
+            detail = (
+                "the camera sends more than the box can decode (its reader hardly ever waits for data), so frames are late or "
+                "lost: choose the camera's sub-stream, or lower its resolution or frame rate"
+            )
         elif has_changed and self._rate.is_low:
             rules = self._deployment.settings.rules_of(self._name)
             frames = max(frames_to_decide(rule, rate) for rule in rules.values())
-            cause = "the box is too slow for its cameras" if drops else "the camera delivers no more"
+            cause = "the camera delivers no more"
+            if self._lag.is_behind:
+                cause = "the camera sends more than the box can decode"
+            elif drops:
+                cause = "the box is too slow for its cameras"
             detail += f" ({cause}); a violation is reported after {plural(frames, 'frame')}, {frames / rate:.2g} s"
         elif self._is_slow:  # for the other reason
             return None

@@ -351,12 +351,14 @@ def read_desired(state_dir: Path) -> dict[str, Any]:
         desired = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
-        desired = None
-    if isinstance(desired, dict):
-        return desired
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    else:
+        if isinstance(desired, dict):
+            return desired
+        reason = f"it holds {type(desired).__name__}, not settings"
     # a box that does not start would be blind, and could not get them again
-    _log.error("%s is damaged and is ignored: the settings of edge.yaml apply until the twin is reachable", path)
+    _log.error("%s cannot be read (%s): the settings of edge.yaml apply until the twin sends its own again", path, reason)
     return {}
 
 

@@ -1,5 +1,6 @@
 """The running box: camera readers -> one processing thread -> alert writer -> outbox -> one delivery thread per sink."""
 
+import contextlib
 import errno
 import logging
 import queue
@@ -191,23 +192,26 @@ class Runtime:
         return self._stopping.wait(timeout)
 
     def watch(self) -> None:
-        """Waits as `wait` does, and says in the log whether the box works.
+        """Waits as `wait` does, and logs when the box stops working, and when it works again.
 
         If the processing thread hangs for long, as a driver may, it fails, so that a supervisor restarts it; but not while an
         alert waits for the disk.
         """
-        failing = hanging = 0  # consecutive checks
+        bad_checks = hanging_checks = 0  # consecutive ones
+        is_reported = False
         while not self.wait(WATCH_INTERVAL):
             is_stuck, hangs = self._alerts.is_stuck(HEARTBEAT_TIMEOUT), self._hangs
-            failed, failing = failing, failing + 1 if is_stuck or hangs else 0
-            if failing == 2:  # after one, the whole process may just have been frozen
+            bad_checks = bad_checks + 1 if is_stuck or hangs else 0
+            hanging_checks = hanging_checks + 1 if hangs and not is_stuck else 0
+            if bad_checks == 2:  # after one, the whole process may just have been frozen
                 what = "alerts are not stored: the disk" if is_stuck else "frames are not processed: the model or a driver"
                 _log.critical("%s does not respond", what)
-            elif failed >= 2 and not failing:
+                is_reported = True
+            elif is_reported and not bad_checks:
                 _log.warning("frames are processed and alerts stored again")
-            hanging = hanging + 1 if hangs and not is_stuck else 0
-            if hanging >= MAX_HANGING:
-                _log.critical("the box ends, to be restarted: the processing thread hangs")
+                is_reported = False
+            if hanging_checks >= MAX_HANGING:
+                _log.critical("the box ends with exit code 1, to be restarted: the model or a driver does not respond")
                 self.failed = True
                 return
 
@@ -334,8 +338,11 @@ class Runtime:
             recorder = self._recorders.setdefault(frame.camera, Recorder(folder, frame.camera))
             recorder.add(annotated, frame.time)
         except EdgeError as error:  # a video that fills the disk must not end the alerts
-            _log.error("nothing more is recorded: %s", error)
+            _log.error("nothing more is recorded, of any camera; alerts continue: %s", error)
             self.failed, self._record = True, None
+            for recorder in self._recorders.values():
+                with contextlib.suppress(Exception):  # it is the full disk again, or a video without a frame
+                    recorder.close()
             self._recorders.clear()
 
     def _make_pipeline(self, deployment: Deployment, name: str) -> Pipeline:

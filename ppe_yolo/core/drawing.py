@@ -122,4 +122,7 @@ def save_image(path: str | Path, image: Image) -> None:
         OSError: The file cannot be written.
     """
     # imwrite ends the process if the name is not valid UTF-8
-    Path(path).write_bytes(cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+    done, encoded = cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise OSError(f"{path} cannot be written: the image is too large for {Path(path).suffix}")
+    Path(path).write_bytes(encoded.tobytes())

@@ -44,7 +44,9 @@ def require_output(out: Path, suffix: str, source: Path | None = None) -> None:
         hint = f"add {suffix} to the name"
         raise UserError(setting="out", file=out, expected=f"a name that ends in {suffix}", got=got, hint=hint)
     if source is not None and out.resolve() == source.resolve():
-        raise UserError(setting="out", file=out, problem="is the file to read, which would be lost", hint="choose another name")
+        raise UserError(
+            setting="out", file=out, problem="is also the input, which would be overwritten", hint="choose another name"
+        )
 
 
 @contextmanager

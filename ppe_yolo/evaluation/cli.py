@@ -132,7 +132,7 @@ def report(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", metavar="DIR", help="Run folder, for training curves.")] = None,
 ) -> None:
-    """Reports how good a detector is, and chooses alarm thresholds on --split val: report.html, operating_point.json, ..."""
+    """Writes report.html and results.txt, and on --split val chooses alarm thresholds (operating_point.json)."""
     from ppe_yolo.evaluation.data_sets import parse_data
     from ppe_yolo.evaluation.report.report import report as run
     from ppe_yolo.evaluation.report.texts import summary_lines

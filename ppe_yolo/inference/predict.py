@@ -17,7 +17,7 @@ from ppe_yolo.core.errors import UserError
 from ppe_yolo.core.files import atomic_path, require_utf8, write_json
 from ppe_yolo.data.annotation import IMAGE_SUFFIXES
 from ppe_yolo.data.images import ImageError, is_url, read_image, shown
-from ppe_yolo.data.sources.files import has_files_with, images_in, require_outside
+from ppe_yolo.data.sources.files import IMAGE_FOLDERS, has_files_with, images_in, require_outside
 from ppe_yolo.data.sources.open_source import data_set_around
 from ppe_yolo.inference.detector import Detector
 
@@ -132,10 +132,11 @@ def predict(
 
 
 def _require_no_data_set(out: Path) -> None:
-    """Drawn images in a folder of images, or below it, would become images of the data set, or replace some of its own."""
+    """Drawn images in a data set's folder of images, or below it, would become a part of it, or replace some of its own."""
     for folder in (out, *out.parents):
-        is_readable = os.access(folder, os.R_OK)
-        if is_readable and has_files_with(folder, IMAGE_SUFFIXES) and not (folder / PREDICTIONS_FILE).exists():
+        if folder.name.lower() not in IMAGE_FOLDERS or not os.access(folder, os.R_OK):
+            continue
+        if has_files_with(folder, IMAGE_SUFFIXES) and not (folder / PREDICTIONS_FILE).exists():
             root = data_set_around(folder)
             if root is not None:
                 require_outside(out, root)

@@ -109,9 +109,8 @@ def forget_if_empty() -> None:
 
 def _latest_run(recipe: str) -> Path:
     # the number is matched too: yolov3 must not resume what yolov3-tiny started
-    earlier = [
-        folder for folder in RUNS.glob("*") if re.fullmatch(rf"{re.escape(recipe)}-\d+", folder.name) and _last(folder).exists()
-    ]
+    folders = [last.parent.parent for last in RUNS.glob("*/checkpoints/last.ckpt")]  # skips folders that are not readable
+    earlier = [folder for folder in folders if re.fullmatch(rf"{re.escape(recipe)}-\d+", folder.name)]
     if not earlier:
         raise UserError(f"--ckpt-path last: no run {RUNS / recipe}-* has a checkpoint: give --run-dir")
     return max(earlier, key=lambda folder: _last(folder).stat().st_mtime)

@@ -199,7 +199,7 @@ class DetectorTask(pl.LightningModule):
         """See `OptimizerConfig`.
 
         Raises:
-            UserError: The training has no end, so that the schedule has none.
+            UserError: The training has no end, so the learning-rate schedule has no length.
         """
         config = self.optimizer_config
         decayed: list[nn.Parameter] = []

@@ -79,11 +79,11 @@ def transfer_weights(
     rest = f"; at random: {', '.join(at_random)}" if at_random else ""
     copied = f"weights: {len(matching)} tensors from {source.path}{rest}"
     has_heads = _output_layers(network) <= matching.keys()
-    return [copied, *_learned_again(network, source, class_names)] if has_heads else [copied]
+    return [copied, *_mismatches(network, source, class_names)] if has_heads else [copied]
 
 
-def _learned_again(network: YoloV3, source: Pretrained, class_names: Sequence[str]) -> list[str]:
-    """Lines for the log: why heads that were copied start off wrong."""
+def _mismatches(network: YoloV3, source: Pretrained, class_names: Sequence[str]) -> list[str]:
+    """Lines for the log about copied heads whose classes, anchors or coding of boxes differ."""
     lines = []
     if source.contract.class_names != tuple(class_names):
         lines.append(

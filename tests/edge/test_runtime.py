@@ -280,9 +280,9 @@ def test_recording_that_fills_the_disk_does_not_end_the_alerts(
     runtime = Runtime(load_settings(configure(tmp_path, tiny_model, {"gate": clip})), record=tmp_path / "videos")
     run_to_the_end(runtime)
     assert len(delivered(tmp_path, "alert")) == 1 and runtime.failed
-    assert [m for m in caplog.messages if "record" in m] == [
-        f"nothing more is recorded: {tmp_path / 'videos' / 'gate.mp4'}: cannot be written (No space left on device)"
-    ]
+    full = f"{tmp_path / 'videos' / 'gate.mp4'}: cannot be written (No space left on device)"
+    recorded = [m for m in caplog.messages if "record" in m]
+    assert recorded == [f"nothing more is recorded, of any camera; alerts continue: {full}"]
 
 
 def test_hanging_model_makes_runtime_not_alive_and_fail(
@@ -305,7 +305,7 @@ def test_hanging_model_makes_runtime_not_alive_and_fail(
     assert runtime.failed and not status.alive()
     assert [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"] == [
         "frames are not processed: the model or a driver does not respond",
-        "the box ends, to be restarted: the processing thread hangs",
+        "the box ends with exit code 1, to be restarted: the model or a driver does not respond",
     ]
     assert not runtime.stop()  # gives up waiting for the processing thread
     release.set()

@@ -166,7 +166,7 @@ def test_quantize_writes_8_bit_model_or_nothing(
     assert run_cli("quantize", out, "--calibration", data, "--out", refused) == 2
     assert "quantised already" in capsys.readouterr().err
     for name, problem in (
-        (model, "is the file to read, which would be lost: choose another name"),
+        (model, "is also the input, which would be overwritten: choose another name"),
         (tmp_path / "m.int8", "expected a name that ends in .onnx, got '.int8': add .onnx to the name"),
     ):
         assert run_cli("quantize", model, "--calibration", data, "--out", name) == 2

@@ -71,27 +71,41 @@ class RateWatch:
 
 
 class LagWatch:
-    """Decides whether a reader falls behind its camera, so that its frames become ever later.
+    """Decides whether a reader falls behind its camera, so that its frames become ever later, or are lost.
 
     Attributes:
-        is_behind: Whether it has waited too little for data in the last `WINDOW`, or not enough since.
+        is_behind: Whether it has waited too little for data for long enough, and has not recovered since.
     """
 
     def __init__(self) -> None:
         self.is_behind = False
-        self._waited: deque[tuple[float, float]] = deque()
+        self._waited: deque[tuple[float, float]] = deque()  # (when, seconds waited by then) in the last `WINDOW`
+        self._changing_since: float | None = None
 
     def reset(self) -> None:
         """Forgets the last `WINDOW`: the camera was lost."""
         self._waited.clear()
+        self._changing_since = None
 
     def update(self, waited: float, now: float) -> bool:
         """Takes the seconds waited so far at `now` (monotonic); returns whether `is_behind` has changed."""
+        if self._waited and waited < self._waited[-1][1]:  # another reader
+            self.reset()
         self._waited.append((now, waited))
         first, waited_first = self._waited[0]
         if now - first < WINDOW:
             return False
         self._waited.popleft()
-        is_behind = (waited - waited_first) / (now - first) < (RECOVERED_IDLE if self.is_behind else MIN_IDLE)
-        changed, self.is_behind = is_behind != self.is_behind, is_behind
-        return changed
+        if waited == waited_first:  # no data at all, for which it still waits
+            self.reset()
+            return False
+        idle = (waited - waited_first) / (now - first)
+        if (idle < (RECOVERED_IDLE if self.is_behind else MIN_IDLE)) == self.is_behind:
+            self._changing_since = None
+            return False
+        if self._changing_since is None:
+            self._changing_since = now
+        if now - self._changing_since < CONFIRM:
+            return False
+        self.is_behind, self._changing_since = not self.is_behind, None
+        return True

@@ -1,4 +1,4 @@
-"""Damaged SQLite files: how to tell them, and how to put them away, so that the box can continue with a new one."""
+"""Recognises damaged SQLite files and moves them aside, so that the box can continue with a new one."""
 
 import contextlib
 import itertools

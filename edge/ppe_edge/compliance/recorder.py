@@ -121,7 +121,9 @@ class ComplianceRecorder:
         except (sqlite3.Error, OSError):
             return False
         if kept is not None:
-            _log.critical("compliance.db is damaged (%s), and is kept as %s: the figures start anew", damage, kept)
+            _log.critical(
+                "compliance.db is damaged (%s), is kept as %s, and a new one begins without its figures", damage, kept
+            )
         return kept is not None
 
 

@@ -44,7 +44,7 @@ class WebConfig(BaseModel):
 def listen(config: WebConfig) -> socket.socket:
     """Binds the address, so that no other process can; clients that connect now wait until the page is served.
 
-    After a start without network, the address may come later: the box must not wait for it.
+    Binds even an address that no interface has yet, so that the box starts without network.
 
     Raises:
         EdgeError: The address cannot be bound; `NotReadyError` if a name cannot be resolved.
@@ -61,7 +61,8 @@ def listen(config: WebConfig) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
         listener.bind((config.host, config.port))
         listener.listen()
-        _log.warning("no network interface has the address %s of web.host: the page can be reached when one has", config.host)
+        hint = "the page is reachable once one has it; if none ever does, correct web.host"
+        _log.warning("web.host: no network interface has the address %s yet: %s", config.host, hint)
         return listener
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while attempting")[0]  # which repeats the address

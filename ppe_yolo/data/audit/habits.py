@@ -31,7 +31,7 @@ _ONCE = {
     "--fix` corrects them",
     "unknown-name": None,
     "exif-rotated": "{count} images are annotated without their EXIF rotation: rotate the images or the boxes; "
-    "`ppe-yolo audit --fix` rotates the boxes where their positions prove that they need it",
+    "`ppe-yolo audit --fix` rotates the boxes if the boxes prove it",
     "filename-differs": "<filename> is not the name of the image in {count} files, as after renaming: the image with the name "
     "of the XML file is used, so no action is needed",
     "size-missing": "<size> is missing or zero in {count} files: the sizes of the images are used, so no action is needed",

@@ -87,6 +87,8 @@ def read_ground_truth(path: Path) -> GroundTruth:
         objects: list[list[tuple[int, int, list[float]]]] = [[] for _ in ids]
         for a in truth["annotations"]:
             objects[index_of[a["image_id"]]].append((a["category_id"], a["iscrowd"], [float(v) for v in a["bbox"]]))
+        if any(len(box) != 4 for own in objects for *_, box in own):
+            raise ValueError("four numbers in each bbox")
         listed = sorted((i.name, i.width, i.height, sorted(o)) for i, o in zip(images, objects, strict=True))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(

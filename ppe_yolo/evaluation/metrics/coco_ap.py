@@ -72,7 +72,7 @@ class Judged:
     Attributes:
         images: Image of each detection [D].
         scores: [D].
-        hit: Takes an object that counts [T, D].
+        hit: Whether a detection is matched to an object that counts [T, D].
         false: Takes nothing [T, D]; a detection that is neither does not count.
         wanted: Image of each object that counts [N].
     """
@@ -127,8 +127,8 @@ def judged_by_class(
 
     Args:
         detections: The detections.
-        hit: Takes an object that counts [T, D].
-        false: Takes nothing [T, D].
+        hit: Whether a detection is matched to an object that counts [T, D].
+        false: Whether it is matched to no object [T, D].
         wanted: The objects that count.
         num_classes: Number of classes.
     """

@@ -85,7 +85,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Pat
     return make_clip(folder / "small.mp4", scenes), make_clip(folder / "large.mp4", scenes, size=(128, 160))
 
 
-@needs_rtsp
 def test_reader_that_cannot_start_a_thread_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of threads of the container may be reached for a moment."""
     start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
@@ -101,6 +100,7 @@ def test_reader_that_cannot_start_a_thread_tries_again(monkeypatch: pytest.Monke
         assert watched.events[0].detail == "can't start new thread"
 
 
+@needs_rtsp
 def test_reader_with_frozen_or_killed_server_reconnects_and_another_continues(
     clips: tuple[Path, Path],
 ) -> None:

@@ -1,5 +1,5 @@
 import pytest
-from ppe_edge.cameras.rate import CONFIRM, WINDOW, LagWatch, RateMeter, RateWatch
+from ppe_edge.cameras.rate import CONFIRM, LagWatch, RateMeter, RateWatch
 
 
 @pytest.mark.parametrize("fps", [0.2, 1.0, 8.0, 30.0])
@@ -41,11 +41,24 @@ def test_watch_reports_lasting_changes_once_and_does_not_flap() -> None:
 def test_reader_that_hardly_waits_for_data_falls_behind() -> None:
     """It waits for half of the time, for 30 s for 1 %, for 30 s for 7 %, which is not enough again, and then for 20 %."""
     watch, waited, changes = LagWatch(), 0.0, []
-    for second in range(120):
+    for second in range(121):
         waited += 0.5 if second < 30 else 0.01 if second < 60 else 0.07 if second < 90 else 0.2
         if watch.update(waited, float(second)):
             changes.append((second, watch.is_behind))
     # ten seconds of 1 %; seven of 7 and three of 20 are more than 10 %
-    assert changes == [(39, True), (92, False)]
-    watch.reset()
-    assert not watch.update(waited, 120.0) and not watch.update(waited, 120.0 + WINDOW - 1) and not watch.is_behind
+    assert changes == [(39 + CONFIRM, True), (92 + CONFIRM, False)]
+
+
+@pytest.mark.parametrize("period", [1, 9, 12, 30])
+def test_reader_that_waits_for_rare_frames_is_not_behind(period: int) -> None:
+    """The wait counts when the frame is there."""
+    watch = LagWatch()
+    assert not any(watch.update(float(second // period * period), float(second)) for second in range(300))
+
+
+def test_short_changes_and_another_reader_do_not_count() -> None:
+    watch, waited = LagWatch(), 0.0
+    for second in range(300):
+        waited += 0.2 if second % 20 < 12 else 0.0001
+        waited = 0.0 if second % 60 == 59 else waited  # the counter of another reader
+        assert not watch.update(waited, float(second))

@@ -442,7 +442,7 @@ def test_database_that_is_opened_again_keeps_clock_and_open_alerts(tmp_path: Pat
     error = sqlite3.DatabaseError("database disk image is malformed")
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     clock.now += 1800
-    outbox._store._note_error(error)
+    outbox._store._handle_error(error)
     outbox.claim("hub")
     assert outbox.age_time() == NOON + 1800 and [message.kind for message in everything(outbox)] == ["alert"]
     outbox.close()

@@ -49,6 +49,7 @@ _PAUSES_S = {421: 60.0, 535: 300.0}  # mail servers lock out clients that try wr
 # receiver would get the notification, and the box would send it again each time.
 _TIMEOUT_S = 60.0
 _OF_CAMERAS = {"needs_attention": "needs attention", "works_again": "works again"}  # event -> its words in the title
+_START_S = 60.0  # of the box, at most
 _MAX_WAIT_S = 900.0  # for the end of quiet hours, whose clock may be set meanwhile
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
 _EXAMPLE: Mapping[str, object] = {
@@ -282,9 +283,9 @@ class NotifySink:
         self._config, self._site, self._address, self._clock = config, site, address, clock
         self._last: dict[tuple[str, str], float] = {}  # (camera, rule) -> time of the latest alert that was sent
         self._left_out: Counter[tuple[str, str]] = Counter()
-        self._failed: dict[str, bool] = {}  # camera -> whether people believe that it has failed, as far as this process knows
+        self._started = time.monotonic()
         self._waiting: dict[str, str] = {}  # camera -> id of its latest event that is not sent yet
-        self._outdated: set[str] = set()  # ids of earlier events that are not sent, and need not be any more
+        self._replaced: set[str] = set()  # ids of events that a later one of the same camera replaces, and that are not sent
         self._without_clip: deque[str] = deque(maxlen=1000)  # ids of the latest alerts that were left out
 
     def send(self, message: Message, snapshot: Path | None) -> None:
@@ -332,27 +333,29 @@ class NotifySink:
         return schedule.changes_at(at) if schedule.is_on(at) else None
 
     def _notify_of_camera(self, event: CameraEventMessage) -> None:
-        """Sends the latest state of a camera, after quiet hours, unless people know it."""
-        if event.id in self._outdated:
-            self._outdated.discard(event.id)
-            return
-        earlier = self._waiting.get(event.camera, event.id)
-        if earlier != event.id:
-            self._outdated.add(earlier)
-        self._waiting[event.camera] = event.id
+        """Sends the latest state of a camera, after quiet hours.
+
+        An event that waits is replaced by the next one of the camera, so that the last message is true. A failure from before
+        the start of the box is not sent: if it lasts, it is reported again.
+        """
         failed, now = event.event == "needs_attention", self._clock()
+        age, uptime = now - event.time.timestamp(), time.monotonic() - self._started  # no clock that is set makes it old
+        is_old = failed and not event.time_uncertain and age > uptime + _START_S
+        if is_old or event.id in self._replaced:
+            self._replaced.discard(event.id)
+            return
+        waiting = self._waiting.get(event.camera, event.id)
+        if waiting != event.id:
+            self._replaced.add(waiting)
+        self._waiting[event.camera] = event.id
         quiet_until = self._quiet_until(now) if is_set(now) else None
         if quiet_until is not None:
-            if failed:
-                self._failed.setdefault(event.camera, False)
             raise SinkLater(min(quiet_until - now, _MAX_WAIT_S))
-        if self._failed.get(event.camera) != failed:
-            at = f"{event.time.astimezone(self._site().zone):%Y-%m-%d %H:%M:%S}"
-            mark = " (the clock of the box was not set)" if event.time_uncertain else ""
-            title = f"Camera {event.camera} {_OF_CAMERAS[event.event]}"
-            body = f"{at}{mark}, camera {event.camera}: {event.detail}"
-            self._notify(event, title, body, "warning" if failed else "info", None)
-        self._failed[event.camera] = failed
+        at = f"{event.time.astimezone(self._site().zone):%Y-%m-%d %H:%M:%S}"
+        mark = " (the clock of the box was not set)" if event.time_uncertain else ""
+        title = f"Camera {event.camera} {_OF_CAMERAS[event.event]}"
+        body = f"{at}{mark}, camera {event.camera}: {event.detail}"
+        self._notify(event, title, body, "warning" if failed else "info", None)
         del self._waiting[event.camera]
 
     def _fields(self, alert: Alert | AlertClip, place: tuple[str, str]) -> dict[str, object]:

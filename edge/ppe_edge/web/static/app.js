@@ -35,8 +35,8 @@ function showCamera(made, camera) {
   if (camera.reconnects) details.push(`reconnects: ${camera.reconnects}`);
   caption.replaceChildren(element("span", camera.name, "name"), state(camera.state));
   if (camera.violations) caption.append(element("span", `${camera.violations} ${camera.violations === 1 ? "violation" : "violations"}`, "violation"));
-  const needed = camera.rate < camera.required_rate ? `, ${camera.required_rate.toFixed(1)} frames per s needed` : "";  // else it decodes too slowly
-  if (camera.slow) caption.append(element("span", `too slow${needed}`, "violation"));
+  const slow = camera.rate < camera.required_rate ? `too slow, ${camera.required_rate.toFixed(1)} frames per s needed` : "decoding too slow";
+  if (camera.slow) caption.append(element("span", slow, "violation"));
   if (camera.view_fault !== null) caption.append(element("span", camera.view_fault, "violation"));
   caption.append(element("span", details.join(", "), "quiet"));
   const image = made.querySelector("img");
