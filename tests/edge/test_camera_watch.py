@@ -80,3 +80,16 @@ def test_time_without_the_check_does_not_count(gate: Watched, lost_minutes: int)
 def test_file_needs_no_attention(gate: Watched, tmp_path: Path) -> None:
     gate.reader.config = gate.reader.config.model_copy(update={"source": type(gate.reader.config.source)(str(tmp_path))})
     assert gate.details("ended", 60) == []
+
+
+def test_another_reader_and_rare_frames_are_not_slow(gate: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of settings replaces the reader, whose wait counts from 0 again. A wait counts when its frame is there."""
+    monkeypatch.setattr(gate.watch._rate, "required", 0.01)
+    gate.reader.state, found = "live", []
+    for second in range(240):
+        gate._now = second
+        if second % 12 == 0:
+            gate.watch._meter.add(float(second))
+        gate.reader.waited_s = (second % 120) // 12 * 12.0
+        found.append(gate.watch.check_rate(gate.reader))
+    assert not any(found)

@@ -416,7 +416,8 @@ def test_damaged_desired_values_do_not_keep_the_box_from_starting(
 ) -> None:
     (tmp_path / "desired.json").write_bytes(content)
     assert read_desired(tmp_path) == {}
-    assert "desired.json is damaged and is ignored: the settings of edge.yaml apply until the twin is reachable" in caplog.text
+    assert "desired.json cannot be read (" in caplog.text
+    assert "): the settings of edge.yaml apply until the twin sends its own again" in caplog.text
 
 
 @pytest.fixture

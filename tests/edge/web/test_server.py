@@ -344,7 +344,8 @@ def test_page_is_bound_to_an_address_that_the_network_has_not_given_yet(caplog: 
     with listen(config) as listener:
         assert listener.getsockname()[0] == "192.0.2.77"
     assert caplog.messages == [
-        "no network interface has the address 192.0.2.77 of web.host: the page can be reached when one has"
+        "web.host: no network interface has the address 192.0.2.77 yet: the page is reachable once one has it; if none ever "
+        "does, correct web.host"
     ]
 
 

@@ -88,3 +88,6 @@ def test_save_image_keeps_rgb_order(tmp_path):
     )  # of a tool that writes Latin-1; imwrite ends the process
     with pytest.raises(FileNotFoundError):
         save_image(tmp_path / "missing" / "red.png", image)
+    with pytest.raises(OSError, match=r"wide\.jpg cannot be written: the image is too large for \.jpg"):
+        save_image(tmp_path / "wide.jpg", np.zeros((1, 65_501, 3), dtype=np.uint8))
+    assert not (tmp_path / "wide.jpg").exists()

@@ -1,6 +1,6 @@
 import pytest
 
-from ppe_yolo.core.words import plural
+from ppe_yolo.core.words import duration, plural
 
 
 @pytest.mark.parametrize(
@@ -8,3 +8,19 @@ from ppe_yolo.core.words import plural
 )
 def test_plural_is_used_except_for_one(number: int | str, text: str) -> None:
     assert plural(number, "frame") == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 seconds"),
+        (1.0, "1 second"),
+        (119.0, "119 seconds"),
+        (120.0, "2 minutes"),
+        (7199.0, "120 minutes"),
+        (7200.0, "2 hours"),
+        (226_800.0, "63 hours"),
+    ],
+)
+def test_duration_is_in_one_unit(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

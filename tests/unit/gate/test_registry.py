@@ -46,3 +46,12 @@ def test_registry_uri_comes_from_option_or_variable(monkeypatch: pytest.MonkeyPa
     assert registry_uri("sqlite:///a.db") == "sqlite:///a.db"
     with pytest.raises(UserError, match="expected sqlite:///FILE"):
         registry_uri("sqlite:///")
+
+
+@pytest.mark.parametrize("parameters", ["", "?timeout=30"])
+def test_registry_file_is_missing_until_it_exists(tmp_path: Path, parameters: str) -> None:
+    file = tmp_path / "registry.db"
+    registry = Registry(f"sqlite:///{file}{parameters}", "helmet")
+    assert registry.missing_file == file
+    file.touch()
+    assert registry.missing_file is None
