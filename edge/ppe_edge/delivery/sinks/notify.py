@@ -49,8 +49,8 @@ _PAUSES_S = {421: 60.0, 535: 300.0}  # mail servers lock out clients that try wr
 # receiver would get the notification, and the box would send it again each time.
 _TIMEOUT_S = 60.0
 _OF_CAMERAS = {"needs_attention": "needs attention", "works_again": "works again"}  # event -> its words in the title
-_START_S = 60.0  # of the box, at most
-_MAX_WAIT_S = 900.0  # for the end of quiet hours, whose clock may be set meanwhile
+_CLOCK_STEP_S = 60.0  # a clock that is set by less does not make an event older than the box
+_MAX_WAIT_S = 900.0  # until quiet hours are judged again: the clock may be set meanwhile
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> what services colour by
 _EXAMPLE: Mapping[str, object] = {
     "object": "bare head",
@@ -326,7 +326,7 @@ class NotifySink:
         return not alert.time_uncertain and self._quiet_until(at) is not None
 
     def _quiet_until(self, at: float) -> float | None:
-        """Returns when the quiet hours end, or later today go on; None if a time is in none."""
+        """Returns when the quiet hours of a time end, or at midnight continue; None if there are none at that time."""
         if not self._config.quiet_hours:
             return None
         schedule = Schedule(self._config.quiet_hours, {}, self._site().zone)
@@ -339,8 +339,8 @@ class NotifySink:
         the start of the box is not sent: if it lasts, it is reported again.
         """
         failed, now = event.event == "needs_attention", self._clock()
-        age, uptime = now - event.time.timestamp(), time.monotonic() - self._started  # no clock that is set makes it old
-        is_old = failed and not event.time_uncertain and age > uptime + _START_S
+        age, uptime = now - event.time.timestamp(), time.monotonic() - self._started
+        is_old = failed and not event.time_uncertain and age > uptime + _CLOCK_STEP_S
         if is_old or event.id in self._replaced:
             self._replaced.discard(event.id)
             return
