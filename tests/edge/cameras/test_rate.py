@@ -56,9 +56,16 @@ def test_reader_that_waits_for_rare_frames_is_not_behind(period: int) -> None:
     assert not any(watch.update(float(second // period * period), float(second)) for second in range(300))
 
 
-def test_short_changes_and_another_reader_do_not_count() -> None:
+def test_short_changes_do_not_count() -> None:
     watch, waited = LagWatch(), 0.0
     for second in range(300):
         waited += 0.2 if second % 20 < 12 else 0.0001
-        waited = 0.0 if second % 60 == 59 else waited  # the counter of another reader
+        assert not watch.update(waited, float(second))
+
+
+def test_reader_that_is_replaced_is_not_behind() -> None:
+    """Two changes of the settings, nine seconds apart; the counter of each new reader starts at 0."""
+    watch, waited = LagWatch(), 0.0
+    for second in range(120):
+        waited = 0.0 if second in (60, 69) else waited + 0.2
         assert not watch.update(waited, float(second))
